@@ -1,0 +1,112 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Network notices that the network namespace has died: a container that shares its partner's network keeps the old
+// namespace when the partner's container is replaced, and only the loopback interface is left in it. Nothing inside can
+// mend that; an exit can, because the restart joins the new namespace.
+type Network struct {
+	elsewhere bool                     // some broker is not on this machine
+	links     func() ([]string, error) // names of the interfaces that are up
+	dead      atomic.Bool
+}
+
+// NewNetwork watches on behalf of a process that talks to brokers (host:port).
+func NewNetwork(brokers []string) *Network {
+	n := &Network{links: interfacesUp}
+	for _, b := range brokers {
+		n.elsewhere = n.elsewhere || !loopback(b)
+	}
+	return n
+}
+
+// The namespace is looked at every networkTick; the process ends networkGrace after it was found dead. The grace is for
+// the partner to be up again: Docker does not restart a container into the network of one that is down.
+const (
+	networkTick  = time.Second
+	networkGrace = 10 * time.Second
+)
+
+// Watch returns nil when ctx ends, and an error once the network has been dead for networkGrace.
+func (n *Network) Watch(ctx context.Context) error {
+	tick := time.NewTicker(networkTick)
+	defer tick.Stop()
+	var since time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		links, err := n.links()
+		switch dead := n.elsewhere && err == nil && onlyLoopback(links); {
+		case !dead:
+			since = time.Time{}
+			n.dead.Store(false)
+		case since.IsZero():
+			since = time.Now()
+			n.dead.Store(true)
+		case time.Since(since) >= networkGrace:
+			return fmt.Errorf("%s; the process ends so that its restart joins the new one", deadSentence)
+		}
+	}
+}
+
+const deadSentence = "the network namespace has only the loopback interface left: the container whose network this one shares was replaced or restarted"
+
+// Live tells of a dead network; so does Ready. There is nothing to note.
+func (n *Network) Live() []string {
+	if n.dead.Load() {
+		return []string{deadSentence}
+	}
+	return nil
+}
+
+// Ready has nothing to add to Live.
+func (n *Network) Ready() []string { return n.Live() }
+
+// Notes are none.
+func (n *Network) Notes() []string { return nil }
+
+func onlyLoopback(links []string) bool {
+	for _, l := range links {
+		if l != "lo" {
+			return false
+		}
+	}
+	return true
+}
+
+func interfacesUp() ([]string, error) {
+	list, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var up []string
+	for _, i := range list {
+		if i.Flags&net.FlagUp != 0 {
+			up = append(up, i.Name)
+		}
+	}
+	return up, nil
+}
+
+// loopback tells whether host:port is on this machine by its very name.
+func loopback(broker string) bool {
+	host, _, err := net.SplitHostPort(broker)
+	if err != nil {
+		host = broker
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.IsLoopback()
+	}
+	return strings.EqualFold(host, "localhost")
+}

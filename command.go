@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/offsets"
+)
+
+// command is kpush on the command line; it returns the exit code.
+func command(args []string) int {
+	flags := flag.NewFlagSet("kpush", flag.ContinueOnError)
+	flags.Usage = func() { new(Config).Help(os.Stderr) }
+	help := flags.Bool("help", false, "")
+	show := flags.Bool("version", false, "")
+	probe := flags.Bool("healthz", false, "")
+	dump := flags.String("offsets", "", "")
+	if err := flags.Parse(args); err != nil {
+		return exitConfig
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "kpush takes no arguments (%q): it is configured by environment variables, see kpush -help\n", flags.Arg(0))
+		return exitConfig
+	}
+	switch {
+	case *help:
+		new(Config).Help(os.Stdout)
+		return 0
+	case *show:
+		fmt.Println("kpush", version)
+		return 0
+	case *dump != "":
+		return exit(offsets.Dump(os.Stdout, *dump))
+	case *probe:
+		addr := os.Getenv("KPUSH_HEALTH_ADDR")
+		if addr == "" {
+			addr = ":9400"
+		}
+		return exit(api.Probe(addr))
+	}
+	cfg, err := LoadConfig(os.Environ())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return exitConfig
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	return exit(run(ctx, cfg, logger(cfg)))
+}
+
+// exit says on stderr why the process ends, and with which code.
+func exit(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, new(configError)):
+		fmt.Fprintln(os.Stderr, "kpush:", err)
+		return exitConfig
+	}
+	fmt.Fprintln(os.Stderr, "kpush:", err)
+	return exitFailed
+}
+
+func logger(cfg *Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(os.Stdout, options))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stdout, options))
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// checkAll finds what is wrong beyond the form of single values. brokers are the KPUSH_BROKERS_NAME.
+func (l *loader) checkAll(brokers map[string]string) {
+	c := &l.config
+	for _, list := range []*[]string{&c.Brokers, &c.Topics, &c.Hosts, &c.PublishTopics} {
+		for i := range *list {
+			(*list)[i] = strings.TrimSpace((*list)[i])
+		}
+	}
+	l.checkBounds()
+	l.checkBrokers(brokers)
+	l.checkTopics()
+	l.checkHosts()
+	l.checkURL()
+	l.checkRetry()
+	l.checkConsumerConf()
+	l.checkSecurity()
+	l.checkFiles()
+	if c.Domain != "" && !isHostPort(c.Domain, 1) && !isHostPort(c.Domain+":80", 1) {
+		l.wrong("KPUSH_DOMAIN", "is not a Host header; write a name such as example.com, with a port if need be")
+	}
+	if port, all := strings.CutPrefix(c.HealthAddr, ":"); !isHostPort(c.HealthAddr, 0) && !(all && isPort(port, 0)) {
+		l.wrong("KPUSH_HEALTH_ADDR", "is not an address to listen on; write :9400 or 127.0.0.1:9400")
+	}
+	if c.InstanceID != "" && !isKafkaName(c.InstanceID) {
+		l.wrong("KPUSH_INSTANCE_ID", "Kafka takes up to 249 letters, digits, dots, underscores and hyphens")
+	}
+}
+
+// given reports whether a variable is set, rightly or not.
+func (l *loader) given(name string) bool {
+	return l.vars[name] != "" || len(l.problems[name]) > 0
+}
+
+// checkBounds holds every number against the min and max of its field's tags.
+func (l *loader) checkBounds() {
+	values := reflect.ValueOf(l.config)
+	for i, f := range fields {
+		least, most := f.Tag.Get("min"), f.Tag.Get("max")
+		if least == "" || l.vars[f.name] == "" || len(l.problems[f.name]) > 0 {
+			continue
+		}
+		n := values.Field(i).Int()
+		low := n < bound(f.Type, least)
+		high := most != "" && n > bound(f.Type, most)
+		switch why := f.Tag.Get("why"); {
+		case (low || high) && most != "":
+			l.wrong(f.name, "must be from %s to %s", least, most)
+		case low && why != "":
+			l.wrong(f.name, "must be at least %s: %s", least, why)
+		case low:
+			l.wrong(f.name, "must be at least %s", least)
+		}
+	}
+}
+
+// bound reads a min or max tag as a value of type t.
+func bound(t reflect.Type, tag string) int64 {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		d, _ := time.ParseDuration(tag)
+		return int64(d)
+	case reflect.TypeFor[Size]():
+		var s Size
+		_ = s.Decode(tag)
+		return int64(s)
+	default:
+		n, _ := strconv.ParseInt(tag, 10, 64)
+		return n
+	}
+}
+
+func (l *loader) checkBrokers(brokers map[string]string) {
+	c := &l.config
+	variable := "KPUSH_BROKERS"
+	switch {
+	case c.Cluster != "" && l.given(variable):
+		l.wrong("KPUSH_CLUSTER", "KPUSH_BROKERS is set as well; set one of them")
+	case c.Cluster != "":
+		variable = brokersOf + c.Cluster
+		if brokers[c.Cluster] == "" {
+			l.wrong("KPUSH_CLUSTER", "%s is not set; %s", shown(variable), clusters(brokers))
+			return
+		}
+		c.Brokers = strings.Split(brokers[c.Cluster], ",")
+	case !l.given(variable):
+		l.wrong(variable, "is required, such as kafka-1:9092,kafka-2:9092; or set KPUSH_CLUSTER")
+	}
+	for i, broker := range c.Brokers {
+		c.Brokers[i] = strings.TrimSpace(broker)
+		if !isHostPort(c.Brokers[i], 1) {
+			l.problems["KPUSH_BROKERS"] = append(l.problems["KPUSH_BROKERS"],
+				shown(variable)+": "+shown(c.Brokers[i])+" is not a broker; write host:port,… such as kafka-1:9092, nothing before the host")
+		}
+	}
+}
+
+// clusters says which names KPUSH_CLUSTER could take.
+func clusters(brokers map[string]string) string {
+	if len(brokers) == 0 {
+		return "set it, or KPUSH_BROKERS"
+	}
+	return "the clusters there are: " + shown(strings.Join(slices.Sorted(maps.Keys(brokers)), ","))
+}
+
+func (l *loader) checkTopics() {
+	c := &l.config
+	for i, topic := range c.Topics {
+		switch {
+		case topic == "":
+			l.wrong("KPUSH_TOPIC", "there is nothing between two commas; write orders,payments")
+		case strings.HasPrefix(topic, "^"):
+			l.wrong("KPUSH_TOPIC", "patterns are not taken; name every topic")
+		case !isKafkaName(topic):
+			l.wrong("KPUSH_TOPIC", "%s is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens", shown(topic))
+		case slices.Contains(c.Topics[:i], topic):
+			l.wrong("KPUSH_TOPIC", "%s is there twice; keep one", topic)
+		}
+	}
+	switch {
+	case len(c.Topics) > 0 && !l.given("KPUSH_GROUP"):
+		l.wrong("KPUSH_GROUP", "is required with KPUSH_TOPIC; name the consumer group")
+	case strings.ContainsFunc(c.Group, unicode.IsControl):
+		l.wrong("KPUSH_GROUP", "holds a control character; write the group's name on one line")
+	}
+}
+
+func (l *loader) checkHosts() {
+	c := &l.config
+	for i, host := range c.Hosts {
+		c.Hosts[i] = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		switch {
+		case host == "":
+			l.wrong("KPUSH_HOST", "there is nothing between two commas; write app-1,app-2")
+		case strings.Contains(host, "/"):
+			l.wrong("KPUSH_HOST", "%s is not a host; a whole URL goes into KPUSH_URL", shown(host))
+		case isHostPort(host, 1):
+			l.wrong("KPUSH_HOST", "%s is not a host; the port goes into KPUSH_PORT", shown(host))
+		case !isHost(host):
+			l.wrong("KPUSH_HOST", "%s is not a host; write a name or an address", shown(host))
+		case slices.Contains(c.Hosts[:i], c.Hosts[i]):
+			l.wrong("KPUSH_HOST", "%s is there twice; keep one", host)
+		}
+	}
+}
+
+// checkURL never shows the value: it may hold credentials.
+func (l *loader) checkURL() {
+	const name = "KPUSH_URL"
+	value := l.config.URL
+	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
+		return
+	}
+	whole := value
+	if strings.HasPrefix(value, "/") {
+		whole = "http://localhost" + value
+	}
+	u, err := url.Parse(whole)
+	switch {
+	case err != nil:
+		l.wrong(name, "is not a URL; write a path such as /orders?v=1, or http://host:port/path")
+	case u.Scheme != "http" && u.Scheme != "https":
+		l.wrong(name, "must begin with / or be a whole URL, http://host:port/path or https://…")
+	case !isHost(u.Hostname()) || u.Port() != "" && !isPort(u.Port(), 1) || strings.HasSuffix(u.Host, ":"):
+		l.wrong(name, "has no proper host; write http://host:port/path")
+	case strings.Contains(value, "#"):
+		l.wrong(name, "no service ever sees what stands behind a #; leave it out")
+	case whole == value:
+		for _, part := range []string{"KPUSH_HOST", "KPUSH_PORT"} {
+			if l.given(part) {
+				l.wrong(part, "KPUSH_URL is a whole URL and names the host itself; leave %s unset", part)
+			}
+		}
+		l.config.Hosts, l.config.Port = []string{u.Hostname()}, portOf(u)
+	}
+}
+
+// portOf is the port that a request to u goes to.
+func portOf(u *url.URL) int {
+	if n, err := strconv.Atoi(u.Port()); err == nil {
+		return n
+	}
+	return map[string]int{"http": 80, "https": 443}[u.Scheme]
+}
+
+func (l *loader) checkRetry() {
+	c := &l.config
+	if !l.given("KPUSH_RETRY_MAX_INTERVAL") {
+		c.RetryMaxInterval = c.RetryInterval
+	} else if c.RetryMaxInterval < c.RetryInterval && len(l.problems["KPUSH_RETRY_MAX_INTERVAL"]) == 0 {
+		l.wrong("KPUSH_RETRY_MAX_INTERVAL", "must be at least KPUSH_RETRY_INTERVAL, which is %v", c.RetryInterval)
+	}
+}
+
+var (
+	kafkaName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+	hostName  = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?)*\.?$`)
+)
+
+// isKafkaName is Kafka's rule for topics and for instance ids.
+func isKafkaName(s string) bool {
+	return kafkaName.MatchString(s) && s != "." && s != ".."
+}
+
+// isHost takes a name or an address, with or without the brackets of IPv6.
+func isHost(s string) bool {
+	inner, bracketed := strings.CutPrefix(s, "[")
+	if bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+		return bracketed && strings.Contains(inner, ":") && net.ParseIP(inner) != nil
+	}
+	return len(s) < 254 && hostName.MatchString(s) || net.ParseIP(s) != nil
+}
+
+func isHostPort(s string, lowest int) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && isHost(host) && isPort(port, lowest)
+}
+
+func isPort(s string, lowest int) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= lowest && n <= 65535 && s == strconv.Itoa(n)
+}

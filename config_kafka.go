@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+)
+
+// Properties are librdkafka's, by name.
+type Properties map[string]string
+
+// propertyName is strict, so that a piece of a secret that spans lines is not taken for a name and shown.
+var propertyName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$`)
+
+// Decode reads a=b, one a line or ; apart. Envconfig calls it. Its errors show names of properties at most.
+func (p *Properties) Decode(value string) error {
+	*p = Properties{}
+	var wrong []error
+	number := 0
+	for entry := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == '\n' || r == ';' }) {
+		entry = strings.TrimSpace(entry)
+		if entry == "" {
+			continue
+		}
+		number++
+		name, v, found := strings.Cut(entry, "=")
+		name, v = strings.TrimSpace(name), strings.TrimSpace(v)
+		_, twice := (*p)[name]
+		switch {
+		case !found || !propertyName.MatchString(name):
+			wrong = append(wrong, fmt.Errorf("entry %d is not a property; write name=value, one a line or ; apart", number))
+		case v == "":
+			wrong = append(wrong, fmt.Errorf("%s has no value; librdkafka refuses that, so leave it out", name))
+		case twice:
+			wrong = append(wrong, fmt.Errorf("%s is there twice; keep one", name))
+		default:
+			(*p)[name] = v
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// owned are the consumer's properties that kpush must set itself, and the answer to who wants another value.
+// A name that ends in * stands for all that begin so, one that begins with * for all that end so.
+var owned = []struct{ name, answer string }{
+	{"bootstrap.servers", "set KPUSH_BROKERS"},
+	{"metadata.broker.list", "set KPUSH_BROKERS"},
+	{"group.id", "set KPUSH_GROUP"},
+	{"group.instance.id", "set KPUSH_INSTANCE_ID"},
+	{"group.protocol", "kpush's start and stop are built on the classic protocol"},
+	{"group.protocol.type", "kpush's start and stop are built on the classic protocol"},
+	{"group.remote.assignor", "kpush's start and stop are built on the classic protocol"},
+	{"partition.assignment.strategy", "kpush drains partitions as cooperative-sticky hands them over"},
+	{"enable.auto.commit", "kpush commits what was delivered, and nothing else"},
+	{"auto.commit.enable", "kpush commits what was delivered, and nothing else"},
+	{"enable.auto.offset.store", "kpush commits what was delivered, and nothing else"},
+	{"offset.store.*", "kpush keeps offsets in KPUSH_OFFSETS_DIR"},
+	{"auto.commit.interval.ms", "set KPUSH_COMMIT_INTERVAL"},
+	{"auto.offset.reset", "set KPUSH_AUTO_OFFSET_RESET"},
+	{"queued.min.messages", "set KPUSH_BUFFER"},
+	{"queued.max.messages.kbytes", "set KPUSH_BUFFER"},
+	{"enable.partition.eof", "kpush would take the event for nothing"},
+	{"allow.auto.create.topics", "a mistyped topic must not come into being"},
+	{"plugin.library.paths", "the static build loads no plugins"},
+	{"statistics.interval.ms", "kpush reads no statistics of librdkafka"},
+	{"*_cb", "callbacks are kpush's own"},
+	{"opaque", "callbacks are kpush's own"},
+	{"enabled_events", "events are kpush's own"},
+	{"log.queue", "the log is kpush's own; set KPUSH_LOG_LEVEL"},
+	{"go.*", "the Go client is kpush's own"},
+}
+
+// ownedAnswer is why a consumer property is refused, or "".
+func ownedAnswer(property string) string {
+	for _, o := range owned {
+		prefix, isPrefix := strings.CutSuffix(o.name, "*")
+		suffix, isSuffix := strings.CutPrefix(o.name, "*")
+		if o.name == property || isPrefix && strings.HasPrefix(property, prefix) || isSuffix && strings.HasSuffix(property, suffix) {
+			return o.answer
+		}
+	}
+	return ""
+}
+
+// security is what the security variables say, as librdkafka's properties.
+func (c *Config) security() []struct{ variable, property, value string } {
+	return []struct{ variable, property, value string }{
+		{"KPUSH_SECURITY_PROTOCOL", "security.protocol", c.SecurityProtocol},
+		{"KPUSH_SASL_MECHANISM", "sasl.mechanisms", c.SASLMechanism},
+		{"KPUSH_SASL_USERNAME", "sasl.username", c.SASLUsername},
+		{"KPUSH_SASL_PASSWORD", "sasl.password", c.SASLPassword},
+		{"KPUSH_SSL_CA_FILE", "ssl.ca.location", c.SSLCAFile},
+		{"KPUSH_SSL_CERT_FILE", "ssl.certificate.location", c.SSLCertFile},
+		{"KPUSH_SSL_KEY_FILE", "ssl.key.location", c.SSLKeyFile},
+	}
+}
+
+// Kafka is what the user said about Kafka's client: brokers, security and KPUSH_CONSUMER_CONF, by librdkafka's names.
+// No value is empty. It holds secrets.
+func (c *Config) Kafka() map[string]string {
+	all := map[string]string{"bootstrap.servers": strings.Join(c.Brokers, ",")}
+	maps.Copy(all, c.ConsumerConf)
+	for _, s := range c.security() {
+		if s.value != "" {
+			all[s.property] = s.value
+		}
+	}
+	return all
+}

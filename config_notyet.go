@@ -1,0 +1,89 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// refusal is a row of notYet.
+type refusal struct {
+	name   string
+	values string                  // the refused ones, in words
+	match  func(value string) bool // nil: all of them, nothing heeds the variable
+}
+
+// notYet lists what the table promises and this version does not do: a variable, or with a match some of its values.
+// It is refused when set, never silently ignored. A row goes when its feature comes.
+var notYet = []refusal{
+	{"KPUSH_TOPIC", "publish only", is("")},
+	{"KPUSH_HOST", "unix:/path", anyBegins("unix:")},
+	{"KPUSH_CONCURRENCY", "auto", is("auto")},
+	{"KPUSH_ORDER", "key, none", is("key", "none")},
+	{"KPUSH_FORMAT", "json, cloudevents, cloudevents-structured", is("json", "cloudevents", "cloudevents-structured")},
+	{"KPUSH_ACK", "dapr", is("dapr")},
+	{"KPUSH_SKIP_ON", "any", is("any")},
+	{"KPUSH_DEAD_LETTER_TOPIC", "", nil},
+	{"KPUSH_REDRIVE_MAX", "", nil},
+	{"KPUSH_BATCH_SIZE", "", nil},
+	{"KPUSH_BATCH_LINGER", "", nil},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES", "1, 3", is("1", "3")},
+	{"KPUSH_CONFIRM_URL", "", nil},
+	{"KPUSH_OFFSETS_SYNC", "", nil},
+	{"KPUSH_USE_SAVED_OFFSET_TIME", "above 0s", positive},
+	{"KPUSH_PRODUCER_CONF", "", nil},
+	{"KPUSH_READY_URL", "", nil},
+	{"KPUSH_API_ADDR", "", nil},
+	{"KPUSH_API_TOKEN", "", nil},
+	{"KPUSH_PUBLISH_TOPICS", "", nil},
+	{"KPUSH_PUBLISH_SPOOL", "", nil},
+}
+
+// refuseNotYet refuses them, and keeps a refused variable from being looked at any further.
+func (l *loader) refuseNotYet() {
+	for _, row := range notYet {
+		value := l.vars[row.name]
+		var sentence string
+		switch {
+		case row.match == nil && l.given(row.name):
+			sentence = row.name + " is not supported yet; leave it unset"
+		case row.match == nil || l.given(row.name) && value == "" || !row.match(value):
+			continue
+		case value == "":
+			sentence = row.name + " is required: " + row.values + " is not supported yet"
+		default:
+			sentence = row.name + "=" + shown(value) + " is not supported yet; leave it unset or use another value"
+		}
+		l.problems[row.name] = []string{sentence}
+		delete(l.vars, row.name)
+	}
+}
+
+// refusalOf is the row of a variable, or nil.
+func refusalOf(name string) *refusal {
+	for i := range notYet {
+		if notYet[i].name == name {
+			return &notYet[i]
+		}
+	}
+	return nil
+}
+
+func is(values ...string) func(string) bool {
+	return func(v string) bool {
+		return slices.ContainsFunc(values, func(w string) bool { return strings.EqualFold(v, w) })
+	}
+}
+
+func anyBegins(prefix string) func(string) bool {
+	return func(v string) bool {
+		return slices.ContainsFunc(strings.Split(v, ","), func(entry string) bool {
+			return strings.HasPrefix(strings.TrimSpace(entry), prefix)
+		})
+	}
+}
+
+func positive(v string) bool {
+	d, err := time.ParseDuration(v)
+	return err == nil && d > 0
+}

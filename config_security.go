@@ -1,0 +1,87 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+const noKerberos = "the SASL mechanism GSSAPI (Kerberos) is not in kpush's build of librdkafka; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+
+func (l *loader) checkConsumerConf() {
+	const name = "KPUSH_CONSUMER_CONF"
+	for _, property := range slices.Sorted(maps.Keys(l.config.ConsumerConf)) {
+		if answer := ownedAnswer(property); answer != "" {
+			l.wrong(name, "%s is not yours to set: %s", property, answer)
+		}
+		for _, s := range l.config.security() {
+			if s.value != "" && (property == s.property || property == "sasl.mechanism" && s.property == "sasl.mechanisms") {
+				l.wrong(name, "%s is set through %s as well; set one of them", property, s.variable)
+			}
+		}
+	}
+}
+
+// checkSecurity holds the security settings against each other, whether they come from variables or from KPUSH_CONSUMER_CONF.
+func (l *loader) checkSecurity() {
+	conf := l.config.Kafka()
+	protocol := strings.ToLower(conf["security.protocol"])
+	sasl, ssl := strings.HasPrefix(protocol, "sasl_"), strings.HasSuffix(protocol, "ssl")
+	if len(l.problems["KPUSH_SECURITY_PROTOCOL"]) > 0 || len(l.problems["KPUSH_CONSUMER_CONF"]) > 0 {
+		return // nobody knows which protocol is meant
+	}
+	for _, s := range l.config.security() {
+		switch {
+		case s.value == "":
+		case strings.HasPrefix(s.property, "sasl.") && !sasl:
+			l.wrong(s.variable, "has no effect unless KPUSH_SECURITY_PROTOCOL is sasl_ssl or sasl_plaintext")
+		case strings.HasPrefix(s.property, "ssl.") && !ssl:
+			l.wrong(s.variable, "has no effect unless KPUSH_SECURITY_PROTOCOL is ssl or sasl_ssl")
+		}
+	}
+	if sasl {
+		l.checkSASL(conf)
+	}
+	l.checkPair(conf, "KPUSH_SSL_CERT_FILE", "KPUSH_SSL_KEY_FILE", "ssl.key")
+	l.checkPair(conf, "KPUSH_SSL_KEY_FILE", "KPUSH_SSL_CERT_FILE", "ssl.certificate")
+}
+
+func (l *loader) checkSASL(conf map[string]string) {
+	mechanism := strings.ToUpper(conf["sasl.mechanisms"] + conf["sasl.mechanism"])
+	switch {
+	case mechanism == "GSSAPI":
+		l.wrong("KPUSH_CONSUMER_CONF", noKerberos)
+	case mechanism == "" && !l.given("KPUSH_SASL_MECHANISM"):
+		l.wrong("KPUSH_SASL_MECHANISM", "is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
+	case mechanism == "PLAIN" || strings.HasPrefix(mechanism, "SCRAM-"):
+		for _, s := range l.config.security() {
+			if needed := s.property == "sasl.username" || s.property == "sasl.password"; needed && conf[s.property] == "" && !l.given(s.variable) {
+				l.wrong(s.variable, "is required with %s; set it, or %s_FILE", mechanism, s.variable)
+			}
+		}
+	}
+}
+
+// checkPair wants other where name is set. KPUSH_CONSUMER_CONF can hold other instead, as property.
+func (l *loader) checkPair(conf map[string]string, name, other, property string) {
+	if l.given(name) && !l.given(other) && conf[property+".location"] == "" && conf[property+".pem"] == "" {
+		l.wrong(name, "needs %s as well; a certificate and its key go together", other)
+	}
+}
+
+// checkFiles makes sure that librdkafka will be able to read what it is pointed to.
+func (l *loader) checkFiles() {
+	for _, s := range l.config.security() {
+		if !strings.HasSuffix(s.variable, "_FILE") || s.value == "" {
+			continue
+		}
+		if info, err := os.Stat(s.value); err == nil && !info.Mode().IsRegular() {
+			l.wrong(s.variable, "is not a regular file; name a PEM file")
+		} else if file, err := os.Open(s.value); err != nil {
+			l.wrong(s.variable, "cannot be read (%v); mount the file or correct the path", reason(err))
+		} else {
+			file.Close()
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+// concurrency is the default of KPUSH_CONCURRENCY, and with it the bound of repeats per kill.
+const concurrency = 16
+
+func TestTwentyKills(t *testing.T) {
+	const kills, bound = 20, 500 * time.Millisecond
+	k, svc := kafka(t), service(t)
+	svc.Rule(rig.Slow(2 * time.Millisecond))
+	topic := k.Topic(t, 8)
+	produced := k.Produce(t, topic, keyed(5_000)...)
+	sc := sidecar(t, k, topic, svc)
+	svc.Await(t, 100, patience)
+	var nexts []time.Duration
+	most := 0
+	for kill := range kills {
+		moment := time.Duration(20+rand.IntN(200)) * time.Millisecond
+		target := svc.Delivered() + 1
+		svc.Await(t, target, patience)
+		rig.Until(moment, func() bool { return false })
+		if svc.Delivered() == len(produced) {
+			produced = append(produced, k.Produce(t, topic, keyed(5_000)...)...)
+			svc.Await(t, svc.Delivered()+50, patience)
+		}
+		sc.Kill()
+		before := len(svc.Judge(produced).Repeats)
+		restart := time.Now()
+		sc.Start(t)
+		next := svc.Next(t, restart, patience)
+		nexts = append(nexts, next)
+		if next > bound {
+			t.Errorf("Kill %d: the next delivery came %v after the restart, the bound is %v.", kill+1, next.Round(time.Millisecond), bound)
+		}
+		svc.Await(t, svc.Delivered()+100, patience)
+		repeats := len(svc.Judge(produced).Repeats) - before
+		most = max(most, repeats)
+		if repeats > concurrency {
+			t.Errorf("Kill %d cost %d repeats, the bound is %d.", kill+1, repeats, concurrency)
+		}
+	}
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	verdict := svc.Judge(produced)
+	verdict.Kept(t, kills*concurrency)
+	if needless := len(verdict.Needless); needless > 2*concurrency*kills {
+		t.Errorf("%d requests were flagged although nothing had arrived, the bound is %d.", needless, 2*concurrency*kills)
+	}
+	committedIsEnd(t, k, topic)
+	t.Logf("%d kills -9 over %d messages: %d lost, %d repeats (at most %d a kill, bound %d), all flagged, %d flagged needlessly; next delivery after the restart %s (bound %v).",
+		kills, len(produced), len(verdict.Lost), len(verdict.Repeats), most, concurrency, len(verdict.Needless), spread(nexts), bound)
+}
+
+// TestAStopFinishesWhatIsInFlight: the service gets its answer out, the commit is made, and a restart repeats nothing.
+func TestAStopFinishesWhatIsInFlight(t *testing.T) {
+	const partitions = 4
+	k, svc := kafka(t), service(t)
+	svc.Rule(rig.Slow(700 * time.Millisecond))
+	topic := k.Topic(t, partitions)
+	produced := k.ProduceEvenly(t, topic, partitions, 40, 100)
+	sc := sidecar(t, k, topic, svc)
+	rig.Within(t, patience, "a request in flight in every partition", func() bool { return svc.InFlight() == partitions })
+	stop := sc.Shut(t, 10*time.Second)
+	if svc.Delivered() != partitions || svc.Attempts() != partitions {
+		t.Errorf("A stop with %d requests in flight came to %d deliveries in %d requests.", partitions, svc.Delivered(), svc.Attempts())
+	}
+	for partition, commit := range k.Committed(t, topic, topic) {
+		if commit.Offset != 1 {
+			t.Errorf("Partition %d is committed up to %d after the stop, want 1.", partition, commit.Offset)
+		}
+	}
+	if members := k.Describe(t, topic).Members; len(members) != 0 {
+		t.Errorf("After the stop the group still has the members %v.", members)
+	}
+	svc.Rule(nil)
+	sc.Start(t)
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	verdict := svc.Judge(produced)
+	verdict.Kept(t, 0)
+	if len(verdict.Needless) > 0 {
+		t.Errorf("After a graceful stop %d requests were called in doubt, such as %s.", len(verdict.Needless), verdict.Needless[0])
+	}
+	t.Logf("SIGTERM with %d requests in flight: ended after %v, all finished and committed, nothing repeated or in doubt.", partitions, stop.Round(time.Millisecond))
+}
+
+// TestAHangingServiceDoesNotHoldAStop: what does not answer within KPUSH_DRAIN_TIMEOUT is left, and is in doubt.
+func TestAHangingServiceDoesNotHoldAStop(t *testing.T) {
+	const drain = 2 * time.Second
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, 2)
+	produced := k.ProduceEvenly(t, topic, 2, 20, 100)
+	svc.Rule(rig.First(2, rig.Action{Break: rig.Hang}, nil))
+	sc := sidecar(t, k, topic, svc, fmt.Sprintf("KPUSH_DRAIN_TIMEOUT=%v", drain))
+	rig.Within(t, patience, "a request in flight in both partitions", func() bool { return svc.InFlight() == 2 })
+	begin := time.Now()
+	sc.Term(t)
+	rig.Within(t, drain+time.Second, "the end of the process", func() bool { return !sc.Alive() })
+	below(t, "A stop with a hanging service", time.Since(begin), drain+200*time.Millisecond)
+	sc.Start(t)
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, topic)
+}

@@ -1,0 +1,347 @@
+package rig
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Kafka is a cluster: one that was there already, one started here, or kfake in this process.
+type Kafka struct {
+	Brokers string // bootstrap list
+	client  *client
+	nodes   []*node
+	fake    *kfake.Cluster
+}
+
+// runner is a way to run a broker.
+type runner interface {
+	prepare(*node) error
+	start(*node) (*process, error)
+	signal(*node, syscall.Signal) error
+	remove(*node)
+	String() string
+}
+
+type node struct {
+	id      int
+	port    int
+	cluster string
+	props   map[string]string
+	dir     string
+	log     *os.File
+	runner  runner
+	process *process
+}
+
+func (n *node) name() string { return fmt.Sprintf("kpush-e2e-%d-%d", os.Getpid(), n.port) }
+
+var shared struct {
+	sync.Mutex
+	kafka *Kafka
+	err   error
+	dir   string
+	left  []string
+}
+
+// findRunner looks once for a way to run brokers. KPUSH_E2E_KAFKA=jars or =container allows only that way.
+var findRunner = sync.OnceValues(func() (runner, error) {
+	only := os.Getenv("KPUSH_E2E_KAFKA")
+	var why []error
+	if only != "jars" {
+		c, err := findContainers()
+		if err == nil {
+			return c, nil
+		}
+		why = append(why, err)
+	}
+	if only != "container" {
+		j, err := findJars()
+		if err == nil {
+			return j, nil
+		}
+		why = append(why, err)
+	}
+	return nil, fmt.Errorf("no real Kafka can be had: %w", errors.Join(why...))
+})
+
+// findControlled prefers jars: their processes can be killed and frozen in microseconds.
+var findControlled = sync.OnceValues(func() (runner, error) {
+	if os.Getenv("KPUSH_E2E_KAFKA") != "container" {
+		if j, err := findJars(); err == nil {
+			return j, nil
+		}
+	}
+	return findRunner()
+})
+
+// Shared returns the broker that all stories of this process use side by side: KPUSH_TEST_BROKERS if set,
+// else a container, else the jars.
+func Shared(t T) *Kafka {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.kafka == nil && shared.err == nil {
+		shared.kafka, shared.err = startShared()
+		if shared.err == nil {
+			t.Logf("The stories run on %s.", shared.kafka)
+		}
+	}
+	if shared.err != nil {
+		leaveOut(t, shared.err)
+	}
+	return shared.kafka
+}
+
+func startShared() (*Kafka, error) {
+	if brokers := os.Getenv("KPUSH_TEST_BROKERS"); brokers != "" {
+		return connect(&Kafka{Brokers: brokers})
+	}
+	run, err := findRunner()
+	if err != nil {
+		return nil, err
+	}
+	if shared.dir, err = os.MkdirTemp("", "kpush-e2e-"); err != nil {
+		return nil, err
+	}
+	return startKafka(run, shared.dir, 1)
+}
+
+// Own returns a cluster of its own, which the story may hurt.
+func Own(t T, nodes int, props ...string) *Kafka {
+	t.Helper()
+	run, err := findControlled()
+	if err != nil {
+		shared.Lock()
+		defer shared.Unlock()
+		leaveOut(t, err)
+	}
+	k, err := startKafka(run, t.TempDir(), nodes, props...)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { k.close(t.Failed(), t.ArtifactDir) })
+	return k
+}
+
+// Fake returns an embedded kfake cluster; it needs nothing from the machine.
+func Fake(t T, partitions int32, topics ...string) *Kafka {
+	t.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, topics...))
+	if err != nil {
+		t.Fatalf("kfake does not start: %v", err)
+	}
+	k, err := connect(&Kafka{Brokers: strings.Join(fake.ListenAddrs(), ","), fake: fake})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { k.close(false, nil) })
+	return k
+}
+
+// leaveOut skips a story that needs a real Kafka, or fails it where one is required.
+func leaveOut(t T, why error) {
+	t.Helper()
+	skipper, can := t.(interface{ Skipf(string, ...any) })
+	if os.Getenv("KPUSH_E2E_KAFKA") != "" || !can {
+		t.Fatalf("KPUSH_E2E_KAFKA asks for a real Kafka: %v", why)
+	}
+	shared.left = append(shared.left, t.Name())
+	skipper.Skipf("%v", why)
+}
+
+func leftOut() string {
+	if len(shared.left) == 0 {
+		return ""
+	}
+	return "NOT RUN for want of a real Kafka (Docker, or a JDK 17 with Maven): " + strings.Join(shared.left, ", ")
+}
+
+func closeShared() {
+	if shared.kafka != nil {
+		shared.kafka.close(false, nil)
+	}
+	if shared.dir != "" {
+		_ = os.RemoveAll(shared.dir) // under the system's temporary directory anyway
+	}
+}
+
+func startKafka(run runner, dir string, count int, props ...string) (*Kafka, error) {
+	ports, err := freePorts(2 * count)
+	if err != nil {
+		return nil, err
+	}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	k := &Kafka{}
+	var voters, brokers []string
+	for i := range count {
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[2*i+1]))
+		brokers = append(brokers, fmt.Sprintf("127.0.0.1:%d", ports[2*i]))
+	}
+	k.Brokers = strings.Join(brokers, ",")
+	for i := range count {
+		n := &node{id: i + 1, port: ports[2*i], cluster: base64.RawURLEncoding.EncodeToString(id), runner: run,
+			props: properties(i+1, ports[2*i], ports[2*i+1], min(count, 3), voters, props)}
+		n.dir = filepath.Join(dir, fmt.Sprintf("kafka-%d", n.id))
+		if err := os.MkdirAll(n.dir, 0o755); err != nil {
+			return nil, err
+		}
+		if n.log, err = os.Create(filepath.Join(n.dir, "log")); err != nil {
+			return nil, err
+		}
+		k.nodes = append(k.nodes, n)
+	}
+	if err := k.each(func(n *node) error {
+		if err := run.prepare(n); err != nil {
+			return err
+		}
+		n.process, err = run.start(n)
+		return err
+	}); err != nil {
+		k.close(false, nil)
+		return nil, err
+	}
+	return connect(k)
+}
+
+func properties(id, port, controller, replicas int, voters, extra []string) map[string]string {
+	rf := fmt.Sprint(replicas)
+	props := map[string]string{
+		"process.roles":                            "broker,controller",
+		"node.id":                                  fmt.Sprint(id),
+		"controller.quorum.voters":                 strings.Join(voters, ","),
+		"listeners":                                fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, controller),
+		"advertised.listeners":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", port),
+		"listener.security.protocol.map":           "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+		"controller.listener.names":                "CONTROLLER",
+		"inter.broker.listener.name":               "PLAINTEXT",
+		"default.replication.factor":               rf,
+		"offsets.topic.replication.factor":         rf,
+		"offsets.topic.num.partitions":             "4",
+		"transaction.state.log.replication.factor": rf,
+		"transaction.state.log.num.partitions":     "4",
+		"transaction.state.log.min.isr":            "1",
+		"group.initial.rebalance.delay.ms":         "0",
+		"group.min.session.timeout.ms":             "1000",
+		"auto.create.topics.enable":                "false",
+		"broker.heartbeat.interval.ms":             "500",
+		"broker.session.timeout.ms":                "3000",
+	}
+	for _, p := range extra {
+		name, value, _ := strings.Cut(p, "=")
+		props[name] = value
+	}
+	return props
+}
+
+// freePorts holds all of them before it lets any go, so that they differ.
+func freePorts(count int) ([]int, error) {
+	var ports []int
+	for range count {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// each does the same to all nodes at once.
+func (k *Kafka) each(do func(*node) error) error {
+	failed := make([]error, len(k.nodes))
+	var all sync.WaitGroup
+	for i, n := range k.nodes {
+		all.Go(func() { failed[i] = do(n) })
+	}
+	all.Wait()
+	return errors.Join(failed...)
+}
+
+// connect waits until every node serves and the group coordinator answers (a fresh cluster makes its
+// offsets topic on the first question, which would cost the first story seconds).
+func connect(k *Kafka) (*Kafka, error) {
+	var err error
+	if k.client, err = newClient(k.Brokers); err != nil {
+		return nil, err
+	}
+	_, _ = Until(time.Minute, func() bool { err = k.serves(); return err == nil || k.died() })
+	if err != nil {
+		err = fmt.Errorf("Kafka at %s does not serve: %w\n%s", k.Brokers, err, k.tail())
+		k.close(false, nil)
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *Kafka) died() bool {
+	return slices.ContainsFunc(k.nodes, func(n *node) bool { return !n.process.alive() })
+}
+
+func (k *Kafka) serves() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	there, err := k.client.admin.ListBrokers(ctx)
+	if err != nil {
+		return err
+	}
+	if len(there) < len(k.nodes) {
+		return fmt.Errorf("%d of %d brokers are there", len(there), len(k.nodes))
+	}
+	return k.client.admin.FindGroupCoordinators(ctx, "kpush-e2e").Error()
+}
+
+func (k *Kafka) tail() string {
+	var text string
+	for _, n := range k.nodes {
+		if log, err := os.ReadFile(n.log.Name()); err == nil {
+			text += fmt.Sprintf("node %d: …%s\n", n.id, log[max(0, len(log)-2000):])
+		}
+	}
+	return text
+}
+
+func (k *Kafka) String() string {
+	switch {
+	case k.fake != nil:
+		return "kfake at " + k.Brokers
+	case len(k.nodes) > 0:
+		return fmt.Sprintf("%s at %s", k.nodes[0].runner, k.Brokers)
+	}
+	return "the given Kafka at " + k.Brokers
+}
+
+// close ends every node; when the story failed their logs are kept.
+func (k *Kafka) close(failed bool, artifacts func() string) {
+	if k.client != nil {
+		k.client.close()
+	}
+	if k.fake != nil {
+		k.fake.Close()
+	}
+	for _, n := range k.nodes {
+		if n.process != nil {
+			_ = n.runner.signal(n, syscall.SIGKILL) // it may be gone already
+			n.process.kill()
+		}
+		n.runner.remove(n)
+		if failed {
+			keep(n.log.Name(), artifacts(), n.name()+".log")
+		}
+		_ = n.log.Close() // only ever read by path
+	}
+}

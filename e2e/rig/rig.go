@@ -1,0 +1,116 @@
+// Package rig is the bench on which the built kpush is tried: a real Kafka or an embedded one, a business
+// service that remembers every request and can misbehave on demand, and the sidecar as a process of its own
+// that can be killed, stopped and started again. The stories, the demo and the benchmarks stand on it.
+//
+// Everything listens on loopback, every wait is bounded, and no process outlives the one that started it:
+// children carry a parent-death signal (which makes the rig Linux only).
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// T is what the rig needs of a test. *testing.T and *testing.B have it; the demo brings its own.
+type T interface {
+	Helper()
+	Name() string
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+	TempDir() string
+	ArtifactDir() string
+}
+
+// Within polls until holds says true and fails the test with what was awaited after the limit.
+// It returns how long that took.
+func Within(t T, limit time.Duration, what string, holds func() bool) time.Duration {
+	t.Helper()
+	took, ok := Until(limit, holds)
+	if !ok {
+		t.Fatalf("%s did not happen within %v.", what, limit)
+	}
+	return took
+}
+
+// Until is Within for callers that go on either way.
+func Until(limit time.Duration, holds func() bool) (time.Duration, bool) {
+	begin := time.Now()
+	for !holds() {
+		if time.Since(begin) > limit {
+			return time.Since(begin), holds()
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return time.Since(begin), true
+}
+
+// Main runs a test binary's tests and takes the shared broker down afterwards. Where no real Kafka could be
+// had it names the stories that were left out, on stdout and in the file named by KPUSH_E2E_NOTE.
+func Main(m *testing.M) int {
+	code := m.Run()
+	closeShared()
+	if note := leftOut(); note != "" {
+		fmt.Println(note)
+		if file := os.Getenv("KPUSH_E2E_NOTE"); file != "" {
+			if err := os.WriteFile(file, []byte(note+"\n"), 0o644); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+	}
+	return code
+}
+
+// Binary builds kpush once per process and returns its path; with KPUSH_E2E_RACE=1 the race detector is in it.
+var Binary = sync.OnceValues(func() (string, error) {
+	root, err := goCommand("", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return "", err
+	}
+	name, args := "kpush", []string{"build"}
+	if os.Getenv("KPUSH_E2E_RACE") == "1" {
+		name, args = "kpush-race", append(args, "-race")
+	}
+	dir, err := cache()
+	if err != nil {
+		return "", err
+	}
+	// one file per checkout, so that two checkouts do not test each other's binary
+	path := filepath.Join(dir, strings.ReplaceAll(strings.Trim(root, "/"), "/", "-"), name)
+	if _, err := goCommand(root, append(args, "-o", path, ".")...); err != nil {
+		return "", err
+	}
+	return path, nil
+})
+
+func goCommand(dir string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go %s failed: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// cache is where things that are dear to make are kept between runs.
+func cache() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(dir, "kpush-e2e")
+	return dir, os.MkdirAll(dir, 0o755)
+}

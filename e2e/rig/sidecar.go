@@ -1,0 +1,232 @@
+package rig
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Sidecar is kpush as a process with a volume of its own; both can be started again.
+type Sidecar struct {
+	Volume string
+	health string // address, known once it listens
+	env    []string
+	begin  int // the log's length at the latest start
+
+	process *process
+	logFile *os.File
+	mu      sync.Mutex
+	lines   []Line
+	partial []byte
+	read    int64
+}
+
+// Line is one line of the sidecar's log; what is not JSON is in Text alone.
+type Line struct {
+	Time    time.Time
+	Level   string
+	Message string
+	Fields  map[string]any
+	Text    string
+}
+
+// StartSidecar starts the built kpush with the environment, and nothing else, on a volume of its own.
+// KPUSH_HEALTH_ADDR is a free port of loopback unless given.
+func StartSidecar(t T, env ...string) *Sidecar {
+	t.Helper()
+	return StartSidecarOn(t, t.TempDir(), env...)
+}
+
+// StartSidecarOn is StartSidecar on a given volume.
+func StartSidecarOn(t T, volume string, env ...string) *Sidecar {
+	t.Helper()
+	logFile, err := os.CreateTemp(t.TempDir(), "sidecar-*.log")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	sc := &Sidecar{Volume: volume, logFile: logFile}
+	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
+	t.Cleanup(func() {
+		sc.process.kill()
+		if t.Failed() {
+			keep(logFile.Name(), t.ArtifactDir(), filepath.Base(logFile.Name()))
+		}
+		_ = logFile.Close() // only ever read by path
+	})
+	sc.Start(t)
+	return sc
+}
+
+// keep copies a file next to the other artifacts of a failed test.
+func keep(file, dir, name string) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name), text, 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "An artifact is missing:", err)
+	}
+}
+
+// Set changes the environment of the next start.
+func (sc *Sidecar) Set(env ...string) { sc.env = append(sc.env, env...) }
+
+// Start starts it, again if it ran before, on the same volume.
+func (sc *Sidecar) Start(t T) {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	sc.health, sc.begin = "", len(sc.Log())
+	if sc.process, err = spawn([]string{binary}, sc.env, "", sc.logFile, syscall.SIGKILL); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// Kill is kill -9; it returns when the process is gone.
+func (sc *Sidecar) Kill() { sc.process.kill() }
+
+// Term asks for a graceful stop.
+func (sc *Sidecar) Term(t T) { t.Helper(); sc.Signal(t, syscall.SIGTERM) }
+
+// Signal sends any other signal: SIGSTOP, SIGCONT, SIGUSR1.
+func (sc *Sidecar) Signal(t T, s syscall.Signal) {
+	t.Helper()
+	if err := sc.process.signal(s); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// Alive says whether the process runs.
+func (sc *Sidecar) Alive() bool { return sc.process.alive() }
+
+// Wait waits for the end of the process, wants the exit code, and returns how long that took.
+func (sc *Sidecar) Wait(t T, code int, limit time.Duration) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	got, ended := sc.process.wait(limit)
+	switch {
+	case !ended:
+		t.Fatalf("The sidecar still runs after %v.\n%s", limit, sc.Tail(10))
+	case got != code:
+		t.Fatalf("The sidecar ended with exit code %d, not %d.\n%s", got, code, sc.Tail(10))
+	}
+	return time.Since(begin)
+}
+
+// Shut is SIGTERM and a graceful end within the limit.
+func (sc *Sidecar) Shut(t T, limit time.Duration) time.Duration {
+	t.Helper()
+	sc.Term(t)
+	return sc.Wait(t, 0, limit)
+}
+
+// Answer is what /healthz or /readyz says.
+type Answer struct {
+	OK   bool     `json:"ok"`
+	Why  []string `json:"why"`
+	Code int      `json:"-"`
+}
+
+var asker = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Ask gets /healthz or /readyz; Code is 0 while nothing listens.
+func (sc *Sidecar) Ask(path string) Answer {
+	if sc.health == "" {
+		for _, line := range sc.Log()[sc.begin:] {
+			if line.Message == "health server listens" {
+				sc.health, _ = line.Fields["addr"].(string)
+			}
+		}
+		if sc.health == "" {
+			return Answer{}
+		}
+	}
+	response, err := asker.Get("http://" + sc.health + path)
+	if err != nil {
+		return Answer{Why: []string{err.Error()}}
+	}
+	defer response.Body.Close()
+	answer := Answer{}
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer); err != nil {
+		answer.Why = append(answer.Why, "the answer is not JSON: "+err.Error())
+	}
+	answer.Code = response.StatusCode
+	return answer
+}
+
+// Ready waits until /readyz says yes and returns how long that took.
+func (sc *Sidecar) Ready(t T, limit time.Duration) time.Duration {
+	t.Helper()
+	var last Answer
+	took, ok := Until(limit, func() bool { last = sc.Ask("/readyz"); return last.Code == http.StatusOK || !sc.Alive() })
+	if !ok || last.Code != http.StatusOK {
+		t.Fatalf("The sidecar is not ready after %v: %d %q\n%s", took.Round(time.Millisecond), last.Code, last.Why, sc.Tail(10))
+	}
+	return took
+}
+
+// Log returns every line logged so far, over all starts.
+func (sc *Sidecar) Log() []Line {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	file, err := os.Open(sc.logFile.Name())
+	if err != nil {
+		return sc.lines
+	}
+	defer file.Close()
+	_, _ = file.Seek(sc.read, io.SeekStart) // within the file by construction
+	more, _ := io.ReadAll(file)             // what cannot be read now is read next time
+	sc.read += int64(len(more))
+	more = append(sc.partial, more...)
+	end := bytes.LastIndexByte(more, '\n') + 1
+	sc.partial = bytes.Clone(more[end:])
+	lines := bufio.NewScanner(bytes.NewReader(more[:end]))
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		sc.lines = append(sc.lines, parseLine(lines.Text()))
+	}
+	return sc.lines
+}
+
+func parseLine(text string) Line {
+	line := Line{Text: text}
+	if json.Unmarshal([]byte(text), &line.Fields) == nil {
+		line.Message, _ = line.Fields["msg"].(string)
+		line.Level, _ = line.Fields["level"].(string)
+		stamp, _ := line.Fields["time"].(string)
+		line.Time, _ = time.Parse(time.RFC3339Nano, stamp)
+	}
+	return line
+}
+
+// Find returns the lines that contain the text, whatever their form, of the whole log.
+func (sc *Sidecar) Find(text string) []Line {
+	var found []Line
+	for _, line := range sc.Log() {
+		if strings.Contains(line.Text, text) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// Tail is the end of the log, for failures.
+func (sc *Sidecar) Tail(count int) string {
+	lines := sc.Log()
+	var text []string
+	for _, line := range lines[max(0, len(lines)-count):] {
+		text = append(text, line.Text)
+	}
+	return strings.Join(text, "\n")
+}

@@ -1,0 +1,68 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// client is what the forwarder needs of a Kafka consumer. Only the goroutine that owns it calls it, but for commit.
+type client interface {
+	subscribe(topics []string, on rebalance) error
+	poll(timeout time.Duration) any // nil, *Message or error
+	committed(tps []tp, timeout time.Duration) ([]commit, error)
+	commit(cs []commit) error // may block for as long as the broker is silent
+	assign(at []tpOffset) error
+	unassign(tps []tp) error
+	pause(tps []tp) error
+	resume(tps []tp) error
+	position(tps []tp) ([]tpOffset, error)
+	unsubscribe() error
+	close() error // may block for ever
+}
+
+// cluster is what the forwarder asks a broker beside consuming. Safe for concurrent use.
+type cluster interface {
+	clusterID(ctx context.Context) (string, error)
+	topicIDs(ctx context.Context, topics []string) (map[string]string, error)
+	bounds(ctx context.Context, tps []tp) (map[tp]bounds, error)
+	close()
+}
+
+type (
+	tp struct {
+		topic     string
+		partition int32
+	}
+	tpOffset struct {
+		tp
+		offset int64
+	}
+	// commit is an offset in Kafka with its metadata; offset < 0 means that there is none.
+	commit struct {
+		tp
+		offset int64
+		meta   string
+	}
+	// bounds are the oldest offset a partition still has and the one its next record gets.
+	bounds struct{ oldest, end int64 }
+	// rebalance is called on the goroutine that polls (or closes).
+	rebalance struct {
+		assigned func([]tp)
+		revoked  func(tps []tp, lost bool)
+	}
+	// fatalError says that the client is of no use any more.
+	fatalError struct{ error }
+)
+
+func (t tp) String() string { return fmt.Sprintf("%s/%d", t.topic, t.partition) }
+
+var (
+	errOutOfRange   = errors.New("an offset is out of range, or there is none")
+	errNoTopic      = errors.New("topic does not exist")
+	errNoBroker     = errors.New("no broker can be reached")
+	errRebalancing  = errors.New("the group is rebalancing")
+	errNotMember    = errors.New("this process is no longer a member of the group")
+	errMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
+)

@@ -1,0 +1,178 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// headroom is how far a commit's ceiling lies above what was sent: the offsets of ten seconds at the present pace, so
+// that a commit that waits behind a rebalance does not hold up a partition that stays.
+const (
+	headroom     = 10 * time.Second
+	leastCeiling = 1000
+)
+
+// committer tells Kafka what is on record, one commit at a time. It is a goroutine of its own because a commit during a
+// rebalance waits for the whole group, and one to a silent broker for ever.
+type committer struct {
+	f     *Forwarder
+	token chan struct{} // who holds it may commit
+	kick  chan struct{}
+	limit int // characters of metadata; smaller where the broker allows less
+}
+
+func newCommitter(f *Forwarder) *committer {
+	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: markSize}
+}
+
+// now asks for a commit at once.
+func (c *committer) now() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (c *committer) run(ctx context.Context) {
+	tick := time.NewTicker(c.f.cfg.CommitInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-c.kick:
+		}
+		c.token <- struct{}{}
+		err := c.commit(c.due(), true)
+		<-c.token
+		if errors.Is(err, errRebalancing) {
+			_ = sleep(ctx, 50*time.Millisecond) // answered at once while the group changes
+			c.now()
+		}
+	}
+}
+
+// due is what is worth a commit: partitions with progress, or with little left below their ceiling.
+func (c *committer) due() []*partition {
+	var out []*partition
+	for _, p := range c.f.running() {
+		if p.handedOver.Load() {
+			continue
+		}
+		next, _ := p.rec.Progress()
+		p.mu.Lock()
+		left := p.ceiling - p.begun.Load()
+		if next != p.synced.offset || left < leastCeiling/2 {
+			out = append(out, p)
+		}
+		p.mu.Unlock()
+	}
+	return out
+}
+
+// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over.
+func (c *committer) commit(ps []*partition, alive bool) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	list := make([]commit, len(ps))
+	ceilings := make([]int64, len(ps))
+	started := make([]commitState, len(ps))
+	for i, p := range ps {
+		started[i] = commitState{count: p.count.Load(), at: time.Now()}
+		var m mark
+		m, started[i].offset = c.mark(p, alive)
+		ceilings[i] = m.ceiling
+		list[i] = commit{p.tp, started[i].offset, m.text(c.limit)}
+	}
+	c.f.state.committing(true)
+	err := c.f.client.commit(list)
+	c.f.state.committing(false)
+	if err != nil {
+		c.failed(err)
+		return err
+	}
+	c.f.state.committed()
+	for i, p := range ps {
+		p.rec.Committed(started[i].offset)
+		p.mu.Lock()
+		p.synced = started[i]
+		p.mu.Unlock()
+		if alive {
+			p.raise(ceilings[i])
+		}
+	}
+	return nil
+}
+
+// mark is the commit's metadata for p, and the offset to commit. Only what is on record goes in (F2).
+func (c *committer) mark(p *partition, alive bool) (mark, int64) {
+	next, done := p.rec.Progress()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.store.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
+	if p.inherits > next {
+		m.ceiling = p.inherits
+	}
+	if alive {
+		m.ceiling = max(m.ceiling, p.ceiling, max(next, p.begun.Load())+c.room(p))
+	}
+	return m, next
+}
+
+// room is the headroom in offsets, from the pace since the newest commit.
+func (c *committer) room(p *partition) int64 {
+	n, d := p.count.Load()-p.synced.count, time.Since(p.synced.at)
+	if p.synced.offset < 0 || d < time.Millisecond {
+		return leastCeiling
+	}
+	return max(leastCeiling, int64(float64(n)*headroom.Seconds()/d.Seconds()))
+}
+
+func (c *committer) failed(err error) {
+	log := c.f.log
+	switch {
+	case errors.Is(err, errRebalancing), errors.Is(err, errNotMember):
+		log.Debug("commit refused, the group is changing; tried again", "error", err)
+	case errors.Is(err, errMetadataSize) && c.limit > 256:
+		c.limit = max(256, c.limit/4)
+		log.Warn("the broker refuses the size of the commit's metadata (offset.metadata.max.bytes): a smaller one is used, which costs marks of what was finished out of order", "limit", c.limit)
+	case errors.Is(err, errMetadataSize):
+		c.limit = 0
+		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
+	case c.f.state.every("commit failed", 10*time.Second):
+		log.Warn("commit failed, tried again", "error", err)
+	}
+}
+
+// handOver commits what partitions that were drained have on record, for whoever gets them; nothing after it commits
+// them. A commit that is still under way has the rest of the time first.
+func (c *committer) handOver(ps []*partition, atMost time.Duration) {
+	if len(ps) == 0 {
+		return
+	}
+	for _, p := range ps {
+		p.handedOver.Store(true)
+	}
+	deadline := time.NewTimer(atMost)
+	defer deadline.Stop()
+	select {
+	case c.token <- struct{}{}:
+	case <-deadline.C:
+		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; it is in the file", "partitions", len(ps))
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer func() { <-c.token; close(done) }()
+		for tries := 0; tries < 3 && c.commit(ps, false) != nil; tries++ {
+		}
+	}()
+	select {
+	case <-done:
+	case <-deadline.C:
+		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; their progress is in the file", "partitions", len(ps))
+	}
+}

@@ -1,0 +1,242 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// blockedAfter attempts without an outcome a message is called blocked: said once, and skipped by SIGUSR1.
+const blockedAfter = 10
+
+// Causes of a cancelled delivery.
+var (
+	errStopping = errors.New("kpush is stopping")
+	errRevoked  = errors.New("the partition was given to another member of the group")
+	errLost     = errors.New("the partition was lost: this process was silent for longer than the session timeout")
+	errSkipped  = errors.New("skipped by SIGUSR1")
+)
+
+// Delivery is one message on its way to its outcome. It belongs to its lane's goroutine.
+type Delivery struct {
+	*Message
+	p       *partition
+	attempt offsets.Attempt // Number: attempts started; InDoubt: one of them may have reached the service
+	verdict Verdict         // of the newest attempt
+	outcome Outcome
+	final   bool
+	again   bool      // for the Handler: what End answered
+	begun   time.Time // of the newest attempt
+	host    int       // the host that the newest attempt went to, -1 before the first
+	slim    bool      // the service refused the size of the headers
+
+	waiting context.Context // nil until the first failed attempt
+	skip    context.CancelCauseFunc
+	logged  string // the reason in the newest blocked line
+	said    time.Time
+}
+
+func newDelivery(p *partition, m *Message) *Delivery {
+	return &Delivery{Message: m, p: p, attempt: p.rec.Earlier(m.Offset), host: -1}
+}
+
+// Waits is the context of the waiting between attempts: it ends when the partition stops or the message is skipped.
+func (d *Delivery) Waits() context.Context { return (*waits)(d) }
+
+// waits makes a context of a Delivery without an allocation: only a message that has failed gets a real one of its own.
+type waits Delivery
+
+func (w *waits) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (w *waits) Done() <-chan struct{}       { return (*Delivery)(w).ctx().Done() }
+func (w *waits) Err() error                  { return (*Delivery)(w).ctx().Err() }
+func (w *waits) Value(key any) any           { return (*Delivery)(w).ctx().Value(key) }
+
+func (d *Delivery) ctx() context.Context {
+	if d.waiting != nil {
+		return d.waiting
+	}
+	return d.p.soft
+}
+
+// Attempt is the context of a request under way: it ends when nobody waits for the answer any more.
+func (d *Delivery) Attempt() context.Context { return d.p.hard }
+
+// Number of the attempt that Begin started, counted over restarts.
+func (d *Delivery) Number() int { return d.attempt.Number }
+
+// InDoubt tells whether an earlier attempt may have reached the service.
+func (d *Delivery) InDoubt() bool { return d.attempt.InDoubt }
+
+// Begin waits until the next attempt may start: the service's Retry-After, a commit that covers the offset, a slot of
+// Config.Concurrency, and the intent in the file. An error means that the delivery was stopped; no attempt may follow.
+func (d *Delivery) Begin() error {
+	f := d.p.f
+	if err := f.pace.wait(d); err != nil {
+		return err
+	}
+	if err := d.p.covered(d); err != nil {
+		return err
+	}
+	for {
+		if err := f.takeSlot(d); err != nil {
+			return err
+		}
+		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
+		err := d.p.rec.Intent(next)
+		if err == nil {
+			d.attempt = next
+			d.begun = time.Now()
+			return nil
+		}
+		f.freeSlot()
+		if err := d.p.diskWait(d.ctx(), err); err != nil {
+			return err
+		}
+	}
+}
+
+// End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.
+func (d *Delivery) End(v Verdict) (again bool) {
+	d.p.f.freeSlot()
+	took := time.Since(d.begun)
+	d.verdict = v
+	if v.Class == Delivered {
+		d.final, d.outcome = true, Outcome{Class: Delivered}
+	} else {
+		d.failed(v)
+	}
+	d.log(took)
+	return !d.final && v.Class != Aborted
+}
+
+func (d *Delivery) failed(v Verdict) {
+	cfg := &d.p.f.cfg
+	d.attempt.InDoubt = d.attempt.InDoubt || v.InDoubt
+	switch v.Class {
+	case MessageFault:
+		d.attempt.Faults++
+		if cfg.CanSkip && d.attempt.Faults >= cfg.RetryNums {
+			d.final, d.outcome = true, Outcome{Skip, v.Reason}
+		}
+	case GiveUp:
+		d.attempt.Faults++
+		if cfg.CanSkip {
+			d.final, d.outcome = true, Outcome{Skip, v.Reason}
+		}
+	case Skip:
+		d.final, d.outcome = true, Outcome{Skip, v.Reason}
+	}
+	if v.RetryAfter > 0 {
+		d.p.f.pace.holdOff(min(v.RetryAfter, max(cfg.RetryMaxInterval, retryAfterCap)))
+	}
+	if d.final {
+		return
+	}
+	if err := d.p.rec.Settled(d.attempt); err != nil {
+		d.p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", d.where(), "error", err)
+	}
+	d.p.tried.set(d.attempt)
+	if d.waiting == nil {
+		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
+	}
+	if d.attempt.Number >= blockedAfter {
+		d.p.f.blocked.add(d)
+	}
+}
+
+// close lets go of what the waiting needed.
+func (d *Delivery) close() {
+	if d.waiting != nil {
+		d.p.f.blocked.remove(d)
+		d.skip(nil)
+	}
+}
+
+// wait is the pause before the next attempt: the interval, and where RetryMaxInterval is larger a random one between
+// the interval and its doubling with each attempt (full jitter above the floor, so that messages that failed together
+// do not come back together, and none comes back at once).
+func (d *Delivery) wait() time.Duration {
+	cfg := &d.p.f.cfg
+	ceiling := cfg.RetryMaxInterval
+	if doublings := d.attempt.Number - 1; doublings < 16 {
+		ceiling = min(ceiling, cfg.RetryInterval<<doublings)
+	}
+	if ceiling <= cfg.RetryInterval {
+		return cfg.RetryInterval
+	}
+	return cfg.RetryInterval + rand.N(ceiling-cfg.RetryInterval)
+}
+
+// retryAfterCap bounds what a service may ask for with Retry-After, where RETRY_MAX_INTERVAL is not larger.
+const retryAfterCap = 5 * time.Minute
+
+func (d *Delivery) where() slog.Attr {
+	return slog.Group("", "topic", d.Topic, "partition", d.Partition, "offset", d.Offset)
+}
+
+// log says transitions: the first failure, blocked, an end after failures; between them nothing but at level debug.
+func (d *Delivery) log(took time.Duration) {
+	log, v := d.p.f.log, d.verdict
+	if slow := d.p.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != Aborted {
+		log.Warn("slow delivery", d.where(), "took", took.String(), "verdict", v.Class.String())
+	}
+	about := []any{d.where(), "attempt", d.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
+	switch n := d.attempt.Number; {
+	case v.Class == Delivered && n > 1:
+		log.Info("delivered after failures", d.where(), "attempts", n)
+	case v.Class == Delivered || v.Class == Aborted || d.final:
+	case n >= blockedAfter && v.Reason != d.logged && time.Since(d.said) > time.Minute:
+		d.logged, d.said = v.Reason, time.Now()
+		log.Error("blocked: the message keeps failing and holds up what comes behind it; SIGUSR1 skips it", about...)
+	case n == 1:
+		log.Warn("delivery failed, will be retried", about...)
+	default:
+		log.Debug("delivery failed again", about...)
+	}
+}
+
+// pace is the pause that the service asked for with Retry-After; it holds for the whole service.
+type pace struct{ until atomic.Int64 } // unix nanoseconds
+
+func (p *pace) holdOff(d time.Duration) {
+	until := time.Now().Add(d).UnixNano()
+	for {
+		old := p.until.Load()
+		if old >= until || p.until.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+func (p *pace) wait(d *Delivery) error {
+	for {
+		until := p.until.Load()
+		if until == 0 {
+			return nil
+		}
+		left := time.Until(time.Unix(0, until))
+		if left <= 0 {
+			return nil
+		}
+		if err := sleep(d.ctx(), left); err != nil {
+			return err
+		}
+	}
+}
+
+// sleep returns the cause when ctx ends before the time has passed.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,223 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// Config is what the forwarder has to know; main fills it from the environment.
+type Config struct {
+	Kafka      map[string]string // librdkafka properties: brokers, security, the user's own
+	Topics     []string
+	Group      string
+	InstanceID string // group.instance.id; "" for a dynamic member
+	ComesBack  bool   // a stop keeps the partitions for the session timeout instead of leaving the group
+
+	Targets     []string // one URL per host
+	Domain      string   // Host header; "" for the URL's
+	Format      string   // raw, form
+	Ack         string   // status, errno
+	ConnTimeout time.Duration
+	ExecTimeout time.Duration // of one attempt; 0: none
+	SlowTime    time.Duration // deliveries that take longer are logged; 0: none
+
+	Concurrency      int
+	CanSkip          bool
+	RetryNums        int // message faults until a message is given up
+	RetryInterval    time.Duration
+	RetryMaxInterval time.Duration
+
+	CommitInterval time.Duration
+	Reset          string        // earliest, latest, error
+	TrustSaved     time.Duration // negative: not when Kafka lost or rewound its commit
+	Buffer         int64         // bytes
+	DrainTimeout   time.Duration
+	SkipLog        string // path
+}
+
+// Forwarder is one consumer of a group and all its deliveries.
+type Forwarder struct {
+	cfg       Config
+	log       *slog.Logger
+	store     *offsets.Store
+	client    client
+	cluster   cluster
+	handler   Handler
+	committer *committer
+	skips     *skipLog
+
+	slots   chan struct{}
+	budget  *budget
+	pace    pace
+	blocked blocked
+	disk    *repeated
+	state   state
+
+	filtered atomic.Int64 // messages that came again and were finished already
+	lost     atomic.Int64 // offsets passed over without an outcome
+
+	mu      sync.Mutex // guards parts and pending for readers; only the poll goroutine writes
+	parts   map[tp]*partition
+	pending map[tp]error // assigned, but not started yet, and why
+
+	clusterID string // "" until a broker has said it
+	stopping  context.Context
+	full      time.Time // since when the budget is used up; owned by the poll goroutine
+	allPaused bool      // likewise
+}
+
+// New connects nothing yet. The store stays the caller's, who closes it after Run. handler nil: POST to cfg.Targets.
+func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*Forwarder, error) {
+	c, err := newClient(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAdmin(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		if handler, err = newHTTP(cfg); err != nil {
+			return nil, err
+		}
+	}
+	return build(cfg, store, handler, c, a, log), nil
+}
+
+func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
+	f := &Forwarder{cfg: cfg, log: log, store: store, client: c, cluster: a, handler: handler,
+		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
+		parts: map[tp]*partition{}, pending: map[tp]error{}}
+	f.committer = newCommitter(f)
+	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
+	f.state.turn()
+	return f
+}
+
+// Run consumes and delivers until ctx ends, then drains, commits and leaves the group: nil. A client that is of no use
+// any more, or a stop that did not come to its end within DrainTimeout, is an error; nothing is lost then either.
+func (f *Forwarder) Run(ctx context.Context) error {
+	defer f.cluster.close()
+	f.stopping = ctx
+	if err := f.client.subscribe(f.cfg.Topics, rebalance{f.assigned, f.revoked}); err != nil {
+		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
+	}
+	background, end := context.WithCancel(context.Background())
+	defer end()
+	go f.committer.run(background)
+	go f.watch(background)
+	if err := f.loop(ctx); err != nil {
+		f.state.fail(err)
+		f.lose(f.assignment(), errFatal)
+		return err
+	}
+	return f.stop()
+}
+
+var errFatal = errors.New("the Kafka client has failed")
+
+// stop ends the membership. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
+// member without partitions that only closes is missed by the group for its session timeout); one that means to come
+// back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
+func (f *Forwarder) stop() error {
+	deadline := time.Now().Add(f.cfg.DrainTimeout)
+	f.state.stop(deadline)
+	for _, p := range f.running() {
+		p.stop(errStopping)
+	}
+	done := make(chan error, 1)
+	go func() {
+		if !f.cfg.ComesBack {
+			if err := f.client.unsubscribe(); err != nil {
+				f.log.Warn("cannot unsubscribe", "error", err)
+			}
+			for polls := 0; polls < 3 || len(f.assignment()) > 0; polls++ {
+				f.client.poll(10 * time.Millisecond)
+			}
+		}
+		done <- f.client.close()
+	}()
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	select {
+	case err := <-done:
+		if left := f.assignment(); len(left) > 0 {
+			f.lose(left, errStopping)
+		}
+		return err
+	case <-t.C:
+		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; nothing is lost, what is not committed is in the file on the volume", f.cfg.DrainTimeout)
+	}
+}
+
+// drainDeadline is until when requests under way may finish when a partition is given up now. A stop keeps a part of
+// its time for the last commit and for leaving.
+func (f *Forwarder) drainDeadline() time.Time {
+	if deadline, stopping := f.state.stopDeadline(); stopping {
+		return deadline.Add(-f.reserve())
+	}
+	return time.Now().Add(f.cfg.DrainTimeout)
+}
+
+func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/4) }
+
+// assignment is what the group has given to this process, started or not.
+func (f *Forwarder) assignment() []tp {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]tp, 0, len(f.parts)+len(f.pending))
+	for t := range f.parts {
+		out = append(out, t)
+	}
+	for t := range f.pending {
+		out = append(out, t)
+	}
+	return out
+}
+
+// running is every partition that delivers.
+func (f *Forwarder) running() []*partition {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]*partition, 0, len(f.parts))
+	for _, p := range f.parts {
+		out = append(out, p)
+	}
+	return out
+}
+
+func (f *Forwarder) takeSlot(d *Delivery) error {
+	select {
+	case f.slots <- struct{}{}:
+	default:
+		select {
+		case f.slots <- struct{}{}:
+		case <-d.ctx().Done():
+			return context.Cause(d.ctx())
+		}
+	}
+	if d.ctx().Err() != nil {
+		f.freeSlot()
+		return context.Cause(d.ctx())
+	}
+	return nil
+}
+
+func (f *Forwarder) freeSlot() { <-f.slots }
+
+// SkipBlocked gives up every message that is blocked now, and says how many there were.
+func (f *Forwarder) SkipBlocked() int {
+	list := f.blocked.list()
+	for _, d := range list {
+		d.skip(errSkipped)
+	}
+	f.log.Info("SIGUSR1: blocked messages are skipped", "count", len(list))
+	return len(list)
+}

@@ -1,0 +1,275 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// This file is the package's one door to librdkafka: it translates, and decides nothing.
+
+type librdkafka struct {
+	c    *kafka.Consumer
+	logs chan kafka.LogEvent
+}
+
+func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
+	logs := make(chan kafka.LogEvent, 256)
+	conf := kafka.ConfigMap{"go.logs.channel.enable": true, "go.logs.channel": logs, "client.id": "kpush"}
+	for k, v := range consumerDefaults(cfg.Buffer) {
+		conf[k] = v
+	}
+	conf["group.id"] = cfg.Group
+	if cfg.InstanceID != "" {
+		conf["group.instance.id"] = cfg.InstanceID
+	}
+	for k, v := range cfg.Kafka {
+		conf[k] = v
+	}
+	c, err := kafka.NewConsumer(&conf)
+	if err != nil {
+		return nil, fmt.Errorf("the Kafka client refuses its configuration: %w", err)
+	}
+	go func() {
+		for l := range logs {
+			level := slog.LevelInfo
+			switch {
+			case l.Level <= 3:
+				level = slog.LevelWarn // librdkafka retries what it calls an error
+			case l.Level >= 7 || strings.HasPrefix(l.Tag, "FAIL") || l.Tag == "REQTMOUT":
+				level = slog.LevelDebug
+			}
+			log.Log(context.Background(), level, "librdkafka: "+l.Message, "tag", l.Tag)
+		}
+	}()
+	return &librdkafka{c: c, logs: logs}, nil
+}
+
+func (l *librdkafka) subscribe(topics []string, on rebalance) error {
+	return l.c.SubscribeTopics(topics, func(c *kafka.Consumer, ev kafka.Event) error {
+		switch e := ev.(type) {
+		case kafka.AssignedPartitions:
+			on.assigned(fromKafka(e.Partitions))
+		case kafka.RevokedPartitions:
+			on.revoked(fromKafka(e.Partitions), c.AssignmentLost())
+		}
+		return nil
+	})
+}
+
+func (l *librdkafka) poll(timeout time.Duration) any {
+	switch e := l.c.Poll(int(timeout / time.Millisecond)).(type) {
+	case *kafka.Message:
+		if e.TopicPartition.Error != nil {
+			return translate(e.TopicPartition.Error)
+		}
+		return message(e)
+	case kafka.Error:
+		return translate(e)
+	}
+	return nil
+}
+
+func message(e *kafka.Message) *Message {
+	m := &Message{
+		Topic:     *e.TopicPartition.Topic,
+		Partition: e.TopicPartition.Partition,
+		Offset:    int64(e.TopicPartition.Offset),
+		Key:       e.Key,
+		Value:     e.Value,
+	}
+	if e.TimestampType != kafka.TimestampNotAvailable {
+		m.Timestamp = e.Timestamp.UnixMilli()
+	}
+	if len(e.Headers) > 0 {
+		m.Headers = make([]Header, len(e.Headers))
+		for i, h := range e.Headers {
+			m.Headers[i] = Header{Name: h.Key, Value: h.Value}
+		}
+	}
+	return m
+}
+
+// translate keeps librdkafka's sentence and adds what the forwarder has to know of it.
+func translate(err error) error {
+	var e kafka.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	if e.IsFatal() {
+		return fatalError{e}
+	}
+	var kind error
+	switch e.Code() {
+	case kafka.ErrAutoOffsetReset, kafka.ErrOffsetOutOfRange:
+		kind = errOutOfRange
+	case kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrUnknownPartition:
+		kind = errNoTopic
+	case kafka.ErrAllBrokersDown, kafka.ErrTransport, kafka.ErrResolve, kafka.ErrAuthentication, kafka.ErrSsl:
+		kind = errNoBroker
+	case kafka.ErrRebalanceInProgress, kafka.ErrIllegalGeneration:
+		kind = errRebalancing
+	case kafka.ErrUnknownMemberID, kafka.ErrFencedInstanceID:
+		kind = errNotMember
+	case kafka.ErrOffsetMetadataTooLarge:
+		kind = errMetadataSize
+	default:
+		return e
+	}
+	return fmt.Errorf("%w: %s", kind, e.String())
+}
+
+func (l *librdkafka) committed(tps []tp, timeout time.Duration) ([]commit, error) {
+	got, err := l.c.Committed(toKafka(tps), int(timeout/time.Millisecond))
+	if err != nil {
+		return nil, translate(err)
+	}
+	out := make([]commit, 0, len(got))
+	for _, g := range got {
+		if g.Error != nil {
+			return nil, fmt.Errorf("%s/%d: %w", *g.Topic, g.Partition, translate(g.Error))
+		}
+		c := commit{tp: tp{*g.Topic, g.Partition}, offset: int64(g.Offset)}
+		if g.Metadata != nil {
+			c.meta = *g.Metadata
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func (l *librdkafka) commit(cs []commit) error {
+	list := make([]kafka.TopicPartition, len(cs))
+	for i := range cs {
+		list[i] = kafka.TopicPartition{Topic: &cs[i].topic, Partition: cs[i].partition,
+			Offset: kafka.Offset(cs[i].offset), Metadata: &cs[i].meta}
+	}
+	_, err := l.c.CommitOffsets(list) // a partition's own Error may be stale after a retry inside: the call's counts
+	if err != nil {
+		return translate(err)
+	}
+	return nil
+}
+
+func (l *librdkafka) assign(at []tpOffset) error {
+	list := make([]kafka.TopicPartition, len(at))
+	tps := make([]kafka.TopicPartition, len(at))
+	for i := range at {
+		list[i] = kafka.TopicPartition{Topic: &at[i].topic, Partition: at[i].partition, Offset: kafka.Offset(at[i].offset)}
+		tps[i] = kafka.TopicPartition{Topic: &at[i].topic, Partition: at[i].partition}
+	}
+	if err := l.c.IncrementalAssign(list); err != nil {
+		return translate(err)
+	}
+	if len(tps) == 0 {
+		return nil
+	}
+	return l.c.Resume(tps) // the pause flag of a partition outlives its revoke
+}
+
+func (l *librdkafka) unassign(tps []tp) error { return l.c.IncrementalUnassign(toKafka(tps)) }
+func (l *librdkafka) pause(tps []tp) error    { return l.c.Pause(toKafka(tps)) }
+func (l *librdkafka) resume(tps []tp) error   { return l.c.Resume(toKafka(tps)) }
+func (l *librdkafka) unsubscribe() error      { return l.c.Unsubscribe() }
+func (l *librdkafka) close() error            { return l.c.Close() }
+
+func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
+	got, err := l.c.Position(toKafka(tps))
+	out := make([]tpOffset, 0, len(got))
+	for _, g := range got {
+		out = append(out, tpOffset{tp{*g.Topic, g.Partition}, int64(g.Offset)})
+	}
+	return out, err
+}
+
+func toKafka(tps []tp) []kafka.TopicPartition {
+	out := make([]kafka.TopicPartition, len(tps))
+	for i := range tps {
+		out[i] = kafka.TopicPartition{Topic: &tps[i].topic, Partition: tps[i].partition, Offset: kafka.OffsetInvalid}
+	}
+	return out
+}
+
+func fromKafka(list []kafka.TopicPartition) []tp {
+	out := make([]tp, len(list))
+	for i, p := range list {
+		out[i] = tp{*p.Topic, p.Partition}
+	}
+	return out
+}
+
+// admin asks through a connection of its own: on the consumer's, each question would wait behind the long poll of Fetch.
+type admin struct{ a *kafka.AdminClient }
+
+func newAdmin(cfg Config) (*admin, error) {
+	conf := kafka.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
+		"log.connection.close": false, "log_level": 0}
+	for k, v := range cfg.Kafka {
+		if adminKnows(k) {
+			conf[k] = v
+		}
+	}
+	a, err := kafka.NewAdminClient(&conf)
+	if err != nil {
+		return nil, fmt.Errorf("the Kafka admin client refuses its configuration: %w", err)
+	}
+	return &admin{a}, nil
+}
+
+func (a *admin) close() { a.a.Close() }
+
+func (a *admin) clusterID(ctx context.Context) (string, error) {
+	id, err := a.a.ClusterID(ctx)
+	return id, translate(err)
+}
+
+func (a *admin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+	got, err := a.a.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics), kafka.SetAdminRequestTimeout(adminTimeout))
+	if err != nil {
+		return nil, translate(err)
+	}
+	ids := make(map[string]string)
+	for _, d := range got.TopicDescriptions {
+		switch {
+		case d.Error.Code() != kafka.ErrNoError:
+			return nil, fmt.Errorf("%s: %w", d.Name, translate(d.Error))
+		case d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0:
+			ids[d.Name] = d.TopicID.String()
+		}
+	}
+	return ids, nil
+}
+
+func (a *admin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
+	out := make(map[tp]bounds, len(tps))
+	for _, spec := range []kafka.OffsetSpec{kafka.EarliestOffsetSpec, kafka.LatestOffsetSpec} {
+		ask := make(map[kafka.TopicPartition]kafka.OffsetSpec, len(tps))
+		for _, p := range toKafka(tps) {
+			ask[p] = spec
+		}
+		got, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(adminTimeout),
+			kafka.SetAdminIsolationLevel(kafka.IsolationLevelReadCommitted))
+		if err != nil {
+			return nil, translate(err)
+		}
+		for p, r := range got.ResultInfos {
+			t := tp{*p.Topic, p.Partition}
+			if r.Error.Code() != kafka.ErrNoError {
+				return nil, fmt.Errorf("%s: %w", t, translate(r.Error))
+			}
+			b := out[t]
+			if spec == kafka.EarliestOffsetSpec {
+				b.oldest = int64(r.Offset)
+			} else {
+				b.end = int64(r.Offset)
+			}
+			out[t] = b
+		}
+	}
+	return out, nil
+}

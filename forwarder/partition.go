@@ -1,0 +1,205 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// partition is one partition that the group gave to this process, from its start until its revoke.
+//
+// The poll goroutine creates it, pushes into its lane and ends it; the lane's goroutine delivers; the committer reads
+// what may be committed and says what was.
+type partition struct {
+	tp
+	topicID string
+	lineage uint64
+	f       *Forwarder
+	rec     *offsets.Partition
+	lane    lane
+	running sync.WaitGroup // lanes that deliver
+	tried   tried
+
+	soft     context.Context // ends when no new attempt may start
+	stop     context.CancelCauseFunc
+	hard     context.Context // ends when nobody waits for answers any more
+	abandon  context.CancelCauseFunc
+	held     atomic.Int64 // bytes of messages in memory
+	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of the start
+	begun    atomic.Int64 // the highest offset that a request was started for, plus one
+	count    atomic.Int64 // requests started
+
+	handedOver atomic.Bool // nothing commits it any more but the hand-over itself
+
+	paused bool  // this and the next two are owned by the poll goroutine
+	next   int64 // the offset after the newest message handed over
+	astray bool  // the log does not hold next any more
+
+	mu       sync.Mutex
+	ceiling  int64         // acknowledged by Kafka: requests below it may start
+	raised   chan struct{} // closed when ceiling rises
+	inherits int64         // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
+	synced   commitState   // what the committer last had acknowledged
+}
+
+// commitState is the newest acknowledged commit of a partition, for the committer.
+type commitState struct {
+	offset int64 // -1: none of this assignment yet
+	count  int64 // requests started until then
+	at     time.Time
+}
+
+func newPartition(f *Forwarder, t tp, topicID string, rec *offsets.Partition, start offsets.Start) *partition {
+	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next,
+		raised: make(chan struct{}), synced: commitState{offset: -1}}
+	p.lane.p = p
+	p.soft, p.stop = context.WithCancelCause(context.Background())
+	p.hard, p.abandon = context.WithCancelCause(context.Background())
+	p.progress.Store(time.Now().UnixNano())
+	p.begun.Store(start.Next)
+	for _, a := range start.Attempts {
+		p.tried.set(a)
+	}
+	return p
+}
+
+// push takes a message that the consumer handed over. What is finished already goes no further.
+func (p *partition) push(m *Message) {
+	p.next = m.Offset + 1
+	if !p.rec.Fetched(m.Offset) {
+		p.f.filtered.Add(1)
+		return
+	}
+	m.TopicID, m.Group = p.topicID, p.f.cfg.Group
+	size := m.size()
+	p.held.Add(size)
+	p.f.budget.take(size)
+	p.lane.push(m)
+}
+
+// let gives back what a message held of the budget.
+func (p *partition) let(m *Message) {
+	size := m.size()
+	p.held.Add(-size)
+	p.f.budget.free(size)
+}
+
+// deliver brings m to its outcome and records it; false: stopped, nothing of this lane may follow.
+func (p *partition) deliver(m *Message) bool {
+	d := newDelivery(p, m)
+	out, err := p.f.handler.Handle(d)
+	d.close()
+	if errors.Is(err, errSkipped) {
+		out, err = Outcome{Skip, errSkipped.Error()}, nil
+	}
+	if err != nil {
+		return false
+	}
+	if out.Class == Skip {
+		if err := p.skip(d, out.Reason); err != nil {
+			return false
+		}
+	}
+	if p.record(d) != nil {
+		return false
+	}
+	p.tried.remove(m.Offset)
+	p.progress.Store(time.Now().UnixNano())
+	return true
+}
+
+// skip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
+func (p *partition) skip(d *Delivery, reason string) error {
+	for {
+		err := p.f.skips.write(d, reason)
+		if err == nil {
+			p.f.log.Warn("message skipped; it is in the skip log", d.where(), "reason", reason, "attempts", d.attempt.Number)
+			return nil
+		}
+		if err := p.diskWait(d.ctx(), err); err != nil {
+			return err
+		}
+	}
+}
+
+// record writes the outcome into the file, for as long as that takes or until nobody waits: the service has the message.
+func (p *partition) record(d *Delivery) error {
+	for {
+		err := p.rec.Done(d.Offset)
+		if err == nil || errors.Is(err, offsets.ErrReleased) {
+			return err
+		}
+		if err := p.diskWait(d.Attempt(), err); err != nil {
+			return err
+		}
+	}
+}
+
+// diskWait says once that the volume does not take records, and waits a moment before the next try.
+func (p *partition) diskWait(ctx context.Context, err error) error {
+	if errors.Is(err, offsets.ErrReleased) {
+		return errLost
+	}
+	p.f.disk.report(err)
+	return sleep(ctx, time.Second)
+}
+
+// covered waits until a commit with a ceiling above the offset is acknowledged, so that whoever takes the partition
+// over after a crash knows what may have been sent.
+func (p *partition) covered(d *Delivery) error {
+	for {
+		p.mu.Lock()
+		ceiling, raised := p.ceiling, p.raised
+		p.mu.Unlock()
+		if d.Offset < ceiling {
+			if d.Offset >= p.begun.Load() {
+				p.begun.Store(d.Offset + 1)
+			}
+			p.count.Add(1)
+			return context.Cause(p.soft)
+		}
+		p.f.committer.now()
+		select {
+		case <-d.ctx().Done():
+			return context.Cause(d.ctx())
+		case <-raised:
+		}
+	}
+}
+
+// raise lets requests below ceiling start.
+func (p *partition) raise(ceiling int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ceiling > p.ceiling {
+		p.ceiling = ceiling
+		close(p.raised)
+		p.raised = make(chan struct{})
+	}
+}
+
+// drain ends the partition: no new attempt, those under way may finish until the deadline. It returns when no
+// goroutine of the partition is left. Draining many partitions: call stop on all of them first.
+func (p *partition) drain(deadline time.Time, cause error) {
+	p.stop(cause)
+	gone := make(chan struct{})
+	go func() {
+		p.running.Wait()
+		close(gone)
+	}()
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	select {
+	case <-gone:
+	case <-t.C:
+		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.topic, "partition", p.partition)
+		p.abandon(cause)
+		<-gone
+	}
+	p.abandon(cause)
+	p.lane.clear()
+}

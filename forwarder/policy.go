@@ -1,0 +1,135 @@
+package forwarder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// answer is what one HTTP attempt brought back.
+type answer struct {
+	sent    bool // a connection was there, so the request may have reached the service
+	err     error
+	status  int // 0: no answer
+	header  http.Header
+	body    []byte // at most answerLimit bytes
+	bodyErr error  // the body broke off
+}
+
+// answerLimit is how much of a response is read; no answer that a service of this contract gives is larger.
+const answerLimit = 1 << 20
+
+// judge is the response table of the README, whole:
+//
+//	2xx, and the body agrees with Config.Ack                                delivered
+//	400 413 415 422, 500, errno, no answer in time, any code not listed     message fault
+//	no connection, a broken one, 3xx, 401 403 404 405 407 410, 502 503 504  service fault
+//	408 409 423 425 429                                                     busy
+//	Kafka-Action: ack, retry, skip, dead-letter                             overrides
+//
+// In doubt is what may have reached the service without an answer. A status line is an answer: with it the service has
+// said what it made of the message, whatever happens to the body behind it (unless the body is the acknowledgement).
+func judge(a answer, ack string, execTimeout time.Duration) Verdict {
+	if a.status == 0 {
+		return noAnswer(a.err, a.sent, execTimeout)
+	}
+	v := Verdict{Status: a.status, Reason: fmt.Sprintf("the service answered %d", a.status), RetryAfter: retryAfter(a.header, time.Now())}
+	if action(&v, a.header.Get("Kafka-Action")) {
+		return v
+	}
+	switch s := a.status; {
+	case s >= 200 && s < 300:
+		return acknowledged(a, ack, execTimeout)
+	case s >= 300 && s < 400:
+		v.Class = ServiceFault
+		v.Reason += ", a redirect, which is not followed: check KPUSH_URL"
+	case s == 401, s == 403, s == 404, s == 405, s == 407, s == 410, s == 502, s == 503, s == 504:
+		v.Class = ServiceFault
+	case s == 408, s == 409, s == 423, s == 425, s == 429:
+		v.Class = Busy
+	default:
+		v.Class = MessageFault
+	}
+	return v
+}
+
+func action(v *Verdict, word string) bool {
+	switch strings.ToLower(strings.TrimSpace(word)) {
+	case "ack":
+		v.Class = Delivered
+	case "retry":
+		v.Class = MessageFault
+	case "skip":
+		v.Class = Skip
+	case "dead-letter":
+		v.Class = GiveUp
+	default:
+		return false
+	}
+	v.Reason += " with Kafka-Action: " + strings.ToLower(strings.TrimSpace(word))
+	return true
+}
+
+func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
+	switch {
+	case errors.Is(err, errStopping), errors.Is(err, errRevoked), errors.Is(err, errLost), errors.Is(err, errFatal):
+		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
+	case !sent:
+		return Verdict{Class: ServiceFault, Reason: "no connection to the service: " + clause(err)}
+	case errors.Is(err, context.DeadlineExceeded):
+		return Verdict{Class: MessageFault, Reason: fmt.Sprintf("no answer within KPUSH_EXEC_TIMEOUT (%s)", execTimeout), InDoubt: true}
+	}
+	return Verdict{Class: ServiceFault, Reason: "the connection broke before an answer: " + clause(err), InDoubt: true}
+}
+
+// clause is an error of the transport without the method and URL around it.
+func clause(err error) string {
+	if err == nil {
+		return "unknown"
+	}
+	return err.Error()
+}
+
+func acknowledged(a answer, ack string, execTimeout time.Duration) Verdict {
+	v := Verdict{Class: Delivered, Status: a.status}
+	if ack != "errno" {
+		return v
+	}
+	if a.bodyErr != nil {
+		v := noAnswer(a.bodyErr, true, execTimeout)
+		v.Status = a.status
+		return v
+	}
+	var body struct {
+		Errno *json.RawMessage `json:"errno"`
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte("\xef\xbb\xbf")), &body); err != nil || body.Errno == nil {
+		v.Class, v.Reason = MessageFault, fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.status)
+		return v
+	}
+	if n := strings.Trim(string(*body.Errno), `"`); n != "0" {
+		v.Class, v.Reason = MessageFault, fmt.Sprintf("the service answered %d with errno %.40s", a.status, n)
+	}
+	return v
+}
+
+// retryAfter reads both forms of the header; 0: none, or in the past.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	s := h.Get("Retry-After")
+	if s == "" {
+		return 0
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return time.Duration(min(max(n, 0), 1<<31)) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(0, t.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,147 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	pollTime     = 100 * time.Millisecond // of one poll: bounds how late a stop is noticed
+	fullTime     = 20 * time.Millisecond  // of one wait for room
+	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
+	stuckTime    = 250 * time.Millisecond // without an outcome for so long, a partition above its share is paused
+)
+
+// loop polls until ctx ends or the client has failed. It never waits for the service for long: while the budget is used
+// up it does not poll, and when that lasts it pauses the partitions instead, so that the group sees a living member.
+func (f *Forwarder) loop(ctx context.Context) error {
+	for tidy := time.Now(); ctx.Err() == nil; {
+		f.state.turn()
+		if f.budget.full() && !f.allPaused {
+			if f.full.IsZero() {
+				f.full = time.Now()
+			}
+			if time.Since(f.full) < standingTime {
+				f.budget.wait(fullTime)
+				continue
+			}
+			f.pauseAll()
+		} else if !f.budget.full() {
+			f.full = time.Time{}
+		}
+		switch e := f.client.poll(pollTime).(type) {
+		case *Message:
+			f.take(e)
+		case error:
+			if err := f.event(e); err != nil {
+				return err
+			}
+		}
+		if time.Since(tidy) > pollTime {
+			tidy = time.Now()
+			f.tidy()
+		}
+	}
+	return nil
+}
+
+// take hands a message to its partition. A lane that is truly behind (its message is stuck) stops being fetched once it
+// holds more than its share; ordinary flow control never pauses, because that drops what librdkafka has queued.
+func (f *Forwarder) take(m *Message) {
+	p := f.parts[tp{m.Topic, m.Partition}]
+	if p == nil {
+		return // revoked
+	}
+	m.Topic = p.topic // one string for all
+	p.push(m)
+	share := f.budget.bound / int64(max(1, len(f.parts)))
+	if !p.paused && p.held.Load() > share && p.idle() > stuckTime {
+		f.pause(p)
+	}
+}
+
+func (p *partition) idle() time.Duration { return time.Since(time.Unix(0, p.progress.Load())) }
+
+func (f *Forwarder) pause(ps ...*partition) {
+	tps := make([]tp, len(ps))
+	for i, p := range ps {
+		tps[i], p.paused = p.tp, true
+	}
+	if err := f.client.pause(tps); err != nil {
+		f.log.Warn("cannot pause partitions", "partitions", tps, "error", err)
+	}
+}
+
+func (f *Forwarder) pauseAll() {
+	f.allPaused = true
+	f.state.say(stalled, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: fetching is paused"))
+	f.pause(f.running()...)
+}
+
+// tidy does what is due now and then: room is used again, progress over transaction markers is noticed, partitions that
+// could not be started are tried again.
+func (f *Forwarder) tidy() {
+	if f.allPaused && f.budget.held.Load() <= f.budget.bound/2 {
+		f.allPaused = false
+		f.state.say(stalled, nil)
+	}
+	share := f.budget.bound / int64(max(1, len(f.parts)))
+	var resume, drained []tp
+	for t, p := range f.parts {
+		if p.paused && !f.allPaused && p.held.Load() <= share/2 {
+			p.paused = false
+			resume = append(resume, t)
+		}
+		if p.rec.Outstanding() > 0 {
+			continue
+		}
+		if p.astray {
+			f.restart(p)
+		} else {
+			drained = append(drained, t)
+		}
+	}
+	if len(resume) > 0 {
+		if err := f.client.resume(resume); err != nil {
+			f.log.Warn("cannot resume partitions", "partitions", resume, "error", err)
+		}
+	}
+	f.advance(drained)
+	f.startPending()
+}
+
+// advance moves partitions with nothing outstanding to the consumer's position: behind the last message there may be
+// transaction markers, and lag would never end at 0.
+func (f *Forwarder) advance(drained []tp) {
+	if len(drained) == 0 {
+		return
+	}
+	at, err := f.client.position(drained)
+	if err != nil {
+		return // asked again at the next turn
+	}
+	for _, a := range at {
+		if p := f.parts[a.tp]; p != nil && a.offset > 0 {
+			p.rec.Advance(a.offset)
+		}
+	}
+}
+
+// event weighs what the client reports; an error ends the process.
+func (f *Forwarder) event(err error) error {
+	var fatal fatalError
+	switch {
+	case errors.As(err, &fatal):
+		return fatalSentence(fatal, f.cfg)
+	case errors.Is(err, errOutOfRange):
+		f.outOfRange(err)
+	case errors.Is(err, errNoBroker):
+		f.state.say(broker, err)
+	case errors.Is(err, errNoTopic):
+		f.state.say(topic, err)
+	default:
+		f.log.Warn("Kafka reports", "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package forwarder
+
+import (
+	"strings"
+	"time"
+)
+
+// consumerDefaults are librdkafka's settings under a bound of buffer bytes. The queue of librdkafka and what is on its
+// way from the broker get half of the bound, messages waiting in lanes the other half. fetch.queue.backoff.ms belongs to
+// the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
+// max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
+func consumerDefaults(buffer int64) map[string]any {
+	return map[string]any{
+		"partition.assignment.strategy":      "cooperative-sticky",
+		"enable.auto.commit":                 false,
+		"enable.auto.offset.store":           false,
+		"auto.offset.reset":                  "error",
+		"session.timeout.ms":                 10000,
+		"heartbeat.interval.ms":              1000,
+		"queued.min.messages":                2000,
+		"queued.max.messages.kbytes":         int(max(256, buffer/4/1024)),
+		"fetch.queue.backoff.ms":             10,
+		"fetch.max.bytes":                    int(max(1<<20, buffer/4)),
+		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
+		"fetch.wait.max.ms":                  100,
+		"fetch.error.backoff.ms":             100,
+		"socket.timeout.ms":                  15000,
+		"socket.keepalive.enable":            true,
+		"reconnect.backoff.ms":               50,
+		"reconnect.backoff.max.ms":           1000,
+		"topic.metadata.refresh.interval.ms": 10000,
+		"enable.metrics.push":                false,
+		"log.connection.close":               false,
+	}
+}
+
+// adminTimeout bounds one question to the cluster; whoever asks asks again.
+const adminTimeout = 3 * time.Second
+
+// adminKnows tells whether a property of the user's makes sense for a client that does not consume.
+func adminKnows(property string) bool {
+	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "enable.ssl.", "broker.address.", "client.dns.", "socket."} {
+		if strings.HasPrefix(property, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,82 @@
+package forwarder
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// skipLog keeps every message that was given up, whole, one JSON object a line. It is on the disk before the message
+// counts as done (F1).
+type skipLog struct {
+	path string
+	mu   sync.Mutex
+	file *os.File
+}
+
+// skipped is a line of the skip log. Bytes are base64; value_text repeats a value that is text, to be read by people.
+type skipped struct {
+	Time      time.Time `json:"time"`
+	ID        string    `json:"id"`
+	Topic     string    `json:"topic"`
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Timestamp int64     `json:"timestamp"`
+	Attempts  int       `json:"attempts"`
+	Reason    string    `json:"reason"`
+	InDoubt   bool      `json:"in_doubt"`
+	Key       []byte    `json:"key"`
+	Value     []byte    `json:"value"`
+	ValueText string    `json:"value_text,omitempty"`
+	Headers   [][2]any  `json:"headers"`
+}
+
+func (s *skipLog) write(d *Delivery, reason string) error {
+	line := skipped{Time: time.Now().UTC(), ID: d.ID(), Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Timestamp: d.Timestamp,
+		Attempts: d.attempt.Number, Reason: reason, InDoubt: d.attempt.InDoubt, Key: d.Key, Value: d.Value, Headers: make([][2]any, 0, len(d.Headers))}
+	if utf8.Valid(d.Value) {
+		line.ValueText = string(d.Value)
+	}
+	for _, h := range d.Headers {
+		line.Headers = append(line.Headers, [2]any{h.Name, h.Value})
+	}
+	b, err := json.Marshal(line)
+	if err != nil {
+		return fmt.Errorf("cannot encode %s/%d/%d for the skip log: %w", d.Topic, d.Partition, d.Offset, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.append(append(b, '\n')); err != nil {
+		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", d.Topic, d.Partition, d.Offset, err)
+	}
+	return nil
+}
+
+// append adds a line or leaves the file as it was: half a line, after a full disk, would spoil the next one.
+func (s *skipLog) append(line []byte) (err error) {
+	if s.file == nil {
+		if s.file, err = os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if err != nil {
+			s.file.Close()
+			s.file = nil
+		}
+	}()
+	end, err := s.file.Seek(0, 2)
+	if err != nil {
+		return err
+	}
+	if _, err = s.file.Write(line); err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil {
+		_ = s.file.Truncate(end)
+	}
+	return err
+}

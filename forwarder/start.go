@@ -1,0 +1,177 @@
+package forwarder
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// origin says which of the sources decided where a partition starts.
+type origin string
+
+const (
+	fromOperator origin = "operator"
+	fromFile     origin = "file"
+	fromCommit   origin = "commit"
+	fromReset    origin = "reset policy"
+)
+
+// knowledge is all that is known of a partition when it is assigned.
+type knowledge struct {
+	partition  tp
+	identity   offsets.Key
+	volume     string
+	saved      *offsets.Saved // nil: the file knows nothing of this identity
+	commit     commit         // offset < 0: the broker knows nothing
+	bounds     bounds
+	reset      string        // earliest, latest, error
+	trustSaved time.Duration // negative: never when the broker lost or rewound its commit
+}
+
+// decision is where a partition starts, who said so, and what an operator should hear of it.
+type decision struct {
+	start offsets.Start
+	by    origin
+	said  []string // sentences worth a warning
+	lost  int64    // offsets that were passed over without an outcome
+	hold  error    // the partition cannot start until somebody acts; the sentence says what to do
+}
+
+// decide is the rule of a start: operator's reset > saved file > broker's commit > reset policy.
+//
+// A commit without kpush's mark was written by somebody else. At the offset that kpush itself committed last it changes
+// nothing (a console consumer that joined the group wipes the metadata of partitions it never read); anywhere else it is
+// an operator's word and is obeyed, also backwards, as a new lineage in which the facts of the file do not apply.
+//
+// A commit with the mark of another lineage than the file's is newer than the file: another machine obeyed an
+// operator in between. No request starts before the first commit of a lineage is acknowledged, so the file cannot hold
+// facts of a lineage that Kafka has not seen.
+func decide(k knowledge) decision {
+	m, marked := parseMark(k.commit.meta)
+	marked = marked && m.offset == k.commit.offset && m.cluster == k.identity.Cluster
+	none := k.commit.offset < 0
+	var d decision
+	if marked && m.topicID != k.identity.TopicID {
+		d.said = append(d.said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
+		marked, none = false, true
+	}
+	switch {
+	case none && k.saved == nil:
+		d.resetTo(k)
+	case none && k.trustSaved < 0 && k.saved.Committed >= 0:
+		d.said = append(d.said, fmt.Sprintf("Kafka has lost the committed offset %d and KPUSH_USE_SAVED_OFFSET_TIME forbids to trust the saved one (%d)", k.saved.Committed, k.saved.Next))
+		d.resetTo(k)
+	case none:
+		if k.saved.Committed >= 0 {
+			d.said = append(d.said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted", k.saved.Committed, k.saved.Next))
+		}
+		d.fromSaved(k)
+	case !marked && k.saved != nil && k.saved.Committed == k.commit.offset:
+		d.fromSaved(k)
+	case !marked:
+		d.by = fromOperator
+		d.start = offsets.Start{Next: k.commit.offset, Committed: k.commit.offset, Lineage: newLineage()}
+		if k.saved != nil {
+			d.said = append(d.said, fmt.Sprintf("the committed offset %d was not written by kpush, which had finished everything below %d: it is obeyed", k.commit.offset, k.saved.Next))
+		}
+	case k.saved == nil || k.saved.Lineage != m.lineage:
+		d.takeOver(m)
+	case m.offset < k.saved.Committed && k.trustSaved < 0:
+		d.said = append(d.said, fmt.Sprintf("Kafka's commit went back from %d to %d and KPUSH_USE_SAVED_OFFSET_TIME forbids to trust the saved offset (%d)", k.saved.Committed, m.offset, k.saved.Next))
+		d.takeOver(m)
+		d.start.Lineage = newLineage()
+	default:
+		if m.offset < k.saved.Committed {
+			d.said = append(d.said, fmt.Sprintf("Kafka's commit went back from %d to %d; the saved offset (%d) is trusted", k.saved.Committed, m.offset, k.saved.Next))
+		}
+		d.fromSaved(k)
+		d.join(k, m)
+	}
+	d.fit(k)
+	return d
+}
+
+func newLineage() uint64 { return rand.Uint64() | 1 }
+
+func (d *decision) resetTo(k knowledge) {
+	d.by = fromReset
+	d.start = offsets.Start{Lineage: newLineage(), Committed: -1}
+	switch k.reset {
+	case "latest":
+		d.start.Next = k.bounds.end
+	case "error":
+		d.hold = fmt.Errorf("%s: neither Kafka nor the volume knows an offset of group %s, and KPUSH_AUTO_OFFSET_RESET=error: set one with kafka-consumer-groups --reset-offsets, or choose earliest or latest", k.partition, k.identity.Group)
+	default:
+		d.start.Next = k.bounds.oldest
+	}
+}
+
+func (d *decision) fromSaved(k knowledge) {
+	d.by = fromFile
+	s := k.saved
+	d.start = offsets.Start{Next: s.Next, Done: s.Done, Attempts: s.Attempts, Ceiling: s.Ceiling, Lineage: s.Lineage, Committed: s.Committed}
+}
+
+func (d *decision) takeOver(m mark) {
+	d.by = fromCommit
+	d.start = offsets.Start{Next: m.offset, Done: m.done, Attempts: m.attempts, Ceiling: m.ceiling, Lineage: m.lineage, Committed: m.offset}
+}
+
+// join adds what the commit's mark knows to what the file knows of the same lineage. The mark's doubts are older than
+// the file where this volume wrote both; they count where another machine had the partition in between, or where the
+// file lags behind the commit (a power cut, a volume restored from a copy).
+func (d *decision) join(k knowledge, m mark) {
+	behind := d.start.Next < m.offset
+	d.start.Done = d.start.Done.Union(m.done)
+	d.start.Committed = max(d.start.Committed, m.offset)
+	if !behind && m.volume == k.volume {
+		return
+	}
+	d.start.Ceiling = max(d.start.Ceiling, m.ceiling)
+	d.start.Attempts = mergeAttempts(d.start.Attempts, m.attempts)
+	if behind {
+		d.by = fromCommit
+		d.start.Next = m.offset
+	}
+}
+
+func mergeAttempts(a, b []offsets.Attempt) []offsets.Attempt {
+	known := make(map[int64]int, len(a))
+	out := append([]offsets.Attempt(nil), a...)
+	for i, x := range out {
+		known[x.Offset] = i
+	}
+	for _, x := range b {
+		i, ok := known[x.Offset]
+		if !ok {
+			out = append(out, x)
+			continue
+		}
+		o := &out[i]
+		o.Number, o.Faults, o.InDoubt = max(o.Number, x.Number), max(o.Faults, x.Faults), o.InDoubt || x.InDoubt
+	}
+	return out
+}
+
+// fit moves a start that the partition's log does not hold any more.
+func (d *decision) fit(k knowledge) {
+	if d.hold != nil {
+		return
+	}
+	if d.start.Next > k.bounds.end {
+		d.said = append(d.said, fmt.Sprintf("the %s says %d, but the partition ends at %d: it was made again or cut, so that does not apply", d.by, d.start.Next, k.bounds.end))
+		if c := k.commit.offset; d.by == fromFile && c >= 0 && c <= k.bounds.end {
+			d.by = fromCommit
+			d.start = offsets.Start{Next: c, Committed: c, Lineage: newLineage()}
+		} else {
+			d.resetTo(k)
+		}
+	}
+	if gap := k.bounds.oldest - d.start.Next; d.hold == nil && gap > 0 {
+		d.lost = gap
+		d.said = append(d.said, fmt.Sprintf("offsets %d to %d are gone from Kafka without an outcome (retention?): possible loss of up to %d messages", d.start.Next, k.bounds.oldest-1, gap))
+		d.start.Next = k.bounds.oldest
+	}
+}

@@ -1,0 +1,221 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// aspects of what the forwarder may be waiting for; each says its newest sentence.
+type aspect string
+
+const (
+	broker  aspect = "broker"
+	topic   aspect = "topic"
+	stalled aspect = "stalled"
+)
+
+// state is what others may know of the forwarder at any time: for health and readiness.
+type state struct {
+	turned   atomic.Int64 // unix nanoseconds of the newest turn of the poll loop
+	mu       sync.Mutex
+	said     map[aspect]string
+	last     map[string]time.Time
+	inGroup  bool
+	fatal    error
+	inside   time.Time // since when a rebalance callback runs
+	commit   time.Time // since when a commit is under way
+	deadline time.Time // of the stop
+}
+
+func (s *state) turn() { s.turned.Store(time.Now().UnixNano()) }
+
+func (s *state) with(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
+func (s *state) joined()          { s.with(func() { s.inGroup = true }) }
+func (s *state) fail(err error)   { s.with(func() { s.fatal = err }) }
+func (s *state) committed()       { s.say(broker, nil) }
+func (s *state) stop(t time.Time) { s.with(func() { s.deadline = t }) }
+
+func (s *state) stopDeadline() (t time.Time, stopping bool) {
+	s.with(func() { t, stopping = s.deadline, !s.deadline.IsZero() })
+	return
+}
+
+// callback notes that a rebalance callback runs; call what it returns at its end.
+func (s *state) callback() (end func()) {
+	s.with(func() { s.inside = time.Now() })
+	return func() {
+		s.with(func() { s.inside = time.Time{} })
+		s.turn()
+	}
+}
+
+func (s *state) committing(on bool) {
+	s.with(func() {
+		s.commit = time.Time{}
+		if on {
+			s.commit = time.Now()
+		}
+	})
+}
+
+// say sets (or with nil clears) the sentence of an aspect, and tells whether that changed.
+func (s *state) say(a aspect, err error) (changed bool) {
+	s.with(func() {
+		if s.said == nil {
+			s.said = map[aspect]string{}
+		}
+		was, is := s.said[a], ""
+		if err != nil {
+			is = err.Error()
+		}
+		changed = was != is
+		s.said[a] = is
+	})
+	return changed
+}
+
+// every tells once per interval that what is due.
+func (s *state) every(what string, interval time.Duration) (due bool) {
+	s.with(func() {
+		if s.last == nil {
+			s.last = map[string]time.Time{}
+		}
+		if due = time.Since(s.last[what]) >= interval; due {
+			s.last[what] = time.Now()
+		}
+	})
+	return due
+}
+
+// turnLimit is how long the poll loop may be silent before the process counts as ill; a callback that drains or resolves
+// has its own, longer limit.
+const turnLimit = 15 * time.Second
+
+// Live says why the process cannot make progress by itself any more; nothing: it can. A dead service or broker is not a
+// reason: a restart would not help.
+func (f *Forwarder) Live() (why []string) {
+	s := &f.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fatal != nil {
+		why = append(why, s.fatal.Error())
+	}
+	if !s.deadline.IsZero() {
+		return why // a stop ends by itself
+	}
+	silent := time.Since(time.Unix(0, s.turned.Load()))
+	limit := turnLimit
+	if !s.inside.IsZero() {
+		limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
+	}
+	if silent > limit {
+		why = append(why, fmt.Sprintf("the poll loop has not turned for %s", silent.Round(time.Second)))
+	}
+	return why
+}
+
+// Ready says what the forwarder is waiting for before it can deliver; nothing: it delivers, or is a spare member whose
+// group has more members than partitions.
+func (f *Forwarder) Ready() (why []string) {
+	why = f.Live()
+	s := &f.state
+	s.with(func() {
+		if !s.deadline.IsZero() {
+			why = append(why, "stopping")
+		}
+		for _, a := range []aspect{broker, topic} {
+			if s.said[a] != "" {
+				why = append(why, s.said[a])
+			}
+		}
+		if !s.inGroup && len(why) == 0 {
+			why = append(why, fmt.Sprintf("waiting for group %s to give this member its partitions", f.cfg.Group))
+		}
+		if d := time.Since(s.commit); !s.commit.IsZero() && d > 10*time.Second {
+			why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
+		}
+	})
+	f.mu.Lock()
+	waiting := make([]string, 0, len(f.pending))
+	for t, err := range f.pending {
+		waiting = append(waiting, fmt.Sprintf("%s is not started: %v", t, err))
+	}
+	f.mu.Unlock()
+	sort.Strings(waiting)
+	why = append(why, waiting...)
+	if err := f.store.Err(); err != nil {
+		why = append(why, err.Error())
+	}
+	return why
+}
+
+// Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
+func (f *Forwarder) Notes() (notes []string) {
+	f.mu.Lock()
+	n := len(f.parts)
+	f.mu.Unlock()
+	notes = append(notes, fmt.Sprintf("%d partitions assigned", n))
+	f.state.with(func() {
+		if s := f.state.said[stalled]; s != "" {
+			notes = append(notes, s)
+		}
+	})
+	if n := len(f.blocked.list()); n > 0 {
+		notes = append(notes, fmt.Sprintf("%d messages are blocked: they failed %d times or more (see the log)", n, blockedAfter))
+	}
+	return notes
+}
+
+// watchTime is how often the cluster is asked whether it is there and has the topics.
+const watchTime = 2 * time.Second
+
+// watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
+// itself is silent about a broker that does not answer and about a topic that is gone.
+func (f *Forwarder) watch(ctx context.Context) {
+	for {
+		ask, cancel := context.WithTimeout(ctx, adminTimeout)
+		_, err := f.cluster.topicIDs(ask, f.cfg.Topics)
+		cancel()
+		var noTopic, noBroker error
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errNoTopic):
+			noTopic = fmt.Errorf("waiting for the topic: %w", err)
+		case err != nil:
+			noBroker = fmt.Errorf("waiting for a broker at %s: %w", f.cfg.Kafka["bootstrap.servers"], err)
+		}
+		f.changed(broker, noBroker)
+		f.changed(topic, noTopic)
+		if sleep(ctx, watchTime) != nil {
+			return
+		}
+	}
+}
+
+func (f *Forwarder) changed(a aspect, err error) {
+	switch changed := f.state.say(a, err); {
+	case changed && err != nil:
+		f.log.Warn(err.Error())
+	case changed:
+		f.log.Info("the " + string(a) + " is there again")
+	}
+}
+
+func fatalSentence(err error, cfg Config) error {
+	if strings.Contains(err.Error(), "fenced") || strings.Contains(err.Error(), "FENCED") {
+		return fmt.Errorf("another process uses the instance id %q in group %s, so this one ends (nothing is lost): give each process an own volume, or its own KPUSH_INSTANCE_ID: %w", cfg.InstanceID, cfg.Group, err)
+	}
+	return fmt.Errorf("the Kafka client cannot go on, so this process ends (nothing is lost): %w", err)
+}

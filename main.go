@@ -1,0 +1,108 @@
+// Command kpush is a sidecar: it pushes the messages of a Kafka topic into the service beside it over HTTP, in order and
+// for as long as it takes, and remembers each delivery on a volume. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/offsets"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Exit codes: 1, it could not go on (nothing is lost); 2, the configuration or the volume has to be changed first.
+const (
+	exitFailed = 1
+	exitConfig = 2
+)
+
+func main() { os.Exit(command(os.Args[1:])) }
+
+// configError is what only a change from outside can mend.
+type configError struct{ error }
+
+// run is the sidecar's life, until ctx ends.
+func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
+	store, err := offsets.Open(cfg.OffsetsDir, offsets.Options{Log: log})
+	if err != nil {
+		return configError{err}
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			log.Error("the offsets file could not be closed cleanly", "error", err)
+		}
+	}()
+	f, err := forwarder.New(forwarding(cfg, store), store, nil, log)
+	if err != nil {
+		return configError{err}
+	}
+	network := api.NewNetwork(cfg.Brokers)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	serving, end := context.WithCancel(context.Background())
+	defer end()
+	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network), log); err != nil {
+		return configError{err}
+	}
+	go func() {
+		if err := network.Watch(serving); err != nil {
+			log.Error(err.Error())
+			stop(err)
+		}
+	}()
+	skip := make(chan os.Signal, 1)
+	signal.Notify(skip, syscall.SIGUSR1)
+	go func() {
+		for range skip {
+			f.SkipBlocked()
+		}
+	}()
+	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	if err := f.Run(ctx); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// forwarding is the part of the configuration that the forwarder needs.
+func forwarding(c *Config, store *offsets.Store) forwarder.Config {
+	id, comesBack := instanceID(c.InstanceID, store.VolumeID())
+	return forwarder.Config{
+		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
+		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
+		Concurrency: c.Concurrency, CanSkip: c.CanSkip, RetryNums: c.RetryNums,
+		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
+		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
+		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+	}
+}
+
+// instanceID is the static member's id: the user's, or one of volume and host, so that the process that comes after this
+// one is the same member, and a copy of the volume elsewhere is not.
+func instanceID(set, volume string) (id string, comesBack bool) {
+	switch set {
+	case "none":
+		return "", false
+	case "":
+		host, err := os.Hostname()
+		if err != nil {
+			host = "host"
+		}
+		return fmt.Sprintf("kpush-%s-%s", volume, host), false
+	}
+	return set, true
+}

@@ -1,0 +1,249 @@
+package offsets
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"math/bits"
+)
+
+// image is what the bytes of a file say.
+type image struct {
+	header  header // of the half that is believed
+	half    int
+	other   uint64 // generation of the half that is not, 0 if it has no sound header
+	current map[Key]*slot
+	slots   uint32 // highest slot number
+	frames  int    // that were read
+	end     uint32 // one past the last sound frame
+	torn    int    // frames that were written but not whole
+	clean   bool
+}
+
+// load reads the whole file.
+func load(d disk, path string) (*image, error) {
+	size, err := d.Size()
+	if err != nil {
+		return nil, unusable(path, err)
+	}
+	if size > 1<<32 {
+		return nil, damaged(path, 0, "is larger than any offsets file")
+	}
+	b := make([]byte, size)
+	if n, err := d.ReadAt(b, 0); n < len(b) {
+		return nil, unusable(path, err)
+	}
+	return parse(b, path)
+}
+
+// parse believes the newest half that is sealed, and of it every frame that verifies. It refuses a file that has lost
+// something which was on disk.
+func parse(b []byte, path string) (*image, error) {
+	m := &image{half: -1}
+	half := len(b) / 2
+	var sound, seal int
+	var volume uint64
+	for i := range 2 {
+		part := b[i*half:]
+		h, ver, ok := parseHeader(part)
+		switch {
+		case !ok:
+			continue
+		case ver != version:
+			return nil, &OpenError{Reason: ErrNewer, Path: path, Sentence: fmt.Sprintf("%s was written by a newer kpush (format %d; "+
+				"this one knows %d): use that version, or move the file aside to start without it", path, ver, version)}
+		case h.size*2 != int64(len(b)):
+			return nil, damaged(path, int64(len(b)), fmt.Sprintf("has %d bytes instead of %d", len(b), h.size*2))
+		case sound > 0 && h.volume != volume:
+			return nil, damaged(path, int64(half), "is put together from two files")
+		}
+		sound, volume = sound+1, h.volume
+		part = part[:half]
+		at, ok := findSeal(part, h.place())
+		if ok && (m.half < 0 || h.generation > m.header.generation) {
+			m.header, m.half, seal, m.other = h, i, at, max(m.other, m.header.generation)
+		} else {
+			m.other = max(m.other, h.generation)
+		}
+	}
+	if m.half < 0 {
+		return nil, damaged(path, 0, unreadable(b, sound))
+	}
+	if err := m.read(b[m.half*half:][:half], seal, path); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// unreadable says what is wrong with a file that has no half to believe.
+func unreadable(b []byte, sound int) string {
+	zero := true
+	for _, c := range b {
+		zero = zero && c == 0
+	}
+	switch {
+	case len(b) == 0:
+		return "is empty"
+	case zero:
+		return "holds nothing but zeros"
+	case len(b) >= 6 && string(b[:6]) != magic && sound == 0:
+		return "is not an offsets file of kpush, or its beginning is damaged"
+	case sound == 0:
+		return "is truncated, or its headers are damaged"
+	}
+	return "has no half that is whole"
+}
+
+// findSeal returns the number of the seal frame if the snapshot above it is whole.
+func findSeal(b []byte, p place) (int, bool) {
+	for i := 0; headerSize+(i+1)*frameSize <= len(b); i++ {
+		at := headerSize + i*frameSize
+		f, ok := p.decode(b[at:at+frameSize], uint32(i))
+		if !ok {
+			return 0, false
+		}
+		if f.kind == sealKind {
+			return i, f.offset == int64(i) && f.value == uint64(crc32.Checksum(b[:at], castagnoli))
+		}
+	}
+	return 0, false
+}
+
+// read takes in every sound frame of the believed half.
+func (m *image) read(b []byte, seal int, path string) error {
+	p := m.header.place()
+	r := reader{slots: make(map[uint32]*slot), text: make(map[uint32][]byte), length: make(map[uint32]int)}
+	onDisk, hole, bad := seal+1, -1, 0
+	for i := 0; headerSize+(i+1)*frameSize <= len(b); i++ {
+		at := headerSize + i*frameSize
+		f, ok := p.decode(b[at:at+frameSize], uint32(i))
+		if !ok {
+			if hole < 0 {
+				hole = i
+			}
+			bad++
+			continue
+		}
+		m.frames++
+		m.torn = bad
+		m.end = uint32(i + 1)
+		m.slots = max(m.slots, f.slot)
+		switch f.kind {
+		case syncedKind:
+			onDisk = max(onDisk, int(f.offset))
+		case cleanKind:
+			onDisk, m.clean = max(onDisk, i), true
+		case movedKind:
+			return damaged(path, m.byteOf(i), fmt.Sprintf("goes on in its other half, which is damaged (generation %d)", f.offset))
+		case sealKind:
+		default:
+			if !r.take(f) {
+				return &OpenError{Reason: ErrNewer, Path: path, Sentence: fmt.Sprintf("%s holds a frame of kind %d, written by a newer "+
+					"kpush: use that version, or move the file aside to start without it", path, f.kind)}
+			}
+		}
+	}
+	if hole >= 0 && hole < onDisk {
+		return damaged(path, m.byteOf(hole), fmt.Sprintf("is damaged at byte %d, in a part that was safely on disk", m.byteOf(hole)))
+	}
+	if at := headerSize + int(m.end)*frameSize; at < len(b) && p.claims(b[at:]) {
+		m.torn++
+	}
+	m.current = r.current()
+	return nil
+}
+
+func (m *image) byteOf(frame int) int64 {
+	return int64(m.half)*m.header.size + headerSize + int64(frame)*frameSize
+}
+
+// reader puts frames together to slots.
+type reader struct {
+	slots  map[uint32]*slot
+	text   map[uint32][]byte
+	length map[uint32]int // of the text of slots that were opened
+	last   *slot          // facts come in runs
+}
+
+func (r *reader) slot(n uint32) *slot {
+	if r.last != nil && r.last.number == n {
+		return r.last
+	}
+	t := r.slots[n]
+	if t == nil {
+		t = &slot{number: n, committed: -1}
+		r.slots[n] = t
+	}
+	r.last = t
+	return t
+}
+
+// take adds one fact. It returns false for a kind that this version does not know.
+func (r *reader) take(f frame) bool {
+	t := r.slot(f.slot)
+	switch f.kind {
+	case textKind:
+		if b := r.text[f.slot]; len(b) == 16*int(f.count) {
+			r.text[f.slot] = f.text(b)
+		}
+	case openKind:
+		t.next, t.lineage = max(t.next, f.offset), f.value
+		r.length[f.slot] = int(f.count)
+	case doneKind:
+		t.done = t.done.Add(f.offset-int64(f.value>>32), f.offset+1)
+		t.at = max(t.at, int64(uint32(f.value)))
+		if len(t.attempts) > 0 {
+			delete(t.attempts, f.offset)
+		}
+	case finishedKind:
+		t.done = t.done.Add(int64(f.value), f.offset)
+	case bitsKind:
+		for v := f.value; v != 0; v &= v - 1 {
+			at := f.offset + int64(bits.TrailingZeros64(v))
+			t.done = t.done.Add(at, at+1)
+		}
+	case intentKind, settledKind:
+		if t.attempts == nil {
+			t.attempts = make(map[int64]Attempt)
+		}
+		t.attempts[f.offset] = Attempt{Offset: f.offset, Number: int(f.value >> 32), Faults: int(uint32(f.value)),
+			InDoubt: f.kind == intentKind || f.flags&inDoubtFlag != 0}
+	case ceilingKind:
+		t.ceiling = f.offset
+	case doubtKind:
+		t.doubt = max(t.doubt, f.offset)
+	case committedKind:
+		t.committed, t.at = f.offset, max(t.at, int64(f.value))
+	default:
+		return false
+	}
+	return true
+}
+
+// current is the newest slot of every Key.
+func (r *reader) current() map[Key]*slot {
+	out := make(map[Key]*slot)
+	for n, length := range r.length {
+		t := r.slots[n]
+		k, ok := parseKey(r.text[n])
+		if !ok || len(r.text[n]) != length || out[k] != nil && out[k].number > n {
+			continue
+		}
+		t.key = k
+		t.absorb()
+		maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
+		out[k] = t
+	}
+	return out
+}
+
+// claims says whether a frame that does not verify bears the mark of this writing of its half: it is torn, not old.
+func (p place) claims(b []byte) bool {
+	return binary.LittleEndian.Uint32(b[8:]) == p.life
+}
+
+func damaged(path string, position int64, what string) error {
+	return &OpenError{Reason: ErrCorrupt, Path: path, Position: position, Sentence: fmt.Sprintf("%s %s: keep it, and move it aside "+
+		"to start without it; then the offset committed to Kafka decides, and what was delivered since may come again", path, what)}
+}

@@ -1,0 +1,235 @@
+package offsets
+
+import (
+	"fmt"
+	"time"
+)
+
+// A failed write is tried again, in the other half, after this long.
+const retryAfter = time.Second
+
+// spare is the room that begin leaves in a half for the frames that carry no fact: synced, then moved or clean.
+const spare = 3
+
+// capacity is the number of frames in a half.
+func (s *Store) capacity() int { return int((s.header.size - headerSize) / frameSize) }
+
+// fits says whether a snapshot leaves room to go on.
+func (s *Store) fits(frames int) bool { return frames+16 <= s.capacity() }
+
+// begin waits until n frames can be written at once in the current half. The lock is given up only before it returns.
+func (s *Store) begin(n int) error {
+	for {
+		switch {
+		case s.closed:
+			return ErrClosed
+		case s.turning:
+			s.wake.Wait()
+		case s.failed != nil:
+			return s.failed
+		case int(s.pos)+n+spare > s.capacity():
+			s.turn()
+		default:
+			return nil
+		}
+	}
+}
+
+// put writes one frame. The caller has made room with begin, and holds the lock since.
+func (s *Store) put(f frame) error { return s.put2(frame{}, f) }
+
+// put2 writes one or two frames in one go; a zero frame is none.
+func (s *Store) put2(a, b frame) error {
+	n := uint32(0)
+	if s.onDisk > s.marked {
+		s.place.encode(s.buf[:], s.pos, frame{kind: syncedKind, offset: int64(s.onDisk)})
+		n++
+	}
+	if a.kind != 0 {
+		s.place.encode(s.buf[n*frameSize:], s.pos+n, a)
+		n++
+	}
+	s.place.encode(s.buf[n*frameSize:], s.pos+n, b)
+	n++
+	return s.write(s.buf[:n*frameSize], n)
+}
+
+// putAll writes many frames in one go.
+func (s *Store) putAll(frames []frame) error {
+	b := make([]byte, len(frames)*frameSize)
+	for i, f := range frames {
+		s.place.encode(b[i*frameSize:], s.pos+uint32(i), f)
+	}
+	return s.write(b, uint32(len(frames)))
+}
+
+func (s *Store) write(b []byte, n uint32) error {
+	if _, err := s.disk.WriteAt(b, s.byteOf(s.half, s.pos)); err != nil {
+		return s.fail(err)
+	}
+	if s.onDisk > s.marked {
+		s.marked = s.onDisk
+	}
+	s.pos += n
+	if s.seq == s.synced {
+		s.stir()
+	}
+	s.seq++
+	return nil
+}
+
+// byteOf is where a frame begins in the file.
+func (s *Store) byteOf(half int, frame uint32) int64 {
+	return int64(half)*s.header.size + headerSize + int64(frame)*frameSize
+}
+
+// await holds a finished write back as long as Options.Sync asks.
+func (s *Store) await() error {
+	switch {
+	case s.sync.Window == 0:
+		return s.flush(s.seq)
+	case s.sync.Window > 0:
+		for s.unsynced > s.sync.Unsynced {
+			if err := s.advanceSync(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// announced holds an intent back until a ceiling above it is on disk; with Window 0, the intent, too.
+func (s *Store) announced(t *slot, raised bool, offset int64) error {
+	if raised {
+		t.seq = s.seq
+	}
+	if s.sync.Window == 0 {
+		return s.flush(s.seq)
+	}
+	if offset < t.ceilingOn {
+		return nil
+	}
+	ceiling := t.ceiling
+	if err := s.flush(t.seq); err != nil {
+		return err
+	}
+	t.ceilingOn = max(t.ceilingOn, ceiling)
+	return nil
+}
+
+// flush is reach, but with a negative Window nobody waits for the disk.
+func (s *Store) flush(seq uint64) error {
+	if s.sync.Window < 0 {
+		return s.failed
+	}
+	return s.reach(seq)
+}
+
+// reach returns once the first seq writes are on disk.
+func (s *Store) reach(seq uint64) error {
+	for s.synced < seq {
+		if err := s.advanceSync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advanceSync takes part in one sync: it runs it, or waits for whoever does. The lock is given up meanwhile.
+func (s *Store) advanceSync() error {
+	switch {
+	case s.failed != nil:
+		return s.failed
+	case s.closed:
+		return ErrClosed
+	case s.busy:
+		s.wake.Wait()
+		return nil
+	}
+	return s.syncNow()
+}
+
+// syncNow puts all that is written on disk. The lock is given up meanwhile, and others may go on writing.
+func (s *Store) syncNow() error {
+	s.busy = true
+	seq, pos, unsynced := s.seq, s.pos, s.unsynced
+	s.mu.Unlock()
+	err := s.disk.Sync()
+	s.mu.Lock()
+	s.busy = false
+	defer s.wake.Broadcast()
+	if err != nil {
+		return s.fail(err)
+	}
+	s.synced, s.onDisk = seq, pos
+	s.unsynced -= unsynced
+	return nil
+}
+
+// turn writes all of memory into the other half and goes on there. It is the way out of a full half and of a failed write,
+// whose pages are never trusted again. The lock is given up meanwhile, but nobody can write.
+func (s *Store) turn() {
+	s.turning = true
+	for s.busy {
+		s.wake.Wait()
+	}
+	s.busy = true
+	defer func() {
+		s.busy, s.turning = false, false
+		s.wake.Broadcast()
+	}()
+	s.header.generation++ // also after a failure: two writings never share a generation
+	h := s.header
+	h.life, h.boot = uint32(s.random()), s.boot
+	b, frames := s.snapshot(h)
+	half, seq := 1-s.half, s.seq
+	if !s.fits(frames) {
+		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, s.capacity()))
+		return
+	}
+	s.mu.Unlock()
+	_, err := s.disk.WriteAt(b, int64(half)*h.size)
+	if err == nil {
+		err = s.disk.Sync()
+	}
+	s.mu.Lock()
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	s.depart(h.generation)
+	s.half, s.place = half, h.place()
+	s.pos, s.onDisk, s.marked = uint32(frames), uint32(frames), uint32(frames)
+	s.synced, s.unsynced = seq, 0
+	s.healed()
+}
+
+// depart leaves a note in the old half: from now on a damaged new half is noticed instead of silently passed over.
+func (s *Store) depart(generation uint64) {
+	if int(s.pos) == s.capacity() {
+		return
+	}
+	var b [frameSize]byte
+	s.place.encode(b[:], s.pos, frame{kind: movedKind, offset: int64(generation)})
+	_, _ = s.disk.WriteAt(b[:], s.byteOf(s.half, s.pos)) // it only helps to notice; the new half is on disk already
+}
+
+// fail closes the file for writing until turn has succeeded.
+func (s *Store) fail(err error) error {
+	if s.failed == nil {
+		s.log.Error("offsets: nothing can be recorded, so nothing is delivered until the volume can be written again",
+			"file", s.path, "error", err)
+	}
+	s.failed = fmt.Errorf("%s cannot be written (%w): nothing is delivered until the volume can be written again", s.path, err)
+	s.retryAt = s.now().Add(retryAfter)
+	s.wake.Broadcast()
+	s.stir()
+	return s.failed
+}
+
+func (s *Store) healed() {
+	if s.failed != nil {
+		s.failed = nil
+		s.log.Info("offsets: the volume can be written again", "file", s.path)
+	}
+}

@@ -1,0 +1,406 @@
+package offsets
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+var (
+	simStates = flag.Int("states", 30000, "crash states that TestSimulated looks at")
+	simSeed   = flag.Uint64("seed", 0, "first seed of TestSimulated")
+)
+
+// msg is what the world knows of one message, whatever the file knows.
+type msg struct {
+	done   bool // Done was called: the fact is true
+	safe   bool // a synced frame says so
+	sent   int  // attempts that Intent let go
+	number int  // attempts, those whose Intent failed included
+	doubt  bool // the last of them has no outcome, or one in doubt
+}
+
+// part is one partition as the world knows it, in its newest lineage.
+type part struct {
+	key      Key
+	lineage  uint64
+	maybe    uint64 // a lineage whose Assign failed: on disk, or not
+	start    int64
+	top      int64 // the highest position ever
+	msgs     map[int64]*msg
+	position int64
+	p        *Partition
+	assigned bool // Assign returned for this lineage
+	pending  []pendingDone
+}
+
+type pendingDone struct {
+	seq    uint64
+	offset int64
+}
+
+// world runs a Store on a simDisk through many lives, and knows the truth.
+type world struct {
+	t      testing.TB
+	seed   uint64
+	rng    *rand.Rand
+	disk   *simDisk
+	store  *Store
+	clock  time.Time
+	boot   int
+	parts  []*part
+	opts   Options
+	states int
+	trace  []string
+	lives  int
+}
+
+func newWorld(t testing.TB, seed uint64) *world {
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), clock: time.Unix(1_800_000_000, 0)}
+	w.opts = Options{
+		Sync: []Sync{{}, {Window: 1, Unsynced: 3}, {Window: time.Hour, Unsynced: 8}}[seed%3],
+		Now:  func() time.Time { return w.clock }, Log: slog.New(slog.DiscardHandler),
+		half: 5 * sector, random: w.rng.Uint64, idle: true, boot: "boot 0",
+	}
+	first, size := newFile(w.opts)
+	w.disk = newSimDisk(w.rng, append(first, make([]byte, int(size)-len(first))...))
+	for i := range 2 {
+		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}})
+	}
+	return w
+}
+
+func (w *world) say(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+}
+
+func (w *world) fatal(format string, args ...any) {
+	w.t.Helper()
+	for _, line := range w.trace[max(0, len(w.trace)-60):] {
+		w.t.Log(line)
+	}
+	w.t.Fatalf("seed %d, life %d: %s", w.seed, w.lives, fmt.Sprintf(format, args...))
+}
+
+// open starts a life on the disk as it is, without faults.
+func (w *world) open() {
+	w.opts.boot = fmt.Sprint("boot ", w.boot)
+	w.disk.fault = nil
+	s, err := recoverFrom(w.disk, "offsets", w.opts)
+	if err != nil {
+		w.fatal("open: %v", err)
+	}
+	w.store = s
+	w.lives++
+}
+
+// live does n random things, each of which may meet a fault, until the power is off.
+func (w *world) live(n int, faults bool) {
+	if faults {
+		at, kind := w.disk.steps+w.rng.IntN(2*n), simFault(w.rng.IntN(int(simFaultKinds)))
+		w.disk.fault = func(step int) simFault {
+			if step == at || kind >= failLost && kind <= failPartly && step > at && step < at+3 {
+				return kind
+			}
+			return noFault
+		}
+	}
+	for range n {
+		w.clock = w.clock.Add(time.Duration(w.rng.IntN(700)) * time.Millisecond)
+		w.step(w.parts[w.rng.IntN(len(w.parts))])
+		for _, p := range w.parts {
+			w.settleSafe(p)
+		}
+		if w.disk.off {
+			return
+		}
+	}
+}
+
+// settleSafe marks what the file itself counts as synced: none of it may ever be lost.
+func (w *world) settleSafe(p *part) {
+	p.pending = slices.DeleteFunc(p.pending, func(d pendingDone) bool {
+		if d.seq > w.store.synced {
+			return false
+		}
+		p.msgs[d.offset].safe = true
+		return true
+	})
+}
+
+func (w *world) step(p *part) {
+	if p.p == nil {
+		w.assign(p)
+		return
+	}
+	switch w.rng.IntN(24) {
+	case 0:
+		w.say("tick: %v", w.store.tick())
+	case 1:
+		p.p.Committed(p.position)
+	case 2:
+		if p.p.Outstanding() == 0 {
+			for !exists(p.position) {
+				p.position++
+			}
+			p.top = max(p.top, p.position)
+			p.p.Advance(p.position)
+		}
+	case 3:
+		if w.rng.IntN(3) == 0 {
+			w.say("release %d", p.key.Partition)
+			p.p.Release()
+			p.p = nil
+		}
+	case 4, 5, 6, 7:
+		if p.p.Outstanding() < 6 {
+			w.fetch(p)
+		}
+	default:
+		w.work(p)
+	}
+}
+
+// exists says which offsets hold a message: the rest are compacted away, or markers.
+func exists(o int64) bool { return o%7 != 3 && o/64%4 != 1 }
+
+func (w *world) fetch(p *part) {
+	o := p.position
+	for !exists(o) {
+		o++
+	}
+	p.position = o + 1
+	p.top = max(p.top, p.position)
+	m := p.msgs[o]
+	if deliver := p.p.Fetched(o); !deliver && (m == nil || !m.done) {
+		w.fatal("offset %d of %d was filtered and never done", o, p.key.Partition)
+	} else if deliver && m == nil {
+		p.msgs[o] = &msg{}
+	}
+	w.say("fetch %d:%d", p.key.Partition, o)
+}
+
+// work moves one outstanding message on.
+func (w *world) work(p *part) {
+	rows := p.p.slot.rows[p.p.slot.head:]
+	if len(rows) == 0 {
+		return
+	}
+	r := rows[w.rng.IntN(len(rows))]
+	if r.progress == recorded {
+		return
+	}
+	o, m := r.offset, p.msgs[r.offset]
+	if m.done || m.sent > 0 && w.rng.IntN(2) == 0 {
+		m.done = true
+		err := p.p.Done(o)
+		w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.seq, w.store.synced)
+		if err == nil {
+			p.pending = append(p.pending, pendingDone{w.store.seq, o})
+			if w.opts.Sync.Window == 0 && w.store.synced < w.store.seq {
+				w.fatal("done %d returned before it was on disk", o)
+			}
+		}
+		return
+	}
+	if m.sent > 0 && w.rng.IntN(2) == 0 {
+		a := Attempt{Offset: o, Number: m.number, Faults: 1, InDoubt: w.rng.IntN(2) == 0}
+		if p.p.Settled(a) == nil {
+			m.doubt = a.InDoubt
+		}
+		w.say("settled %d:%d doubt %v", p.key.Partition, o, a.InDoubt)
+		return
+	}
+	before := p.p.Earlier(o)
+	w.wantFlag(p, o, before.InDoubt)
+	m.number = max(m.number, before.Number) + 1
+	err := p.p.Intent(Attempt{Offset: o, Number: m.number})
+	if err == nil {
+		m.sent, m.doubt = m.number, true
+	}
+	w.say("intent %d:%d: %v", p.key.Partition, o, err)
+}
+
+// wantFlag checks the flag of a message about to be sent again.
+func (w *world) wantFlag(p *part, o int64, flagged bool) {
+	if m := p.msgs[o]; m.sent > 0 && m.doubt && !flagged {
+		w.fatal("offset %d of %d was sent and is not in doubt", o, p.key.Partition)
+	}
+}
+
+// assign begins from what the file says, or in a new lineage.
+func (w *world) assign(p *part) {
+	saved, ok := w.store.Saved(p.key)
+	if ok && saved.Lineage == p.maybe && p.maybe != p.lineage {
+		w.rewind(p, p.maybe, saved.Next)
+	}
+	st := Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Ceiling: saved.Ceiling, Lineage: saved.Lineage, Committed: saved.Committed}
+	if !ok || w.rng.IntN(12) == 0 {
+		st = Start{Next: int64(w.rng.IntN(50)), Lineage: w.rng.Uint64(), Committed: -1}
+		p.maybe = st.Lineage
+	}
+	h, err := w.store.Assign(p.key, st)
+	w.say("assign %d next %d done %s lineage %x: %v", p.key.Partition, st.Next, st.Done, st.Lineage, err)
+	if err != nil {
+		return
+	}
+	if p.lineage != st.Lineage {
+		w.rewind(p, st.Lineage, st.Next)
+	}
+	p.p, p.assigned = h, true
+	p.position, _ = h.Progress()
+	if w.store.synced < w.store.seq {
+		w.fatal("assign returned before it was on disk")
+	}
+}
+
+func (w *world) rewind(p *part, lineage uint64, start int64) {
+	p.lineage, p.maybe, p.start, p.top = lineage, lineage, start, start
+	p.msgs, p.pending = map[int64]*msg{}, nil
+}
+
+// check compares what a recovered file says with the truth. Lost power may cost what was not synced, kill -9 nothing.
+func (w *world) check(s *Store, power bool) {
+	w.states++
+	for _, p := range w.parts {
+		saved, ok := s.Saved(p.key)
+		if !ok || saved.Lineage != p.lineage {
+			if p.assigned && (!ok || saved.Lineage != p.maybe) {
+				w.fatal("the lineage %x of %d is lost: %+v", p.lineage, p.key.Partition, saved)
+			}
+			continue // the new lineage of an Assign that failed, or nothing yet
+		}
+		known := attempts(saved)
+		for o, m := range p.msgs {
+			finished := o < saved.Next || saved.Done.Contains(o)
+			a := known[o]
+			flagged := a.InDoubt || o < saved.Ceiling
+			switch {
+			case finished && !m.done:
+				w.fatal("false fact: %d of %d is not done; next %d done %s", o, p.key.Partition, saved.Next, saved.Done)
+			case m.safe && !finished:
+				w.fatal("lost: %d of %d was on disk as done; next %d done %s", o, p.key.Partition, saved.Next, saved.Done)
+			case finished:
+			case m.sent > 0 && m.doubt && !flagged:
+				w.fatal("%d of %d was sent and is not in doubt: %+v", o, p.key.Partition, saved)
+			case !power && a.Number < m.sent:
+				w.fatal("%d of %d: kill -9 lost attempts: %d of %d", o, p.key.Partition, a.Number, m.sent)
+			case !power && flagged && !m.doubt && a.Number == m.sent && o >= saved.Ceiling:
+				w.fatal("%d of %d is in doubt without a reason: %+v", o, p.key.Partition, a)
+			case m.number == 0 && a.Number > 0:
+				w.fatal("%d of %d was never tried: %+v", o, p.key.Partition, a)
+			}
+		}
+		if saved.Next > max(p.top, p.start) {
+			w.fatal("next %d is beyond %d, the last offset of %d", saved.Next, p.top, p.key.Partition)
+		}
+	}
+}
+
+// survive crashes now, looks at some of the states that the disk may be in, with crashes in the recovery from them, and goes
+// on from the last one.
+func (w *world) survive(power bool, images int) {
+	if power {
+		w.boot++
+	}
+	w.say("crash, power %v", power)
+	before := w.disk
+	for range images {
+		image := slices.Clone(before.cache)
+		if power {
+			image = before.crash(true)
+		}
+		for depth := range 3 {
+			w.disk = newSimDisk(w.rng, image)
+			if depth == 2 {
+				break
+			}
+			at, kind := w.rng.IntN(4), powerLost+simFault(w.rng.IntN(3))
+			w.disk.fault = func(step int) simFault {
+				if step == at {
+					return kind
+				}
+				return noFault
+			}
+			w.opts.boot = fmt.Sprint("boot ", w.boot)
+			if s, err := recoverFrom(w.disk, "offsets", w.opts); err == nil {
+				w.check(s, power)
+			}
+			w.boot++
+			image = w.disk.crash(true)
+		}
+		w.open()
+		w.check(w.store, power)
+	}
+	w.afterCrash()
+}
+
+// afterCrash forgets what the crash took, and holds the file to what it knows now.
+func (w *world) afterCrash() {
+	for _, p := range w.parts {
+		p.p, p.pending = nil, nil
+		saved, ok := w.store.Saved(p.key)
+		if !ok || saved.Lineage != p.lineage {
+			continue
+		}
+		known := attempts(saved)
+		for o, m := range p.msgs {
+			m.safe = o < saved.Next || saved.Done.Contains(o)
+			m.done = m.safe
+			if a := known[o]; !m.safe {
+				m.sent, m.number, m.doubt = a.Number, a.Number, a.InDoubt || o < saved.Ceiling
+			}
+		}
+	}
+}
+
+func attempts(saved Saved) map[int64]Attempt {
+	known := make(map[int64]Attempt)
+	for _, a := range saved.Attempts {
+		known[a.Offset] = a
+	}
+	return known
+}
+
+// TestSimulated: O2. No crash, wherever it falls and whatever the disk made of it, loses a synced fact or makes a false one.
+func TestSimulated(t *testing.T) {
+	states, lives := 0, 0
+	for seed := *simSeed; states < *simStates; seed++ {
+		w := newWorld(t, seed)
+		w.open()
+		for range 6 {
+			w.live(10+w.rng.IntN(80), w.rng.IntN(3) > 0)
+			power := w.disk.off || w.rng.IntN(3) > 0
+			if !power && w.rng.IntN(3) == 0 && w.store.Err() == nil {
+				w.stop()
+				continue
+			}
+			w.survive(power, 4)
+		}
+		states, lives = states+w.states, lives+w.lives
+	}
+	t.Logf("%d crash states, %d lives", states, lives)
+}
+
+// stop closes cleanly: whatever had an outcome has it for ever, and nothing but intents without one is in doubt.
+func (w *world) stop() {
+	w.say("close")
+	w.disk.fault = nil
+	if err := w.store.Close(); err != nil {
+		w.fatal("close: %v", err)
+	}
+	w.boot++ // the machine goes down after it, too
+	w.disk = newSimDisk(w.rng, w.disk.durable)
+	for _, p := range w.parts {
+		for _, m := range p.msgs {
+			m.safe = m.safe || m.done && p.p != nil
+		}
+	}
+	w.open()
+	w.check(w.store, false)
+	w.afterCrash()
+}

@@ -1,0 +1,85 @@
+package offsets
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// slot is a Key in one lineage. Its number is never used again, so a frame belongs to it for ever.
+type slot struct {
+	tracker
+	number    uint32
+	key       Key
+	lineage   uint64
+	doubt     int64  // unfinished offsets below may have been sent in a life whose intents are lost
+	ceiling   int64  // no request of this slot has passed it
+	ceilingOn int64  // the part of ceiling that is known to be on disk
+	seq       uint64 // Store.seq at the newest ceiling, and at the release
+	committed int64
+	at        int64 // unix seconds of the newest fact
+	owner     *Partition
+}
+
+// saved is what a new assignment may believe.
+func (t *slot) saved() Saved {
+	ceiling := t.doubt
+	if ceiling <= t.next {
+		ceiling = 0
+	}
+	return Saved{
+		Next:      t.next,
+		Done:      t.finished(written),
+		Attempts:  t.tried(),
+		Ceiling:   ceiling,
+		Committed: t.committed,
+		Lineage:   t.lineage,
+		At:        time.Unix(t.at, 0),
+	}
+}
+
+// join adds what a Start knows and says whether any of it was new.
+func (t *slot) join(st Start) (changed bool) {
+	before := t.saved()
+	t.next = max(t.next, st.Next)
+	t.done = t.done.Union(st.Done)
+	t.absorb()
+	for _, a := range st.Attempts {
+		t.try(a)
+	}
+	maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
+	t.doubt = max(t.doubt, st.Ceiling)
+	t.committed = max(t.committed, st.Committed)
+	after := t.saved()
+	return before.Next != after.Next || before.Ceiling != after.Ceiling || before.Committed != after.Committed ||
+		!slices.Equal(before.Done, after.Done) || !slices.Equal(before.Attempts, after.Attempts)
+}
+
+// raise lifts the ceiling well above offset if it is near, and returns the frame that says so, if any.
+func (t *slot) raise(offset int64) frame {
+	if offset < t.ceiling-ceilingReach/2 {
+		return frame{}
+	}
+	t.ceiling = offset + ceilingReach
+	return frame{kind: ceilingKind, slot: t.number, offset: t.ceiling}
+}
+
+// frames says all there is to say about the slot; identity is left out where the file has it.
+func (t *slot) frames(out []frame, identity bool) []frame {
+	if identity {
+		out = textFrames(out, t.number, t.key)
+	}
+	out = append(out, frame{kind: openKind, slot: t.number, count: uint16(len(keyText(t.key))), offset: t.next, value: t.lineage})
+	out = append(out, committedFrame(t))
+	if t.doubt > t.next {
+		out = append(out, frame{kind: doubtKind, slot: t.number, offset: t.doubt})
+	}
+	if t.owner != nil && t.ceiling > 0 {
+		out = append(out, frame{kind: ceilingKind, slot: t.number, offset: t.ceiling})
+	}
+	out = doneFrames(out, t.number, t.finished(written))
+	for _, a := range t.tried() {
+		out = append(out, attemptFrame(settledKind, t.number, a))
+	}
+	return out
+}

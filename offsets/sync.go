@@ -1,0 +1,133 @@
+package offsets
+
+import (
+	"cmp"
+	"time"
+)
+
+// A write that nobody waits for reaches the disk within this time when Options.Sync has no window.
+const lazily = 5 * time.Millisecond
+
+// run is the only goroutine of a Store. It syncs, lowers ceilings, and gets the file going again after a failure.
+func (s *Store) run() {
+	defer close(s.gone)
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-s.kick:
+		}
+		wait := s.sync.Window
+		if wait <= 0 {
+			wait = lazily
+		}
+		for ; wait > 0; wait = s.tick() {
+			select {
+			case <-s.quit:
+				return
+			case <-time.After(wait):
+			}
+		}
+	}
+}
+
+// stir tells run that there is something to do.
+func (s *Store) stir() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// tick does what is due and says when to come again, 0 = after the next stir.
+func (s *Store) tick() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0
+	}
+	if s.failed != nil {
+		if wait := s.retryAt.Sub(s.now()); wait > 0 {
+			return wait
+		}
+		s.heal()
+	}
+	if s.flush(s.seq) == nil {
+		s.lower()
+	}
+	switch {
+	case s.failed != nil:
+		return retryAfter
+	case s.sync.Window >= 0 && s.synced < s.seq:
+		return max(s.sync.Window, lazily)
+	}
+	return 0
+}
+
+// heal tries to go on in the other half.
+func (s *Store) heal() {
+	for s.turning {
+		s.wake.Wait()
+	}
+	if s.failed != nil && !s.closed {
+		s.turn()
+	}
+}
+
+// lower takes back the ceilings of partitions that were released, once all that they did is on disk.
+func (s *Store) lower() {
+	for _, t := range s.sorted() {
+		if t.owner != nil || t.ceiling == 0 || t.seq > s.synced {
+			continue
+		}
+		if s.begin(1) != nil || t.owner != nil || t.ceiling == 0 {
+			return // the next tick goes on
+		}
+		t.ceiling, t.ceilingOn = 0, 0
+		_ = s.put(frame{kind: ceilingKind, slot: t.number}) // a failure shows in Err
+	}
+}
+
+// Close puts everything on disk and marks the stop as clean: after it nothing is in doubt that was settled. Partitions still
+// assigned are released. The lock of the volume goes in any case.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	for _, t := range s.current {
+		if t.owner != nil {
+			t.owner.released = true
+			t.owner, t.seq = nil, s.seq
+			t.release()
+		}
+	}
+	s.heal()
+	err := s.finish()
+	s.closed = true
+	s.wake.Broadcast()
+	s.mu.Unlock()
+	close(s.quit)
+	<-s.gone
+	err = cmp.Or(err, s.disk.Close())
+	s.lock.release()
+	return err
+}
+
+// finish writes the clean frame, in a sync of its own: it vouches for all that is above it.
+func (s *Store) finish() error {
+	if err := s.begin(1); err != nil {
+		return err
+	}
+	if err := s.reach(s.seq); err != nil {
+		return err
+	}
+	if err := s.begin(1); err != nil {
+		return err
+	}
+	if err := s.put(frame{kind: cleanKind}); err != nil {
+		return err
+	}
+	return s.reach(s.seq)
+}

@@ -1,0 +1,196 @@
+package offsets
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+)
+
+// progress is how far the final outcome of a message has come.
+type progress uint8
+
+const (
+	outstanding progress = iota
+	written              // a frame says so, every snapshot must say so, too; the watermark waits
+	recorded             // as durable as Options.Sync asks
+)
+
+// row is one message that was handed over, and the offsets below it that do not exist.
+type row struct {
+	from, offset int64
+	number       uint32
+	faults       uint32
+	doubt        bool
+	progress     progress
+}
+
+// tracker knows which offsets of a partition are finished. Its owner locks.
+type tracker struct {
+	next     int64             // every offset below is finished
+	position int64             // one past the newest offset handed over
+	done     Ranges            // finished at or above next before this assignment
+	attempts map[int64]Attempt // tried before this assignment, not handed over since
+	rows     []row             // handed over, by offset; rows[:head] are past
+	head     int
+	waiting  int // rows that are outstanding or only written
+}
+
+// start begins an assignment: nothing is handed over yet.
+func (t *tracker) start() {
+	t.position = t.next
+	t.settle()
+}
+
+// fetched takes over the next offset and says whether it has to be delivered.
+func (t *tracker) fetched(offset int64) bool {
+	if offset < t.position {
+		return false
+	}
+	r := row{from: t.position, offset: offset, progress: outstanding}
+	if t.done.Contains(offset) {
+		r.progress = recorded
+	} else {
+		t.waiting++
+	}
+	if a, ok := t.attempts[offset]; ok {
+		r.note(a)
+		delete(t.attempts, offset)
+	}
+	if t.head > 64 && t.head > len(t.rows)/2 {
+		t.rows = t.rows[:copy(t.rows, t.rows[t.head:])]
+		t.head = 0
+	}
+	t.rows = append(t.rows, r)
+	t.position = offset + 1
+	t.settle()
+	return r.progress == outstanding
+}
+
+// find returns the row of an offset that was handed over and is not past, or nil. It is good until the lock is given up.
+func (t *tracker) find(offset int64) *row {
+	rows := t.rows[t.head:]
+	i := 0
+	if len(rows) > 0 && rows[0].offset != offset {
+		i = sort.Search(len(rows), func(i int) bool { return rows[i].offset >= offset })
+	}
+	if i == len(rows) || rows[i].offset != offset {
+		return nil
+	}
+	return &rows[i]
+}
+
+// finish marks the offset as recorded and moves the watermark.
+func (t *tracker) finish(offset int64) {
+	if r := t.find(offset); r != nil && r.progress != recorded {
+		r.progress = recorded
+		t.waiting--
+		t.settle()
+	}
+}
+
+// settle moves the watermark up to the lowest row that is not recorded.
+func (t *tracker) settle() {
+	for t.head < len(t.rows) && t.rows[t.head].progress == recorded {
+		t.head++
+	}
+	if t.head < len(t.rows) {
+		t.next = t.rows[t.head].offset
+		t.done = t.done.TrimBelow(t.next)
+		return
+	}
+	t.rows, t.head = t.rows[:0], 0
+	t.next = t.position
+	t.done = t.done.TrimBelow(t.next)
+	if len(t.done) > 0 && t.done[0].From == t.next {
+		t.next = t.done[0].To
+		t.position = t.next
+		t.done = t.done[1:]
+	}
+}
+
+// advance passes over offsets that hold no message. It says whether the watermark moved.
+func (t *tracker) advance(position int64) bool {
+	if t.head < len(t.rows) || position <= t.position {
+		return false
+	}
+	t.position = position
+	t.settle()
+	return true
+}
+
+// finished is what is finished at or above the watermark and has come at least as far as p.
+func (t *tracker) finished(p progress) Ranges {
+	out := slices.Clone(t.done)
+	for _, r := range t.rows[t.head:] {
+		if r.progress >= p {
+			out = out.Add(max(r.from, t.next), r.offset+1)
+		}
+	}
+	return out
+}
+
+// tried is what is known of the attempts at messages that are not finished, by offset.
+func (t *tracker) tried() []Attempt {
+	var out []Attempt
+	for _, a := range t.attempts {
+		if a.Offset >= t.next && !t.done.Contains(a.Offset) {
+			out = append(out, a)
+		}
+	}
+	for _, r := range t.rows[t.head:] {
+		if a := r.attempt(); r.progress == outstanding && a.Number > 0 {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b Attempt) int { return cmp.Compare(a.Offset, b.Offset) })
+	return out
+}
+
+// release folds the rows into done and attempts: the assignment is over.
+func (t *tracker) release() {
+	done, tried := t.finished(written), t.tried()
+	t.rows, t.head, t.waiting = nil, 0, 0
+	t.done, t.position = done, t.next
+	t.attempts = make(map[int64]Attempt, len(tried))
+	for _, a := range tried {
+		t.attempts[a.Offset] = a
+	}
+	t.absorb()
+}
+
+// absorb moves the watermark of a partition that is not assigned over what is done.
+func (t *tracker) absorb() {
+	t.done = t.done.TrimBelow(t.next)
+	if len(t.done) > 0 && t.done[0].From == t.next {
+		t.next = t.done[0].To
+		t.done = t.done[1:]
+	}
+	t.position = t.next
+}
+
+// try keeps what is known of an attempt from before the assignment; the later and the worse wins.
+func (t *tracker) try(a Attempt) {
+	if t.attempts == nil {
+		t.attempts = make(map[int64]Attempt)
+	}
+	old := t.attempts[a.Offset]
+	t.attempts[a.Offset] = Attempt{
+		Offset:  a.Offset,
+		Number:  max(a.Number, old.Number),
+		Faults:  max(a.Faults, old.Faults),
+		InDoubt: a.InDoubt || old.InDoubt,
+	}
+}
+
+func (r *row) attempt() Attempt {
+	return Attempt{Offset: r.offset, Number: int(r.number), Faults: int(r.faults), InDoubt: r.doubt}
+}
+
+func (r *row) note(a Attempt) {
+	r.number, r.faults, r.doubt = clamp(a.Number), clamp(a.Faults), a.InDoubt
+}
+
+// clamp keeps a count within the 32 bits that a frame has for it.
+func clamp(n int) uint32 {
+	return uint32(min(max(n, 0), 1<<32-1))
+}
