@@ -18,6 +18,7 @@ type client interface {
 	pause(tps []tp) error
 	resume(tps []tp) error
 	position(tps []tp) ([]tpOffset, error)
+	end(t tp) int64 // the end of the log as of the newest fetch, -1 if not known
 	unsubscribe() error
 	close() error // may block for ever
 }

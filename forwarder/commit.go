@@ -54,7 +54,8 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// due is what is worth a commit: partitions with progress, or with little left below their ceiling.
+// due is what is worth a commit: partitions with progress, and those whose ceiling has come close or lies far off since
+// the pace has fallen.
 func (c *committer) due() []*partition {
 	var out []*partition
 	for _, p := range c.f.running() {
@@ -63,8 +64,8 @@ func (c *committer) due() []*partition {
 		}
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
-		left := p.ceiling - p.begun.Load()
-		if next != p.synced.offset || left < leastCeiling/2 {
+		left, room := p.ceiling-max(p.begun, p.inherits), p.room()
+		if next != p.synced.offset || left < room/4 || left > 2*room {
 			out = append(out, p)
 		}
 		p.mu.Unlock()
@@ -81,11 +82,9 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 	ceilings := make([]int64, len(ps))
 	started := make([]commitState, len(ps))
 	for i, p := range ps {
-		started[i] = commitState{count: p.count.Load(), at: time.Now()}
-		var m mark
-		m, started[i].offset = c.mark(p, alive)
+		m := c.mark(p, alive, &started[i])
 		ceilings[i] = m.ceiling
-		list[i] = commit{p.tp, started[i].offset, m.text(c.limit)}
+		list[i] = commit{p.tp, m.offset, m.text(c.limit)}
 	}
 	c.f.state.committing(true)
 	err := c.f.client.commit(list)
@@ -107,8 +106,9 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 	return nil
 }
 
-// mark is the commit's metadata for p, and the offset to commit. Only what is on record goes in (F2).
-func (c *committer) mark(p *partition, alive bool) (mark, int64) {
+// mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
+// A ceiling that falls holds for the lane at once, one that rises when Kafka has it.
+func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,17 +117,19 @@ func (c *committer) mark(p *partition, alive bool) (mark, int64) {
 		m.ceiling = p.inherits
 	}
 	if alive {
-		m.ceiling = max(m.ceiling, p.ceiling, max(next, p.begun.Load())+c.room(p))
+		m.ceiling = max(m.ceiling, max(next, p.begun)+p.room())
+		p.ceiling = min(p.ceiling, m.ceiling)
 	}
-	return m, next
+	*state = commitState{offset: next, count: p.count, at: time.Now()}
+	return m
 }
 
-// room is the headroom in offsets, from the pace since the newest commit.
-func (c *committer) room(p *partition) int64 {
-	n, d := p.count.Load()-p.synced.count, time.Since(p.synced.at)
-	if p.synced.offset < 0 || d < time.Millisecond {
+// room is the headroom in offsets, from the pace since the newest commit. The caller holds p.mu.
+func (p *partition) room() int64 {
+	if p.synced.offset < 0 {
 		return leastCeiling
 	}
+	n, d := p.count-p.synced.count, max(100*time.Millisecond, time.Since(p.synced.at))
 	return max(leastCeiling, int64(float64(n)*headroom.Seconds()/d.Seconds()))
 }
 

@@ -187,6 +187,13 @@ func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
 	return out, err
 }
 
+func (l *librdkafka) end(t tp) int64 {
+	if _, high, err := l.c.GetWatermarkOffsets(t.topic, t.partition); err == nil && high >= 0 {
+		return high
+	}
+	return -1
+}
+
 func toKafka(tps []tp) []kafka.TopicPartition {
 	out := make([]kafka.TopicPartition, len(tps))
 	for i := range tps {

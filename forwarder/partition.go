@@ -30,8 +30,6 @@ type partition struct {
 	abandon  context.CancelCauseFunc
 	held     atomic.Int64 // bytes of messages in memory
 	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of the start
-	begun    atomic.Int64 // the highest offset that a request was started for, plus one
-	count    atomic.Int64 // requests started
 
 	handedOver atomic.Bool // nothing commits it any more but the hand-over itself
 
@@ -40,7 +38,9 @@ type partition struct {
 	astray bool  // the log does not hold next any more
 
 	mu       sync.Mutex
-	ceiling  int64         // acknowledged by Kafka: requests below it may start
+	ceiling  int64         // requests below it may start: Kafka has acknowledged this one or a higher one
+	begun    int64         // the highest offset that a request was started for, plus one
+	count    int64         // requests started
 	raised   chan struct{} // closed when ceiling rises
 	inherits int64         // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
 	synced   commitState   // what the committer last had acknowledged
@@ -54,13 +54,12 @@ type commitState struct {
 }
 
 func newPartition(f *Forwarder, t tp, topicID string, rec *offsets.Partition, start offsets.Start) *partition {
-	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next,
+	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next, begun: start.Next,
 		raised: make(chan struct{}), synced: commitState{offset: -1}}
 	p.lane.p = p
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
 	p.progress.Store(time.Now().UnixNano())
-	p.begun.Store(start.Next)
 	for _, a := range start.Attempts {
 		p.tried.set(a)
 	}
@@ -153,13 +152,13 @@ func (p *partition) diskWait(ctx context.Context, err error) error {
 func (p *partition) covered(d *Delivery) error {
 	for {
 		p.mu.Lock()
-		ceiling, raised := p.ceiling, p.raised
+		raised, ok := p.raised, d.Offset < p.ceiling
+		if ok {
+			p.begun = max(p.begun, d.Offset+1)
+			p.count++
+		}
 		p.mu.Unlock()
-		if d.Offset < ceiling {
-			if d.Offset >= p.begun.Load() {
-				p.begun.Store(d.Offset + 1)
-			}
-			p.count.Add(1)
+		if ok {
 			return context.Cause(p.soft)
 		}
 		p.f.committer.now()

@@ -33,8 +33,8 @@ const answerLimit = 1 << 20
 //	408 409 423 425 429                                                     busy
 //	Kafka-Action: ack, retry, skip, dead-letter                             overrides
 //
-// In doubt is what may have reached the service without an answer. A status line is an answer: with it the service has
-// said what it made of the message, whatever happens to the body behind it (unless the body is the acknowledgement).
+// In doubt is what may have reached the service without a whole answer. A 2xx that breaks off in its body is none: the
+// service may have died over the message. Any other status is, whatever happens to the body behind it.
 func judge(a answer, ack string, execTimeout time.Duration) Verdict {
 	if a.status == 0 {
 		return noAnswer(a.err, a.sent, execTimeout)
@@ -85,7 +85,7 @@ func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	case errors.Is(err, context.DeadlineExceeded):
 		return Verdict{Class: MessageFault, Reason: fmt.Sprintf("no answer within KPUSH_EXEC_TIMEOUT (%s)", execTimeout), InDoubt: true}
 	}
-	return Verdict{Class: ServiceFault, Reason: "the connection broke before an answer: " + clause(err), InDoubt: true}
+	return Verdict{Class: ServiceFault, Reason: "the connection broke before the end of an answer: " + clause(err), InDoubt: true}
 }
 
 // clause is an error of the transport without the method and URL around it.
@@ -98,12 +98,12 @@ func clause(err error) string {
 
 func acknowledged(a answer, ack string, execTimeout time.Duration) Verdict {
 	v := Verdict{Class: Delivered, Status: a.status}
-	if ack != "errno" {
+	if a.bodyErr != nil {
+		v = noAnswer(a.bodyErr, true, execTimeout)
+		v.Status = a.status
 		return v
 	}
-	if a.bodyErr != nil {
-		v := noAnswer(a.bodyErr, true, execTimeout)
-		v.Status = a.status
+	if ack != "errno" {
 		return v
 	}
 	var body struct {

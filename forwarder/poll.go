@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 )
 
@@ -10,6 +11,7 @@ const (
 	pollTime     = 100 * time.Millisecond // of one poll: bounds how late a stop is noticed
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
+	relieveTime  = 5 * time.Millisecond   // between two looks at who idles
 	stuckTime    = 250 * time.Millisecond // without an outcome for so long, a partition above its share is paused
 )
 
@@ -23,6 +25,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 				f.full = time.Now()
 			}
 			if time.Since(f.full) < standingTime {
+				f.relieve()
 				f.budget.wait(fullTime)
 				continue
 			}
@@ -46,8 +49,10 @@ func (f *Forwarder) loop(ctx context.Context) error {
 	return nil
 }
 
-// take hands a message to its partition. A lane that is truly behind (its message is stuck) stops being fetched once it
-// holds more than its share; ordinary flow control never pauses, because that drops what librdkafka has queued.
+// take hands a message to its partition. A lane that has more than its share stops being fetched when its message is
+// stuck, or when it crowds others out: librdkafka hands over long runs of one partition (a whole one where batches are
+// compressed), and a lane without messages is a lane that idles. Ordinary flow control never pauses, because that drops
+// what librdkafka has queued.
 func (f *Forwarder) take(m *Message) {
 	p := f.parts[tp{m.Topic, m.Partition}]
 	if p == nil {
@@ -55,9 +60,45 @@ func (f *Forwarder) take(m *Message) {
 	}
 	m.Topic = p.topic // one string for all
 	p.push(m)
-	share := f.budget.bound / int64(max(1, len(f.parts)))
-	if !p.paused && p.held.Load() > share && p.idle() > stuckTime {
+	switch {
+	case p.paused || p.held.Load() <= f.share():
+	case p.idle() > stuckTime:
 		f.pause(p)
+	default:
+		f.relieve()
+	}
+}
+
+// share is what each partition may hold of the budget before it counts as ahead of the others.
+func (f *Forwarder) share() int64 { return f.budget.bound / int64(max(1, len(f.parts))) }
+
+// relieve stops fetching for lanes that are ahead while another partition has less than its share and more to fetch: far
+// ahead in any case, above their share as soon as one runs out of messages.
+func (f *Forwarder) relieve() {
+	if !f.state.every("relieve", relieveTime) {
+		return
+	}
+	share := f.share()
+	limit := int64(math.MaxInt64)
+	for t, p := range f.parts {
+		held := p.held.Load()
+		if held >= share || f.client.end(t) == p.next {
+			continue
+		}
+		limit = min(limit, share+share/2)
+		if held < share/4 {
+			limit = share
+			break
+		}
+	}
+	var ahead []*partition
+	for _, p := range f.parts {
+		if !p.paused && p.held.Load() > limit {
+			ahead = append(ahead, p)
+		}
+	}
+	if len(ahead) > 0 {
+		f.pause(ahead...)
 	}
 }
 
@@ -86,7 +127,7 @@ func (f *Forwarder) tidy() {
 		f.allPaused = false
 		f.state.say(stalled, nil)
 	}
-	share := f.budget.bound / int64(max(1, len(f.parts)))
+	share := f.share()
 	var resume, drained []tp
 	for t, p := range f.parts {
 		if p.paused && !f.allPaused && p.held.Load() <= share/2 {

@@ -35,7 +35,7 @@ const (
 	sealKind      kind = 11 // the snapshot above is whole; offset: its number of frames, value: CRC32C of header and frames
 	syncedKind    kind = 12 // the frames before number offset are on disk
 	movedKind     kind = 13 // the file goes on in the other half; offset: its generation
-	cleanKind     kind = 14 // everything above is on disk, and the process ended
+	cleanKind     kind = 14 // the frames before number offset are on disk, and the process ended
 )
 
 const inDoubtFlag = 1

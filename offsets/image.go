@@ -12,7 +12,6 @@ import (
 type image struct {
 	header  header // of the half that is believed
 	half    int
-	other   uint64 // generation of the half that is not, 0 if it has no sound header
 	current map[Key]*slot
 	slots   uint32 // highest slot number
 	frames  int    // that were read
@@ -62,9 +61,7 @@ func parse(b []byte, path string) (*image, error) {
 		part = part[:half]
 		at, ok := findSeal(part, h.place())
 		if ok && (m.half < 0 || h.generation > m.header.generation) {
-			m.header, m.half, seal, m.other = h, i, at, max(m.other, m.header.generation)
-		} else {
-			m.other = max(m.other, h.generation)
+			m.header, m.half, seal = h, i, at
 		}
 	}
 	if m.half < 0 {
@@ -130,10 +127,8 @@ func (m *image) read(b []byte, seal int, path string) error {
 		m.end = uint32(i + 1)
 		m.slots = max(m.slots, f.slot)
 		switch f.kind {
-		case syncedKind:
-			onDisk = max(onDisk, int(f.offset))
-		case cleanKind:
-			onDisk, m.clean = max(onDisk, i), true
+		case syncedKind, cleanKind:
+			onDisk, m.clean = max(onDisk, int(f.offset)), f.kind == cleanKind
 		case movedKind:
 			return damaged(path, m.byteOf(i), fmt.Sprintf("goes on in its other half, which is damaged (generation %d)", f.offset))
 		case sealKind:

@@ -18,21 +18,25 @@ var (
 // msg is what the world knows of one message, whatever the file knows.
 type msg struct {
 	done   bool // Done was called: the fact is true
+	acked  bool // Done returned nil
 	safe   bool // a synced frame says so
 	sent   int  // attempts that Intent let go
 	number int  // attempts, those whose Intent failed included
 	doubt  bool // the last of them has no outcome, or one in doubt
+	open   bool // the last of them is under way
+	unsure bool // that it has one could not be recorded
 }
 
 // part is one partition as the world knows it, in its newest lineage.
 type part struct {
 	key      Key
 	lineage  uint64
-	maybe    uint64 // a lineage whose Assign failed: on disk, or not
+	maybe    map[uint64]bool // lineages whose Assign failed: on disk, or not
 	start    int64
 	top      int64 // the highest position ever
 	msgs     map[int64]*msg
 	position int64
+	ceiling  int64 // that the last recovery found
 	p        *Partition
 	assigned bool // Assign returned for this lineage
 	pending  []pendingDone
@@ -51,7 +55,8 @@ type world struct {
 	disk   *simDisk
 	store  *Store
 	clock  time.Time
-	boot   int
+	boot   int // of this life
+	boots  int // ever
 	parts  []*part
 	opts   Options
 	states int
@@ -69,12 +74,17 @@ func newWorld(t testing.TB, seed uint64) *world {
 	first, size := newFile(w.opts)
 	w.disk = newSimDisk(w.rng, append(first, make([]byte, int(size)-len(first))...))
 	for i := range 2 {
-		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}})
+		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}, maybe: map[uint64]bool{}})
 	}
 	return w
 }
 
 func (w *world) say(format string, args ...any) {
+	for i, a := range args {
+		if err, ok := a.(error); ok && len(err.Error()) > 20 {
+			args[i] = "error"
+		}
+	}
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
 }
 
@@ -101,9 +111,9 @@ func (w *world) open() {
 // live does n random things, each of which may meet a fault, until the power is off.
 func (w *world) live(n int, faults bool) {
 	if faults {
-		at, kind := w.disk.steps+w.rng.IntN(2*n), simFault(w.rng.IntN(int(simFaultKinds)))
+		at, kind, long := w.disk.steps+w.rng.IntN(2*n), simFault(w.rng.IntN(int(simFaultKinds))), 1+w.rng.IntN(3)
 		w.disk.fault = func(step int) simFault {
-			if step == at || kind >= failLost && kind <= failPartly && step > at && step < at+3 {
+			if step == at || kind >= failLost && kind <= failPartly && step > at && step < at+long {
 				return kind
 			}
 			return noFault
@@ -165,6 +175,12 @@ func (w *world) step(p *part) {
 	}
 }
 
+// restart starts the machine anew.
+func (w *world) restart() {
+	w.boots++
+	w.boot = w.boots
+}
+
 // exists says which offsets hold a message: the rest are compacted away, or markers.
 func exists(o int64) bool { return o%7 != 3 && o/64%4 != 1 }
 
@@ -178,6 +194,8 @@ func (w *world) fetch(p *part) {
 	m := p.msgs[o]
 	if deliver := p.p.Fetched(o); !deliver && (m == nil || !m.done) {
 		w.fatal("offset %d of %d was filtered and never done", o, p.key.Partition)
+	} else if deliver && m != nil && m.acked {
+		w.fatal("offset %d of %d is done and comes again", o, p.key.Partition)
 	} else if deliver && m == nil {
 		p.msgs[o] = &msg{}
 	}
@@ -200,6 +218,7 @@ func (w *world) work(p *part) {
 		err := p.p.Done(o)
 		w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.seq, w.store.synced)
 		if err == nil {
+			m.acked = true
 			p.pending = append(p.pending, pendingDone{w.store.seq, o})
 			if w.opts.Sync.Window == 0 && w.store.synced < w.store.seq {
 				w.fatal("done %d returned before it was on disk", o)
@@ -207,11 +226,10 @@ func (w *world) work(p *part) {
 		}
 		return
 	}
-	if m.sent > 0 && w.rng.IntN(2) == 0 {
+	if m.open && w.rng.IntN(2) == 0 {
 		a := Attempt{Offset: o, Number: m.number, Faults: 1, InDoubt: w.rng.IntN(2) == 0}
-		if p.p.Settled(a) == nil {
-			m.doubt = a.InDoubt
-		}
+		m.unsure = p.p.Settled(a) != nil
+		m.doubt, m.open = a.InDoubt, false
 		w.say("settled %d:%d doubt %v", p.key.Partition, o, a.InDoubt)
 		return
 	}
@@ -220,7 +238,7 @@ func (w *world) work(p *part) {
 	m.number = max(m.number, before.Number) + 1
 	err := p.p.Intent(Attempt{Offset: o, Number: m.number})
 	if err == nil {
-		m.sent, m.doubt = m.number, true
+		m.sent, m.doubt, m.open = m.number, true, true
 	}
 	w.say("intent %d:%d: %v", p.key.Partition, o, err)
 }
@@ -235,13 +253,10 @@ func (w *world) wantFlag(p *part, o int64, flagged bool) {
 // assign begins from what the file says, or in a new lineage.
 func (w *world) assign(p *part) {
 	saved, ok := w.store.Saved(p.key)
-	if ok && saved.Lineage == p.maybe && p.maybe != p.lineage {
-		w.rewind(p, p.maybe, saved.Next)
-	}
 	st := Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Ceiling: saved.Ceiling, Lineage: saved.Lineage, Committed: saved.Committed}
 	if !ok || w.rng.IntN(12) == 0 {
 		st = Start{Next: int64(w.rng.IntN(50)), Lineage: w.rng.Uint64(), Committed: -1}
-		p.maybe = st.Lineage
+		p.maybe[st.Lineage] = true
 	}
 	h, err := w.store.Assign(p.key, st)
 	w.say("assign %d next %d done %s lineage %x: %v", p.key.Partition, st.Next, st.Done, st.Lineage, err)
@@ -259,20 +274,25 @@ func (w *world) assign(p *part) {
 }
 
 func (w *world) rewind(p *part, lineage uint64, start int64) {
-	p.lineage, p.maybe, p.start, p.top = lineage, lineage, start, start
+	p.lineage, p.start, p.top = lineage, start, start
+	clear(p.maybe)
 	p.msgs, p.pending = map[int64]*msg{}, nil
 }
 
-// check compares what a recovered file says with the truth. Lost power may cost what was not synced, kill -9 nothing.
-func (w *world) check(s *Store, power bool) {
+// check compares what a recovered file says with the truth. Lost power may cost what was not synced; otherwise nothing is
+// lost; and without a power cut nothing but intents is in doubt, so no ceiling appears.
+func (w *world) check(s *Store, power, exact bool) {
 	w.states++
 	for _, p := range w.parts {
 		saved, ok := s.Saved(p.key)
 		if !ok || saved.Lineage != p.lineage {
-			if p.assigned && (!ok || saved.Lineage != p.maybe) {
+			if p.assigned && (!ok || !p.maybe[saved.Lineage]) {
 				w.fatal("the lineage %x of %d is lost: %+v", p.lineage, p.key.Partition, saved)
 			}
 			continue // the new lineage of an Assign that failed, or nothing yet
+		}
+		if exact && saved.Ceiling != 0 && saved.Ceiling != p.ceiling {
+			w.fatal("a ceiling of %d without a power cut", saved.Ceiling)
 		}
 		known := attempts(saved)
 		for o, m := range p.msgs {
@@ -284,12 +304,14 @@ func (w *world) check(s *Store, power bool) {
 				w.fatal("false fact: %d of %d is not done; next %d done %s", o, p.key.Partition, saved.Next, saved.Done)
 			case m.safe && !finished:
 				w.fatal("lost: %d of %d was on disk as done; next %d done %s", o, p.key.Partition, saved.Next, saved.Done)
+			case !power && m.acked && !finished:
+				w.fatal("kill -9 lost: %d of %d was done; next %d done %s", o, p.key.Partition, saved.Next, saved.Done)
 			case finished:
 			case m.sent > 0 && m.doubt && !flagged:
 				w.fatal("%d of %d was sent and is not in doubt: %+v", o, p.key.Partition, saved)
 			case !power && a.Number < m.sent:
 				w.fatal("%d of %d: kill -9 lost attempts: %d of %d", o, p.key.Partition, a.Number, m.sent)
-			case !power && flagged && !m.doubt && a.Number == m.sent && o >= saved.Ceiling:
+			case !power && flagged && !m.doubt && !m.unsure && a.Number == m.sent && o >= saved.Ceiling:
 				w.fatal("%d of %d is in doubt without a reason: %+v", o, p.key.Partition, a)
 			case m.number == 0 && a.Number > 0:
 				w.fatal("%d of %d was never tried: %+v", o, p.key.Partition, a)
@@ -305,20 +327,20 @@ func (w *world) check(s *Store, power bool) {
 // on from the last one.
 func (w *world) survive(power bool, images int) {
 	if power {
-		w.boot++
+		w.restart()
 	}
+	w.last(power)
 	w.say("crash, power %v", power)
-	before := w.disk
+	before, boot := w.disk, w.boot
 	for range images {
+		w.boot = boot
 		image := slices.Clone(before.cache)
 		if power {
 			image = before.crash(true)
 		}
-		for depth := range 3 {
+		depth := w.rng.IntN(3)
+		for range depth {
 			w.disk = newSimDisk(w.rng, image)
-			if depth == 2 {
-				break
-			}
 			at, kind := w.rng.IntN(4), powerLost+simFault(w.rng.IntN(3))
 			w.disk.fault = func(step int) simFault {
 				if step == at {
@@ -328,15 +350,32 @@ func (w *world) survive(power bool, images int) {
 			}
 			w.opts.boot = fmt.Sprint("boot ", w.boot)
 			if s, err := recoverFrom(w.disk, "offsets", w.opts); err == nil {
-				w.check(s, power)
+				w.check(s, power, false)
 			}
-			w.boot++
+			w.restart()
 			image = w.disk.crash(true)
 		}
+		w.disk = newSimDisk(w.rng, image)
 		w.open()
-		w.check(w.store, power)
+		w.check(w.store, power, !power && depth == 0)
 	}
 	w.afterCrash()
+}
+
+// last is what a process may still do in the moment before the crash.
+func (w *world) last(power bool) {
+	switch w.rng.IntN(4) {
+	case 0:
+		for _, p := range w.parts {
+			if p.p != nil {
+				p.p.Release()
+			}
+		}
+	case 1:
+		if power {
+			w.say("close: %v", w.store.Close())
+		}
+	}
 }
 
 // afterCrash forgets what the crash took, and holds the file to what it knows now.
@@ -347,12 +386,13 @@ func (w *world) afterCrash() {
 		if !ok || saved.Lineage != p.lineage {
 			continue
 		}
+		p.ceiling = saved.Ceiling
 		known := attempts(saved)
 		for o, m := range p.msgs {
 			m.safe = o < saved.Next || saved.Done.Contains(o)
-			m.done = m.safe
+			m.done, m.acked = m.safe, m.safe
 			if a := known[o]; !m.safe {
-				m.sent, m.number, m.doubt = a.Number, a.Number, a.InDoubt || o < saved.Ceiling
+				m.sent, m.number, m.doubt, m.open = a.Number, a.Number, a.InDoubt || o < saved.Ceiling, false
 			}
 		}
 	}
@@ -374,7 +414,7 @@ func TestSimulated(t *testing.T) {
 		w.open()
 		for range 6 {
 			w.live(10+w.rng.IntN(80), w.rng.IntN(3) > 0)
-			power := w.disk.off || w.rng.IntN(3) > 0
+			power := w.disk.off || w.disk.dropped || w.rng.IntN(3) > 0
 			if !power && w.rng.IntN(3) == 0 && w.store.Err() == nil {
 				w.stop()
 				continue
@@ -393,14 +433,14 @@ func (w *world) stop() {
 	if err := w.store.Close(); err != nil {
 		w.fatal("close: %v", err)
 	}
-	w.boot++ // the machine goes down after it, too
+	w.restart() // the machine goes down after it, too
 	w.disk = newSimDisk(w.rng, w.disk.durable)
 	for _, p := range w.parts {
 		for _, m := range p.msgs {
-			m.safe = m.safe || m.done && p.p != nil
+			m.safe = m.safe || m.acked
 		}
 	}
 	w.open()
-	w.check(w.store, false)
+	w.check(w.store, false, true)
 	w.afterCrash()
 }

@@ -21,6 +21,7 @@ type simDisk struct {
 	steps   int                     // writes and syncs so far
 	fault   func(step int) simFault // nil: none
 	off     bool                    // the power is off
+	dropped bool                    // pages went from memory after a failed sync: a crash of the process is as bad as one of the machine
 }
 
 type sectorWrite struct {
@@ -111,6 +112,7 @@ func (d *simDisk) Sync() error {
 		d.pending = d.pending[:0]
 		if d.rng.IntN(2) == 0 {
 			copy(d.cache, d.durable)
+			d.dropped = true
 		}
 		return syscall.EIO
 	}

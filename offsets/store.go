@@ -187,7 +187,6 @@ func random() uint64 {
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
 	s.header, s.half, s.place, s.pos, s.slots = m.header, m.half, m.header.place(), m.end, m.slots
-	s.header.generation = max(m.header.generation, m.other)
 	lost := !m.clean && m.header.boot != s.boot
 	for _, t := range m.current {
 		if lost {

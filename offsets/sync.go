@@ -126,7 +126,7 @@ func (s *Store) finish() error {
 	if err := s.begin(1); err != nil {
 		return err
 	}
-	if err := s.put(frame{kind: cleanKind}); err != nil {
+	if err := s.put(frame{kind: cleanKind, offset: int64(s.onDisk)}); err != nil {
 		return err
 	}
 	return s.reach(s.seq)

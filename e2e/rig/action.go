@@ -31,8 +31,10 @@ const (
 	Truncate                 // closes it in the middle of the body
 )
 
-// perform carries the action out and says which status was begun, and whether a 2xx was completed.
-func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request) (status int, done bool) {
+// perform carries the action out and says which status was begun, and whether a 2xx was completed. It calls last
+// before the client can know of the end.
+func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request, last func()) (status int, done bool) {
+	defer last()
 	if a.Break != BeforeRead {
 		if err := r.read(h); err != nil {
 			return 0, false
@@ -43,6 +45,7 @@ func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request) (sta
 	}
 	switch a.Break {
 	case BeforeRead, AfterRead:
+		last()
 		abandon(w, true)
 		return 0, false
 	case Hang:
@@ -70,6 +73,7 @@ func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request) (sta
 			return status, false
 		}
 	}
+	last()
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return status, false
 	}

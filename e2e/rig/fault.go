@@ -76,6 +76,9 @@ func (k *Kafka) pick(t T, numbers []int) []*node {
 func (k *Kafka) signal(t T, s syscall.Signal, nodes []int) {
 	t.Helper()
 	for _, n := range k.pick(t, nodes) {
+		if !n.process.alive() {
+			continue
+		}
 		if err := n.runner.signal(n, s); err != nil {
 			t.Fatalf("%v", err)
 		}

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Request is one request as the service saw it. It is written by the goroutine that serves it, and complete
-// once End is set.
+// Request is one request as the service saw it. It is written by the goroutine that serves it, and not
+// shown to anybody before it is complete.
 type Request struct {
 	Topic     string
 	Partition int32
@@ -35,9 +35,10 @@ type Request struct {
 	Head      string // the body's beginning, for differences one can read
 	Wrong     string // what is malformed about the request itself
 
-	Start, End time.Time
-	Status     int  // 0: no answer was begun
-	Done       bool // a 2xx was written to its last byte
+	Start, End time.Time // End is the last moment before the client can know of it
+	Status     int       // 0: no answer was begun
+	Done       bool      // a 2xx was written to its last byte
+	complete   bool
 }
 
 // position names the message in every report.

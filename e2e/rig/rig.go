@@ -54,6 +54,17 @@ func Until(limit time.Duration, holds func() bool) (time.Duration, bool) {
 	return time.Since(begin), true
 }
 
+// Throughout asks again and again for as long as the time given whether all is still well, and fails the test
+// with the first answer that is not nil.
+func Throughout(t T, length time.Duration, well func() error) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < length; time.Sleep(20 * time.Millisecond) {
+		if err := well(); err != nil {
+			t.Fatalf("%v into %v: %v", time.Since(begin).Round(time.Millisecond), length, err)
+		}
+	}
+}
+
 // Main runs a test binary's tests and takes the shared broker down afterwards. Where no real Kafka could be
 // had it names the stories that were left out, on stdout and in the file named by KPUSH_E2E_NOTE.
 func Main(m *testing.M) int {
@@ -77,9 +88,9 @@ var Binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name, args := "kpush", []string{"build"}
+	name, args := "kpush-e2e", []string{"build"}
 	if os.Getenv("KPUSH_E2E_RACE") == "1" {
-		name, args = "kpush-race", append(args, "-race")
+		name, args = "kpush-e2e-race", append(args, "-race")
 	}
 	dir, err := cache()
 	if err != nil {

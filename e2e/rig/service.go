@@ -18,7 +18,9 @@ type Service struct {
 	servers  []*http.Server
 	requests []*Request
 	rule     func(*Request) Action
-	done     map[position]int // completed 2xx
+	done     map[position]bool // a 2xx was completed
+	repeats  int
+	open     int // requests whose end is not noted yet
 	load     load
 }
 
@@ -41,7 +43,7 @@ func StartService(t T, hosts ...string) *Service {
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
 	}
-	s := &Service{hosts: hosts, done: map[position]int{}}
+	s := &Service{hosts: hosts, done: map[position]bool{}}
 	s.load.begin, s.load.last = time.Now(), time.Now()
 	s.Up(t)
 	t.Cleanup(s.Down)
@@ -87,7 +89,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 	r := parse(h)
 	s.mu.Lock()
 	s.requests = append(s.requests, r)
-	s.load.change(1, r.Start)
+	s.open++
+	s.load.change(1, time.Now())
+	if s.done[r.position()] {
+		s.repeats++
+	}
 	rule := s.rule
 	s.mu.Unlock()
 
@@ -95,15 +101,22 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 	if rule != nil {
 		action = rule(r)
 	}
-	status, done := action.perform(w, h, r)
+	status, done := action.perform(w, h, r, sync.OnceFunc(func() { s.end(r) }))
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Status, r.Done, r.End = status, done, time.Now()
-	s.load.change(-1, r.End)
+	r.Status, r.Done, r.complete = status, done, true
+	s.open--
 	if done {
-		s.done[r.position()]++
+		s.done[r.position()] = true
 	}
+}
+
+func (s *Service) end(r *Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.End = time.Now()
+	s.load.change(-1, r.End)
 }
 
 // Requests returns the finished requests in the order of their arrival.
@@ -112,7 +125,7 @@ func (s *Service) Requests() []*Request {
 	defer s.mu.Unlock()
 	var finished []*Request
 	for _, r := range s.requests {
-		if !r.End.IsZero() {
+		if r.complete {
 			finished = append(finished, r)
 		}
 	}
@@ -124,6 +137,13 @@ func (s *Service) Delivered() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.done)
+}
+
+// Repeats is how many requests have arrived for messages that it had answered with a completed 2xx.
+func (s *Service) Repeats() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repeats
 }
 
 // Attempts is how many requests have arrived.
@@ -138,6 +158,12 @@ func (s *Service) InFlight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.load.now
+}
+
+func (s *Service) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open == 0
 }
 
 // Load returns the requests in flight since the last call, averaged over time, and their maximum.

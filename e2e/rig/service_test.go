@@ -95,7 +95,7 @@ func TestVerdictSees(t *testing.T) {
 				if status, err := post(s, send[do.record], do.attempt, do.doubt); err == nil && do.action.Break == Respond && status != max(200, do.action.Status) {
 					t.Fatalf("step %d answered %d", i, status)
 				}
-				Within(t, time.Second, "the end of the request", func() bool { return s.InFlight() == 0 })
+				Within(t, time.Second, "the end of the request", s.idle)
 			}
 			v := s.Judge(records(2))
 			if !strings.Contains(v.String(), c.want) {
@@ -177,7 +177,7 @@ func TestSilence(t *testing.T) {
 	begin := time.Now()
 	at := func(ms int, partition int32, path string) *Request {
 		end := begin.Add(time.Duration(ms) * time.Millisecond)
-		return &Request{Topic: "t", Partition: partition, Path: path, Start: end, End: end, Done: true}
+		return &Request{Topic: "t", Partition: partition, Path: path, Start: end, End: end, Done: true, complete: true}
 	}
 	s := &Service{requests: []*Request{at(0, 0, "/a"), at(0, 1, "/a"), at(300, 0, "/a"), at(900, 1, "/b"), at(1100, 0, "/a"), at(1000, 1, "/b"), at(9000, 1, "/b")}}
 	stayed, moved := s.Silence(begin, begin.Add(2*time.Second))

@@ -27,7 +27,7 @@ type Verdict struct {
 // Judge compares the requests with the produced records, once none is in flight; one that stays so for five
 // seconds is left out.
 func (s *Service) Judge(produced []Record) *Verdict {
-	Until(5*time.Second, func() bool { return s.InFlight() == 0 })
+	Until(5*time.Second, s.idle)
 	requests := s.Requests()
 	v := &Verdict{Produced: len(produced), Requests: len(requests)}
 	records := make(map[position]*Record, len(produced))

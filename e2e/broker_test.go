@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+func TestABrokerIsKilledAndBackAfterEightSeconds(t *testing.T) {
+	const outage, bound = 8 * time.Second, 2 * time.Second
+	k, svc := rig.Own(t, 1), service(t)
+	topic := k.Topic(t, 8)
+	produced := k.ProduceEvenly(t, topic, 8, 4_000, 100)
+	svc.Rule(rig.Slow(2 * time.Millisecond))
+	sc := sidecar(t, k, topic, svc)
+	svc.Await(t, 1_000, patience)
+	k.Kill(t)
+	killed := time.Now()
+	rig.Throughout(t, outage, func() error {
+		if health := sc.Ask("/healthz"); health.Code != 200 {
+			return fmt.Errorf("a dead broker is called ill health: %d %q", health.Code, health.Why)
+		}
+		return nil
+	})
+	if ready := sc.Ask("/readyz"); ready.Code == 200 || len(ready.Why) == 0 {
+		t.Errorf("Without its broker the sidecar calls itself ready: %d %q.", ready.Code, ready.Why)
+	}
+	svc.Rule(nil)
+	k.Start(t)
+	back := time.Now()
+	// what was fetched before the outage does not count: only what Kafka has to hand over now
+	fresh := k.ProduceEvenly(t, topic, 8, 800, 100)
+	from := fresh[0].Offset
+	rig.Within(t, patience, "a delivery of what was produced after the outage", func() bool {
+		for _, r := range svc.Requests() {
+			if r.Partition == fresh[0].Partition && r.Offset >= from {
+				return true
+			}
+		}
+		return false
+	})
+	flow := time.Since(back)
+	produced = append(produced, fresh...)
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, topic)
+	below(t, "The flow after the broker's return", flow, bound)
+	t.Logf("Broker killed, back after %v: flow again after %v (bound %v), 0 lost, 0 repeated.", back.Sub(killed).Round(time.Second), flow.Round(time.Millisecond), bound)
+}
+
+// TestAStopWhileTheBrokerIsFrozen: commits are outstanding all the time, and the client's Close can block for ever.
+func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
+	const frozen, drain = 30 * time.Second, 5 * time.Second
+	k, svc := rig.Own(t, 1), service(t)
+	topic := k.Topic(t, 8)
+	produced := k.ProduceEvenly(t, topic, 8, 20_000, 100)
+	svc.Rule(rig.Slow(5 * time.Millisecond))
+	sc := sidecar(t, k, topic, svc, fmt.Sprintf("KPUSH_DRAIN_TIMEOUT=%v", drain))
+	svc.Await(t, 1_000, patience)
+	k.Pause(t)
+	paused := time.Now()
+	delivered := svc.Delivered()
+	rig.Throughout(t, frozen-drain-2*time.Second, func() error {
+		if !sc.Alive() {
+			return fmt.Errorf("the sidecar ended by itself: %s", sc.Tail(3))
+		}
+		return nil
+	})
+	during := svc.Delivered() - delivered
+	begin := time.Now()
+	sc.Term(t)
+	rig.Within(t, drain+2*time.Second, "the end of the process", func() bool { return !sc.Alive() })
+	stop := time.Since(begin)
+	rig.Within(t, frozen, "30 seconds of frost", func() bool { return time.Since(paused) >= frozen })
+	k.Cont(t)
+	svc.Rule(nil)
+	sc.Start(t)
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, topic)
+	below(t, "A stop while the broker was frozen", stop, drain+200*time.Millisecond)
+	t.Logf("Broker frozen for %v (%d deliveries meanwhile), SIGTERM in it: ended after %v (KPUSH_DRAIN_TIMEOUT %v); then 0 lost, 0 repeated.", frozen, during, stop.Round(time.Millisecond), drain)
+}

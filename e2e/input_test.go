@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+// TestBadInputEndsWithOneSentence needs no Kafka: it must not even be asked.
+func TestBadInputEndsWithOneSentence(t *testing.T) {
+	good := []string{"KPUSH_BROKERS=127.0.0.1:1", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop"}
+	taken, missing := t.TempDir(), filepath.Join(t.TempDir(), "missing")
+	holder := rig.StartSidecarOn(t, taken, good...)
+	rig.Within(t, patience, "the first process on the volume", func() bool { return holder.Ask("/healthz").Code != 0 })
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		volume string
+		env    []string
+		want   []string
+	}{
+		"nothing at all":           {t.TempDir(), nil, []string{"KPUSH_BROKERS", "KPUSH_TOPIC"}},
+		"a duration without unit":  {t.TempDir(), append(good, "KPUSH_RETRY_INTERVAL=5"), []string{"KPUSH_RETRY_INTERVAL", "5s"}},
+		"a misspelt variable":      {t.TempDir(), append(good, "KPUSH_CONCURENCY=5"), []string{"KPUSH_CONCURENCY", "KPUSH_CONCURRENCY"}},
+		"two mistakes, one report": {t.TempDir(), append(good, "KPUSH_PORT=x", "KPUSH_CAN_SKIP=maybe"), []string{"KPUSH_PORT", "KPUSH_CAN_SKIP"}},
+		"an owned property":        {t.TempDir(), append(good, "KPUSH_CONSUMER_CONF=enable.auto.commit=true"), []string{"enable.auto.commit"}},
+		"a volume in use":          {taken, good, []string{taken, "one process"}},
+		"a missing volume":         {missing, good, []string{missing}},
+		"a file as a volume":       {file, good, []string{file}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sc := rig.StartSidecarOn(t, c.volume, slices.Clone(c.env)...)
+			sc.Wait(t, 2, 5*time.Second)
+			said := sc.Tail(20)
+			for _, want := range c.want {
+				if !strings.Contains(said, want) {
+					t.Errorf("The end was explained by %q, which does not name %s.", said, want)
+				}
+			}
+			for _, noise := range []string{"panic", "goroutine", "envconfig", "librdkafka"} {
+				if strings.Contains(said, noise) {
+					t.Errorf("The end was explained by %q.", said)
+				}
+			}
+		})
+	}
+}
+
+// TestAReadOnlyVolumeIsRefused mounts one, for modes do not bind root.
+func TestAReadOnlyVolumeIsRefused(t *testing.T) {
+	volume := t.TempDir()
+	if os.Geteuid() == 0 {
+		if err := syscall.Mount(volume, volume, "", syscall.MS_BIND, ""); err != nil {
+			t.Fatalf("root cannot mount here: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(volume, 0); err != nil {
+				t.Errorf("%s stays mounted: %v", volume, err)
+			}
+		})
+		if err := syscall.Mount("", volume, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			t.Fatalf("the mount cannot be made read-only: %v", err)
+		}
+	} else if err := os.Chmod(volume, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	sc := rig.StartSidecarOn(t, volume, "KPUSH_BROKERS=127.0.0.1:1", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop")
+	sc.Wait(t, 2, 5*time.Second)
+	if said := sc.Tail(5); !strings.Contains(said, volume) {
+		t.Errorf("The end was explained by %q, which does not name the volume %s.", said, volume)
+	}
+}
+
+func TestAWrongBrokerAddressIsWaitedFor(t *testing.T) {
+	sc := rig.StartSidecar(t, "KPUSH_BROKERS=127.0.0.1:1", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop", "KPUSH_DRAIN_TIMEOUT=3s")
+	named(t, sc, "127.0.0.1:1")
+	if health := sc.Ask("/healthz"); health.Code != http.StatusOK {
+		t.Errorf("An absent broker is called ill health: %d %q.", health.Code, health.Why)
+	}
+	sc.Term(t)
+	rig.Within(t, 4*time.Second, "the end of the process", func() bool { return !sc.Alive() })
+}
+
+func TestAMissingTopicIsWaitedFor(t *testing.T) {
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, 1) + "-later"
+	sc := sidecar(t, k, topic, svc)
+	named(t, sc, topic)
+	k.CreateTopic(t, topic, 2)
+	produced := k.ProduceEvenly(t, topic, 2, 20, 20)
+	took := svc.Await(t, len(produced), patience)
+	sc.Ready(t, patience)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, topic)
+	t.Logf("A topic made later was delivered %v after its first message.", took.Round(time.Millisecond))
+}
+
+// named waits until /readyz says no, and why.
+func named(t *testing.T, sc *rig.Sidecar, why string) {
+	t.Helper()
+	var last rig.Answer
+	if _, ok := rig.Until(20*time.Second, func() bool {
+		last = sc.Ask("/readyz")
+		return last.Code == http.StatusServiceUnavailable && strings.Contains(strings.Join(last.Why, " "), why)
+	}); !ok {
+		t.Fatalf("/readyz says %d %q and does not name %s.", last.Code, last.Why, why)
+	}
+}
