@@ -37,7 +37,7 @@ type Config struct {
 	Order       string `envconfig:"KPUSH_ORDER" origin:"async_concurrency" default:"partition" oneof:"partition key none" desc:"partition: one message at a time per partition. key: one at a time per key. none: no order"`
 
 	CanSkip       bool          `envconfig:"KPUSH_CAN_SKIP" origin:"can_skip" default:"false" desc:"may a message that keeps failing be given up?"`
-	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"retries before it is given up"`
+	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"message faults until it is given up: 3 = at the third"`
 	RetryInterval time.Duration `envconfig:"KPUSH_RETRY_INTERVAL" origin:"retry_interval_ms" default:"2s" min:"1ms" why:"no pause at all would be a hot loop against a service that is down" desc:"first wait before a retry; constant unless the next is larger"`
 	// RetryMaxInterval equals RetryInterval where it is not set.
 	RetryMaxInterval time.Duration `envconfig:"KPUSH_RETRY_MAX_INTERVAL" else:"= interval" desc:"exponential with full jitter up to this"`

@@ -33,7 +33,7 @@ type configError struct{ error }
 
 // run is the sidecar's life, until ctx ends.
 func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
-	store, err := offsets.Open(cfg.OffsetsDir, offsets.Options{Log: log})
+	store, err := offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: offsets.DefaultSync, Log: log})
 	if err != nil {
 		return configError{err}
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,4 +159,27 @@ func noDoubt(t *testing.T, verdict *rig.Verdict) {
 	if len(verdict.Needless) > 0 {
 		t.Errorf("%d requests were called in doubt after graceful handovers, such as %s.", len(verdict.Needless), verdict.Needless[0])
 	}
+}
+
+// TestASecondProcessWithTheSameInstanceIDEndsTheFirst with a sentence, and nothing is lost or in the dark.
+func TestASecondProcessWithTheSameInstanceIDEndsTheFirst(t *testing.T) {
+	k, svc := kafka(t), service(t)
+	svc.Rule(rig.Slow(2 * time.Millisecond))
+	topic := k.Topic(t, 4)
+	produced := k.ProduceEvenly(t, topic, 4, 8_000, 100)
+	first := sidecar(t, k, topic, svc, "KPUSH_INSTANCE_ID=shop-0")
+	svc.Await(t, 500, patience)
+	second := sidecar(t, k, topic, svc, "KPUSH_INSTANCE_ID=shop-0")
+	took := first.Wait(t, 1, 10*time.Second)
+	if said := first.Tail(3); !strings.Contains(said, "shop-0") {
+		t.Errorf("The fenced process ended with %q, which does not name the instance id.", said)
+	}
+	svc.Await(t, len(produced), patience)
+	second.Shut(t, 10*time.Second)
+	verdict := svc.Judge(produced)
+	if len(verdict.Lost)+len(verdict.Altered)+len(verdict.Stray) > 0 {
+		t.Errorf("%s: %q", verdict, verdict.Lost)
+	}
+	committedIsEnd(t, k, topic)
+	t.Logf("A second process with the same instance id: the first ended after %v; %s.", took.Round(time.Millisecond), verdict)
 }

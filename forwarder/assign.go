@@ -84,14 +84,17 @@ func (f *Forwarder) resolve() []tpOffset {
 	}
 	var starts []tpOffset
 	for _, k := range ks {
-		p, err := f.open(k)
+		d := decide(k)
+		p, err := f.open(k, d)
 		f.mu.Lock()
 		if err != nil {
 			if was := f.pending[k.partition]; was == nil || was.Error() != err.Error() {
+				f.tell(k, d)
 				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", err)
 			}
 			f.pending[k.partition] = err
 		} else {
+			f.tell(k, d)
 			delete(f.pending, k.partition)
 			f.parts[k.partition] = p
 			next, _ := p.rec.Progress()
@@ -141,13 +144,11 @@ func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
 	return out, nil
 }
 
-// open decides, says what an operator should hear, and opens the partition's record.
-func (f *Forwarder) open(k knowledge) (*partition, error) {
-	t := k.partition
-	d := decide(k)
-	log := f.log.With("topic", t.topic, "partition", t.partition)
-	for _, o := range f.store.Foreign(k.identity) {
-		if k.saved == nil {
+// tell says what an operator should hear of a start.
+func (f *Forwarder) tell(k knowledge, d decision) {
+	log := f.log.With("topic", k.partition.topic, "partition", k.partition.partition)
+	if k.saved == nil {
+		for _, o := range f.store.Foreign(k.identity) {
 			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
 				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
 		}
@@ -155,16 +156,22 @@ func (f *Forwarder) open(k knowledge) (*partition, error) {
 	for _, s := range d.said {
 		log.Warn(s)
 	}
+	if d.hold == nil {
+		log.Info("partition starts", "offset", d.start.Next, "by", string(d.by), "end", k.bounds.end)
+	}
+}
+
+// open opens the partition's record.
+func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 	if d.hold != nil {
 		return nil, holdError{d.hold}
 	}
 	rec, err := f.store.Assign(k.identity, d.start)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t, err)
+		return nil, err
 	}
 	f.lost.Add(d.lost)
-	log.Info("partition starts", "offset", d.start.Next, "by", string(d.by), "end", k.bounds.end)
-	return newPartition(f, t, k.identity.TopicID, rec, d.start), nil
+	return newPartition(f, k.partition, k.identity.TopicID, rec, d.start), nil
 }
 
 // revoked is the rebalance callback for partitions that go. When it returns, nothing of them is sent, recorded or
@@ -255,9 +262,11 @@ func (f *Forwarder) outOfRange(cause error) {
 	defer cancel()
 	limits, err := f.cluster.bounds(ctx, keys(f.parts))
 	if err != nil {
-		f.log.Warn("cannot look up which partition is out of range; it is looked up at the next report", "error", err)
+		f.strays = cause // the client reports it once: tidy looks again
+		f.log.Warn("cannot look up which partition is out of range; tried again", "error", err)
 		return
 	}
+	f.strays = nil
 	for t, p := range f.parts {
 		if b := limits[t]; p.next < b.oldest || p.next > b.end {
 			p.astray = true

@@ -63,6 +63,7 @@ var (
 	errOutOfRange   = errors.New("an offset is out of range, or there is none")
 	errNoTopic      = errors.New("topic does not exist")
 	errNoBroker     = errors.New("no broker can be reached")
+	errAllDown      = fmt.Errorf("%w, none of them", errNoBroker) // says nothing of the reason
 	errRebalancing  = errors.New("the group is rebalancing")
 	errNotMember    = errors.New("this process is no longer a member of the group")
 	errMetadataSize = errors.New("the commit's metadata is larger than the broker allows")

@@ -64,8 +64,8 @@ func (c *committer) due() []*partition {
 		}
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
-		left, room := p.ceiling-max(p.begun, p.inherits), p.room()
-		if next != p.synced.offset || left < room/4 || left > 2*room {
+		left, room := p.ceiling-p.begun, p.room()
+		if next != p.synced.offset || left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room {
 			out = append(out, p)
 		}
 		p.mu.Unlock()
@@ -158,23 +158,23 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 	for _, p := range ps {
 		p.handedOver.Store(true)
 	}
-	deadline := time.NewTimer(atMost)
-	defer deadline.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	defer cancel()
 	select {
 	case c.token <- struct{}{}:
-	case <-deadline.C:
+	case <-ctx.Done():
 		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; it is in the file", "partitions", len(ps))
 		return
 	}
 	done := make(chan struct{})
 	go func() {
 		defer func() { <-c.token; close(done) }()
-		for tries := 0; tries < 3 && c.commit(ps, false) != nil; tries++ {
+		for tries := 0; tries < 3 && ctx.Err() == nil && c.commit(ps, false) != nil; tries++ {
 		}
 	}()
 	select {
 	case <-done:
-	case <-deadline.C:
+	case <-ctx.Done():
 		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; their progress is in the file", "partitions", len(ps))
 	}
 }

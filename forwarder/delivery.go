@@ -76,15 +76,19 @@ func (d *Delivery) InDoubt() bool { return d.attempt.InDoubt }
 // Config.Concurrency, and the intent in the file. An error means that the delivery was stopped; no attempt may follow.
 func (d *Delivery) Begin() error {
 	f := d.p.f
-	if err := f.pace.wait(d); err != nil {
-		return err
-	}
 	if err := d.p.covered(d); err != nil {
 		return err
 	}
 	for {
+		if err := f.pace.wait(d); err != nil {
+			return err
+		}
 		if err := f.takeSlot(d); err != nil {
 			return err
+		}
+		if f.pace.left() > 0 { // asked for while this one waited for its slot
+			f.freeSlot()
+			continue
 		}
 		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
 		err := d.p.rec.Intent(next)
@@ -215,11 +219,7 @@ func (p *pace) holdOff(d time.Duration) {
 
 func (p *pace) wait(d *Delivery) error {
 	for {
-		until := p.until.Load()
-		if until == 0 {
-			return nil
-		}
-		left := time.Until(time.Unix(0, until))
+		left := p.left()
 		if left <= 0 {
 			return nil
 		}
@@ -227,6 +227,15 @@ func (p *pace) wait(d *Delivery) error {
 			return err
 		}
 	}
+}
+
+// left is what remains of the pause.
+func (p *pace) left() time.Duration {
+	until := p.until.Load()
+	if until == 0 {
+		return 0
+	}
+	return time.Until(time.Unix(0, until))
 }
 
 // sleep returns the cause when ctx ends before the time has passed.

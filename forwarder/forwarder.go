@@ -71,6 +71,7 @@ type Forwarder struct {
 	stopping  context.Context
 	full      time.Time // since when the budget is used up; owned by the poll goroutine
 	allPaused bool      // likewise
+	strays    error     // likewise: some partition's position is out of range, and it is not known which
 }
 
 // New connects nothing yet. The store stays the caller's, who closes it after Run. handler nil: POST to cfg.Targets.
@@ -104,15 +105,15 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 // Run consumes and delivers until ctx ends, then drains, commits and leaves the group: nil. A client that is of no use
 // any more, or a stop that did not come to its end within DrainTimeout, is an error; nothing is lost then either.
 func (f *Forwarder) Run(ctx context.Context) error {
-	defer f.cluster.close()
 	f.stopping = ctx
 	if err := f.client.subscribe(f.cfg.Topics, rebalance{f.assigned, f.revoked}); err != nil {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
 	}
 	background, end := context.WithCancel(context.Background())
-	defer end()
+	watching := make(chan struct{})
+	go func() { defer close(watching); f.watch(background) }()
+	defer func() { end(); <-watching; f.cluster.close() }()
 	go f.committer.run(background)
-	go f.watch(background)
 	if err := f.loop(ctx); err != nil {
 		f.state.fail(err)
 		f.lose(f.assignment(), errFatal)

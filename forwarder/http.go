@@ -89,8 +89,12 @@ func (a *attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	ans := a.send(d, req)
-	d.slim = d.slim || ans.status == http.StatusRequestHeaderFieldsTooLarge
-	d.again = d.End(judge(ans, a.cfg.Ack, a.cfg.ExecTimeout))
+	v := judge(ans, a.cfg.Ack, a.cfg.ExecTimeout)
+	if !d.slim && tooLarge(ans.status, d.Message) {
+		d.slim = true
+		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
+	}
+	d.again = d.End(v)
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
@@ -119,7 +123,9 @@ func (a *attempts) send(d *Delivery, req *http.Request) (ans answer) {
 	resp, err := a.transport.RoundTrip(out)
 	if err == nil {
 		ans.status, ans.header = resp.StatusCode, resp.Header
-		ans.body, err = io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+		if ans.status != http.StatusSwitchingProtocols { // whose body is the connection, and has no end
+			ans.body, err = io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+		}
 		resp.Body.Close()
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -39,10 +38,10 @@ func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
 		for l := range logs {
 			level := slog.LevelInfo
 			switch {
+			case l.Level >= 7 || l.Tag == "FAIL" || l.Tag == "REQTMOUT": // an event says it, too
+				level = slog.LevelDebug
 			case l.Level <= 3:
 				level = slog.LevelWarn // librdkafka retries what it calls an error
-			case l.Level >= 7 || strings.HasPrefix(l.Tag, "FAIL") || l.Tag == "REQTMOUT":
-				level = slog.LevelDebug
 			}
 			log.Log(context.Background(), level, "librdkafka: "+l.Message, "tag", l.Tag)
 		}
@@ -110,7 +109,9 @@ func translate(err error) error {
 		kind = errOutOfRange
 	case kafka.ErrUnknownTopicOrPart, kafka.ErrUnknownTopic, kafka.ErrUnknownPartition:
 		kind = errNoTopic
-	case kafka.ErrAllBrokersDown, kafka.ErrTransport, kafka.ErrResolve, kafka.ErrAuthentication, kafka.ErrSsl:
+	case kafka.ErrAllBrokersDown:
+		kind = errAllDown
+	case kafka.ErrTransport, kafka.ErrResolve, kafka.ErrAuthentication, kafka.ErrSsl:
 		kind = errNoBroker
 	case kafka.ErrRebalanceInProgress, kafka.ErrIllegalGeneration:
 		kind = errRebalancing
@@ -211,7 +212,10 @@ func fromKafka(list []kafka.TopicPartition) []tp {
 }
 
 // admin asks through a connection of its own: on the consumer's, each question would wait behind the long poll of Fetch.
-type admin struct{ a *kafka.AdminClient }
+type admin struct {
+	a         *kafka.AdminClient
+	isolation kafka.IsolationLevel // the consumer's: where a partition ends depends on it
+}
 
 func newAdmin(cfg Config) (*admin, error) {
 	conf := kafka.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
@@ -225,7 +229,11 @@ func newAdmin(cfg Config) (*admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the Kafka admin client refuses its configuration: %w", err)
 	}
-	return &admin{a}, nil
+	isolation := kafka.IsolationLevelReadCommitted
+	if cfg.Kafka["isolation.level"] == "read_uncommitted" {
+		isolation = kafka.IsolationLevelReadUncommitted
+	}
+	return &admin{a, isolation}, nil
 }
 
 func (a *admin) close() { a.a.Close() }
@@ -260,7 +268,7 @@ func (a *admin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
 			ask[p] = spec
 		}
 		got, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(adminTimeout),
-			kafka.SetAdminIsolationLevel(kafka.IsolationLevelReadCommitted))
+			kafka.SetAdminIsolationLevel(a.isolation))
 		if err != nil {
 			return nil, translate(err)
 		}

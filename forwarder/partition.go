@@ -119,7 +119,7 @@ func (p *partition) skip(d *Delivery, reason string) error {
 			p.f.log.Warn("message skipped; it is in the skip log", d.where(), "reason", reason, "attempts", d.attempt.Number)
 			return nil
 		}
-		if err := p.diskWait(d.ctx(), err); err != nil {
+		if err := p.diskWait(p.soft, err); err != nil {
 			return err
 		}
 	}

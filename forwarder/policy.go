@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func judge(a answer, ack string, execTimeout time.Duration) Verdict {
 	}
 	switch s := a.status; {
 	case s >= 200 && s < 300:
-		return acknowledged(a, ack, execTimeout)
+		return acknowledged(a, ack, v.RetryAfter, execTimeout)
 	case s >= 300 && s < 400:
 		v.Class = ServiceFault
 		v.Reason += ", a redirect, which is not followed: check KPUSH_URL"
@@ -88,19 +89,23 @@ func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	return Verdict{Class: ServiceFault, Reason: "the connection broke before the end of an answer: " + clause(err), InDoubt: true}
 }
 
-// clause is an error of the transport without the method and URL around it.
+// clause is an error of the transport without what differs from attempt to attempt.
 func clause(err error) string {
-	if err == nil {
+	var op *net.OpError // its text names the local port, another one each time
+	switch {
+	case err == nil:
 		return "unknown"
+	case errors.As(err, &op):
+		return op.Op + ": " + op.Err.Error()
 	}
 	return err.Error()
 }
 
-func acknowledged(a answer, ack string, execTimeout time.Duration) Verdict {
+func acknowledged(a answer, ack string, wait, execTimeout time.Duration) Verdict {
 	v := Verdict{Class: Delivered, Status: a.status}
 	if a.bodyErr != nil {
 		v = noAnswer(a.bodyErr, true, execTimeout)
-		v.Status = a.status
+		v.Status, v.RetryAfter = a.status, wait
 		return v
 	}
 	if ack != "errno" {
@@ -110,11 +115,13 @@ func acknowledged(a answer, ack string, execTimeout time.Duration) Verdict {
 		Errno *json.RawMessage `json:"errno"`
 	}
 	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte("\xef\xbb\xbf")), &body); err != nil || body.Errno == nil {
-		v.Class, v.Reason = MessageFault, fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.status)
+		v.Class, v.RetryAfter = MessageFault, wait
+		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.status)
 		return v
 	}
 	if n := strings.Trim(string(*body.Errno), `"`); n != "0" {
-		v.Class, v.Reason = MessageFault, fmt.Sprintf("the service answered %d with errno %.40s", a.status, n)
+		v.Class, v.RetryAfter = MessageFault, wait
+		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.status, n)
 	}
 	return v
 }
@@ -125,7 +132,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if s == "" {
 		return 0
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(max(n, 0), 1<<31)) * time.Second
 	}
 	if t, err := http.ParseTime(s); err == nil {

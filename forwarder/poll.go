@@ -61,7 +61,10 @@ func (f *Forwarder) take(m *Message) {
 	m.Topic = p.topic // one string for all
 	p.push(m)
 	switch {
-	case p.paused || p.held.Load() <= f.share():
+	case p.paused:
+	case f.allPaused:
+		f.pause(p) // it was assigned after the others were paused
+	case p.held.Load() <= f.share():
 	case p.idle() > stuckTime:
 		f.pause(p)
 	default:
@@ -149,6 +152,9 @@ func (f *Forwarder) tidy() {
 		}
 	}
 	f.advance(drained)
+	if f.strays != nil && f.state.every("strays", time.Second) {
+		f.outOfRange(f.strays)
+	}
 	f.startPending()
 }
 
@@ -178,10 +184,9 @@ func (f *Forwarder) event(err error) error {
 	case errors.Is(err, errOutOfRange):
 		f.outOfRange(err)
 	case errors.Is(err, errNoBroker):
-		f.state.say(broker, err)
-	case errors.Is(err, errNoTopic):
-		f.state.say(topic, err)
-	default:
+		f.noBroker(err)
+	case errors.Is(err, errNoTopic): // watch says so
+	case f.state.every("Kafka reports "+err.Error(), time.Minute):
 		f.log.Warn("Kafka reports", "error", err)
 	}
 	return nil

@@ -14,6 +14,22 @@ import (
 // 16 KiB in all. A message with more has them in Kafka-Headers alone.
 const headerBudget = 8 << 10
 
+// contentTypeLimit is what a media type may take at the most; a longer one is not one.
+const contentTypeLimit = 255
+
+// tooLarge tells whether the service has refused the size of the headers: with 431, or (nginx, Apache) with 400 where
+// they are large. Then key and headers are left out, because no message may be undeliverable because of them.
+func tooLarge(status int, m *Message) bool {
+	if status != http.StatusRequestHeaderFieldsTooLarge && status != http.StatusBadRequest {
+		return false
+	}
+	size := len(m.Key)
+	for _, k := range m.Headers {
+		size += len(k.Name) + len(k.Value)
+	}
+	return status == http.StatusRequestHeaderFieldsTooLarge && size > 0 || size > headerBudget/2
+}
+
 // body is the request's body in the configured format.
 func body(m *Message, format string) []byte {
 	if format != "form" {
@@ -44,6 +60,11 @@ func header(m *Message, format string, slim bool) http.Header {
 	h["Kafka-Message-Id"] = []string{m.ID()}
 	if m.Value == nil {
 		h["Kafka-Tombstone"] = []string{"true"}
+	}
+	for _, k := range m.Headers {
+		if strings.EqualFold(k.Name, "content-type") && fits(k.Value) && 0 < len(k.Value) && len(k.Value) <= contentTypeLimit {
+			h["Content-Type"] = []string{string(k.Value)}
+		}
 	}
 	if slim {
 		h["Kafka-Headers-Left-Out"] = []string{strconv.Itoa(len(m.Headers))}
@@ -83,10 +104,7 @@ func kafkaHeaders(h http.Header, list []Header) {
 		if !ok {
 			continue
 		}
-		switch lower {
-		case "content-type":
-			h["Content-Type"] = []string{string(k.Value)}
-		case "traceparent", "tracestate":
+		if lower == "traceparent" || lower == "tracestate" {
 			h[http.CanonicalHeaderKey(lower)] = []string{string(k.Value)}
 		}
 		name := "Kafka-Header-" + k.Name

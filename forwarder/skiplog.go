@@ -3,6 +3,7 @@ package forwarder
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -14,7 +15,6 @@ import (
 type skipLog struct {
 	path string
 	mu   sync.Mutex
-	file *os.File
 }
 
 // skipped is a line of the skip log. Bytes are base64; value_text repeats a value that is text, to be read by people.
@@ -55,28 +55,23 @@ func (s *skipLog) write(d *Delivery, reason string) error {
 	return nil
 }
 
-// append adds a line or leaves the file as it was: half a line, after a full disk, would spoil the next one.
-func (s *skipLog) append(line []byte) (err error) {
-	if s.file == nil {
-		if s.file, err = os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
-			return err
-		}
-	}
-	defer func() {
-		if err != nil {
-			s.file.Close()
-			s.file = nil
-		}
-	}()
-	end, err := s.file.Seek(0, 2)
+// append adds a line or leaves the file as it was: half a line, after a full disk, would spoil the next one. The file is
+// opened anew each time, so that it can be rotated or removed.
+func (s *skipLog) append(line []byte) error {
+	file, err := os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err = s.file.Write(line); err == nil {
-		err = s.file.Sync()
+	defer file.Close() // what matters is synced
+	end, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Write(line); err == nil {
+		err = file.Sync()
 	}
 	if err != nil {
-		_ = s.file.Truncate(end)
+		_ = file.Truncate(end)
 	}
 	return err
 }

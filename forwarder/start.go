@@ -53,7 +53,7 @@ func decide(k knowledge) decision {
 	marked = marked && m.offset == k.commit.offset && m.cluster == k.identity.Cluster
 	none := k.commit.offset < 0
 	var d decision
-	if marked && m.topicID != k.identity.TopicID {
+	if marked && m.topicID != k.identity.TopicID && m.topicID != "" && k.identity.TopicID != "" {
 		d.said = append(d.said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
 		marked, none = false, true
 	}

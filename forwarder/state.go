@@ -26,6 +26,7 @@ type state struct {
 	mu       sync.Mutex
 	said     map[aspect]string
 	last     map[string]time.Time
+	detail   string // why no broker could be reached
 	inGroup  bool
 	fatal    error
 	inside   time.Time // since when a rebalance callback runs
@@ -187,21 +188,38 @@ func (f *Forwarder) watch(ctx context.Context) {
 		ask, cancel := context.WithTimeout(ctx, adminTimeout)
 		_, err := f.cluster.topicIDs(ask, f.cfg.Topics)
 		cancel()
-		var noTopic, noBroker error
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errNoTopic):
-			noTopic = fmt.Errorf("waiting for the topic: %w", err)
+			f.changed(broker, nil)
+			f.changed(topic, fmt.Errorf("waiting for the topic: %w", err))
 		case err != nil:
-			noBroker = fmt.Errorf("waiting for a broker at %s: %w", f.cfg.Kafka["bootstrap.servers"], err)
+			f.noBroker(err)
+		default:
+			f.changed(broker, nil)
+			f.changed(topic, nil)
 		}
-		f.changed(broker, noBroker)
-		f.changed(topic, noTopic)
 		if sleep(ctx, watchTime) != nil {
 			return
 		}
 	}
+}
+
+// noBroker notes that no broker answers, with the newest reason that librdkafka gave.
+func (f *Forwarder) noBroker(err error) {
+	s, detail := &f.state, ""
+	s.with(func() {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errAllDown) {
+			s.detail = err.Error()
+		}
+		detail = s.detail
+	})
+	sentence := "waiting for a broker at " + f.cfg.Kafka["bootstrap.servers"]
+	if detail != "" {
+		sentence += ": " + detail
+	}
+	f.changed(broker, errors.New(sentence))
 }
 
 func (f *Forwarder) changed(a aspect, err error) {

@@ -73,13 +73,23 @@ func Main(m *testing.M) int {
 	if note := leftOut(); note != "" {
 		fmt.Println(note)
 		if file := os.Getenv("KPUSH_E2E_NOTE"); file != "" {
-			if err := os.WriteFile(file, []byte(note+"\n"), 0o644); err != nil {
+			if err := appendTo(file, note+"\n"); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}
 		}
 	}
 	return code
+}
+
+func appendTo(file, text string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(text)
+	return err
 }
 
 // Binary builds kpush once per process and returns its path; with KPUSH_E2E_RACE=1 the race detector is in it.

@@ -93,6 +93,34 @@ func (sc *Sidecar) Start(t T) {
 	}
 }
 
+// Run runs kpush with arguments in the same environment until it ends by itself, and returns exit code and output.
+func (sc *Sidecar) Run(t T, args ...string) (int, string) {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	out, err := os.CreateTemp(t.TempDir(), "out")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer out.Close()
+	p, err := spawn(append([]string{binary}, args...), sc.env, "", out, syscall.SIGKILL)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	code, ended := p.wait(10 * time.Second)
+	if !ended {
+		p.kill()
+		t.Fatalf("kpush %q still runs after 10 s.", args)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return code, string(text)
+}
+
 // Kill is kill -9; it returns when the process is gone.
 func (sc *Sidecar) Kill() { sc.process.kill() }
 
@@ -105,6 +133,15 @@ func (sc *Sidecar) Signal(t T, s syscall.Signal) {
 	if err := sc.process.signal(s); err != nil {
 		t.Fatalf("%v", err)
 	}
+}
+
+// CPU is what the process used, known once it has ended.
+func (sc *Sidecar) CPU() time.Duration {
+	if sc.Alive() {
+		return 0
+	}
+	state := sc.process.cmd.ProcessState
+	return state.UserTime() + state.SystemTime()
 }
 
 // Alive says whether the process runs.
@@ -138,21 +175,27 @@ type Answer struct {
 	Code int      `json:"-"`
 }
 
-var asker = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
-// Ask gets /healthz or /readyz; Code is 0 while nothing listens.
-func (sc *Sidecar) Ask(path string) Answer {
+// HealthAddr is where /healthz and /readyz are, "" until it listens.
+func (sc *Sidecar) HealthAddr() string {
 	if sc.health == "" {
 		for _, line := range sc.Log()[sc.begin:] {
 			if line.Message == "health server listens" {
 				sc.health, _ = line.Fields["addr"].(string)
 			}
 		}
-		if sc.health == "" {
-			return Answer{}
-		}
 	}
-	response, err := asker.Get("http://" + sc.health + path)
+	return sc.health
+}
+
+var asker = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Ask gets /healthz or /readyz; Code is 0 while nothing listens.
+func (sc *Sidecar) Ask(path string) Answer {
+	addr := sc.HealthAddr()
+	if addr == "" {
+		return Answer{}
+	}
+	response, err := asker.Get("http://" + addr + path)
 	if err != nil {
 		return Answer{Why: []string{err.Error()}}
 	}

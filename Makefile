@@ -1,0 +1,29 @@
+# kpush. `make help` says what there is.
+
+E2E_LIMIT = 14m
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## a thousand messages, the sidecar killed with -9 in the middle: what kpush promises, in seconds
+	@go run ./e2e/demo
+
+build: ## bin/kpush
+	go build -trimpath -o bin/kpush .
+
+test: lint unit e2e ## everything: lint, unit tests with the race detector, the stories on a real Kafka
+
+lint: ## go vet and gofmt
+	go vet ./...
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these files: $$unformatted" >&2; exit 1; }
+
+unit: ## every package but e2e, with the race detector
+	go test -race -timeout 10m $$(go list ./... | grep -v /e2e)
+
+# one package after the other: the stories measure time; a failed one leaves its logs in bin/
+e2e: ## the built binary against a real Kafka (KPUSH_TEST_BROKERS, else Docker, else a JDK 17 with Maven)
+	@mkdir -p bin; note=$$(mktemp); \
+	KPUSH_E2E_NOTE=$$note go test -count=1 -p 1 -v -timeout $(E2E_LIMIT) -artifacts -outputdir "$(CURDIR)/bin" ./e2e/...; \
+	code=$$?; cat $$note; rm -f $$note; exit $$code
+
+.PHONY: help demo build test lint unit e2e

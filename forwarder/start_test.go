@@ -1,0 +1,224 @@
+package forwarder
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+var (
+	startKey  = offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "T", Partition: 3}
+	startMark = mark{cluster: "C", topicID: "T", volume: "V", lineage: 7}
+)
+
+// known is what a start knows: the file has finished all below 120 and 130, Kafka acknowledged 100, the log is 50–1000.
+func known(change func(*knowledge)) knowledge {
+	k := knowledge{
+		partition: tp{"t", 3}, identity: startKey, volume: "V", reset: "earliest", bounds: bounds{50, 1000},
+		saved: &offsets.Saved{Next: 120, Done: offsets.Ranges{{From: 130, To: 131}}, Committed: 100, Lineage: 7,
+			Attempts: []offsets.Attempt{{Offset: 120, Number: 2, Faults: 1, InDoubt: true}}},
+		commit: commit{tp: tp{"t", 3}, offset: 100, meta: marked(100, nil)},
+	}
+	if change != nil {
+		change(&k)
+	}
+	return k
+}
+
+// marked is the metadata of a commit that kpush made at offset.
+func marked(offset int64, change func(*mark)) string {
+	m := startMark
+	m.offset = offset
+	if change != nil {
+		change(&m)
+	}
+	return m.text(markSize)
+}
+
+func noCommit(k *knowledge) { k.commit = commit{tp: k.partition, offset: -1001} }
+func noFile(k *knowledge)   { k.saved = nil }
+func by(offset int64, meta string) func(*knowledge) {
+	return func(k *knowledge) { k.commit.offset, k.commit.meta = offset, meta }
+}
+
+func all(changes ...func(*knowledge)) func(*knowledge) {
+	return func(k *knowledge) {
+		for _, c := range changes {
+			c(k)
+		}
+	}
+}
+
+// another is the expected lineage where a new one has to be drawn: facts of the file must not apply.
+const another = 0
+
+// The contract's "Start of a partition", a sentence a row: operator's reset > saved file > broker's commit > reset policy.
+func TestDecideWhereAPartitionStarts(t *testing.T) {
+	rows := []struct {
+		name    string
+		know    func(*knowledge)
+		by      origin
+		next    int64
+		lineage uint64
+		done    string
+		ceiling int64
+		tried   int    // attempts that are known
+		said    string // "" for a silent start
+		lost    int64
+	}{
+		// Nobody knows anything.
+		{name: "new, earliest", know: all(noCommit, noFile), by: fromReset, next: 50},
+		{name: "new, latest", know: all(noCommit, noFile, func(k *knowledge) { k.reset = "latest" }), by: fromReset, next: 1000},
+		{name: "new, empty log", know: all(noCommit, noFile, func(k *knowledge) { k.bounds = bounds{} }), by: fromReset, next: 0},
+
+		// The file and Kafka agree.
+		{name: "file is ahead of its own commit", by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "file is where the commit is", know: func(k *knowledge) { k.saved.Next, k.saved.Done, k.saved.Attempts = 100, nil, nil }, by: fromFile, next: 100, lineage: 7},
+		{name: "killed between Kafka's answer and its record", know: by(110, marked(110, nil)), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "killed before the first commit", know: all(noCommit, func(k *knowledge) { k.saved.Committed = -1 }), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "own ceiling after a kill says nothing that the file does not know", know: by(100, marked(100, func(m *mark) { m.ceiling = 1100 })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "ceiling of the file after a power cut", know: func(k *knowledge) { k.saved.Ceiling = 700 }, by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 700, tried: 1},
+
+		// Kafka lost the commit.
+		{name: "lost commit, file is trusted", know: noCommit, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "lost the committed offset 100; the saved one (120) is trusted"},
+		{name: "lost commit, trusting is forbidden", know: all(noCommit, func(k *knowledge) { k.trustSaved = -1 }), by: fromReset, next: 50, said: "KPUSH_USE_SAVED_OFFSET_TIME forbids"},
+		{name: "forbidden, but there never was a commit to lose", know: all(noCommit, func(k *knowledge) { k.trustSaved, k.saved.Committed = -1, -1 }), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+
+		// Kafka rewound the commit.
+		{name: "rewound commit, file is trusted", know: by(80, marked(80, nil)), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "went back from 100 to 80"},
+		{name: "rewound commit, trusting is forbidden", know: all(by(80, marked(80, nil)), func(k *knowledge) { k.trustSaved = -1 }), by: fromCommit, next: 80, lineage: another, said: "forbids"},
+
+		// Another machine had the partition.
+		{name: "taken over without a file", know: all(noFile, by(200, marked(200, func(m *mark) {
+			m.done, m.ceiling, m.attempts = offsets.Ranges{{From: 205, To: 208}}, 300, []offsets.Attempt{{Offset: 200, Number: 4, Faults: 2, InDoubt: true}}
+		}))), by: fromCommit, next: 200, lineage: 7, done: "205-207", ceiling: 300, tried: 1},
+		{name: "taken over after a clean hand-over", know: all(noFile, by(200, marked(200, nil))), by: fromCommit, next: 200, lineage: 7},
+		{name: "back after another machine had it, same lineage", know: by(200, marked(200, func(m *mark) { m.volume, m.ceiling = "other", 300 })), by: fromCommit, next: 200, lineage: 7, done: "130-130", ceiling: 300, tried: 1},
+		{name: "another machine was behind this file, its doubts count", know: by(110, marked(110, func(m *mark) { m.volume, m.ceiling = "other", 300 })), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 300, tried: 1},
+		{name: "another machine finished out of order", know: by(110, marked(110, func(m *mark) { m.volume, m.done = "other", offsets.Ranges{{From: 121, To: 130}} })), by: fromFile, next: 120, lineage: 7, done: "121-130", tried: 1},
+		{name: "file of an older lineage than the mark", know: by(60, marked(60, func(m *mark) { m.lineage, m.volume = 9, "other" })), by: fromCommit, next: 60, lineage: 9},
+		{name: "stale copy of the volume", know: by(500, marked(500, func(m *mark) { m.ceiling = 600 })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600, tried: 1},
+
+		// An operator, or a tool.
+		{name: "operator goes back", know: by(70, ""), by: fromOperator, next: 70, lineage: another, said: "was not written by kpush"},
+		{name: "operator goes forward", know: by(700, ""), by: fromOperator, next: 700, lineage: another, said: "it is obeyed"},
+		{name: "operator goes to what the file has finished", know: by(120, ""), by: fromOperator, next: 120, lineage: another, said: "it is obeyed"},
+		{name: "operator on a volume that knows nothing", know: all(noFile, by(70, "")), by: fromOperator, next: 70},
+		{name: "somebody else's metadata", know: by(70, "flink checkpoint 4"), by: fromOperator, next: 70, lineage: another, said: "it is obeyed"},
+		{name: "operator goes to offset 0", know: all(by(0, ""), func(k *knowledge) { k.bounds.oldest = 0 }), by: fromOperator, next: 0, lineage: another, said: "it is obeyed"},
+		{name: "console consumer wiped the mark", know: by(100, ""), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "MirrorMaker copied the mark to another offset", know: by(90, marked(4000, nil)), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
+		{name: "MirrorMaker copied the mark to another cluster", know: by(90, marked(90, func(m *mark) { m.cluster = "D" })), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
+		{name: "damaged mark", know: by(90, marked(90, nil)[:12]+"\x00"), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
+
+		// The topic was deleted and made again.
+		{name: "commit of an earlier topic, no file", know: all(noFile, by(100, marked(100, func(m *mark) { m.topicID = "S" }))), by: fromReset, next: 50, said: "earlier topic of this name"},
+		{name: "commit of an earlier topic, file of this one", know: by(100, marked(100, func(m *mark) { m.topicID = "S" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "earlier topic of this name"},
+		{name: "end below the file, commit still fits", know: func(k *knowledge) { k.bounds.end = 110 }, by: fromCommit, next: 100, lineage: another, said: "made again or cut"},
+		{name: "end below file and commit", know: func(k *knowledge) { k.bounds = bounds{0, 90} }, by: fromReset, next: 0, lineage: another, said: "made again or cut"},
+		{name: "end below the commit, no file", know: all(noFile, func(k *knowledge) { k.bounds = bounds{0, 90} }), by: fromReset, next: 0, lineage: another, said: "made again or cut"},
+		{name: "end below the operator's word", know: all(by(2000, "")), by: fromReset, next: 50, lineage: another, said: "made again or cut"},
+		{name: "end below, latest", know: func(k *knowledge) { k.bounds, k.reset = bounds{0, 90}, "latest" }, by: fromReset, next: 90, lineage: another, said: "made again or cut"},
+		{name: "everything is delivered", know: func(k *knowledge) { k.bounds.end = 120 }, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+
+		// Retention went past.
+		{name: "retention past the file", know: func(k *knowledge) { k.bounds.oldest = 400 }, by: fromFile, next: 400, lineage: 7, done: "130-130", tried: 1, said: "offsets 120 to 399 are gone", lost: 280},
+		{name: "retention past the commit", know: all(noFile, func(k *knowledge) { k.bounds.oldest = 101 }), by: fromCommit, next: 101, lineage: 7, said: "up to 1 messages", lost: 1},
+		{name: "retention past the commit, not past the file", know: func(k *knowledge) { k.bounds.oldest = 120 }, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "everything is gone", know: func(k *knowledge) { k.bounds = bounds{1000, 1000} }, by: fromFile, next: 1000, lineage: 7, done: "130-130", tried: 1, said: "possible loss of up to 880", lost: 880},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			k := known(row.know)
+			d := decide(k)
+			said := strings.Join(d.said, "\n")
+			if d.by != row.by || d.start.Next != row.next || d.lost != row.lost || d.hold != nil {
+				t.Errorf("starts at %d by %s, lost %d, hold %v; want %d by %s, lost %d", d.start.Next, d.by, d.lost, d.hold, row.next, row.by, row.lost)
+			}
+			if got := d.start.Done.String(); got != row.done || d.start.Ceiling != row.ceiling || len(d.start.Attempts) != row.tried {
+				t.Errorf("done %q, ceiling %d, attempts %v; want %q, %d, %d of them", got, d.start.Ceiling, d.start.Attempts, row.done, row.ceiling, row.tried)
+			}
+			if row.lineage == another && (d.start.Lineage == 0 || k.saved != nil && d.start.Lineage == k.saved.Lineage) || row.lineage != another && d.start.Lineage != row.lineage {
+				t.Errorf("lineage %d, want %d (0: a new one)", d.start.Lineage, row.lineage)
+			}
+			if row.said == "" && said != "" || !strings.Contains(said, row.said) {
+				t.Errorf("said %q, want %q", said, row.said)
+			}
+		})
+	}
+}
+
+// Where nothing may be assumed the partition waits for a person, and the sentence says what to do.
+func TestDecideHoldsWithoutAnOffset(t *testing.T) {
+	for name, change := range map[string]func(*knowledge){
+		"nobody knows":           all(noCommit, noFile),
+		"made again":             func(k *knowledge) { k.bounds = bounds{0, 90} },
+		"lost and not trusted":   all(noCommit, func(k *knowledge) { k.trustSaved = -time.Second }),
+		"retention changes none": all(noCommit, noFile, func(k *knowledge) { k.bounds.oldest = 900 }),
+	} {
+		d := decide(known(all(change, func(k *knowledge) { k.reset = "error" })))
+		if d.hold == nil || !strings.Contains(d.hold.Error(), "t/3") || !strings.Contains(d.hold.Error(), "kafka-consumer-groups --reset-offsets") {
+			t.Errorf("%s: hold %v, want a sentence with the partition and the remedy", name, d.hold)
+		}
+		if d.lost != 0 {
+			t.Errorf("%s: %d offsets count as lost of a partition that does not start", name, d.lost)
+		}
+	}
+	if d := decide(known(func(k *knowledge) { k.reset = "error" })); d.hold != nil {
+		t.Errorf("a known offset is held: %v", d.hold)
+	}
+}
+
+// A commit that kpush made on a cluster without topic ids still counts once the cluster has them.
+func TestDecideAfterAnUpgradeToTopicIDs(t *testing.T) {
+	d := decide(known(all(noFile, by(100, marked(100, func(m *mark) { m.topicID = "" })))))
+	if d.start.Next != 100 || d.by != fromCommit {
+		t.Errorf("starts at %d by %s, want 100 by the commit: %q", d.start.Next, d.by, d.said)
+	}
+}
+
+// Whatever the mark adds to the file, no attempt is forgotten and no doubt is taken back.
+func TestMergeAttempts(t *testing.T) {
+	a := []offsets.Attempt{{Offset: 1, Number: 5, Faults: 1}, {Offset: 2, Number: 1, InDoubt: true}}
+	b := []offsets.Attempt{{Offset: 1, Number: 3, Faults: 2, InDoubt: true}, {Offset: 2, Number: 2}, {Offset: 3, Number: 1}}
+	want := []offsets.Attempt{{Offset: 1, Number: 5, Faults: 2, InDoubt: true}, {Offset: 2, Number: 2, InDoubt: true}, {Offset: 3, Number: 1}}
+	if got := mergeAttempts(a, b); !reflect.DeepEqual(got, want) {
+		t.Errorf("merged %v, want %v", got, want)
+	}
+	if a[0].Faults != 1 {
+		t.Error("the file's own attempts were changed")
+	}
+}
+
+// A decision must never start outside of the log, and never invent progress beyond what file and commit say.
+func FuzzDecideStaysInsideTheLog(f *testing.F) {
+	f.Add(int64(100), true, int64(120), int64(100), int64(50), int64(1000), int64(0), uint64(7))
+	f.Add(int64(-1001), false, int64(120), int64(-1), int64(0), int64(90), int64(-1), uint64(7))
+	f.Add(int64(500), true, int64(1), int64(1), int64(400), int64(400), int64(0), uint64(8))
+	f.Fuzz(func(t *testing.T, committed int64, own bool, next, acknowledged, oldest, end, trust int64, lineage uint64) {
+		if oldest < 0 || end < oldest || next < 0 || committed > 1<<60 || next > 1<<60 || end > 1<<60 {
+			return // no such partition
+		}
+		k := known(func(k *knowledge) {
+			k.saved.Next, k.saved.Committed, k.saved.Lineage, k.saved.Done = next, acknowledged, lineage, nil
+			k.bounds, k.trustSaved = bounds{oldest, end}, time.Duration(trust)
+			k.commit.offset, k.commit.meta = committed, ""
+			if own {
+				k.commit.meta = marked(committed, nil)
+			}
+		})
+		d := decide(k)
+		if d.start.Next < oldest || d.start.Next > end {
+			t.Errorf("starts at %d, the log is %d to %d: %+v", d.start.Next, oldest, end, d)
+		}
+		if d.by != fromReset && d.start.Next > max(next, committed, oldest) {
+			t.Errorf("starts at %d, beyond file %d, commit %d and oldest %d", d.start.Next, next, committed, oldest)
+		}
+		if d.by == fromOperator && d.start.Lineage == lineage {
+			t.Error("an operator's word keeps the lineage: the file would still filter")
+		}
+	})
+}
