@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -21,6 +22,7 @@ func command(args []string) int {
 	help := flags.Bool("help", false, "")
 	show := flags.Bool("version", false, "")
 	probe := flags.Bool("healthz", false, "")
+	check := flags.Bool("check", false, "")
 	dump := flags.String("offsets", "", "")
 	if err := flags.Parse(args); err != nil {
 		return exitConfig
@@ -52,7 +54,19 @@ func command(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if *check {
+		return exit(examine(ctx, cfg))
+	}
 	return exit(run(ctx, cfg, logger(cfg)))
+}
+
+// examine is -check: the effective configuration, then what Kafka says to it.
+func examine(ctx context.Context, cfg *Config) error {
+	for _, a := range cfg.Effective() {
+		fmt.Printf("%s=%s\n", a.Key, a.Value)
+	}
+	fmt.Println()
+	return forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
 }
 
 // exit says on stderr why the process ends, and with which code.

@@ -45,6 +45,7 @@ const helpIntro = `kpush is a sidecar: it reads a Kafka topic and posts every me
 
   kpush               run, configured by the environment variables below
   kpush -help         print this
+  kpush -check        look at the configuration, the topics and the group, change nothing
   kpush -version      print the version
   kpush -healthz      ask a running kpush at KPUSH_HEALTH_ADDR for its health; exit code 0 = well
   kpush -offsets DIR  print what the volume DIR remembers

@@ -50,7 +50,7 @@ func TestHelp(t *testing.T) {
 	var b strings.Builder
 	(*Config)(nil).Help(&b)
 	help := b.String()
-	for _, want := range []string{"-help", "-version", "-healthz", "-offsets DIR", "kpush is a sidecar"} {
+	for _, want := range []string{"-help", "-check", "-version", "-healthz", "-offsets DIR", "kpush is a sidecar"} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help does not say %q", want)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"strings"
 )
@@ -95,6 +96,22 @@ func (c *Config) security() []struct{ variable, property, value string } {
 		{"KPUSH_SSL_CERT_FILE", "ssl.certificate.location", c.SSLCertFile},
 		{"KPUSH_SSL_KEY_FILE", "ssl.key.location", c.SSLKeyFile},
 	}
+}
+
+// Member is the static member's id: the user's, or one made of volume and host, so that the process that comes after this
+// one is the same member, and a copy of the volume elsewhere is not. comesBack: a stop keeps its partitions.
+func (c *Config) Member(volume string) (id string, comesBack bool) {
+	switch c.InstanceID {
+	case "none":
+		return "", false
+	case "":
+		host, err := os.Hostname()
+		if err != nil {
+			host = "host"
+		}
+		return fmt.Sprintf("kpush-%s-%s", volume, host), false
+	}
+	return c.InstanceID, true
 }
 
 // Kafka is what the user said about Kafka's client: brokers, security and KPUSH_CONSUMER_CONF, by librdkafka's names.

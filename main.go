@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -42,7 +41,7 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 			log.Error("the offsets file could not be closed cleanly", "error", err)
 		}
 	}()
-	f, err := forwarder.New(forwarding(cfg, store), store, nil, log)
+	f, err := forwarder.New(forwarding(cfg, store.VolumeID()), store, nil, log)
 	if err != nil {
 		return configError{err}
 	}
@@ -78,8 +77,8 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 }
 
 // forwarding is the part of the configuration that the forwarder needs.
-func forwarding(c *Config, store *offsets.Store) forwarder.Config {
-	id, comesBack := instanceID(c.InstanceID, store.VolumeID())
+func forwarding(c *Config, volume string) forwarder.Config {
+	id, comesBack := c.Member(volume)
 	return forwarder.Config{
 		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
 		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
@@ -89,20 +88,4 @@ func forwarding(c *Config, store *offsets.Store) forwarder.Config {
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
 	}
-}
-
-// instanceID is the static member's id: the user's, or one of volume and host, so that the process that comes after this
-// one is the same member, and a copy of the volume elsewhere is not.
-func instanceID(set, volume string) (id string, comesBack bool) {
-	switch set {
-	case "none":
-		return "", false
-	case "":
-		host, err := os.Hostname()
-		if err != nil {
-			host = "host"
-		}
-		return fmt.Sprintf("kpush-%s-%s", volume, host), false
-	}
-	return set, true
 }

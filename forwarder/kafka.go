@@ -244,20 +244,36 @@ func (a *admin) clusterID(ctx context.Context) (string, error) {
 }
 
 func (a *admin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
-	got, err := a.a.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics), kafka.SetAdminRequestTimeout(adminTimeout))
-	if err != nil {
-		return nil, translate(err)
-	}
 	ids := make(map[string]string)
-	for _, d := range got.TopicDescriptions {
-		switch {
-		case d.Error.Code() != kafka.ErrNoError:
-			return nil, fmt.Errorf("%s: %w", d.Name, translate(d.Error))
-		case d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0:
+	return ids, a.describe(ctx, topics, func(d kafka.TopicDescription) {
+		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
 			ids[d.Name] = d.TopicID.String()
 		}
+	})
+}
+
+// partitions lists all of the topics' partitions.
+func (a *admin) partitions(ctx context.Context, topics []string) (out []tp, err error) {
+	err = a.describe(ctx, topics, func(d kafka.TopicDescription) {
+		for _, p := range d.Partitions {
+			out = append(out, tp{d.Name, int32(p.Partition)})
+		}
+	})
+	return out, err
+}
+
+func (a *admin) describe(ctx context.Context, topics []string, each func(kafka.TopicDescription)) error {
+	got, err := a.a.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics), kafka.SetAdminRequestTimeout(adminTimeout))
+	if err != nil {
+		return translate(err)
 	}
-	return ids, nil
+	for _, d := range got.TopicDescriptions {
+		if d.Error.Code() != kafka.ErrNoError {
+			return fmt.Errorf("%s: %w", d.Name, translate(d.Error))
+		}
+		each(d)
+	}
+	return nil
 }
 
 func (a *admin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
