@@ -81,7 +81,7 @@ func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, concurrency) // the frost outlasts the session: the partitions are lost, and requests of a lost partition are cancelled
 	committedIsEnd(t, k, topic)
-	below(t, "A stop while the broker was frozen", stop, drain+200*time.Millisecond)
+	below(t, "A stop while the broker was frozen", stop, drain+500*time.Millisecond)
 	t.Logf("Broker frozen for %v (%d deliveries meanwhile), SIGTERM in it: ended after %v (KPUSH_DRAIN_TIMEOUT %v); then 0 lost, %d repeated, flagged.",
 		frozen, during, stop.Round(time.Millisecond), drain, len(verdict.Repeats))
 }

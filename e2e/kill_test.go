@@ -100,7 +100,7 @@ func TestAHangingServiceDoesNotHoldAStop(t *testing.T) {
 	begin := time.Now()
 	sc.Term(t)
 	rig.Within(t, drain+time.Second, "the end of the process", func() bool { return !sc.Alive() })
-	below(t, "A stop with a hanging service", time.Since(begin), drain+200*time.Millisecond)
+	below(t, "A stop with a hanging service", time.Since(begin), drain+500*time.Millisecond)
 	sc.Start(t)
 	svc.Await(t, len(produced), patience)
 	sc.Shut(t, 10*time.Second)

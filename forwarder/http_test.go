@@ -1,0 +1,465 @@
+package forwarder
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// hasty is small, with waits that a test with real sockets can afford.
+func hasty(targets ...string) Config {
+	c := small()
+	c.Targets = targets
+	c.RetryInterval, c.RetryMaxInterval, c.ConnTimeout, c.ExecTimeout = time.Millisecond, time.Millisecond, 2*time.Second, 5*time.Second
+	return c
+}
+
+// handed is a delivery of m as the lane begins it.
+func handed(p *partition, m Message) *Delivery {
+	m.Topic, m.Partition, m.TopicID, m.Group = p.topic, p.partition, p.topicID, "g"
+	if !p.rec.Fetched(m.Offset) {
+		panic("the tracker calls it finished")
+	}
+	return newDelivery(p, &m)
+}
+
+// try makes one attempt and returns its verdict.
+func try(t *testing.T, f *Forwarder, d *Delivery) Verdict {
+	t.Helper()
+	h := f.handler.(*httpHandler)
+	req := (&http.Request{Method: http.MethodPost, URL: h.base, Header: http.Header{}}).WithContext(d.Waits())
+	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(string(d.Value))), int64(len(d.Value))
+	if _, err := h.client.HTTPClient.Transport.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	return d.verdict
+}
+
+// wire is a service on the bare socket: serve gets the n-th connection, from 1.
+func wire(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open sync.WaitGroup
+	done := make(chan struct{})
+	open.Go(func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() {
+				context.AfterFunc(t.Context(), func() { c.Close() })
+				defer c.Close()
+				serve(n, c, bufio.NewReader(c))
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); close(done); open.Wait() })
+	return "http://" + l.Addr().String()
+}
+
+// read takes a whole request from the wire; false at the end of the connection.
+func read(r *bufio.Reader) bool {
+	req, err := http.ReadRequest(r)
+	if err == nil {
+		_, err = io.Copy(io.Discard, req.Body)
+	}
+	return err == nil
+}
+
+// reset ends the connection with RST.
+func reset(c net.Conn) {
+	_ = c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
+
+// closedPort is an address where nobody listens.
+func closedPort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// In doubt exactly when the request may have reached the service and no whole answer came back.
+func TestHTTPInDoubt(t *testing.T) {
+	answers := func(raw string, then func(net.Conn)) func(int, net.Conn, *bufio.Reader) {
+		return func(_ int, c net.Conn, r *bufio.Reader) {
+			if read(r) {
+				io.WriteString(c, raw)
+				then(c)
+			}
+		}
+	}
+	hang := func(c net.Conn) { io.Copy(io.Discard, c) }
+	rest := func(net.Conn) {}
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: "
+	for _, row := range []struct {
+		name    string
+		serve   func(int, net.Conn, *bufio.Reader) // nil: a closed port
+		ack     string
+		class   Class
+		inDoubt bool
+	}{
+		{"refused", nil, "status", ServiceFault, false},
+		{"reset before reading", func(_ int, c net.Conn, _ *bufio.Reader) { reset(c) }, "status", ServiceFault, true},
+		{"reset after reading", answers("", reset), "status", ServiceFault, true},
+		{"closed after reading", answers("", rest), "status", ServiceFault, true},
+		{"no answer in time", answers("", hang), "status", MessageFault, true},
+		{"half a status line", answers("HTTP/1.1 20", rest), "status", ServiceFault, true},
+		{"no HTTP", answers("220 smtp ready\r\n\r\n", rest), "status", ServiceFault, true},
+		{"headers break off", answers("HTTP/1.1 200 OK\r\nContent-Le", rest), "status", ServiceFault, true},
+		{"headers never end", answers("HTTP/1.1 200 OK\r\nX: 1\r\n", hang), "status", MessageFault, true},
+		{"2xx with half a body", answers(ok+"10\r\n\r\nabc", rest), "status", ServiceFault, true},
+		{"2xx with half a body, reset", answers(ok+"10\r\n\r\nabc", reset), "errno", ServiceFault, true},
+		{"2xx with a slow body", answers(ok+"10\r\n\r\nabc", hang), "status", MessageFault, true},
+		{"2xx with a slow body", answers(ok+"10\r\n\r\nabc", hang), "errno", MessageFault, true},
+		{"2xx with broken chunks", answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", rest), "status", ServiceFault, true},
+		{"2xx until the connection ends", answers("HTTP/1.0 200 OK\r\n\r\n{\"errno\":0}", rest), "errno", Delivered, false},
+		{"2xx without a body", answers("HTTP/1.1 204 No Content\r\n\r\n", hang), "status", Delivered, false},
+		{"100 first", answers("HTTP/1.1 100 Continue\r\n\r\n"+ok+"0\r\n\r\n", rest), "status", Delivered, false},
+		{"500", answers("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", rest), "status", MessageFault, false},
+		{"500 with half a body", answers("HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nabc", reset), "status", MessageFault, false},
+		{"503", answers("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n", rest), "errno", ServiceFault, false},
+		{"101 that stays open", answers("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", hang), "status", MessageFault, false},
+		{"101 that stays open", answers("HTTP/1.1 101 Switching Protocols\r\n\r\n", hang), "errno", MessageFault, false},
+	} {
+		t.Run(row.name+" "+row.ack, func(t *testing.T) {
+			t.Parallel()
+			url := "http://" + closedPort(t)
+			if row.serve != nil {
+				url = wire(t, row.serve)
+			}
+			cfg := hasty(url)
+			cfg.Ack, cfg.ExecTimeout = row.ack, 300*time.Millisecond
+			r := newRig(t, cfg, nil)
+			d := handed(r.partition(tp{"t", 0}), Message{Offset: 5, Value: []byte("v")})
+			begun := time.Now()
+			v := try(t, r.f, d)
+			if v.Class != row.class || v.InDoubt != row.inDoubt || d.InDoubt() != row.inDoubt && v.Class != Delivered {
+				t.Errorf("%s, in doubt %t (%s); want %s, %t", v.Class, v.InDoubt, v.Reason, row.class, row.inDoubt)
+			}
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Errorf("took %s with an EXEC_TIMEOUT of %s", took, cfg.ExecTimeout)
+			}
+		})
+	}
+}
+
+// A handshake that fails, or a connection that is not there in time, has carried no request.
+func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
+	plain := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
+	silent := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	defer stranger.Close()
+	stranger.Config.ErrorLog = nil
+	for name, target := range map[string]string{
+		"no TLS there":         strings.Replace(plain, "http:", "https:", 1),
+		"handshake never ends": strings.Replace(silent, "http:", "https:", 1),
+		"unknown authority":    stranger.URL,
+		"no such host":         "http://no-such-host.invalid:80/",
+	} {
+		cfg := hasty(target)
+		cfg.ConnTimeout = 200 * time.Millisecond
+		r := newRig(t, cfg, nil)
+		d := handed(r.partition(tp{"t", 0}), Message{Offset: 5, Value: []byte("v")})
+		if v := try(t, r.f, d); v.Class != ServiceFault || v.InDoubt || !strings.Contains(v.Reason, "no connection") {
+			t.Errorf("%s: %s, in doubt %t: %s", name, v.Class, v.InDoubt, v.Reason)
+		}
+	}
+}
+
+// A keep-alive connection that the service closed while it was idle is not the message's fault: whatever happens, the
+// service sees each attempt that it answers once, and no more requests than attempts.
+func TestHTTPNeverResendsByItself(t *testing.T) {
+	var seen atomic.Int64
+	url := wire(t, func(n int, c net.Conn, r *bufio.Reader) {
+		for first := true; read(r); first = false {
+			seen.Add(1)
+			if n == 1 && !first {
+				reset(c) // the second request of the first connection: read, then the connection breaks
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	r := newRig(t, hasty(url), nil)
+	p := r.partition(tp{"t", 0})
+	headers := []Header{{"Idempotency-Key", []byte("k")}, {"X-Idempotency-Key", []byte("k")}, {"idempotency-key", []byte("k")}}
+	if v := try(t, r.f, handed(p, Message{Offset: 1, Value: []byte("v"), Headers: headers})); v.Class != Delivered {
+		t.Fatal(v)
+	}
+	d := handed(p, Message{Offset: 2, Value: []byte("v"), Headers: headers})
+	if v := try(t, r.f, d); v.Class != ServiceFault || !v.InDoubt {
+		t.Errorf("the broken attempt is %s, in doubt %t: %s", v.Class, v.InDoubt, v.Reason)
+	}
+	if n := seen.Load(); n != 2 {
+		t.Errorf("the service saw %d requests for 2 attempts", n)
+	}
+	if v := try(t, r.f, d); v.Class != Delivered || seen.Load() != 3 {
+		t.Errorf("third attempt: %s, %d requests", v.Class, seen.Load())
+	}
+}
+
+// Without EXEC_TIMEOUT work may take as long as it likes, and a stop still ends the waiting for it.
+func TestHTTPWithoutExecTimeout(t *testing.T) {
+	arrived, leave := make(chan struct{}, 8), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		select {
+		case <-leave:
+		case <-r.Context().Done():
+		}
+	}))
+	defer s.Close()
+	cfg := hasty(s.URL)
+	cfg.ExecTimeout = 0
+	r := newRig(t, cfg, nil)
+	p := r.partition(tp{"t", 0})
+	verdict := make(chan Verdict)
+	d := handed(p, Message{Offset: 1, Value: []byte("v")})
+	go func() { verdict <- try(t, r.f, d) }()
+	<-arrived
+	leave <- struct{}{}
+	if v := <-verdict; v.Class != Delivered {
+		t.Errorf("%s: %s", v.Class, v.Reason)
+	}
+	d = handed(p, Message{Offset: 2, Value: []byte("v")})
+	go func() { verdict <- try(t, r.f, d) }()
+	<-arrived
+	p.stop(errRevoked)
+	p.abandon(errRevoked)
+	if v := <-verdict; v.Class != Aborted || !v.InDoubt || !d.attempt.InDoubt || d.again {
+		t.Errorf("%s, in doubt %t, again %t: %s", v.Class, v.InDoubt, d.again, v.Reason)
+	}
+}
+
+// deliverAll hands n messages with delivery offsets from 1 to the handler, as many at a time as there are lanes.
+func deliverAll(t *testing.T, r *rig, lanes, each int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for l := range lanes {
+		p := r.partition(tp{"t", int32(l)})
+		wg.Go(func() {
+			for o := range each {
+				d := handed(p, Message{Offset: int64(o), Value: []byte("v")})
+				if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered {
+					t.Errorf("%s: %v %v", d.ID(), out, err)
+				}
+				d.close()
+				if err := p.rec.Done(d.Offset); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// One failing lane must not cost the others their connections.
+func TestHTTPReusesConnections(t *testing.T) {
+	var requests, connections atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if requests.Add(1)%5 == 0 {
+			w.WriteHeader(500)
+		}
+		fmt.Fprint(w, strings.Repeat("answer ", 100))
+	}))
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	cfg := hasty(s.URL)
+	cfg.Concurrency = 8
+	deliverAll(t, newRig(t, cfg, nil), 8, 125)
+	if n := requests.Load(); n < 1200 {
+		t.Errorf("%d requests: too few failed", n)
+	}
+	if n := connections.Load(); n > 8 {
+		t.Errorf("%d connections for %d requests at concurrency 8", n, requests.Load())
+	}
+}
+
+// With several hosts a retry goes elsewhere, and a first attempt to each of them now and then.
+func TestHTTPSeveralHosts(t *testing.T) {
+	var good, bad atomic.Int64
+	up := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { good.Add(1) }))
+	defer up.Close()
+	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { bad.Add(1); w.WriteHeader(503) }))
+	defer down.Close()
+	r := newRig(t, hasty(down.URL, up.URL), nil)
+	deliverAll(t, r, 1, 200)
+	if g, b := good.Load(), bad.Load(); g != 200 || b < 50 || b > 150 {
+		t.Errorf("%d good and %d bad attempts for 200 messages: want 200, and about 100 that failed once", g, b)
+	}
+	// Of three hosts the one that failed is never asked twice in a row.
+	r = newRig(t, hasty("http://a/", "http://b/", "http://c/"), nil)
+	a := r.f.handler.(*httpHandler).client.HTTPClient.Transport.(*attempts)
+	d, hosts := &Delivery{host: -1}, map[string]int{}
+	for last := ""; len(hosts) < 3 || hosts["a"] < 20; {
+		u := a.target(d)
+		if u.Host == last {
+			t.Fatalf("host %s twice in a row", last)
+		}
+		last = u.Host
+		hosts[last]++
+	}
+}
+
+// What the service sees of a request that is not the message's: method, path, query, host, auth.
+func TestHTTPRequestLine(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	got := make(chan *http.Request, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r }))
+	defer s.Close()
+	host := strings.TrimPrefix(s.URL, "http://")
+	for _, row := range []struct{ target, domain, uri, host, auth string }{
+		{s.URL, "", "/", host, ""},
+		{s.URL + "/in/box?a=1&b=%20x", "", "/in/box?a=1&b=%20x", host, ""},
+		{s.URL + "/a%2Fb", "shop.example", "/a%2Fb", "shop.example", ""},
+		{"http://user:p%40ss@" + host + "/x", "", "/x", host, "Basic " + base64.StdEncoding.EncodeToString([]byte("user:p@ss"))},
+	} {
+		cfg := hasty(row.target)
+		cfg.Domain = row.domain
+		deliverAll(t, newRig(t, cfg, nil), 1, 1)
+		r := <-got
+		if r.Method != "POST" || r.RequestURI != row.uri || r.Host != row.host || r.Header.Get("Authorization") != row.auth || r.ProtoMinor != 1 {
+			t.Errorf("%s: %s %s host %s auth %q", row.target, r.Method, r.RequestURI, r.Host, r.Header.Get("Authorization"))
+		}
+		if enc := r.Header.Get("Accept-Encoding"); enc != "" {
+			t.Errorf("asks for compressed answers: %s", enc)
+		}
+	}
+}
+
+// A redirect is an answer like any other: nothing is sent anywhere else, and the POST never becomes a GET.
+func TestHTTPFollowsNoRedirect(t *testing.T) {
+	var elsewhere, here atomic.Int64
+	away := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	defer away.Close()
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != "POST" {
+				t.Errorf("%d: the service saw a %s", code, r.Method)
+			}
+			here.Add(1)
+			http.Redirect(w, r, away.URL, code)
+		}))
+		r := newRig(t, hasty(s.URL), nil)
+		d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
+		done := make(chan struct{})
+		go func() { defer close(done); r.f.handler.Handle(d) }()
+		for deadline := time.Now().Add(10 * time.Second); here.Load() < 3 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		d.p.stop(errStopping)
+		d.p.abandon(errStopping)
+		<-done
+		if d.final || d.verdict.Class != ServiceFault && d.verdict.Class != Aborted {
+			t.Errorf("%d: %s, final %t", code, d.verdict.Class, d.final)
+		}
+		s.Close()
+		here.Store(0)
+	}
+	if n := elsewhere.Load(); n != 0 {
+		t.Errorf("%d requests followed a redirect", n)
+	}
+}
+
+// No message is undeliverable because of its headers: what the service calls too large is left out of the next attempt.
+func TestHTTPSlimAfterTooLargeHeaders(t *testing.T) {
+	for _, row := range []struct {
+		status, key, header int
+		slim                bool
+	}{{431, 10, 10, true}, {431, 0, 20000, true}, {431, 20000, 0, true}, {400, 0, 20000, true}, {400, 20000, 0, true}, {400, 10, 10, false}, {500, 0, 20000, false}} {
+		var attempts []http.Header
+		var bodies []string
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			if attempts, bodies = append(attempts, r.Header), append(bodies, string(b)); len(attempts) == 1 {
+				w.WriteHeader(row.status)
+			}
+		}))
+		cfg := hasty(s.URL)
+		cfg.CanSkip, cfg.RetryNums = true, 1 // one message fault would skip it
+		if !row.slim {
+			cfg.RetryNums = 2
+		}
+		r := newRig(t, cfg, nil)
+		m := Message{Offset: 1, Key: []byte(strings.Repeat("k", row.key)), Value: []byte("v"),
+			Headers: []Header{{"a", []byte(strings.Repeat("h", row.header))}, {"Content-Type", []byte("application/json")}}}
+		d := handed(r.partition(tp{"t", 0}), m)
+		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered || len(attempts) != 2 {
+			t.Errorf("%+v: %v %v after %d attempts", row, out, err, len(attempts))
+			s.Close()
+			continue
+		}
+		s.Close()
+		h := attempts[1]
+		if got := h.Get("Kafka-Headers-Left-Out") == "2" && h.Get("Kafka-Key") == "" && h.Get("Kafka-Header-A") == ""; got != row.slim {
+			t.Errorf("%+v: slim %t: %v", row, got, h)
+		}
+		if h.Get("Content-Type") != "application/json" || h.Get("Kafka-Message-Id") != "t/0/1/T" || h.Get("Kafka-Attempt") != "2" || bodies[1] != "v" {
+			t.Errorf("%+v: the second attempt lost what it is about: %v %q", row, h, bodies)
+		}
+		if h.Get("Kafka-In-Doubt") != "" {
+			t.Errorf("%+v: in doubt after an answer", row)
+		}
+	}
+}
+
+// What a service answers is read up to a limit, and a lane is not held by what lies behind it.
+func TestHTTPAnswerWithoutEnd(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	deliverAll(t, newRig(t, hasty(s.URL), nil), 1, 3)
+}
+
+// A broken connection gives the same reason each time: a blocked message is said once, not at every attempt.
+func TestHTTPReasonsRepeat(t *testing.T) {
+	url := wire(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if read(r) {
+			reset(c)
+		}
+	})
+	r := newRig(t, hasty(url), nil)
+	d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
+	first := try(t, r.f, d)
+	for range 5 {
+		if v := try(t, r.f, d); v.Reason != first.Reason {
+			t.Errorf("%q, then %q", first.Reason, v.Reason)
+		}
+	}
+}
+
+func TestHTTPRefusesABadURL(t *testing.T) {
+	if _, err := newHTTP(hasty("http://[::1")); err == nil || !strings.Contains(err.Error(), "no URL") {
+		t.Errorf("error %v", err)
+	}
+}
