@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -46,17 +45,18 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 		return configError{err}
 	}
 	network := api.NewNetwork(cfg.Brokers)
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network), log); err != nil {
 		return configError{err}
 	}
+	orphaned := make(chan error, 1)
 	go func() {
 		if err := network.Watch(serving); err != nil {
-			log.Error(err.Error())
-			stop(err)
+			orphaned <- err
+			stop()
 		}
 	}()
 	skip := make(chan os.Signal, 1)
@@ -70,10 +70,12 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	if err := f.Run(ctx); err != nil {
 		return err
 	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+	select {
+	case err := <-orphaned:
+		return err
+	default:
+		return nil
 	}
-	return nil
 }
 
 // forwarding is the part of the configuration that the forwarder needs.

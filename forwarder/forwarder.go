@@ -128,7 +128,7 @@ var errFatal = errors.New("the Kafka client has failed")
 // member without partitions that only closes is missed by the group for its session timeout); one that means to come
 // back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
-	deadline := time.Now().Add(f.cfg.DrainTimeout)
+	deadline := time.Now().Add(f.cfg.DrainTimeout - f.margin())
 	f.state.stop(deadline)
 	for _, p := range f.running() {
 		p.stop(errStopping)
@@ -168,6 +168,11 @@ func (f *Forwarder) drainDeadline() time.Time {
 }
 
 func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/4) }
+
+// margin is the part of DrainTimeout that noticing the stop before, and closing the file after it, may take.
+func (f *Forwarder) margin() time.Duration {
+	return min(time.Second, max(f.cfg.DrainTimeout/10, min(250*time.Millisecond, f.cfg.DrainTimeout/2)))
+}
 
 // assignment is what the group has given to this process, started or not.
 func (f *Forwarder) assignment() []tp {
