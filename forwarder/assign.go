@@ -205,7 +205,8 @@ func (f *Forwarder) lose(tps []tp, cause error) {
 		p.rec.Release()
 	}
 	for _, p := range ps {
-		p.drain(time.Now(), cause)
+		p.running.Wait()
+		p.lane.clear()
 	}
 }
 

@@ -354,23 +354,27 @@ func TestHTTPRequestLine(t *testing.T) {
 
 // A redirect is an answer like any other: nothing is sent anywhere else, and the POST never becomes a GET.
 func TestHTTPFollowsNoRedirect(t *testing.T) {
-	var elsewhere, here atomic.Int64
+	var elsewhere atomic.Int64
 	away := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
 	defer away.Close()
 	for _, code := range []int{301, 302, 303, 307, 308} {
+		here := make(chan struct{})
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != "POST" {
 				t.Errorf("%d: the service saw a %s", code, r.Method)
 			}
-			here.Add(1)
+			select {
+			case here <- struct{}{}:
+			default:
+			}
 			http.Redirect(w, r, away.URL, code)
 		}))
 		r := newRig(t, hasty(s.URL), nil)
 		d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
 		done := make(chan struct{})
 		go func() { defer close(done); r.f.handler.Handle(d) }()
-		for deadline := time.Now().Add(10 * time.Second); here.Load() < 3 && time.Now().Before(deadline); {
-			time.Sleep(time.Millisecond)
+		for range 3 {
+			<-here
 		}
 		d.p.stop(errStopping)
 		d.p.abandon(errStopping)
@@ -379,7 +383,6 @@ func TestHTTPFollowsNoRedirect(t *testing.T) {
 			t.Errorf("%d: %s, final %t", code, d.verdict.Class, d.final)
 		}
 		s.Close()
-		here.Store(0)
 	}
 	if n := elsewhere.Load(); n != 0 {
 		t.Errorf("%d requests followed a redirect", n)
