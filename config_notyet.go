@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"strings"
-	"time"
 )
 
 // refusal is a row of notYet.
@@ -30,7 +29,6 @@ var notYet = []refusal{
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES", "1, 3", is("1", "3")},
 	{"KPUSH_CONFIRM_URL", "", nil},
 	{"KPUSH_OFFSETS_SYNC", "", nil},
-	{"KPUSH_USE_SAVED_OFFSET_TIME", "above 0s", positive},
 	{"KPUSH_PRODUCER_CONF", "", nil},
 	{"KPUSH_READY_URL", "", nil},
 	{"KPUSH_API_ADDR", "", nil},
@@ -81,9 +79,4 @@ func anyBegins(prefix string) func(string) bool {
 			return strings.HasPrefix(strings.TrimSpace(entry), prefix)
 		})
 	}
-}
-
-func positive(v string) bool {
-	d, err := time.ParseDuration(v)
-	return err == nil && d > 0
 }

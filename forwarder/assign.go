@@ -136,7 +136,7 @@ func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
 	for i, c := range commits {
 		id := offsets.Key{Cluster: f.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
 		out[i] = knowledge{partition: c.tp, identity: id, volume: f.store.VolumeID(), commit: c, bounds: limits[c.tp],
-			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved}
+			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
 		if saved, ok := f.store.Saved(id); ok {
 			out[i].saved = &saved
 		}
@@ -188,7 +188,7 @@ func (f *Forwarder) revoked(tps []tp, lost bool) {
 		f.lose(tps, errLost)
 		f.log.Warn("partitions lost: this process was silent for longer than the session timeout", "partitions", names(tps))
 	} else {
-		f.giveUp(tps)
+		f.giveUp(tps, errRevoked)
 	}
 	if err := f.client.unassign(started); err != nil {
 		f.log.Error("cannot unassign partitions", "partitions", names(started), "error", err)
@@ -211,8 +211,7 @@ func (f *Forwarder) lose(tps []tp, cause error) {
 }
 
 // giveUp ends partitions in good order: what is under way may finish, then all progress is committed.
-func (f *Forwarder) giveUp(tps []tp) {
-	cause := errRevoked
+func (f *Forwarder) giveUp(tps []tp, cause error) {
 	deadline := f.drainDeadline()
 	if _, stopping := f.state.stopDeadline(); stopping {
 		cause = errStopping
@@ -224,7 +223,9 @@ func (f *Forwarder) giveUp(tps []tp) {
 	for _, p := range ps {
 		p.drain(deadline, cause)
 	}
-	f.committer.handOver(ps, f.reserve())
+	if cause != errRemade {
+		f.committer.handOver(ps, f.reserve())
+	}
 	f.forget(tps)
 	for _, p := range ps {
 		p.rec.Release()
@@ -277,15 +278,33 @@ func (f *Forwarder) outOfRange(cause error) {
 	}
 }
 
-// restart gives a partition up and lets it start again.
-func (f *Forwarder) restart(p *partition) {
-	f.giveUp([]tp{p.tp})
+// restart gives a partition up and lets it start again. Nothing is committed of a topic that is gone.
+func (f *Forwarder) restart(p *partition, why error) {
+	if f.parts[p.tp] != p {
+		return // given up in the meantime
+	}
+	f.giveUp([]tp{p.tp}, why)
 	if err := f.client.unassign([]tp{p.tp}); err != nil {
 		f.log.Error("cannot unassign a partition", "topic", p.topic, "partition", p.partition, "error", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pending[p.tp] = errors.New("starting again")
+	f.pending[p.tp] = why
+}
+
+// compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
+// and would go on at the old offset.
+func (f *Forwarder) compare(ids map[string]string) {
+	for _, p := range f.running() {
+		if id := ids[p.topic]; id == "" || p.topicID == "" || id == p.topicID {
+			continue
+		}
+		f.calls <- func() {
+			f.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
+				"topic", p.topic, "partition", p.partition, "was", p.topicID, "is", ids[p.topic])
+			f.restart(p, errRemade)
+		}
+	}
 }
 
 func names(tps []tp) string {

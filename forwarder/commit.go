@@ -45,7 +45,11 @@ func (c *committer) run(ctx context.Context) {
 		case <-c.kick:
 		}
 		c.token <- struct{}{}
-		err := c.commit(c.due(), true)
+		doubted := c.f.lease.doubted.Load()
+		err := c.commit(c.due(doubted), true)
+		if doubted && err == nil {
+			c.f.lease.doubted.Store(false)
+		}
 		<-c.token
 		if errors.Is(err, errRebalancing) {
 			_ = sleep(ctx, 50*time.Millisecond) // answered at once while the group changes
@@ -55,8 +59,8 @@ func (c *committer) run(ctx context.Context) {
 }
 
 // due is what is worth a commit: partitions with progress, and those whose ceiling has come close or lies far off since
-// the pace has fallen.
-func (c *committer) due() []*partition {
+// the pace has fallen; all of them to prove the membership.
+func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.running() {
 		if p.handedOver.Load() {
@@ -65,7 +69,7 @@ func (c *committer) due() []*partition {
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
 		left, room := p.ceiling-p.begun, p.room()
-		if next != p.synced.offset || left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room {
+		if all || next != p.synced.offset || left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room {
 			out = append(out, p)
 		}
 		p.mu.Unlock()

@@ -19,6 +19,8 @@ var (
 	errStopping = errors.New("kpush is stopping")
 	errRevoked  = errors.New("the partition was given to another member of the group")
 	errLost     = errors.New("the partition was lost: this process was silent for longer than the session timeout")
+	errAstray   = errors.New("the partition starts again: its position had left the log")
+	errRemade   = errors.New("the partition starts again: its topic was deleted and made again")
 	errSkipped  = errors.New("skipped by SIGUSR1")
 )
 
@@ -83,10 +85,13 @@ func (d *Delivery) Begin() error {
 		if err := f.pace.wait(d); err != nil {
 			return err
 		}
+		if err := f.lease.wait(d); err != nil {
+			return err
+		}
 		if err := f.takeSlot(d); err != nil {
 			return err
 		}
-		if f.pace.left() > 0 { // asked for while this one waited for its slot
+		if f.pace.left() > 0 || !f.lease.held() { // since this one has begun to wait for its slot
 			f.freeSlot()
 			continue
 		}

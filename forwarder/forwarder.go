@@ -56,9 +56,11 @@ type Forwarder struct {
 	slots   chan struct{}
 	budget  *budget
 	pace    pace
+	lease   lease
 	blocked blocked
 	disk    *repeated
 	state   state
+	calls   chan func() // for the poll goroutine
 
 	filtered atomic.Int64 // messages that came again and were finished already
 	lost     atomic.Int64 // offsets passed over without an outcome
@@ -95,7 +97,7 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
 	f := &Forwarder{cfg: cfg, log: log, store: store, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
 	f.committer = newCommitter(f)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.state.turn()
@@ -114,6 +116,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	go func() { defer close(watching); f.watch(background) }()
 	defer func() { end(); <-watching; f.cluster.close() }()
 	go f.committer.run(background)
+	go f.lease.beat(background, f.committer.now)
 	if err := f.loop(ctx); err != nil {
 		f.state.fail(err)
 		f.lose(f.assignment(), errFatal)

@@ -33,6 +33,11 @@ func (f *Forwarder) loop(ctx context.Context) error {
 		} else if !f.budget.full() {
 			f.full = time.Time{}
 		}
+		select {
+		case call := <-f.calls:
+			call()
+		default:
+		}
 		switch e := f.client.poll(pollTime).(type) {
 		case *Message:
 			f.take(e)
@@ -141,7 +146,7 @@ func (f *Forwarder) tidy() {
 			continue
 		}
 		if p.astray {
-			f.restart(p)
+			f.restart(p, errAstray)
 		} else {
 			drained = append(drained, t)
 		}

@@ -28,7 +28,11 @@ type knowledge struct {
 	bounds     bounds
 	reset      string        // earliest, latest, error
 	trustSaved time.Duration // negative: never when the broker lost or rewound its commit
+	now        time.Time
 }
+
+// young tells whether the saved offset is not old enough to be trusted against the broker.
+func (k knowledge) young() bool { return k.now.Sub(k.saved.At) < k.trustSaved }
 
 // decision is where a partition starts, who said so, and what an operator should hear of it.
 type decision struct {
@@ -63,6 +67,8 @@ func decide(k knowledge) decision {
 	case none && k.trustSaved < 0 && k.saved.Committed >= 0:
 		d.said = append(d.said, fmt.Sprintf("Kafka has lost the committed offset %d and KPUSH_USE_SAVED_OFFSET_TIME forbids to trust the saved one (%d)", k.saved.Committed, k.saved.Next))
 		d.resetTo(k)
+	case none && k.saved.Committed >= 0 && k.young():
+		d.hold = fmt.Errorf("Kafka has lost the committed offset %d; the saved one (%d) is trusted once it is %s old (KPUSH_USE_SAVED_OFFSET_TIME)", k.saved.Committed, k.saved.Next, k.trustSaved)
 	case none:
 		if k.saved.Committed >= 0 {
 			d.said = append(d.said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted", k.saved.Committed, k.saved.Next))
@@ -82,6 +88,8 @@ func decide(k knowledge) decision {
 		d.said = append(d.said, fmt.Sprintf("Kafka's commit went back from %d to %d and KPUSH_USE_SAVED_OFFSET_TIME forbids to trust the saved offset (%d)", k.saved.Committed, m.offset, k.saved.Next))
 		d.takeOver(m)
 		d.start.Lineage = newLineage()
+	case m.offset < k.saved.Committed && k.young():
+		d.hold = fmt.Errorf("Kafka's commit went back from %d to %d; the saved offset (%d) is trusted once it is %s old (KPUSH_USE_SAVED_OFFSET_TIME)", k.saved.Committed, m.offset, k.saved.Next, k.trustSaved)
 	default:
 		if m.offset < k.saved.Committed {
 			d.said = append(d.said, fmt.Sprintf("Kafka's commit went back from %d to %d; the saved offset (%d) is trusted", k.saved.Committed, m.offset, k.saved.Next))

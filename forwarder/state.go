@@ -186,7 +186,7 @@ const watchTime = 2 * time.Second
 func (f *Forwarder) watch(ctx context.Context) {
 	for {
 		ask, cancel := context.WithTimeout(ctx, adminTimeout)
-		_, err := f.cluster.topicIDs(ask, f.cfg.Topics)
+		ids, err := f.cluster.topicIDs(ask, f.cfg.Topics)
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -199,6 +199,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 		default:
 			f.changed(broker, nil)
 			f.changed(topic, nil)
+			f.compare(ids)
 		}
 		if sleep(ctx, watchTime) != nil {
 			return

@@ -1,0 +1,57 @@
+package forwarder
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// lease holds requests back after the process has stood still (SIGSTOP, a frozen machine, a swapped-out container): the
+// group may have given its partitions to somebody else in the meantime, and the client learns of it only when it asks.
+// A commit that Kafka takes is the proof that this process is still a member.
+type lease struct {
+	pulse   atomic.Int64 // unix nanoseconds of the newest beat
+	doubted atomic.Bool
+}
+
+const (
+	beatTime = 200 * time.Millisecond
+	// leaseTime without a beat casts doubt on the membership: below any session timeout, above what a busy machine takes.
+	leaseTime = 2 * time.Second
+)
+
+// beat runs until ctx ends; ask is called when the process has stood still.
+func (l *lease) beat(ctx context.Context, ask func()) {
+	tick := time.NewTicker(beatTime)
+	defer tick.Stop()
+	for {
+		if l.stale() {
+			l.doubted.Store(true) // before the pulse, so that nobody slips through
+			ask()
+		}
+		l.pulse.Store(time.Now().UnixNano())
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (l *lease) stale() bool {
+	last := l.pulse.Load()
+	return last != 0 && time.Since(time.Unix(0, last)) > leaseTime
+}
+
+// held tells whether requests may start.
+func (l *lease) held() bool { return !l.doubted.Load() && !l.stale() }
+
+// wait returns once the lease is held, or with the cause when the delivery is stopped.
+func (l *lease) wait(d *Delivery) error {
+	for !l.held() {
+		if err := sleep(d.ctx(), 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
