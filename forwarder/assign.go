@@ -34,6 +34,7 @@ func (f *Forwarder) assigned(tps []tp) {
 	if err := f.client.assign(starts); err != nil {
 		f.log.Error("cannot start partitions", "error", err)
 	}
+	f.client.nudge(keys(f.parts))
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
 	}
@@ -193,6 +194,7 @@ func (f *Forwarder) revoked(tps []tp, lost bool) {
 	if err := f.client.unassign(started); err != nil {
 		f.log.Error("cannot unassign partitions", "partitions", names(started), "error", err)
 	}
+	f.client.nudge(keys(f.parts))
 }
 
 // lose ends partitions that belong to somebody else already: cancelled, and nothing more is recorded or committed.

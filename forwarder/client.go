@@ -19,6 +19,7 @@ type client interface {
 	resume(tps []tp) error
 	position(tps []tp) ([]tpOffset, error)
 	end(t tp) int64 // the end of the log as of the newest fetch, -1 if not known
+	nudge(tps []tp) // after a rebalance: fetching of the partitions that stay goes on at once
 	unsubscribe() error
 	close() error // may block for ever
 }

@@ -277,6 +277,8 @@ func (k *fakeKafka) end(t tp) (end int64) {
 	return end
 }
 
+func (k *fakeKafka) nudge([]tp) {}
+
 func (k *fakeKafka) unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
@@ -457,12 +459,12 @@ func (r *rig) partition(t tp) *partition {
 	return p
 }
 
-// until passes time until ok.
+// until passes time until ok, a day at most.
 func (r *rig) until(what string, ok func() bool) {
 	r.Helper()
-	for deadline := time.Now().Add(time.Hour); !ok(); pass(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.Fatalf("an hour has passed without: %s", what)
+	for begun := time.Now(); !ok(); pass(min(time.Second, time.Millisecond+time.Since(begun)/100)) {
+		if time.Since(begun) > 24*time.Hour {
+			r.Fatalf("a day has passed without: %s", what)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -13,8 +14,8 @@ import (
 // This file is the package's one door to librdkafka: it translates, and decides nothing.
 
 type librdkafka struct {
-	c    *kafka.Consumer
-	logs chan kafka.LogEvent
+	c      *kafka.Consumer
+	nudging sync.WaitGroup
 }
 
 func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
@@ -46,7 +47,7 @@ func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
 			log.Log(context.Background(), level, "librdkafka: "+l.Message, "tag", l.Tag)
 		}
 	}()
-	return &librdkafka{c: c, logs: logs}, nil
+	return &librdkafka{c: c}, nil
 }
 
 func (l *librdkafka) subscribe(topics []string, on rebalance) error {
@@ -177,7 +178,6 @@ func (l *librdkafka) unassign(tps []tp) error { return l.c.IncrementalUnassign(t
 func (l *librdkafka) pause(tps []tp) error    { return l.c.Pause(toKafka(tps)) }
 func (l *librdkafka) resume(tps []tp) error   { return l.c.Resume(toKafka(tps)) }
 func (l *librdkafka) unsubscribe() error      { return l.c.Unsubscribe() }
-func (l *librdkafka) close() error            { return l.c.Close() }
 
 func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
 	got, err := l.c.Position(toKafka(tps))
@@ -186,6 +186,34 @@ func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
 		out = append(out, tpOffset{tp{*g.Topic, g.Partition}, int64(g.Offset)})
 	}
 	return out, err
+}
+
+func (l *librdkafka) close() error {
+	l.nudging.Wait() // their handle must not go away under them
+	return l.c.Close()
+}
+
+// nudgeAfter are the moments after a rebalance at which a request is put to the brokers.
+var nudgeAfter = []time.Duration{5 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond}
+
+// nudge makes librdkafka look at its partitions again. During a rebalance callback it pauses all of them, and the resume
+// behind it does not wake the threads of the brokers, which sleep for up to a second; any request wakes them.
+func (l *librdkafka) nudge(tps []tp) {
+	if len(tps) == 0 {
+		return
+	}
+	ask := toKafka(tps)
+	for i := range ask {
+		ask[i].Offset = kafka.OffsetEnd
+	}
+	l.nudging.Go(func() {
+		last := time.Duration(0)
+		for _, at := range nudgeAfter {
+			time.Sleep(at - last)
+			last = at
+			_, _ = l.c.OffsetsForTimes(ask, 200) // the answer does not matter
+		}
+	})
 }
 
 func (l *librdkafka) end(t tp) int64 {
