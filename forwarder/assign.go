@@ -31,9 +31,11 @@ func (f *Forwarder) assigned(tps []tp) {
 			break
 		}
 	}
+	offsets.Crash("resolved, not assigned")
 	if err := f.client.assign(starts); err != nil {
 		f.log.Error("cannot start partitions", "error", err)
 	}
+	offsets.Crash("assigned")
 	f.client.nudge(keys(f.parts))
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
@@ -225,9 +227,11 @@ func (f *Forwarder) giveUp(tps []tp, cause error) {
 	for _, p := range ps {
 		p.drain(deadline, cause)
 	}
+	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
 		f.committer.handOver(ps, f.reserve())
 	}
+	offsets.Crash("handed over, not revoked")
 	f.forget(tps)
 	for _, p := range ps {
 		p.rec.Release()
@@ -296,15 +300,20 @@ func (f *Forwarder) restart(p *partition, why error) {
 
 // compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
 // and would go on at the old offset.
-func (f *Forwarder) compare(ids map[string]string) {
+func (f *Forwarder) compare(ctx context.Context, ids map[string]string) {
 	for _, p := range f.running() {
 		if id := ids[p.topic]; id == "" || p.topicID == "" || id == p.topicID {
 			continue
 		}
-		f.calls <- func() {
+		remade := func() {
 			f.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
 				"topic", p.topic, "partition", p.partition, "was", p.topicID, "is", ids[p.topic])
 			f.restart(p, errRemade)
+		}
+		select {
+		case f.calls <- remade:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // headroom is how far a commit's ceiling lies above what was sent: the offsets of ten seconds at the present pace, so
@@ -91,12 +93,14 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 		list[i] = commit{p.tp, m.offset, m.text(c.limit)}
 	}
 	c.f.state.committing(true)
+	offsets.Crash("before a commit")
 	err := c.f.client.commit(list)
 	c.f.state.committing(false)
 	if err != nil {
 		c.failed(err)
 		return err
 	}
+	offsets.Crash("committed")
 	c.f.state.committed()
 	for i, p := range ps {
 		p.rec.Committed(started[i].offset)

@@ -98,6 +98,7 @@ func (d *Delivery) Begin() error {
 		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
 		err := d.p.rec.Intent(next)
 		if err == nil {
+			offsets.Crash("intent written, not sent")
 			d.attempt = next
 			d.begun = time.Now()
 			return nil

@@ -40,6 +40,7 @@ type Config struct {
 	Buffer         int64         // bytes
 	DrainTimeout   time.Duration
 	SkipLog        string // path
+	ConfirmURL     string // asked before a message in doubt is sent again; "": it is sent
 }
 
 // Forwarder is one consumer of a group and all its deliveries.
@@ -59,6 +60,7 @@ type Forwarder struct {
 	lease   lease
 	blocked blocked
 	disk    *repeated
+	unsure  *repeated
 	state   state
 	calls   chan func() // for the poll goroutine
 
@@ -100,6 +102,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
 	f.committer = newCommitter(f)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
+	f.unsure = &repeated{log: log, every: time.Minute, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits"}
 	f.state.turn()
 	return f
 }

@@ -1,7 +1,9 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -44,6 +46,13 @@ func newHTTP(cfg Config) (*httpHandler, error) {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: answerLimit,
 	}
+	if cfg.ConfirmURL != "" {
+		u, err := url.Parse(cfg.ConfirmURL)
+		if err != nil {
+			return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
+		}
+		a.confirm = &confirmer{url: u, timeout: cmp.Or(cfg.ExecTimeout, confirmTimeout), transport: a.transport}
+	}
 	return &httpHandler{cfg: cfg, base: a.targets[0], client: &retryablehttp.Client{
 		HTTPClient: &http.Client{Transport: a},
 		RetryMax:   math.MaxInt,
@@ -78,6 +87,7 @@ type attempts struct {
 	cfg       Config
 	targets   []*url.URL
 	transport *http.Transport
+	confirm   *confirmer // nil: what is in doubt is sent again without a question
 }
 
 // RoundTrip answers with an empty response once the attempt has its verdict: what follows from the service's response is
@@ -85,6 +95,16 @@ type attempts struct {
 func (a *attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 	d := deliveryOf(req.Context())
 	d.again = false
+	if a.confirm != nil && d.InDoubt() {
+		has, err := a.confirm.has(d)
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			d.final, d.outcome = true, Outcome{Class: Delivered}
+			return empty(req), nil
+		}
+	}
 	if err := d.Begin(); err != nil {
 		return nil, err
 	}
@@ -95,7 +115,11 @@ func (a *attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
 	}
 	d.again = d.End(v)
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
+	return empty(req), nil
+}
+
+func empty(req *http.Request) *http.Response {
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}
 }
 
 func deliveryOf(ctx context.Context) *Delivery { return (*Delivery)(ctx.(*waits)) }

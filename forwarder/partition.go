@@ -106,6 +106,7 @@ func (p *partition) deliver(m *Message) bool {
 	if p.record(d) != nil {
 		return false
 	}
+	offsets.Crash("recorded, not committed")
 	p.tried.remove(m.Offset)
 	p.progress.Store(time.Now().UnixNano())
 	return true
@@ -127,6 +128,7 @@ func (p *partition) skip(d *Delivery, reason string) error {
 
 // record writes the outcome into the file, for as long as that takes or until nobody waits: the service has the message.
 func (p *partition) record(d *Delivery) error {
+	offsets.Crash("answered, not recorded")
 	for {
 		err := p.rec.Done(d.Offset)
 		if err == nil || errors.Is(err, offsets.ErrReleased) {

@@ -199,7 +199,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 		default:
 			f.changed(broker, nil)
 			f.changed(topic, nil)
-			f.compare(ids)
+			f.compare(ctx, ids)
 		}
 		if sleep(ctx, watchTime) != nil {
 			return

@@ -1,0 +1,73 @@
+package forwarder
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// confirmer asks the service whether it has a message that is in doubt, before it is sent again.
+type confirmer struct {
+	url       *url.URL
+	timeout   time.Duration
+	transport http.RoundTripper
+}
+
+// confirmTimeout bounds one question where KPUSH_EXEC_TIMEOUT does not.
+const confirmTimeout = time.Minute
+
+// has asks until it knows: 200 means that the service has the message, 404 that it does not, anything else to ask again.
+// An error means that the delivery was stopped.
+func (c *confirmer) has(d *Delivery) (bool, error) {
+	f := d.p.f
+	for {
+		if err := f.takeSlot(d); err != nil {
+			return false, err
+		}
+		status, err := c.ask(d)
+		f.freeSlot()
+		switch {
+		case status == http.StatusOK:
+			f.log.Info("in doubt, and the service has it: not sent again", d.where())
+			return true, nil
+		case status == http.StatusNotFound:
+			return false, nil
+		case err == nil:
+			err = fmt.Errorf("the answer was %d, where 200 means that the service has the message, 404 that it does not", status)
+		}
+		f.unsure.report(fmt.Errorf("%s/%d/%d: %w", d.Topic, d.Partition, d.Offset, err))
+		if err := sleep(d.ctx(), f.cfg.RetryInterval); err != nil {
+			return false, err
+		}
+	}
+}
+
+func (c *confirmer) ask(d *Delivery) (status int, err error) {
+	ctx, cancel := context.WithTimeout(d.Attempt(), c.timeout)
+	defer cancel()
+	u := *c.url
+	q := u.Query()
+	q.Set("id", d.ID())
+	u.RawQuery = q.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("User-Agent", "kpush")
+	if u.User != nil {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return 0, fmt.Errorf("no answer: %s", clause(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		_, _ = io.CopyN(io.Discard, resp.Body, answerLimit) // so that the connection can be used again
+	}
+	return resp.StatusCode, nil
+}
