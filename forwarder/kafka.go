@@ -14,7 +14,7 @@ import (
 // This file is the package's one door to librdkafka: it translates, and decides nothing.
 
 type librdkafka struct {
-	c      *kafka.Consumer
+	c       *kafka.Consumer
 	nudging sync.WaitGroup
 }
 
