@@ -112,7 +112,6 @@ func (d *Delivery) Begin() error {
 
 // End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.
 func (d *Delivery) End(v Verdict) (again bool) {
-	d.p.f.freeSlot()
 	took := time.Since(d.begun)
 	d.verdict = v
 	if v.Class == Delivered {
@@ -120,6 +119,7 @@ func (d *Delivery) End(v Verdict) (again bool) {
 	} else {
 		d.failed(v)
 	}
+	d.p.f.freeSlot() // not before a Retry-After holds for those who wait for it
 	d.log(took)
 	return !d.final && v.Class != Aborted
 }
@@ -173,8 +173,9 @@ func (d *Delivery) close() {
 func (d *Delivery) wait() time.Duration {
 	cfg := &d.p.f.cfg
 	ceiling := cfg.RetryMaxInterval
-	if doublings := d.attempt.Number - 1; doublings < 16 {
-		ceiling = min(ceiling, cfg.RetryInterval<<doublings)
+	doublings := d.attempt.Number - 1
+	if grown := cfg.RetryInterval << doublings; doublings < 63 && grown>>doublings == cfg.RetryInterval { // no overflow
+		ceiling = min(ceiling, grown)
 	}
 	if ceiling <= cfg.RetryInterval {
 		return cfg.RetryInterval

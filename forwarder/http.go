@@ -110,7 +110,7 @@ func (a *attempts) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ans := a.send(d, req)
 	v := judge(ans, a.cfg.Ack, a.cfg.ExecTimeout)
-	if !d.slim && tooLarge(ans.status, d.Message) {
+	if !d.slim && ans.header.Get("Kafka-Action") == "" && tooLarge(ans.status, d.Message) {
 		d.slim = true
 		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -165,9 +166,10 @@ func TestHTTPInDoubt(t *testing.T) {
 func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
 	plain := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
 	silent := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
-	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
 	defer stranger.Close()
-	stranger.Config.ErrorLog = nil
 	for name, target := range map[string]string{
 		"no TLS there":         strings.Replace(plain, "http:", "https:", 1),
 		"handshake never ends": strings.Replace(silent, "http:", "https:", 1),
@@ -220,6 +222,7 @@ func TestHTTPNeverResendsByItself(t *testing.T) {
 func TestHTTPWithoutExecTimeout(t *testing.T) {
 	arrived, leave := make(chan struct{}, 8), make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // only then the server notices that the client has gone
 		arrived <- struct{}{}
 		select {
 		case <-leave:
@@ -327,8 +330,6 @@ func TestHTTPSeveralHosts(t *testing.T) {
 
 // What the service sees of a request that is not the message's: method, path, query, host, auth.
 func TestHTTPRequestLine(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	got := make(chan *http.Request, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r }))
 	defer s.Close()
@@ -341,7 +342,11 @@ func TestHTTPRequestLine(t *testing.T) {
 	} {
 		cfg := hasty(row.target)
 		cfg.Domain = row.domain
-		deliverAll(t, newRig(t, cfg, nil), 1, 1)
+		rig := newRig(t, cfg, nil)
+		if rig.f.handler.(*httpHandler).client.HTTPClient.Transport.(*attempts).transport.Proxy != nil {
+			t.Error("HTTP_PROXY would divert local traffic")
+		}
+		deliverAll(t, rig, 1, 1)
 		r := <-got
 		if r.Method != "POST" || r.RequestURI != row.uri || r.Host != row.host || r.Header.Get("Authorization") != row.auth || r.ProtoMinor != 1 {
 			t.Errorf("%s: %s %s host %s auth %q", row.target, r.Method, r.RequestURI, r.Host, r.Header.Get("Authorization"))
