@@ -57,14 +57,15 @@ type Config struct {
 	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" desc:"how long a batch waits to be full"`
 
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
-	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again"`
+	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
 
-	OffsetsDir  string `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume"`
-	OffsetsSync string `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never"`
+	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume"`
+	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 5ms with guarantee 2, always with 3"`
 	// UseSavedOffsetTime below zero means never.
 	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
-	CommitInterval     time.Duration `envconfig:"KPUSH_COMMIT_INTERVAL" origin:"auto.commit.interval.ms" default:"200ms" min:"10ms" max:"1m" desc:"how long progress may stay uncommitted; also committed when a partition is given up, drained or at a stop"`
-	AutoOffsetReset    string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`
+	// CommitInterval is 5s where it is not set and the guarantee is 1.
+	CommitInterval  time.Duration `envconfig:"KPUSH_COMMIT_INTERVAL" origin:"auto.commit.interval.ms" default:"200ms" min:"10ms" max:"1m" desc:"how long progress may stay uncommitted (5s with guarantee 1); also committed when a partition is given up, drained or at a stop"`
+	AutoOffsetReset string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`
 
 	// ConsumerConf is part of what Kafka returns.
 	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. What kpush must own is refused by name"`
@@ -106,6 +107,14 @@ func (c *Config) Targets() []string {
 		targets = append(targets, "http://"+net.JoinHostPort(host, strconv.Itoa(c.Port))+c.URL)
 	}
 	return targets
+}
+
+// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
+func (c *Config) ConfirmTarget() string {
+	if !strings.HasPrefix(c.ConfirmURL, "/") {
+		return c.ConfirmURL
+	}
+	return "http://" + net.JoinHostPort(c.Hosts[0], strconv.Itoa(c.Port)) + c.ConfirmURL
 }
 
 // Size is a number of bytes, written with a unit.

@@ -27,6 +27,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkHosts()
 	l.checkURL()
 	l.checkRetry()
+	l.checkGuarantee()
 	l.checkConsumerConf()
 	l.checkSecurity()
 	l.checkFiles()

@@ -105,6 +105,9 @@ func (c *Config) Member(volume string) (id string, comesBack bool) {
 	case "none":
 		return "", false
 	case "":
+		if volume == "" {
+			return "", false // guarantee 1: nothing stays that could make two lives one member
+		}
 		host, err := os.Hostname()
 		if err != nil {
 			host = "host"

@@ -31,16 +31,12 @@ type configError struct{ error }
 
 // run is the sidecar's life, until ctx ends.
 func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
-	store, err := offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: offsets.DefaultSync, Log: log})
+	store, volume, err := remember(cfg, log)
 	if err != nil {
 		return configError{err}
 	}
-	defer func() {
-		if err := store.Close(); err != nil {
-			log.Error("the offsets file could not be closed cleanly", "error", err)
-		}
-	}()
-	f, err := forwarder.New(forwarding(cfg, store.VolumeID()), store, nil, log)
+	defer forget(store, log)
+	f, err := forwarder.New(forwarding(cfg, volume), store, nil, log)
 	if err != nil {
 		return configError{err}
 	}
@@ -66,7 +62,7 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 			f.SkipBlocked()
 		}
 	}()
-	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
 	if err := f.Run(ctx); err != nil {
 		return err
 	}
@@ -75,6 +71,26 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 		return err
 	default:
 		return nil
+	}
+}
+
+// remember opens the file on the volume; nil with guarantee 1, which keeps none.
+func remember(cfg *Config, log *slog.Logger) (store *offsets.Store, volume string, err error) {
+	if cfg.Guarantee == 1 {
+		return nil, "", nil
+	}
+	if store, err = offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: cfg.Sync(), Log: log}); err != nil {
+		return nil, "", err
+	}
+	return store, store.VolumeID(), nil
+}
+
+func forget(store *offsets.Store, log *slog.Logger) {
+	if store == nil {
+		return
+	}
+	if err := store.Close(); err != nil {
+		log.Error("the offsets file could not be closed cleanly", "error", err)
 	}
 }
 
@@ -88,6 +104,6 @@ func forwarding(c *Config, volume string) forwarder.Config {
 		Concurrency: c.Concurrency, CanSkip: c.CanSkip, RetryNums: c.RetryNums,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
-		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, ConfirmURL: c.ConfirmTarget(), SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
 	}
 }

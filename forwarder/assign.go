@@ -138,9 +138,9 @@ func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
 	out := make([]knowledge, len(commits))
 	for i, c := range commits {
 		id := offsets.Key{Cluster: f.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
-		out[i] = knowledge{partition: c.tp, identity: id, volume: f.store.VolumeID(), commit: c, bounds: limits[c.tp],
+		out[i] = knowledge{partition: c.tp, identity: id, volume: f.book.VolumeID(), commit: c, bounds: limits[c.tp],
 			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
-		if saved, ok := f.store.Saved(id); ok {
+		if saved, ok := f.book.Saved(id); ok {
 			out[i].saved = &saved
 		}
 	}
@@ -151,7 +151,7 @@ func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
 func (f *Forwarder) tell(k knowledge, d decision) {
 	log := f.log.With("topic", k.partition.topic, "partition", k.partition.partition)
 	if k.saved == nil {
-		for _, o := range f.store.Foreign(k.identity) {
+		for _, o := range f.book.Foreign(k.identity) {
 			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
 				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
 		}
@@ -169,7 +169,7 @@ func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 	if d.hold != nil {
 		return nil, holdError{d.hold}
 	}
-	rec, err := f.store.Assign(k.identity, d.start)
+	rec, err := f.book.Assign(k.identity, d.start)
 	if err != nil {
 		return nil, err
 	}
@@ -226,6 +226,11 @@ func (f *Forwarder) giveUp(tps []tp, cause error) {
 	}
 	for _, p := range ps {
 		p.drain(deadline, cause)
+	}
+	for _, p := range ps {
+		if m, ok := p.rec.(*page); ok {
+			m.settle()
+		}
 	}
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {

@@ -71,7 +71,8 @@ func (c *committer) due(all bool) []*partition {
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
 		left, room := p.ceiling-p.begun, p.room()
-		if all || next != p.synced.offset || left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room {
+		off := left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room
+		if all || next != p.synced.offset || c.f.keeps() && off {
 			out = append(out, p)
 		}
 		p.mu.Unlock()
@@ -120,16 +121,23 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.store.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
+	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.book.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
 	if p.inherits > next {
 		m.ceiling = p.inherits
 	}
-	if alive {
+	if alive && c.f.keeps() {
 		m.ceiling = max(m.ceiling, max(next, p.begun)+p.room())
 		p.ceiling = min(p.ceiling, m.ceiling)
 	}
 	*state = commitState{offset: next, count: p.count, at: time.Now()}
 	return m
+}
+
+// keeps tells whether anything is remembered beside Kafka's commit. Where nothing is, nothing is flagged after a crash
+// either, and no request has to wait for a ceiling.
+func (f *Forwarder) keeps() bool {
+	_, no := f.book.(memory)
+	return !no
 }
 
 // room is the headroom in offsets, from the pace since the newest commit. The caller holds p.mu.

@@ -47,7 +47,7 @@ type Config struct {
 type Forwarder struct {
 	cfg       Config
 	log       *slog.Logger
-	store     *offsets.Store
+	book      book
 	client    client
 	cluster   cluster
 	handler   Handler
@@ -78,7 +78,8 @@ type Forwarder struct {
 	strays    error     // likewise: some partition's position is out of range, and it is not known which
 }
 
-// New connects nothing yet. The store stays the caller's, who closes it after Run. handler nil: POST to cfg.Targets.
+// New connects nothing yet. The store stays the caller's, who closes it after Run; nil: guarantee 1, nothing is kept. handler
+// nil: POST to cfg.Targets.
 func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*Forwarder, error) {
 	c, err := newClient(cfg, log)
 	if err != nil {
@@ -97,7 +98,11 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 }
 
 func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
-	f := &Forwarder{cfg: cfg, log: log, store: store, client: c, cluster: a, handler: handler,
+	var b book = memory{}
+	if store != nil {
+		b = file{store}
+	}
+	f := &Forwarder{cfg: cfg, log: log, book: b, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
 		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
 	f.committer = newCommitter(f)

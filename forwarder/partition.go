@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +20,7 @@ type partition struct {
 	topicID string
 	lineage uint64
 	f       *Forwarder
-	rec     *offsets.Partition
+	rec     record
 	lane    lane
 	running sync.WaitGroup // lanes that deliver
 	tried   tried
@@ -53,10 +54,13 @@ type commitState struct {
 	at     time.Time
 }
 
-func newPartition(f *Forwarder, t tp, topicID string, rec *offsets.Partition, start offsets.Start) *partition {
+func newPartition(f *Forwarder, t tp, topicID string, rec record, start offsets.Start) *partition {
 	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next, begun: start.Next,
 		raised: make(chan struct{}), synced: commitState{offset: -1}}
 	p.lane.p = p
+	if !f.keeps() {
+		p.ceiling = math.MaxInt64
+	}
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
 	p.progress.Store(time.Now().UnixNano())
