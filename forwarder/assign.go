@@ -18,6 +18,7 @@ const resolveTime = 5 * time.Second
 // taken for "no offset".
 func (f *Forwarder) assigned(tps []tp) {
 	defer f.state.callback()()
+	f.round++
 	f.mu.Lock()
 	for _, t := range tps {
 		f.pending[t] = errors.New("starting")
@@ -25,20 +26,18 @@ func (f *Forwarder) assigned(tps []tp) {
 	f.mu.Unlock()
 	f.state.joined()
 	var starts []tpOffset
-	for deadline := time.Now().Add(resolveTime); ; {
-		starts = append(starts, f.resolve()...)
+	for deadline := time.Now().Add(resolveTime); len(f.pending) > 0; {
+		asked := keys(f.pending)
+		starts = append(starts, f.begin(asked, f.know(asked))...)
 		if len(f.waitingForBroker()) == 0 || time.Now().After(deadline) || sleep(f.stopping, 100*time.Millisecond) != nil {
 			break
 		}
 	}
-	if err := f.client.assign(starts); err != nil {
-		f.log.Error("cannot start partitions", "error", err)
-	}
+	f.start(starts)
 	f.client.nudge(keys(f.parts))
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
 	}
-	f.committer.now()
 }
 
 // waitingForBroker are the pending partitions that only a broker's answer is missing for.
@@ -55,94 +54,112 @@ func (f *Forwarder) waitingForBroker() []tp {
 // holdError keeps a partition from starting until somebody acts.
 type holdError struct{ error }
 
-// startPending tries once more, outside of a callback.
+// startPending tries once more, outside of a callback. The questions are asked on another goroutine: the poll loop does not
+// wait for a broker that does not answer.
 func (f *Forwarder) startPending() {
-	if len(f.pending) == 0 || !f.state.every("pending", time.Second) {
+	if len(f.pending) == 0 || f.asking || !f.state.every("pending", time.Second) {
 		return
 	}
-	if starts := f.resolve(); len(starts) > 0 {
-		if err := f.client.assign(starts); err != nil {
-			f.log.Error("cannot start partitions", "error", err)
+	f.asking = true
+	tps, round := keys(f.pending), f.round
+	go func() {
+		found := f.know(tps)
+		answer := func() {
+			f.asking = false
+			if round != f.round {
+				return // a rebalance in between has made the answers old
+			}
+			if starts := f.begin(tps, found); len(starts) > 0 {
+				f.start(starts)
+			}
 		}
-		f.committer.now()
-	}
+		select {
+		case f.calls <- answer:
+		case <-f.stopping.Done():
+		}
+	}()
 }
 
-// resolve decides where the pending partitions start and opens those that can.
-func (f *Forwarder) resolve() []tpOffset {
-	if len(f.pending) == 0 {
-		return nil
+// start lets the consumer fetch partitions that were opened.
+func (f *Forwarder) start(at []tpOffset) {
+	if err := f.client.assign(at); err != nil {
+		f.log.Error("cannot start partitions", "error", err)
 	}
-	tps := keys(f.pending)
-	ks, err := f.know(tps)
-	if err != nil {
-		f.mu.Lock()
+	f.committer.now()
+}
+
+// begin decides where partitions start and opens those that can; the others stay pending and say why.
+func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if found.err != nil {
 		for _, t := range tps {
-			f.pending[t] = fmt.Errorf("cannot learn where it starts: %w", err)
+			f.pending[t] = fmt.Errorf("cannot learn where it starts: %w", found.err)
 		}
-		f.mu.Unlock()
 		return nil
 	}
+	f.clusterID = found.clusterID
 	var starts []tpOffset
-	for _, k := range ks {
+	for _, k := range found.list {
 		d := decide(k)
 		p, err := f.open(k, d)
-		f.mu.Lock()
+		was := f.pending[k.partition]
 		if err != nil {
-			if was := f.pending[k.partition]; was == nil || was.Error() != err.Error() {
+			if was == nil || was.Error() != err.Error() {
 				f.tell(k, d)
 				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", err)
 			}
 			f.pending[k.partition] = err
-		} else {
-			f.tell(k, d)
-			delete(f.pending, k.partition)
-			f.parts[k.partition] = p
-			next, _ := p.rec.Progress()
-			starts = append(starts, tpOffset{k.partition, next})
+			continue
 		}
-		f.mu.Unlock()
+		f.tell(k, d)
+		delete(f.pending, k.partition)
+		f.parts[k.partition] = p
+		starts = append(starts, tpOffset{k.partition, p.next})
 	}
 	return starts
 }
 
+// answers are what the cluster and the file know of partitions.
+type answers struct {
+	clusterID string
+	list      []knowledge
+	err       error
+}
+
 // know asks the cluster and the file for all that a start rests on.
-func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
+func (f *Forwarder) know(tps []tp) (found answers) {
 	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
 	defer cancel()
-	if f.clusterID == "" {
-		id, err := f.cluster.clusterID(ctx)
-		if err != nil {
-			return nil, err
-		}
-		f.clusterID = id
-	}
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.topic] = true
 	}
-	ids, err := f.cluster.topicIDs(ctx, keys(topics))
-	if err != nil {
-		return nil, err
+	var ids map[string]string
+	var limits map[tp]bounds
+	var commits []commit
+	if found.clusterID, found.err = f.cluster.clusterID(ctx); found.err != nil {
+		return found
 	}
-	limits, err := f.cluster.bounds(ctx, tps)
-	if err != nil {
-		return nil, err
+	if ids, found.err = f.cluster.topicIDs(ctx, keys(topics)); found.err != nil {
+		return found
 	}
-	commits, err := f.client.committed(tps, adminTimeout)
-	if err != nil {
-		return nil, err
+	if limits, found.err = f.cluster.bounds(ctx, tps); found.err != nil {
+		return found
 	}
-	out := make([]knowledge, len(commits))
-	for i, c := range commits {
-		id := offsets.Key{Cluster: f.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
-		out[i] = knowledge{partition: c.tp, identity: id, volume: f.store.VolumeID(), commit: c, bounds: limits[c.tp],
+	if commits, found.err = f.client.committed(tps, adminTimeout); found.err != nil {
+		return found
+	}
+	for _, c := range commits {
+		id := offsets.Key{Cluster: found.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
+		k := knowledge{partition: c.tp, identity: id, volume: f.store.VolumeID(), commit: c, bounds: limits[c.tp],
 			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved}
 		if saved, ok := f.store.Saved(id); ok {
-			out[i].saved = &saved
+			k.saved = &saved
 		}
+		found.list = append(found.list, k)
 	}
-	return out, nil
+	return found
 }
 
 // tell says what an operator should hear of a start.
@@ -179,6 +196,7 @@ func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 // committed any more (F4).
 func (f *Forwarder) revoked(tps []tp, lost bool) {
 	defer f.state.callback()()
+	f.round++
 	var started []tp
 	for _, t := range tps {
 		if _, ok := f.parts[t]; ok {
@@ -226,7 +244,7 @@ func (f *Forwarder) giveUp(tps []tp) {
 	for _, p := range ps {
 		p.drain(deadline, cause)
 	}
-	f.committer.handOver(ps, f.reserve())
+	f.committer.handOver(ps, f.reserve()*2/3)
 	f.forget(tps)
 	for _, p := range ps {
 		p.rec.Release()

@@ -67,10 +67,13 @@ type Forwarder struct {
 	parts   map[tp]*partition
 	pending map[tp]error // assigned, but not started yet, and why
 
-	clusterID string // "" until a broker has said it
+	calls     chan func() // for the poll goroutine
+	clusterID string      // "" until a broker has said it; set before the first partition starts
 	stopping  context.Context
 	full      time.Time // since when the budget is used up; owned by the poll goroutine
-	allPaused bool      // likewise
+	standing  bool      // likewise: full for longer than a moment
+	asking    bool      // likewise: a goroutine asks where pending partitions start
+	round     int       // likewise: counts rebalance callbacks
 	strays    error     // likewise: some partition's position is out of range, and it is not known which
 }
 
@@ -95,7 +98,7 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
 	f := &Forwarder{cfg: cfg, log: log, store: store, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
 	f.committer = newCommitter(f)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.state.turn()
