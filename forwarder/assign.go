@@ -1,9 +1,7 @@
 package forwarder
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -18,6 +16,7 @@ const resolveTime = 5 * time.Second
 // taken for "no offset".
 func (f *Forwarder) assigned(tps []tp) {
 	defer f.state.callback()()
+	f.round++
 	f.mu.Lock()
 	for _, t := range tps {
 		f.pending[t] = errors.New("starting")
@@ -25,22 +24,18 @@ func (f *Forwarder) assigned(tps []tp) {
 	f.mu.Unlock()
 	f.state.joined()
 	var starts []tpOffset
-	for deadline := time.Now().Add(resolveTime); ; {
-		starts = append(starts, f.resolve()...)
+	for deadline := time.Now().Add(resolveTime); len(f.pending) > 0; {
+		asked := keys(f.pending)
+		starts = append(starts, f.begin(asked, f.know(asked))...)
 		if len(f.waitingForBroker()) == 0 || time.Now().After(deadline) || sleep(f.stopping, 100*time.Millisecond) != nil {
 			break
 		}
 	}
-	offsets.Crash("resolved, not assigned")
-	if err := f.client.assign(starts); err != nil {
-		f.log.Error("cannot start partitions", "error", err)
-	}
-	offsets.Crash("assigned")
+	f.start(starts)
 	f.client.nudge(keys(f.parts))
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
 	}
-	f.committer.now()
 }
 
 // waitingForBroker are the pending partitions that only a broker's answer is missing for.
@@ -54,133 +49,11 @@ func (f *Forwarder) waitingForBroker() []tp {
 	return out
 }
 
-// holdError keeps a partition from starting until somebody acts.
-type holdError struct{ error }
-
-// startPending tries once more, outside of a callback.
-func (f *Forwarder) startPending() {
-	if len(f.pending) == 0 || !f.state.every("pending", time.Second) {
-		return
-	}
-	if starts := f.resolve(); len(starts) > 0 {
-		if err := f.client.assign(starts); err != nil {
-			f.log.Error("cannot start partitions", "error", err)
-		}
-		f.committer.now()
-	}
-}
-
-// resolve decides where the pending partitions start and opens those that can.
-func (f *Forwarder) resolve() []tpOffset {
-	if len(f.pending) == 0 {
-		return nil
-	}
-	tps := keys(f.pending)
-	ks, err := f.know(tps)
-	if err != nil {
-		f.mu.Lock()
-		for _, t := range tps {
-			f.pending[t] = fmt.Errorf("cannot learn where it starts: %w", err)
-		}
-		f.mu.Unlock()
-		return nil
-	}
-	var starts []tpOffset
-	for _, k := range ks {
-		d := decide(k)
-		p, err := f.open(k, d)
-		f.mu.Lock()
-		if err != nil {
-			if was := f.pending[k.partition]; was == nil || was.Error() != err.Error() {
-				f.tell(k, d)
-				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", err)
-			}
-			f.pending[k.partition] = err
-		} else {
-			f.tell(k, d)
-			delete(f.pending, k.partition)
-			f.parts[k.partition] = p
-			next, _ := p.rec.Progress()
-			starts = append(starts, tpOffset{k.partition, next})
-		}
-		f.mu.Unlock()
-	}
-	return starts
-}
-
-// know asks the cluster and the file for all that a start rests on.
-func (f *Forwarder) know(tps []tp) ([]knowledge, error) {
-	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
-	defer cancel()
-	if f.clusterID == "" {
-		id, err := f.cluster.clusterID(ctx)
-		if err != nil {
-			return nil, err
-		}
-		f.clusterID = id
-	}
-	topics := map[string]bool{}
-	for _, t := range tps {
-		topics[t.topic] = true
-	}
-	ids, err := f.cluster.topicIDs(ctx, keys(topics))
-	if err != nil {
-		return nil, err
-	}
-	limits, err := f.cluster.bounds(ctx, tps)
-	if err != nil {
-		return nil, err
-	}
-	commits, err := f.client.committed(tps, adminTimeout)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]knowledge, len(commits))
-	for i, c := range commits {
-		id := offsets.Key{Cluster: f.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
-		out[i] = knowledge{partition: c.tp, identity: id, volume: f.book.VolumeID(), commit: c, bounds: limits[c.tp],
-			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
-		if saved, ok := f.book.Saved(id); ok {
-			out[i].saved = &saved
-		}
-	}
-	return out, nil
-}
-
-// tell says what an operator should hear of a start.
-func (f *Forwarder) tell(k knowledge, d decision) {
-	log := f.log.With("topic", k.partition.topic, "partition", k.partition.partition)
-	if k.saved == nil {
-		for _, o := range f.book.Foreign(k.identity) {
-			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
-				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
-		}
-	}
-	for _, s := range d.said {
-		log.Warn(s)
-	}
-	if d.hold == nil {
-		log.Info("partition starts", "offset", d.start.Next, "by", string(d.by), "end", k.bounds.end)
-	}
-}
-
-// open opens the partition's record.
-func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
-	if d.hold != nil {
-		return nil, holdError{d.hold}
-	}
-	rec, err := f.book.Assign(k.identity, d.start)
-	if err != nil {
-		return nil, err
-	}
-	f.lost.Add(d.lost)
-	return newPartition(f, k.partition, k.identity.TopicID, rec, d.start), nil
-}
-
 // revoked is the rebalance callback for partitions that go. When it returns, nothing of them is sent, recorded or
 // committed any more (F4).
 func (f *Forwarder) revoked(tps []tp, lost bool) {
 	defer f.state.callback()()
+	f.round++
 	var started []tp
 	for _, t := range tps {
 		if _, ok := f.parts[t]; ok {
@@ -234,7 +107,7 @@ func (f *Forwarder) giveUp(tps []tp, cause error) {
 	}
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
-		f.committer.handOver(ps, f.reserve())
+		f.committer.handOver(ps, f.reserve()*2/3)
 	}
 	offsets.Crash("handed over, not revoked")
 	f.forget(tps)
@@ -268,27 +141,6 @@ func (f *Forwarder) forget(tps []tp) []*partition {
 	return out
 }
 
-// outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
-// start again once what is in memory is delivered: it may be the last copy.
-func (f *Forwarder) outOfRange(cause error) {
-	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
-	defer cancel()
-	limits, err := f.cluster.bounds(ctx, keys(f.parts))
-	if err != nil {
-		f.strays = cause // the client reports it once: tidy looks again
-		f.log.Warn("cannot look up which partition is out of range; tried again", "error", err)
-		return
-	}
-	f.strays = nil
-	for t, p := range f.parts {
-		if b := limits[t]; p.next < b.oldest || p.next > b.end {
-			p.astray = true
-			f.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				"topic", t.topic, "partition", t.partition, "offset", p.next, "oldest", b.oldest, "end", b.end, "error", cause)
-		}
-	}
-}
-
 // restart gives a partition up and lets it start again. Nothing is committed of a topic that is gone.
 func (f *Forwarder) restart(p *partition, why error) {
 	if f.parts[p.tp] != p {
@@ -301,26 +153,6 @@ func (f *Forwarder) restart(p *partition, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending[p.tp] = why
-}
-
-// compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
-// and would go on at the old offset.
-func (f *Forwarder) compare(ctx context.Context, ids map[string]string) {
-	for _, p := range f.running() {
-		if id := ids[p.topic]; id == "" || p.topicID == "" || id == p.topicID {
-			continue
-		}
-		remade := func() {
-			f.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
-				"topic", p.topic, "partition", p.partition, "was", p.topicID, "is", ids[p.topic])
-			f.restart(p, errRemade)
-		}
-		select {
-		case f.calls <- remade:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 func names(tps []tp) string {

@@ -121,7 +121,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.book.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
+	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
 	if p.inherits > next {
 		m.ceiling = p.inherits
 	}
@@ -136,7 +136,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 // keeps tells whether anything is remembered beside Kafka's commit. Where nothing is, nothing is flagged after a crash
 // either, and no request has to wait for a ceiling.
 func (f *Forwarder) keeps() bool {
-	_, no := f.book.(memory)
+	_, no := f.ledger.(memory)
 	return !no
 }
 

@@ -618,25 +618,19 @@ func TestSlowDeliveryIsLogged(t *testing.T) {
 	}
 }
 
-// An attempt that could not be announced on the volume is not made.
-func TestNoAttemptWithoutIntent(t *testing.T) {
+// An attempt that could not be announced in the file is not made: the partition belongs to somebody else.
+func TestNoAttemptAfterRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, local(nil), nil)
 		s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200) })
 		p := r.partition(tp{"t", 0})
 		d := handed(p, Message{Offset: 1, Value: []byte("v")})
-		if err := r.store.Close(); err != nil {
-			t.Fatal(err)
+		p.rec.Release()
+		if _, err := r.f.handler.Handle(d); !errors.Is(err, errLost) {
+			t.Errorf("ended with %v", err)
 		}
-		done := make(chan error)
-		go func() { _, err := r.f.handler.Handle(d); done <- err }()
-		pass(time.Hour)
 		if s.count() != 0 || len(r.f.slots) != 0 {
-			t.Errorf("%d requests without a volume, %d slots held", s.count(), len(r.f.slots))
-		}
-		p.stop(errStopping)
-		if err := <-done; !errors.Is(err, errStopping) {
-			t.Error(err)
+			t.Errorf("%d requests, %d slots held", s.count(), len(r.f.slots))
 		}
 	})
 }

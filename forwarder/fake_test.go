@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ type fakeKafka struct {
 	owned   map[tp]bool  // given by the group
 	at      map[tp]int64 // position of what is assigned
 	paused  map[tp]bool
+	markers map[tp]int64 // offsets behind the last message that hold none
 	current tp
 	on      rebalance
 	todo    []any // func() and error, for the polling goroutine
@@ -158,18 +160,18 @@ func (k *fakeKafka) poll(timeout time.Duration) any {
 
 // fetch stays with a partition for as long as it has messages.
 func (k *fakeKafka) fetch() *Message {
-	order := slices.SortedFunc(maps.Keys(k.at), func(a, b tp) int { return strings.Compare(a.String(), b.String()) })
+	order := slices.SortedFunc(maps.Keys(k.at), func(a, b tp) int { return int(a.partition - b.partition) })
 	for _, t := range append([]tp{k.current}, order...) {
 		at, assigned := k.at[t]
 		if !assigned || k.paused[t] {
 			continue
 		}
-		for _, m := range k.log[t] {
-			if m.Offset >= at && m.Offset >= k.oldest[t] {
-				k.current, k.at[t] = t, m.Offset+1
-				c := *m
-				return &c
-			}
+		from := max(at, k.oldest[t])
+		i := sort.Search(len(k.log[t]), func(i int) bool { return k.log[t][i].Offset >= from })
+		if i < len(k.log[t]) {
+			c := *k.log[t][i]
+			k.current, k.at[t] = t, c.Offset+1
+			return &c
 		}
 	}
 	return nil
@@ -180,8 +182,10 @@ func (k *fakeKafka) note(what string, tps []tp) {
 }
 
 func (k *fakeKafka) committed(tps []tp, _ time.Duration) ([]commit, error) {
-	if f := k.committedFault; f != nil {
-		if err := f(); err != nil {
+	var fault func() error
+	k.with(func() { fault = k.committedFault })
+	if fault != nil {
+		if err := fault(); err != nil {
 			return nil, err
 		}
 	}
@@ -273,7 +277,7 @@ func (k *fakeKafka) position(tps []tp) (out []tpOffset, _ error) {
 }
 
 func (k *fakeKafka) end(t tp) (end int64) {
-	k.with(func() { end = k.endOf(t) })
+	k.with(func() { end = k.endOf(t) + k.markers[t] })
 	return end
 }
 
@@ -491,4 +495,27 @@ func (h handle) Handle(d *Delivery) (Outcome, error) {
 		return d.outcome, nil
 	}
 	return Outcome{}, context.Cause(d.ctx())
+}
+
+// storedAt is where the group's commit is, -1 where there is none.
+func (k *fakeKafka) storedAt(t tp) (offset int64) {
+	k.with(func() {
+		offset = -1
+		if c, ok := k.stored[t]; ok {
+			offset = c.offset
+		}
+	})
+	return offset
+}
+
+// callsOf are the calls that begin with prefix.
+func (k *fakeKafka) callsOf(prefix string) (out []string) {
+	k.with(func() {
+		for _, c := range k.calls {
+			if strings.HasPrefix(c, prefix) {
+				out = append(out, c)
+			}
+		}
+	})
+	return out
 }

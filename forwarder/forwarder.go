@@ -47,7 +47,7 @@ type Config struct {
 type Forwarder struct {
 	cfg       Config
 	log       *slog.Logger
-	book      book
+	ledger    ledger
 	client    client
 	cluster   cluster
 	handler   Handler
@@ -62,7 +62,6 @@ type Forwarder struct {
 	disk    *repeated
 	unsure  *repeated
 	state   state
-	calls   chan func() // for the poll goroutine
 
 	filtered atomic.Int64 // messages that came again and were finished already
 	lost     atomic.Int64 // offsets passed over without an outcome
@@ -71,10 +70,13 @@ type Forwarder struct {
 	parts   map[tp]*partition
 	pending map[tp]error // assigned, but not started yet, and why
 
-	clusterID string // "" until a broker has said it
+	calls     chan func() // for the poll goroutine
+	clusterID string      // "" until a broker has said it; set before the first partition starts
 	stopping  context.Context
 	full      time.Time // since when the budget is used up; owned by the poll goroutine
-	allPaused bool      // likewise
+	standing  bool      // likewise: full for longer than a moment
+	asking    bool      // likewise: a goroutine asks where pending partitions start
+	round     int       // likewise: counts rebalance callbacks
 	strays    error     // likewise: some partition's position is out of range, and it is not known which
 }
 
@@ -98,11 +100,11 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 }
 
 func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
-	var b book = memory{}
+	var b ledger = memory{}
 	if store != nil {
 		b = file{store}
 	}
-	f := &Forwarder{cfg: cfg, log: log, book: b, client: c, cluster: a, handler: handler,
+	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
 		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
 	f.committer = newCommitter(f)

@@ -118,7 +118,11 @@ func TestHTTPInDoubt(t *testing.T) {
 		inDoubt bool
 	}{
 		{"refused", nil, "status", ServiceFault, false},
-		{"reset before reading", func(_ int, c net.Conn, _ *bufio.Reader) { reset(c) }, "status", ServiceFault, true},
+		{"reset at the first byte", func(_ int, c net.Conn, r *bufio.Reader) {
+			if _, err := r.Peek(1); err == nil {
+				reset(c)
+			}
+		}, "status", ServiceFault, true},
 		{"reset after reading", answers("", reset), "status", ServiceFault, true},
 		{"closed after reading", answers("", rest), "status", ServiceFault, true},
 		{"no answer in time", answers("", hang), "status", MessageFault, true},

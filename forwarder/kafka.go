@@ -14,8 +14,8 @@ import (
 // This file is the package's one door to librdkafka: it translates, and decides nothing.
 
 type librdkafka struct {
-	c       *kafka.Consumer
-	nudging sync.WaitGroup
+	c      *kafka.Consumer
+	asking sync.WaitGroup // calls from other goroutines that must be over before the handle goes away
 }
 
 func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
@@ -127,6 +127,8 @@ func translate(err error) error {
 }
 
 func (l *librdkafka) committed(tps []tp, timeout time.Duration) ([]commit, error) {
+	l.asking.Add(1)
+	defer l.asking.Done()
 	got, err := l.c.Committed(toKafka(tps), int(timeout/time.Millisecond))
 	if err != nil {
 		return nil, translate(err)
@@ -189,7 +191,7 @@ func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
 }
 
 func (l *librdkafka) close() error {
-	l.nudging.Wait() // their handle must not go away under them
+	l.asking.Wait()
 	return l.c.Close()
 }
 
@@ -206,7 +208,7 @@ func (l *librdkafka) nudge(tps []tp) {
 	for i := range ask {
 		ask[i].Offset = kafka.OffsetEnd
 	}
-	l.nudging.Go(func() {
+	l.asking.Go(func() {
 		last := time.Duration(0)
 		for _, at := range nudgeAfter {
 			time.Sleep(at - last)

@@ -30,7 +30,7 @@ type partition struct {
 	hard     context.Context // ends when nobody waits for answers any more
 	abandon  context.CancelCauseFunc
 	held     atomic.Int64 // bytes of messages in memory
-	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of the start
+	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
 
 	handedOver atomic.Bool // nothing commits it any more but the hand-over itself
 
@@ -79,7 +79,9 @@ func (p *partition) push(m *Message) {
 	}
 	m.TopicID, m.Group = p.topicID, p.f.cfg.Group
 	size := m.size()
-	p.held.Add(size)
+	if p.held.Add(size) == size {
+		p.progress.Store(time.Now().UnixNano()) // nothing was waiting: it begins to wait now
+	}
 	p.f.budget.take(size)
 	p.lane.push(m)
 }
@@ -95,6 +97,12 @@ func (p *partition) let(m *Message) {
 func (p *partition) deliver(m *Message) bool {
 	d := newDelivery(p, m)
 	out, err := p.f.handler.Handle(d)
+	for err != nil && !errors.Is(err, errSkipped) && p.soft.Err() == nil {
+		p.f.log.Error("the handler has given back a message without an outcome; it gets it again", d.where(), "error", err)
+		if sleep(d.ctx(), p.f.cfg.RetryInterval) == nil {
+			out, err = p.f.handler.Handle(d)
+		}
+	}
 	d.close()
 	if errors.Is(err, errSkipped) {
 		out, err = Outcome{Skip, errSkipped.Error()}, nil

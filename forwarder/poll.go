@@ -12,15 +12,17 @@ const (
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
 	relieveTime  = 5 * time.Millisecond   // between two looks at who idles
+	stallTime    = 50 * time.Millisecond  // without an outcome for so long, one above half of all is paused
 	stuckTime    = 250 * time.Millisecond // without an outcome for so long, a partition above its share is paused
 )
 
 // loop polls until ctx ends or the client has failed. It never waits for the service for long: while the budget is used
-// up it does not poll, and when that lasts it pauses the partitions instead, so that the group sees a living member.
+// up it does not poll, and when that lasts it stands by: it polls on, with the partitions paused that hold messages, so that
+// the group sees a living member and a message of a partition that is not stuck is delivered.
 func (f *Forwarder) loop(ctx context.Context) error {
 	for tidy := time.Now(); ctx.Err() == nil; {
 		f.state.turn()
-		if f.budget.full() && !f.allPaused {
+		if f.budget.full() && !f.standing {
 			if f.full.IsZero() {
 				f.full = time.Now()
 			}
@@ -29,7 +31,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 				f.budget.wait(fullTime)
 				continue
 			}
-			f.pauseAll()
+			f.stand()
 		} else if !f.budget.full() {
 			f.full = time.Time{}
 		}
@@ -67,9 +69,11 @@ func (f *Forwarder) take(m *Message) {
 	p.push(m)
 	switch {
 	case p.paused:
-	case f.allPaused:
-		f.pause(p) // it was assigned after the others were paused
+	case f.standing && p.held.Load() > f.share()/2:
+		f.pause(p)
 	case p.held.Load() <= f.share():
+	case p.held.Load() > f.budget.bound/2 && p.idle() > stallTime && len(f.parts) > 1:
+		f.pause(p) // a stuck one must not take everything before it counts as stuck
 	case p.idle() > stuckTime:
 		f.pause(p)
 	default:
@@ -90,7 +94,7 @@ func (f *Forwarder) relieve() {
 	limit := int64(math.MaxInt64)
 	for t, p := range f.parts {
 		held := p.held.Load()
-		if held >= share || f.client.end(t) == p.next {
+		if end := f.client.end(t); held >= share || end >= 0 && end <= p.next {
 			continue
 		}
 		limit = min(limit, share+share/2)
@@ -105,14 +109,15 @@ func (f *Forwarder) relieve() {
 			ahead = append(ahead, p)
 		}
 	}
-	if len(ahead) > 0 {
-		f.pause(ahead...)
-	}
+	f.pause(ahead...)
 }
 
 func (p *partition) idle() time.Duration { return time.Since(time.Unix(0, p.progress.Load())) }
 
 func (f *Forwarder) pause(ps ...*partition) {
+	if len(ps) == 0 {
+		return
+	}
 	tps := make([]tp, len(ps))
 	for i, p := range ps {
 		tps[i], p.paused = p.tp, true
@@ -122,23 +127,34 @@ func (f *Forwarder) pause(ps ...*partition) {
 	}
 }
 
-func (f *Forwarder) pauseAll() {
-	f.allPaused = true
-	f.state.say(stalled, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: fetching is paused"))
-	f.pause(f.running()...)
+// stand begins to stand by: what holds more than half of its share is paused. So all of them together hold at the most the
+// bound and half of it, which still is less than Config.Buffer.
+func (f *Forwarder) stand() {
+	f.standing = true
+	f.state.say(stalled, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
+	var full []*partition
+	for _, p := range f.parts {
+		if !p.paused && p.held.Load() > f.share()/2 {
+			full = append(full, p)
+		}
+	}
+	f.pause(full...)
 }
 
 // tidy does what is due now and then: room is used again, progress over transaction markers is noticed, partitions that
 // could not be started are tried again.
 func (f *Forwarder) tidy() {
-	if f.allPaused && f.budget.held.Load() <= f.budget.bound/2 {
-		f.allPaused = false
+	if f.standing && f.budget.held.Load() <= f.budget.bound/2 {
+		f.standing = false
 		f.state.say(stalled, nil)
 	}
-	share := f.share()
+	enough := f.share() / 2
+	if f.standing {
+		enough /= 2
+	}
 	var resume, drained []tp
 	for t, p := range f.parts {
-		if p.paused && !f.allPaused && p.held.Load() <= share/2 {
+		if p.paused && p.held.Load() <= enough {
 			p.paused = false
 			resume = append(resume, t)
 		}
@@ -176,6 +192,7 @@ func (f *Forwarder) advance(drained []tp) {
 	for _, a := range at {
 		if p := f.parts[a.tp]; p != nil && a.offset > 0 {
 			p.rec.Advance(a.offset)
+			p.next = max(p.next, a.offset)
 		}
 	}
 }

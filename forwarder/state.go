@@ -155,7 +155,7 @@ func (f *Forwarder) Ready() (why []string) {
 	f.mu.Unlock()
 	sort.Strings(waiting)
 	why = append(why, waiting...)
-	if err := f.book.Err(); err != nil {
+	if err := f.ledger.Err(); err != nil {
 		why = append(why, err.Error())
 	}
 	return why

@@ -7,8 +7,8 @@ import (
 	"github.com/kpush/kpush/offsets"
 )
 
-// book remembers outcomes: the file on the volume, or with guarantee 1 nothing but memory.
-type book interface {
+// ledger remembers outcomes: the file on the volume, or with guarantee 1 nothing but memory.
+type ledger interface {
 	VolumeID() string
 	Saved(offsets.Key) (offsets.Saved, bool)
 	Foreign(offsets.Key) []offsets.Key
@@ -16,7 +16,7 @@ type book interface {
 	Err() error
 }
 
-// record is one partition in a book; *offsets.Partition has the words for its methods.
+// record is one partition in a ledger; *offsets.Partition has the words for its methods.
 type record interface {
 	Fetched(offset int64) bool
 	Earlier(offset int64) offsets.Attempt
@@ -30,7 +30,7 @@ type record interface {
 	Release()
 }
 
-// file is the book on the volume.
+// file is the ledger on the volume.
 type file struct{ *offsets.Store }
 
 func (f file) Assign(k offsets.Key, st offsets.Start) (record, error) {
@@ -41,7 +41,7 @@ func (f file) Assign(k offsets.Key, st offsets.Start) (record, error) {
 	return p, nil
 }
 
-// memory is the book of guarantee 1: what was sent counts as done, so a crash loses what is in flight and repeats what was
+// memory is the ledger of guarantee 1: what was sent counts as done, so a crash loses what is in flight and repeats what was
 // not committed.
 type memory struct{}
 

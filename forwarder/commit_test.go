@@ -1,0 +1,368 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// fail sets what is asked before a commit is acknowledged.
+func (k *fakeKafka) fail(fault func([]commit) error) { k.with(func() { k.commitFault = fault }) }
+
+// marks are the acknowledged commits of t, as marks.
+func (k *fakeKafka) marks(t tp) (out []mark) {
+	k.with(func() {
+		for _, c := range k.commits {
+			if m, ok := parseMark(c.meta); ok && c.tp == t && m.offset == c.offset {
+				out = append(out, m)
+			}
+		}
+	})
+	return out
+}
+
+// Nothing is sent before Kafka has the first ceiling: without it nobody would know what a crash left in doubt.
+func TestNoRequestBeforeTheFirstCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(always))
+		r.kafka.fail(func([]commit) error { return errNoBroker })
+		r.run()
+		r.kafka.produce(t0, 10, 10)
+		r.kafka.give(t0)
+		pass(time.Hour)
+		if b.count() > 0 {
+			t.Errorf("sent without a commit: %v", b.attempts)
+		}
+		r.kafka.fail(nil)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 10 })
+		first := r.kafka.marks(t0)[0]
+		if first.offset != 0 || first.ceiling != leastCeiling || first.cluster != "C" || first.topicID != "T" || first.volume != r.store.VolumeID() || first.lineage == 0 {
+			t.Errorf("the first commit says %+v", first)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// No request ever passes the highest ceiling that Kafka has acknowledged, at any pace, and the pace is not held up by it.
+func TestNoRequestPassesTheCeiling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		acknowledged := int64(0)
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			mu.Lock()
+			defer mu.Unlock()
+			if d.Offset >= acknowledged {
+				t.Errorf("offset %d was sent, Kafka has the ceiling %d", d.Offset, acknowledged)
+			}
+			if d.Offset%100 == 0 {
+				<-time.After(time.Millisecond)
+			}
+			return good
+		}))
+		r.kafka.fail(func(cs []commit) error {
+			<-time.After(300 * time.Millisecond) // a slow broker; some of its commits fail
+			if time.Now().UnixMilli()%5 == 0 {
+				return errRebalancing
+			}
+			for _, c := range cs {
+				m, ok := parseMark(c.meta)
+				if !ok {
+					t.Errorf("no mark: %q", c.meta)
+				}
+				mu.Lock()
+				acknowledged = max(acknowledged, m.ceiling)
+				mu.Unlock()
+			}
+			return nil
+		})
+		r.run()
+		r.kafka.produce(t0, 30000, 10)
+		r.kafka.give(t0)
+		begun := time.Now()
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 30000 })
+		if took := time.Since(begun); took > 20*time.Second {
+			t.Errorf("30,000 messages took %s: the ceiling holds them up", took)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// F2: committed is never above what is recorded without a gap, and it never goes back.
+func TestCommittedIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			<-time.After(7 * time.Millisecond)
+			if d.Offset%9 == 0 && d.Number() < 3 {
+				return bad
+			}
+			return good
+		}))
+		last := map[tp]int64{}
+		commits := 0
+		r.kafka.fail(func(cs []commit) error {
+			for _, c := range cs {
+				commits++
+				p := r.f.parts[c.tp]
+				if next, _ := p.rec.Progress(); c.offset > next {
+					t.Errorf("%s: committed %d, recorded %d", c.tp, c.offset, next)
+				}
+				if c.offset < last[c.tp] {
+					t.Errorf("%s: committed %d after %d", c.tp, c.offset, last[c.tp])
+				}
+				last[c.tp] = c.offset
+			}
+			return nil
+		})
+		r.run()
+		r.kafka.give(t0, t1)
+		r.kafka.produce(t0, 200, 10)
+		r.kafka.produce(t1, 200, 10)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 200 && r.kafka.storedAt(t1) == 200 })
+		if commits < 20 {
+			t.Errorf("only %d commits", commits)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A partition that stands still is not committed again and again, also where it inherits a high ceiling.
+func TestIdlePartitionIsNotCommitted(t *testing.T) {
+	for _, inherited := range []int64{0, 500000} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(always)).run()
+			r.kafka.produce(t0, 100, 10)
+			m := mark{cluster: "C", topicID: "T", lineage: 3, volume: "other", offset: 20, ceiling: inherited}
+			r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 20, m.text(markSize)} })
+			r.kafka.give(t0)
+			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 100 })
+			pass(time.Minute)
+			before := len(r.kafka.callsOf("commit"))
+			pass(time.Hour)
+			if n := len(r.kafka.callsOf("commit")) - before; n > 0 {
+				t.Errorf("inherited ceiling %d: %d commits in an idle hour", inherited, n)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			if last := r.kafka.marks(t0); last[len(last)-1].ceiling != inherited {
+				t.Errorf("handed over with the ceiling %d, inherited was %d", last[len(last)-1].ceiling, inherited)
+			}
+		})
+	}
+}
+
+// A ceiling comes down again when the pace falls: it is what a lost machine flags.
+func TestCeilingFollowsThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond / 10); return good })).run()
+		r.kafka.give(t0)
+		r.kafka.produce(t0, 20000, 10)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20000 })
+		highest := int64(0)
+		for _, m := range r.kafka.marks(t0) {
+			highest = max(highest, m.ceiling-m.offset)
+		}
+		pass(5 * time.Minute)
+		marks := r.kafka.marks(t0)
+		last := marks[len(marks)-1]
+		if highest < 10*leastCeiling || last.ceiling-last.offset > 2*leastCeiling {
+			t.Errorf("ceiling up to %d above the commit at 10,000 messages a second, %d when all is still", highest, last.ceiling-last.offset)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Commits that fail are tried again at the pace of the interval, whatever the reason, and all ends committed.
+func TestFailedCommits(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		most int // in ten minutes; 3,000 intervals
+		logs int // of level warn
+	}{
+		{errRebalancing, 16000, 0}, {errNotMember, 3100, 0}, {errNoBroker, 3100, 61}, {errors.New("unknown"), 3100, 61},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, small(), b.keeping(always)).run()
+			r.kafka.give(t0)
+			r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
+			r.kafka.fail(func([]commit) error { return row.err })
+			r.kafka.produce(t0, 100, 10)
+			before := len(r.kafka.callsOf("commit"))
+			pass(10 * time.Minute)
+			if n := len(r.kafka.callsOf("commit")) - before; n > row.most || n < 1000 {
+				t.Errorf("%v: %d commits in ten minutes", row.err, n)
+			}
+			if n := len(r.logs.with("level=WARN msg=\"commit failed")); n > row.logs || row.logs > 0 && n == 0 {
+				t.Errorf("%v: %d warnings in ten minutes", row.err, n)
+			}
+			if b.count() != 100 {
+				t.Errorf("%v: %d messages were delivered while commits failed, want all within the ceiling", row.err, b.count())
+			}
+			r.kafka.fail(nil)
+			r.until("committed", func() bool { return r.kafka.storedAt(t0) == 100 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A broker that allows less metadata gets less, down to the offset alone, and deliveries go on.
+func TestMetadataTooLarge(t *testing.T) {
+	for _, allowed := range []int{4096, 1000, 200, 30} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(always)).run()
+			r.kafka.fail(func(cs []commit) error {
+				for _, c := range cs {
+					if len(c.meta) > allowed {
+						return errMetadataSize
+					}
+				}
+				return nil
+			})
+			var done offsets.Ranges // more than any mark can hold
+			for o := int64(1); o < 3000; o += 2 {
+				done = append(done, offsets.Range{From: o, To: o + 1})
+			}
+			m := mark{cluster: "C", topicID: "T", lineage: 3, volume: "other", offset: 0, done: done}
+			r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 0, m.text(1 << 20)} })
+			r.kafka.give(t0)
+			r.until("a commit", func() bool { return len(r.kafka.commits) > 0 })
+			if n := len(r.kafka.callsOf("commit")); n > 6 {
+				t.Errorf("%d allowed: accepted after %d commits", allowed, n)
+			}
+			r.kafka.produce(t0, 100, 10)
+			r.until("committed", func() bool { return r.kafka.storedAt(t0) == 100 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The last commit of a partition that is given up carries no ceiling: whoever gets it has nothing to doubt.
+func TestHandOverHasNoCeiling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)).run()
+		r.kafka.produce(t0, 100, 10)
+		r.kafka.give(t0, t1)
+		r.until("delivered", func() bool { return r.kafka.storedAt(t0) == 100 })
+		r.kafka.take(false, t0)
+		marks := r.kafka.marks(t0)
+		if last := marks[len(marks)-1]; last.ceiling != 0 || last.offset != 100 || len(last.attempts) != 0 {
+			t.Errorf("handed over with %+v", last)
+		}
+		if alive := marks[len(marks)-2]; alive.ceiling < 1000 {
+			t.Errorf("while alive: %+v", alive)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// F4: when the revoke has returned no commit of the partition is made any more, however slow Kafka is and whatever it says.
+func TestNoCommitAfterARevoke(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		slow time.Duration
+		err  error
+	}{
+		{"fails at once", 0, errNoBroker},
+		{"slow, then fails", 20 * time.Second, errNoBroker},
+		{"slow, then rebalancing", 20 * time.Second, errRebalancing},
+		{"slow, then works", 20 * time.Second, nil},
+		{"just within its time, then fails", 2900 * time.Millisecond, errNoBroker},
+	} {
+		for _, lost := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(time.Second); return good })).run()
+				r.kafka.produce(t0, 1000, 10)
+				r.kafka.give(t0, t1)
+				r.until("some progress", func() bool { return r.kafka.storedAt(t0) > 2 })
+				r.kafka.fail(func([]commit) error { <-time.After(row.slow); return row.err })
+				pass(5*time.Second + 50*time.Millisecond) // in the middle of a commit, where those are slow
+				begun := time.Now()
+				r.kafka.take(lost, t0)
+				if took := time.Since(begun); took > 5*time.Second {
+					t.Errorf("%s, lost %t: the revoke took %s", row.name, lost, took)
+				}
+				calls := len(r.kafka.callsOf("commit t/0@"))
+				pass(10 * time.Minute)
+				if late := r.kafka.callsOf("commit t/0@")[calls:]; len(late) > 0 {
+					t.Errorf("%s, lost %t: after the revoke %v", row.name, lost, late)
+				}
+				r.kafka.fail(nil)
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// Readiness names a commit that Kafka does not answer, and the group's poll loop goes on turning meanwhile.
+func TestSilentBrokerIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(always)).run()
+		r.kafka.give(t0)
+		r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
+		r.kafka.fail(func([]commit) error { <-time.After(100 * time.Second); return nil })
+		r.kafka.produce(t0, 500, 10)
+		pass(90 * time.Second)
+		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "Kafka has not answered a commit for 1m") {
+			t.Errorf("ready says %s", why)
+		}
+		if why := r.f.Live(); len(why) > 0 || b.count() != 500 {
+			t.Errorf("health %q, %d delivered", why, b.count())
+		}
+		r.kafka.fail(nil)
+		r.until("committed", func() bool { return r.kafka.storedAt(t0) == 500 })
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The committer ends when it is told, also with a commit that Kafka never answers.
+func TestCommitterIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always))
+		p := r.partition(t0)
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); r.f.committer.run(ctx) }()
+		r.f.committer.now()
+		r.f.committer.now() // asking twice is asking once
+		synctest.Wait()
+		if n := len(r.kafka.callsOf("commit")); n != 1 {
+			t.Errorf("%d commits at once, want 1", n)
+		}
+		p.push(&Message{Topic: "t", Offset: 0})
+		pass(250 * time.Millisecond)
+		if r.kafka.storedAt(t0) != 1 {
+			t.Errorf("committed %d after an interval", r.kafka.storedAt(t0))
+		}
+		end()
+		<-done
+		p.drain(time.Now(), errStopping)
+	})
+}

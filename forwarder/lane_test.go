@@ -1,0 +1,414 @@
+package forwarder
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	t0, t1, t2 = tp{"t", 0}, tp{"t", 1}, tp{"t", 2}
+	good       = Verdict{Class: Delivered}
+	bad        = Verdict{Class: MessageFault, Status: 500, Reason: "the service answered 500"}
+)
+
+// book is a Handler's record of the attempts it made.
+type book struct {
+	mu       sync.Mutex
+	attempts []string // "t/0/5#1"
+	inFlight map[tp]int
+	most     map[tp]int // in flight at the same time
+	after    map[tp]bool
+	late     []string // attempts of partitions in after
+}
+
+func newBook() *book {
+	return &book{inFlight: map[tp]int{}, most: map[tp]int{}, after: map[tp]bool{}}
+}
+
+func (b *book) begin(d *Delivery) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	entry := fmt.Sprintf("%s/%d#%d", d.p.tp, d.Offset, d.Number())
+	b.attempts = append(b.attempts, entry)
+	if b.inFlight[d.p.tp]++; b.inFlight[d.p.tp] > b.most[d.p.tp] {
+		b.most[d.p.tp] = b.inFlight[d.p.tp]
+	}
+	if b.after[d.p.tp] {
+		b.late = append(b.late, entry)
+	}
+}
+
+func (b *book) end(d *Delivery) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inFlight[d.p.tp]--
+}
+
+func (b *book) of(t tp) (out []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range b.attempts {
+		if strings.HasPrefix(a, t.String()+"/") {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (b *book) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.attempts)
+}
+
+// keeping is a Handler that notes each attempt and lets do answer it.
+func (b *book) keeping(do func(d *Delivery) Verdict) Handler {
+	return handle(func(d *Delivery) Verdict {
+		b.begin(d)
+		defer b.end(d)
+		return do(d)
+	})
+}
+
+// F3: in a lane, attempt or message n+1 starts after the outcome of n, whatever fails in between; other lanes go on.
+func TestOrderInALane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, rng := newBook(), rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
+		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
+			mu.Lock()
+			took, fails := time.Duration(rng.IntN(50))*time.Millisecond, rng.IntN(4) == 0
+			mu.Unlock()
+			<-time.After(took)
+			if fails {
+				return bad
+			}
+			return good
+		})).run()
+		tps := []tp{t0, t1, t2}
+		r.kafka.give(tps...)
+		for range 10 {
+			for _, p := range tps {
+				r.kafka.produce(p, 20, 10)
+			}
+			pass(time.Second)
+		}
+		r.until("all committed", func() bool {
+			return r.kafka.storedAt(t0) == 200 && r.kafka.storedAt(t1) == 200 && r.kafka.storedAt(t2) == 200
+		})
+		for _, p := range tps {
+			if b.most[p] != 1 {
+				t.Errorf("%s: %d requests at the same time", p, b.most[p])
+			}
+			offset, number := int64(-1), 0
+			for _, a := range b.of(p) {
+				var o int64
+				var n int
+				if _, err := fmt.Sscanf(a, p.String()+"/%d#%d", &o, &n); err != nil {
+					t.Fatal(err)
+				}
+				if !(o == offset && n == number+1 || o == offset+1 && n == 1) {
+					t.Fatalf("%s: %s follows %d#%d", p, a, offset, number)
+				}
+				offset, number = o, n
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if len(r.f.slots) != 0 || r.f.budget.held.Load() != 0 {
+			t.Errorf("%d slots and %d bytes are held after the end", len(r.f.slots), r.f.budget.held.Load())
+		}
+	})
+}
+
+// F4: when the revoke has returned nothing of the partition starts, is recorded or committed; the others go on.
+func TestNothingAfterARevoke(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		for _, moment := range []string{"in flight", "between attempts", "queued"} {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook()
+				cfg := small()
+				if moment == "queued" {
+					cfg.Concurrency = 1
+				}
+				r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+					if moment == "between attempts" && d.p.tp == t0 && d.Offset == 5 {
+						return bad
+					}
+					select {
+					case <-time.After(3 * time.Second):
+						return good
+					case <-d.Attempt().Done():
+						return Verdict{Class: Aborted, InDoubt: true}
+					}
+				})).run()
+				r.kafka.produce(t0, 100, 10)
+				r.kafka.produce(t1, 100, 10)
+				r.kafka.give(t0, t1)
+				r.until("some progress", func() bool { return len(b.of(t0)) >= 7 })
+				p := r.f.parts[t0]
+				r.kafka.take(lost, t0)
+				b.mu.Lock()
+				b.after[t0] = true
+				if b.inFlight[t0] != 0 {
+					t.Errorf("%s, lost %t: the revoke returned with a request under way", moment, lost)
+				}
+				b.mu.Unlock()
+				calls := len(r.kafka.callsOf("commit " + t0.String() + "@"))
+				next, _ := p.rec.Progress()
+				others := len(b.of(t1))
+				pass(time.Minute)
+				if len(b.late) > 0 || len(r.kafka.callsOf("commit "+t0.String()+"@")) != calls {
+					t.Errorf("%s, lost %t: after the revoke %v began, %v", moment, lost, b.late, r.kafka.callsOf("commit " + t0.String() + "@")[calls:])
+				}
+				if now, _ := p.rec.Progress(); now != next {
+					t.Errorf("%s, lost %t: progress went from %d to %d after the revoke", moment, lost, next, now)
+				}
+				if stored := r.kafka.storedAt(t0); !lost && stored != next || stored > next {
+					t.Errorf("%s, lost %t: committed %d of %d", moment, lost, stored, next)
+				}
+				if len(b.of(t1)) <= others {
+					t.Errorf("%s, lost %t: the partition that stays stands still", moment, lost)
+				}
+				if err := p.rec.Done(next); err == nil {
+					t.Error("the file takes records of a partition that has gone")
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// A revoked partition may finish what is under way within DRAIN_TIMEOUT, and no longer. A lost one gets no time.
+func TestDrainDeadline(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		takes     time.Duration
+		lost      bool
+		most      time.Duration
+		committed int64
+	}{
+		{"in time", 20 * time.Second, false, 20 * time.Second, 1},
+		{"too slow", time.Hour, false, 25 * time.Second, 0},
+		{"lost", 20 * time.Second, true, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+				select {
+				case <-time.After(row.takes):
+					return good
+				case <-d.Attempt().Done():
+					return Verdict{Class: Aborted, InDoubt: true, Reason: "cancelled"}
+				}
+			})).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.produce(t1, 10, 10)
+			r.kafka.give(t0, t1)
+			r.until("both are under way", func() bool { return len(r.f.slots) == 2 })
+			synctest.Wait()
+			begun := time.Now()
+			r.kafka.take(row.lost, t0, t1)
+			if took := time.Since(begun); took > row.most || took < row.most-time.Second {
+				t.Errorf("%s: the revoke of two partitions took %s, want %s", row.name, took, row.most)
+			}
+			if row.committed > 0 && r.kafka.storedAt(t0) != row.committed {
+				t.Errorf("%s: committed %d, want %d", row.name, r.kafka.storedAt(t0), row.committed)
+			}
+			if n := len(r.logs.with("still under way when the drain ended")); (n > 0) != (row.takes == time.Hour) {
+				t.Errorf("%s: %d lines about requests under way", row.name, n)
+			}
+			if len(r.f.slots) != 0 || r.f.budget.held.Load() != 0 {
+				t.Errorf("%s: %d slots, %d bytes are held", row.name, len(r.f.slots), r.f.budget.held.Load())
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What was cut off at the end of a drain is in doubt for whoever gets the partition: from the file and from the commit.
+func TestCutOffIsInDoubtForTheNext(t *testing.T) {
+	for _, sameVolume := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+				<-d.Attempt().Done()
+				return Verdict{Class: Aborted, InDoubt: true}
+			})).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if !sameVolume {
+				r.dir = t.TempDir()
+			}
+			var mu sync.Mutex
+			var got []string
+			r = r.again(small(), handle(func(d *Delivery) Verdict {
+				mu.Lock()
+				defer mu.Unlock()
+				got = append(got, fmt.Sprintf("%d#%d %t", d.Offset, d.Number(), d.InDoubt()))
+				return good
+			})).run()
+			r.kafka.give(t0)
+			r.until("all done", func() bool { return r.kafka.storedAt(t0) == 10 })
+			if want := []string{"0#2 true", "1#1 false", "2#1 false"}; !slices.Equal(got[:3], want) {
+				t.Errorf("same volume %t: %v, want %v", sameVolume, got[:3], want)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// After a kill another machine flags everything that may have been sent, and nothing that has not.
+func TestCeilingAfterAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
+			if d.Offset < 1500 {
+				return good
+			}
+			<-d.Attempt().Done()
+			return Verdict{Class: Aborted}
+		})).run()
+		r.kafka.produce(t0, 20000, 10)
+		r.kafka.give(t0)
+		r.until("stuck", func() bool { return len(b.of(t0)) == 1501 })
+		pass(time.Second)
+		killed := map[tp]commit{}
+		r.kafka.with(func() { killed[t0] = r.kafka.stored[t0] })
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		r.kafka.with(func() { r.kafka.stored[t0] = killed[t0] }) // as if the stop had not been
+		r.dir = t.TempDir()
+		var mu sync.Mutex
+		doubts := map[int64]bool{}
+		r = r.again(small(), handle(func(d *Delivery) Verdict {
+			mu.Lock()
+			defer mu.Unlock()
+			doubts[d.Offset] = d.InDoubt()
+			return good
+		})).run()
+		r.kafka.give(t0)
+		r.until("all done", func() bool { return r.kafka.storedAt(t0) == 20000 })
+		for o := killed[t0].offset; o <= 1500; o++ {
+			if !doubts[o] {
+				t.Fatalf("offset %d may have been sent and is not flagged; committed was %q", o, killed[t0].meta)
+			}
+		}
+		if doubts[19999] {
+			t.Error("everything is flagged")
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What the queue of a lane holds survives its growing, shrinking and the end of the partition.
+func TestLaneQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		gate := make(chan struct{})
+		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict { <-gate; return good }))
+		p := r.partition(t0)
+		next := int64(0)
+		for _, step := range []struct{ push, deliver int }{{1, 1}, {5, 2}, {3000, 2500}, {10, 500}, {2, 1}} {
+			for range step.push {
+				p.push(&Message{Topic: "t", Offset: next})
+				next++
+			}
+			for range step.deliver {
+				gate <- struct{}{}
+			}
+			synctest.Wait()
+			if held, want := p.held.Load(), int64(p.rec.Outstanding())*perMessage; held != want || held != r.f.budget.held.Load() {
+				t.Errorf("%d bytes held, want %d", held, want)
+			}
+		}
+		close(gate)
+		synctest.Wait()
+		if n := len(b.of(t0)); int64(n) != next || p.rec.Outstanding() != 0 || p.held.Load() != 0 {
+			t.Errorf("%d of %d delivered, %d bytes held", n, next, p.held.Load())
+		}
+		p.push(&Message{Topic: "t", Offset: next - 1}) // the consumer came again with something that is done
+		synctest.Wait()
+		if n := len(b.of(t0)); int64(n) != next || r.f.filtered.Load() != 1 {
+			t.Errorf("a finished message was delivered again (%d), filtered %d", n, r.f.filtered.Load())
+		}
+		p.stop(errRevoked)
+		p.push(&Message{Topic: "t", Offset: next + 5})
+		p.drain(time.Now().Add(time.Second), errRevoked)
+		if n := len(b.of(t0)); int64(n) != next || p.held.Load() != 0 || r.f.budget.held.Load() != 0 {
+			t.Errorf("after the end: %d delivered, %d bytes held", n, p.held.Load())
+		}
+	})
+}
+
+// The attempts that go into the mark are those of messages without an outcome.
+func TestTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			if d.Offset%2 == 0 && d.Number() < 3 {
+				return Verdict{Class: ServiceFault, InDoubt: d.Offset == 0, Reason: "broken"}
+			}
+			return good
+		}))
+		p := r.partition(t0)
+		for o := range int64(4) {
+			p.push(&Message{Topic: "t", Offset: o})
+		}
+		synctest.Wait()
+		if got := fmt.Sprint(p.tried.list()); got != "[{0 1 0 true}]" {
+			t.Errorf("after the first attempt: %s", got)
+		}
+		pass(time.Minute)
+		if got := p.tried.list(); got != nil || p.rec.Outstanding() != 0 {
+			t.Errorf("when all is done: %v, %d outstanding", got, p.rec.Outstanding())
+		}
+	})
+}
+
+// A Handler of a program's own that gives up by itself must not silence its lane.
+func TestHandlerThatReturnsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &failing{left: 3}
+		r := newRig(t, small(), h)
+		p := r.partition(t0)
+		p.push(&Message{Topic: "t", Offset: 0})
+		p.push(&Message{Topic: "t", Offset: 1})
+		pass(time.Minute)
+		if n := p.rec.Outstanding(); n != 0 {
+			t.Errorf("%d messages wait for ever behind a Handler's error", n)
+		}
+		p.drain(time.Now(), errStopping)
+	})
+}
+
+type failing struct{ left int }
+
+func (h *failing) Handle(d *Delivery) (Outcome, error) {
+	if h.left--; h.left >= 0 {
+		return Outcome{}, errors.New("I do not feel like it")
+	}
+	if err := d.Begin(); err != nil {
+		return Outcome{}, err
+	}
+	d.End(good)
+	return Outcome{Class: Delivered}, nil
+}

@@ -1,0 +1,410 @@
+package forwarder
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// tight is small with a buffer that a few hundred messages fill: 64 KiB in lanes.
+func tight() Config {
+	c := small()
+	c.Buffer = 128 << 10
+	return c
+}
+
+// highWater watches the budget while the test runs.
+func (r *rig) highWater() func() int64 {
+	var most int64
+	done, end := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			most = max(most, r.f.budget.held.Load())
+			select {
+			case <-end:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	return func() int64 { close(end); <-done; return most }
+}
+
+// size of a message that the tests of this file produce.
+const kilo = 1000 + perMessage
+
+// F5: whatever the service does, no more is held than the bound and half of it (the other half of KPUSH_BUFFER is the
+// client's), and of each partition the one message that crossed it.
+func TestBudgetIsBounded(t *testing.T) {
+	for name, do := range map[string]func(d *Delivery) Verdict{
+		"instant": func(*Delivery) Verdict { return good },
+		"slow":    func(*Delivery) Verdict { <-time.After(50 * time.Millisecond); return good },
+		"down":    func(*Delivery) Verdict { return Verdict{Class: ServiceFault, Reason: "refused"} },
+		"hanging": func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted} },
+		"stuck in one partition": func(d *Delivery) Verdict {
+			if d.p.tp == t0 {
+				return bad
+			}
+			return good
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, tight(), handle(do)).run()
+			most := r.highWater()
+			for _, p := range []tp{t0, t1, t2} {
+				r.kafka.produce(p, 500, 1000)
+			}
+			r.kafka.give(t0, t1, t2)
+			pass(2 * time.Minute)
+			if got, bound := most(), r.f.budget.bound; got > bound+bound/2+3*kilo || got < kilo {
+				t.Errorf("%s: %d bytes were held, the bound is %d", name, got, bound)
+			}
+			if why := r.f.Live(); len(why) > 0 {
+				t.Errorf("%s: a service that does not take messages makes kpush ill: %q", name, why)
+			}
+			if err := r.stop(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if r.f.budget.held.Load() != 0 {
+				t.Errorf("%s: %d bytes are held after the end", name, r.f.budget.held.Load())
+			}
+		})
+	}
+}
+
+// While one partition is stuck the others flow, also with messages that come when it has filled all it could.
+func TestStuckPartitionStarvesNobody(t *testing.T) {
+	for _, ahead := range []int{10, 50, 5000} { // messages of the stuck partition: within its share, just the buffer, far more
+		for _, meanwhile := range []bool{true, false} { // the others have messages from the beginning
+			synctest.Test(t, func(t *testing.T) {
+				b := newBook()
+				r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
+					if d.p.tp == t0 {
+						return bad
+					}
+					return good
+				})).run()
+				r.kafka.produce(t0, ahead, 1000)
+				if meanwhile {
+					r.kafka.produce(t1, 500, 1000)
+				}
+				r.kafka.give(t0, t1, t2)
+				pass(10 * time.Second)
+				r.kafka.produce(t2, 500, 1000)
+				if !meanwhile {
+					r.kafka.produce(t1, 500, 1000)
+				}
+				pass(time.Minute)
+				if n1, n2 := len(b.of(t1)), len(b.of(t2)); n1 != 500 || n2 != 500 {
+					t.Errorf("%d messages ahead, the others meanwhile %t: %d and %d of 500 came through", ahead, meanwhile, n1, n2)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// A partition that is stuck is paused once and stays so; when its message is through, it is fetched again. Nothing is
+// delivered twice or left out.
+func TestPauseAndResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		var free atomic.Bool
+		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
+			if !free.Load() && d.p.tp == t0 && d.Offset == 10 {
+				return bad
+			}
+			return good
+		})).run()
+		r.kafka.produce(t0, 1000, 1000)
+		r.kafka.produce(t1, 100, 1000)
+		r.kafka.give(t0, t1)
+		pass(time.Hour)
+		pauses := r.kafka.callsOf("pause t/0")
+		if len(pauses) != 1 || len(r.kafka.callsOf("resume t/0")) > 1 || len(b.of(t1)) != 100 {
+			t.Errorf("in an hour: %v %v, %d of the other", pauses, r.kafka.callsOf("resume"), len(b.of(t1)))
+		}
+		free.Store(true)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 1000 })
+		var firsts int
+		for _, a := range b.of(t0) {
+			if strings.HasSuffix(a, "#1") {
+				firsts++
+			}
+		}
+		if firsts != 1000 {
+			t.Errorf("%d of 1,000 delivered", firsts)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A service that is down stops fetching by pause, not by silence: the group sees a living member, and all goes on by itself.
+func TestServiceDownForHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		r := newRig(t, tight(), handle(func(*Delivery) Verdict {
+			if !up.Load() {
+				return Verdict{Class: ServiceFault, Reason: "refused"}
+			}
+			return good
+		})).run()
+		r.kafka.produce(t0, 1000, 1000)
+		r.kafka.produce(t1, 1000, 1000)
+		r.kafka.give(t0, t1)
+		for range 60 {
+			pass(5 * time.Minute)
+			if why := append(r.f.Live(), r.f.Ready()...); len(why) > 0 {
+				t.Fatalf("not well because the service is down: %q", why)
+			}
+		}
+		begun := time.Now()
+		r.kafka.give() // an empty rebalance is answered at once
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("a rebalance waited %s", took)
+		}
+		if n := len(r.kafka.callsOf("pause")); n > 4 {
+			t.Errorf("paused %d times in five hours", n)
+		}
+		if notes := fmt.Sprint(r.f.Notes()); !strings.Contains(notes, "KPUSH_BUFFER is full") || !strings.Contains(notes, "2 messages are blocked") {
+			t.Errorf("notes %s", notes)
+		}
+		up.Store(true)
+		begun = time.Now()
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 1000 && r.kafka.storedAt(t1) == 1000 })
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("took %s after the service was back", took)
+		}
+		if notes := fmt.Sprint(r.f.Notes()); strings.Contains(notes, "full") || strings.Contains(notes, "blocked") {
+			t.Errorf("notes when all is well: %s", notes)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A partition that comes while all are paused does not flood the buffer.
+func TestPartitionThatComesWhileAllArePaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, tight(), handle(func(d *Delivery) Verdict {
+			if d.p.tp == t0 {
+				return bad
+			}
+			<-time.After(100 * time.Millisecond)
+			return good
+		})).run()
+		r.kafka.produce(t0, 1000, 1000)
+		r.kafka.give(t0)
+		r.until("all paused", func() bool { return len(r.kafka.callsOf("pause t/0")) == 1 })
+		pass(5 * time.Second)
+		most := r.highWater()
+		r.kafka.produce(t1, 1000, 1000)
+		r.kafka.give(t1)
+		pass(time.Minute)
+		if got, bound := most(), r.f.budget.bound; got > 2*bound {
+			t.Errorf("%d bytes were held, the bound is %d and KPUSH_BUFFER %d", got, bound, 2*bound)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Ordinary flow never pauses: that would drop what the client has queued.
+func TestNoPauseInOrdinaryFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
+		for _, p := range []tp{t0, t1, t2} {
+			r.kafka.produce(p, 2000, 100)
+		}
+		r.kafka.give(t0, t1, t2)
+		r.until("all committed", func() bool {
+			return r.kafka.storedAt(t0) == 2000 && r.kafka.storedAt(t1) == 2000 && r.kafka.storedAt(t2) == 2000
+		})
+		if calls := r.kafka.callsOf("pause"); len(calls) > 0 {
+			t.Errorf("paused: %v", calls)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Messages of a partition that was revoked while they were on their way are dropped.
+func TestRevokedMessagesAreDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { return good })).run()
+		r.kafka.give(t0, t1)
+		r.kafka.take(false, t0)
+		r.kafka.with(func() {
+			r.kafka.todo = append(r.kafka.todo, &Message{Topic: "t", Partition: 0, Offset: 0}, &Message{Topic: "t", Partition: 1, Offset: 0}, &Message{Topic: "u", Offset: 0})
+		})
+		pass(10 * time.Second)
+		if got := fmt.Sprint(b.attempts); got != "[t/1/0#1]" {
+			t.Errorf("delivered %s", got)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Offsets without a message (compaction, transaction markers) never stall progress, and lag ends at 0.
+func TestHolesInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
+		r.kafka.with(func() {
+			for _, o := range []int64{3, 4, 900, 901, 5000} {
+				r.kafka.log[t0] = append(r.kafka.log[t0], &Message{Topic: "t", Offset: o, Value: []byte("v")})
+			}
+		})
+		r.kafka.give(t0)
+		r.until("committed", func() bool { return r.kafka.storedAt(t0) == 5001 })
+		r.kafka.with(func() { r.kafka.at[t0] = 5007 }) // markers
+		r.until("committed behind the markers", func() bool { return r.kafka.storedAt(t0) == 5007 })
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A partition behind the last transaction marker has nothing more to fetch: it is no reason to pause the others.
+func TestMarkersAreNotMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, tight(), handle(func(*Delivery) Verdict { <-time.After(20 * time.Millisecond); return good })).run()
+		r.kafka.give(t0, t1, t2)
+		r.kafka.produce(t1, 1, 10)
+		r.until("the other is done", func() bool { return r.kafka.storedAt(t1) == 1 })
+		r.kafka.with(func() { r.kafka.at[t1], r.kafka.markers = 2, map[tp]int64{t1: 1} })
+		pass(time.Second)
+		r.kafka.produce(t0, 20, 1000) // more than its share, less than half of the buffer
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20 })
+		if calls := r.kafka.callsOf("pause"); len(calls) > 0 {
+			t.Errorf("a busy partition was paused for one that has nothing more: %v", calls)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A client that is of no use ends the process with a sentence; nothing of its partitions is recorded after that, and Close
+// is not called: it would block.
+func TestFatalClient(t *testing.T) {
+	for text, want := range map[string]string{
+		"Fatal error: Broker: Static consumer fenced by other consumer with same group.instance.id (FENCED_INSTANCE_ID)": `another process uses the instance id "i-1" in group g`,
+		"Fatal error: out of cheese": "the Kafka client cannot go on",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.InstanceID = "i-1"
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted, InDoubt: true} })).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			calls := len(r.kafka.callsOf("commit"))
+			r.kafka.report(fatalError{errors.New(text)})
+			err := <-r.ended
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") || !strings.Contains(err.Error(), text) {
+				t.Errorf("ended with %v", err)
+			}
+			if why := r.f.Live(); len(why) != 1 || why[0] != err.Error() {
+				t.Errorf("health says %q", why)
+			}
+			if r.kafka.closed || len(r.kafka.callsOf("commit")) != calls || len(r.f.slots) != 0 {
+				t.Errorf("closed %t, commits %v, %d slots held", r.kafka.closed, r.kafka.callsOf("commit")[calls:], len(r.f.slots))
+			}
+		})
+	}
+}
+
+// What the client says now and then is logged, not more, and ends nothing.
+func TestClientErrorsAreNotFatal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
+		r.kafka.give(t0)
+		for _, err := range []error{errNoBroker, errNoTopic, errRebalancing, errOutOfRange, errors.New("a timeout"), errors.New("a timeout")} {
+			r.kafka.report(err)
+		}
+		r.kafka.produce(t0, 10, 10)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 10 })
+		if n := len(r.logs.with("a timeout")); n != 1 {
+			t.Errorf("the same report was logged %d times", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A stop drains, commits, leaves the group (or only closes, when it means to come back) and returns nil, in that order.
+func TestStop(t *testing.T) {
+	for _, comesBack := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.ComesBack = comesBack
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-time.After(2 * time.Second); return good })).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("two are done", func() bool { return r.kafka.storedAt(t0) == 2 })
+			if err := r.stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.kafka.with(func() {
+				last := strings.Join(r.kafka.calls[len(r.kafka.calls)-3:], ", ")
+				left := slices.Index(r.kafka.calls, "unsubscribe")
+				if last != "commit t/0@3, unassign t/0, close" || (left < 0) != comesBack || left > len(r.kafka.calls)-3 {
+					t.Errorf("comes back %t: %v", comesBack, r.kafka.calls)
+				}
+				if m, ok := parseMark(r.kafka.stored[t0].meta); !ok || m.ceiling != 0 || m.offset != 3 {
+					t.Errorf("the last commit says %+v", m)
+				}
+			})
+			if why := r.f.Ready(); !slices.Contains(why, "stopping") {
+				t.Errorf("ready says %q", why)
+			}
+		})
+	}
+}
+
+// A stop never hangs: not on a request, not on a commit, not on Close.
+func TestStopNeverHangs(t *testing.T) {
+	for name, spoil := range map[string]func(r *rig){
+		"request":      func(*rig) {},
+		"commit":       func(r *rig) { r.kafka.commitFault = func([]commit) error { <-time.After(time.Hour); return nil } },
+		"commit fails": func(r *rig) { r.kafka.commitFault = func([]commit) error { return errNoBroker } },
+		"close":        func(r *rig) { r.kafka.closing = func() { <-time.After(time.Hour) } },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+				<-d.Attempt().Done()
+				return Verdict{Class: Aborted, InDoubt: true}
+			})).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			r.kafka.with(func() { spoil(r) })
+			begun := time.Now()
+			err := r.stop()
+			if took := time.Since(begun); took > 25*time.Second {
+				t.Errorf("%s: the stop took %s", name, took)
+			}
+			if err != nil && !strings.Contains(err.Error(), "KPUSH_DRAIN_TIMEOUT (25s)") || err == nil && name == "close" || err != nil && name == "request" {
+				t.Errorf("%s: ended with %v", name, err)
+			}
+			pass(2 * time.Hour) // lets the hanging calls end
+		})
+	}
+}

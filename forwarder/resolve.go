@@ -1,0 +1,193 @@
+package forwarder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// holdError keeps a partition from starting until somebody acts.
+type holdError struct{ error }
+
+// startPending tries once more, outside of a callback. The questions are asked on another goroutine: the poll loop does not
+// wait for a broker that does not answer.
+func (f *Forwarder) startPending() {
+	if len(f.pending) == 0 || f.asking || !f.state.every("pending", time.Second) {
+		return
+	}
+	f.asking = true
+	tps, round := keys(f.pending), f.round
+	go func() {
+		found := f.know(tps)
+		answer := func() {
+			f.asking = false
+			if round != f.round {
+				return // a rebalance in between has made the answers old
+			}
+			if starts := f.begin(tps, found); len(starts) > 0 {
+				f.start(starts)
+			}
+		}
+		select {
+		case f.calls <- answer:
+		case <-f.stopping.Done():
+		}
+	}()
+}
+
+// start lets the consumer fetch partitions that were opened.
+func (f *Forwarder) start(at []tpOffset) {
+	offsets.Crash("resolved, not assigned")
+	if err := f.client.assign(at); err != nil {
+		f.log.Error("cannot start partitions", "error", err)
+	}
+	offsets.Crash("assigned")
+	f.committer.now()
+}
+
+// begin decides where partitions start and opens those that can; the others stay pending and say why.
+func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if found.err != nil {
+		for _, t := range tps {
+			f.pending[t] = fmt.Errorf("cannot learn where it starts: %w", found.err)
+		}
+		return nil
+	}
+	f.clusterID = found.clusterID
+	var starts []tpOffset
+	for _, k := range found.list {
+		d := decide(k)
+		p, err := f.open(k, d)
+		was := f.pending[k.partition]
+		if err != nil {
+			if was == nil || was.Error() != err.Error() {
+				f.tell(k, d)
+				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", err)
+			}
+			f.pending[k.partition] = err
+			continue
+		}
+		f.tell(k, d)
+		delete(f.pending, k.partition)
+		f.parts[k.partition] = p
+		starts = append(starts, tpOffset{k.partition, p.next})
+	}
+	return starts
+}
+
+// answers are what the cluster and the file know of partitions.
+type answers struct {
+	clusterID string
+	list      []knowledge
+	err       error
+}
+
+// know asks the cluster and the file for all that a start rests on.
+func (f *Forwarder) know(tps []tp) (found answers) {
+	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
+	defer cancel()
+	topics := map[string]bool{}
+	for _, t := range tps {
+		topics[t.topic] = true
+	}
+	var ids map[string]string
+	var limits map[tp]bounds
+	var commits []commit
+	if found.clusterID, found.err = f.cluster.clusterID(ctx); found.err != nil {
+		return found
+	}
+	if ids, found.err = f.cluster.topicIDs(ctx, keys(topics)); found.err != nil {
+		return found
+	}
+	if limits, found.err = f.cluster.bounds(ctx, tps); found.err != nil {
+		return found
+	}
+	if commits, found.err = f.client.committed(tps, adminTimeout); found.err != nil {
+		return found
+	}
+	for _, c := range commits {
+		id := offsets.Key{Cluster: found.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
+		k := knowledge{partition: c.tp, identity: id, volume: f.ledger.VolumeID(), commit: c, bounds: limits[c.tp],
+			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
+		if saved, ok := f.ledger.Saved(id); ok {
+			k.saved = &saved
+		}
+		found.list = append(found.list, k)
+	}
+	return found
+}
+
+// tell says what an operator should hear of a start.
+func (f *Forwarder) tell(k knowledge, d decision) {
+	log := f.log.With("topic", k.partition.topic, "partition", k.partition.partition)
+	if k.saved == nil {
+		for _, o := range f.ledger.Foreign(k.identity) {
+			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
+				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
+		}
+	}
+	for _, s := range d.said {
+		log.Warn(s)
+	}
+	if d.hold == nil {
+		log.Info("partition starts", "offset", d.start.Next, "by", string(d.by), "end", k.bounds.end)
+	}
+}
+
+// open opens the partition's record.
+func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
+	if d.hold != nil {
+		return nil, holdError{d.hold}
+	}
+	rec, err := f.ledger.Assign(k.identity, d.start)
+	if err != nil {
+		return nil, err
+	}
+	f.lost.Add(d.lost)
+	return newPartition(f, k.partition, k.identity.TopicID, rec, d.start), nil
+}
+
+// outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
+// start again once what is in memory is delivered: it may be the last copy.
+func (f *Forwarder) outOfRange(cause error) {
+	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
+	defer cancel()
+	limits, err := f.cluster.bounds(ctx, keys(f.parts))
+	if err != nil {
+		f.strays = cause // the client reports it once: tidy looks again
+		f.log.Warn("cannot look up which partition is out of range; tried again", "error", err)
+		return
+	}
+	f.strays = nil
+	for t, p := range f.parts {
+		if b := limits[t]; p.next < b.oldest || p.next > b.end {
+			p.astray = true
+			f.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
+				"topic", t.topic, "partition", t.partition, "offset", p.next, "oldest", b.oldest, "end", b.end, "error", cause)
+		}
+	}
+}
+
+// compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
+// and would go on at the old offset.
+func (f *Forwarder) compare(ctx context.Context, ids map[string]string) {
+	for _, p := range f.running() {
+		if id := ids[p.topic]; id == "" || p.topicID == "" || id == p.topicID {
+			continue
+		}
+		remade := func() {
+			f.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
+				"topic", p.topic, "partition", p.partition, "was", p.topicID, "is", ids[p.topic])
+			f.restart(p, errRemade)
+		}
+		select {
+		case f.calls <- remade:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
