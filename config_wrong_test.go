@@ -144,8 +144,8 @@ var wrongs = []struct{ set, sentence string }{
 
 	{"KPUSH_OFFSETS_DIR=/var\x00/lib", `KPUSH_OFFSETS_DIR: holds a NUL byte; write it as plain text`},
 	{"KPUSH_OFFSETS_SYNC=always", "KPUSH_OFFSETS_SYNC is not supported yet; leave it unset"},
-	{"KPUSH_USE_SAVED_OFFSET_TIME=-1", "KPUSH_USE_SAVED_OFFSET_TIME=-1: a duration needs a unit, such as 5s or 500ms"},
-	{"KPUSH_USE_SAVED_OFFSET_TIME=0", "KPUSH_USE_SAVED_OFFSET_TIME=0: a duration needs a unit, such as 5s or 500ms"},
+	{"KPUSH_USE_SAVED_OFFSET_TIME=-2", "KPUSH_USE_SAVED_OFFSET_TIME=-2: a duration needs a unit, such as 5s or 500ms"},
+	{"KPUSH_USE_SAVED_OFFSET_TIME=10", "KPUSH_USE_SAVED_OFFSET_TIME=10: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_USE_SAVED_OFFSET_TIME=never", "KPUSH_USE_SAVED_OFFSET_TIME=never: is not a duration; write it as 5s, 500ms or 1m30s"},
 	{"KPUSH_USE_SAVED_OFFSET_TIME=10s", "KPUSH_USE_SAVED_OFFSET_TIME=10s is not supported yet; leave it unset or use another value"},
 	{"KPUSH_COMMIT_INTERVAL=9ms", "KPUSH_COMMIT_INTERVAL=9ms: must be from 10ms to 1m"},
