@@ -15,7 +15,7 @@ import (
 //
 // Tags: envconfig is the variable's full name, default its value where it is not set, else the words that stand for a
 // default that is no constant, origin the option of the PHP system that kpush replaces, desc the meaning. oneof lists the
-// values of an enum; min and max are bounds, why their reason; bare is a number that needs no unit. secret marks what may
+// values of an enum; min and max are bounds, why their reason; bare lists numbers that need no unit. secret marks what may
 // never be printed: "value" all of it, "url" credentials within it, "conf" some of its properties; a variable with it can
 // also be read from NAME_FILE.
 //
@@ -62,7 +62,7 @@ type Config struct {
 	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume"`
 	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 5ms with guarantee 2, always with 3"`
 	// UseSavedOffsetTime below zero means never.
-	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
+	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" bare:"0 -1" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
 	// CommitInterval is 5s where it is not set and the guarantee is 1.
 	CommitInterval  time.Duration `envconfig:"KPUSH_COMMIT_INTERVAL" origin:"auto.commit.interval.ms" default:"200ms" min:"10ms" max:"1m" desc:"how long progress may stay uncommitted (5s with guarantee 1); also committed when a partition is given up, drained or at a stop"`
 	AutoOffsetReset string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`

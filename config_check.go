@@ -25,7 +25,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkBrokers(brokers)
 	l.checkTopics()
 	l.checkHosts()
-	l.checkURL()
+	l.checkURLs()
 	l.checkRetry()
 	l.checkGuarantee()
 	l.checkConsumerConf()
@@ -160,12 +160,26 @@ func (l *loader) checkHosts() {
 }
 
 // checkURL never shows the value: it may hold credentials.
-func (l *loader) checkURL() {
-	const name = "KPUSH_URL"
-	value := l.config.URL
+// checkURLs takes a path on the service or a whole URL.
+func (l *loader) checkURLs() {
+	if u := l.checkURL("KPUSH_URL", l.config.URL); u != nil && !strings.HasPrefix(l.config.URL, "/") {
+		for _, part := range []string{"KPUSH_HOST", "KPUSH_PORT"} {
+			if l.given(part) {
+				l.wrong(part, "KPUSH_URL is a whole URL and names the host itself; leave %s unset", part)
+			}
+		}
+		l.config.Hosts, l.config.Port = []string{u.Hostname()}, portOf(u)
+	}
+	if l.config.ConfirmURL != "" {
+		l.checkURL("KPUSH_CONFIRM_URL", l.config.ConfirmURL)
+	}
+}
+
+// checkURL returns nil where the value is no URL of a service, and says why.
+func (l *loader) checkURL(name, value string) *url.URL {
 	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
-		return
+		return nil
 	}
 	whole := value
 	if strings.HasPrefix(value, "/") {
@@ -181,17 +195,12 @@ func (l *loader) checkURL() {
 		l.wrong(name, "has no proper host; write http://host:port/path")
 	case strings.Contains(value, "#"):
 		l.wrong(name, "no service ever sees what stands behind a #; leave it out")
-	case whole == value:
-		for _, part := range []string{"KPUSH_HOST", "KPUSH_PORT"} {
-			if l.given(part) {
-				l.wrong(part, "KPUSH_URL is a whole URL and names the host itself; leave %s unset", part)
-			}
-		}
-		l.config.Hosts, l.config.Port = []string{u.Hostname()}, portOf(u)
+	default:
+		return u
 	}
+	return nil
 }
 
-// portOf is the port that a request to u goes to.
 func portOf(u *url.URL) int {
 	if n, err := strconv.Atoi(u.Port()); err == nil {
 		return n

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,8 +125,11 @@ func (l *loader) checkForm() {
 		switch {
 		case f.Tag.Get("oneof") != "":
 			l.checkEnum(f, value)
-		case f.Type == reflect.TypeFor[time.Duration]() && strings.Trim(value, "+-.0123456789") == "" && value != f.Tag.Get("bare"):
-			l.wrong(f.name, "a duration needs a unit, such as 5s or 500ms")
+		case f.Type == reflect.TypeFor[time.Duration]() && strings.Trim(value, "+-.0123456789") == "":
+			if !slices.Contains(strings.Fields(f.Tag.Get("bare")), value) {
+				l.wrong(f.name, "a duration needs a unit, such as 5s or 500ms")
+			}
+			l.vars[f.name] = value + "s"
 		case f.Type.Kind() == reflect.Int:
 			if n, err := strconv.Atoi(value); err != nil || strconv.Itoa(n) != value {
 				l.wrong(f.name, "must be a whole number, such as 10")
