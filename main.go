@@ -74,26 +74,6 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	}
 }
 
-// remember opens the file on the volume; nil with guarantee 1, which keeps none.
-func remember(cfg *Config, log *slog.Logger) (store *offsets.Store, volume string, err error) {
-	if cfg.Guarantee == 1 {
-		return nil, "", nil
-	}
-	if store, err = offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: cfg.Sync(), Log: log}); err != nil {
-		return nil, "", err
-	}
-	return store, store.VolumeID(), nil
-}
-
-func forget(store *offsets.Store, log *slog.Logger) {
-	if store == nil {
-		return
-	}
-	if err := store.Close(); err != nil {
-		log.Error("the offsets file could not be closed cleanly", "error", err)
-	}
-}
-
 // forwarding is the part of the configuration that the forwarder needs.
 func forwarding(c *Config, volume string) forwarder.Config {
 	id, comesBack := c.Member(volume)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -61,5 +62,25 @@ func (l *loader) checkGuarantee() {
 		if c.InstanceID == "none" {
 			l.wrong("KPUSH_INSTANCE_ID", "must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member")
 		}
+	}
+}
+
+// remember opens the file on the volume; nil with guarantee 1, which keeps none.
+func remember(cfg *Config, log *slog.Logger) (store *offsets.Store, volume string, err error) {
+	if cfg.Guarantee == 1 {
+		return nil, "", nil
+	}
+	if store, err = offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: cfg.Sync(), Log: log}); err != nil {
+		return nil, "", err
+	}
+	return store, store.VolumeID(), nil
+}
+
+func forget(store *offsets.Store, log *slog.Logger) {
+	if store == nil {
+		return
+	}
+	if err := store.Close(); err != nil {
+		log.Error("the offsets file could not be closed cleanly", "error", err)
 	}
 }
