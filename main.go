@@ -12,7 +12,6 @@ import (
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/forwarder"
-	"github.com/kpush/kpush/offsets"
 )
 
 // version is set by the linker.
