@@ -32,7 +32,7 @@ const (
 	ceilingKind   kind = 8  // no request has passed offset; the last one counts
 	doubtKind     kind = 9  // what is unfinished below offset may have been sent in a life whose intents are lost
 	committedKind kind = 10 // Kafka acknowledged a commit at offset (-1: none); value: unix seconds of the newest fact
-	sealKind      kind = 11 // the snapshot above is whole; offset: its number of frames, value: CRC32C of header and frames
+	sealKind      kind = 11 // the snapshot ends here; offset: its number of frames, each of which has to verify
 	syncedKind    kind = 12 // the frames before number offset are on disk
 	movedKind     kind = 13 // the file goes on in the other half; offset: its generation
 	cleanKind     kind = 14 // the frames before number offset are on disk, and the process ended
@@ -80,16 +80,17 @@ func (p place) encode(b []byte, n uint32, f frame) {
 	le.PutUint32(b[0:], crc32.Update(p.seed, castagnoli, b[:frameSize]))
 }
 
-// decode reads frame number n, and says whether it was written there, in this life of this half.
+// decode reads frame number n, and says whether it was written there, in this life of this half. It changes b meanwhile.
 func (p place) decode(b []byte, n uint32) (f frame, ok bool) {
 	le := binary.LittleEndian
 	if le.Uint32(b[8:]) != p.life {
 		return frame{}, false
 	}
-	var c [frameSize]byte
-	copy(c[:], b)
-	le.PutUint32(c[0:], n)
-	if crc32.Update(p.seed, castagnoli, c[:]) != le.Uint32(b) {
+	sum := le.Uint32(b)
+	le.PutUint32(b, n)
+	ok = crc32.Update(p.seed, castagnoli, b[:frameSize]) == sum
+	le.PutUint32(b, sum)
+	if !ok {
 		return frame{}, false
 	}
 	return frame{

@@ -180,6 +180,7 @@ func (p *Partition) Release() {
 	p.slot.owner = nil
 	p.slot.release()
 	p.slot.seq = s.seq
+	s.lowering = true
 	s.stir()
 }
 

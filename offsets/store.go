@@ -6,73 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
-	"maps"
 	"math"
 	"slices"
 	"sync"
 	"time"
 )
-
-// Key names whose offsets these are. Facts of one Key never apply to another.
-type Key struct {
-	Cluster, Group, Topic string
-	TopicID               string // "" where the cluster has none
-	Partition             int32
-}
-
-// Sync says when a record reaches the disk. The zero value is always: a write returns only when it is on disk, many writers
-// share a sync.
-type Sync struct {
-	Window   time.Duration // sync this long after the first write; negative: leave it to the operating system
-	Unsynced int           // with a window: so many finished offsets may be off disk before a write waits; 0 means 128
-}
-
-// DefaultSync survives kill -9 with every record, a power cut with all but the newest few milliseconds.
-var DefaultSync = Sync{Window: 5 * time.Millisecond, Unsynced: 128}
-
-// Options of Open. The zero value is good.
-type Options struct {
-	Sync Sync
-	Now  func() time.Time // nil: time.Now
-	Log  *slog.Logger     // nil: slog.Default
-
-	half   int64           // size of a half when the file is created; 0: 4 MiB
-	boot   string          // "": the running system's boot id
-	random func() uint64   // nil: crypto/rand
-	wrap   func(disk) disk // nil: the file itself
-	idle   bool            // no goroutine: whoever tests calls tick
-}
-
-// Saved is what the file knows of a Key.
-type Saved struct {
-	Next      int64     // every offset below has its final outcome, or is not this group's business
-	Done      Ranges    // finished at or above Next
-	Attempts  []Attempt // unfinished messages that were tried, or may have been, by offset
-	Ceiling   int64     // >0 only if intents may have been lost: any unfinished offset below may have been sent
-	Committed int64     // the newest offset whose commit Kafka acknowledged, -1 = none
-	Lineage   uint64    // see Start
-	At        time.Time // of the newest fact
-}
-
-// Attempt is what is known of the attempts at one offset.
-type Attempt struct {
-	Offset  int64
-	Number  int  // attempts started
-	Faults  int  // message faults so far
-	InDoubt bool // one of them may have reached the service
-}
-
-// Start is what a new assignment begins with.
-type Start struct {
-	Next      int64
-	Done      Ranges
-	Attempts  []Attempt
-	Ceiling   int64  // unfinished offsets below it are in doubt
-	Lineage   uint64 // the same as Saved.Lineage: the facts of the file go on. Another: they never apply again
-	Committed int64
-}
 
 // Store is the open file of a volume. It is safe for concurrent use.
 type Store struct {
@@ -100,6 +39,7 @@ type Store struct {
 	synced   uint64 // writes known to be on disk
 	unsynced int    // finished offsets among those in between
 	busy     bool   // somebody is at disk.Sync
+	lowering bool   // a released partition may have a ceiling to take back
 	turning  bool   // the other half is being written; nobody else writes
 	failed   error
 	retryAt  time.Time
@@ -265,12 +205,18 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	p := &Partition{store: s, slot: t}
 	if t.join(st) || fresh {
 		s.current[k] = t
-		if err := s.open(t, fresh); err != nil {
+		if n := len(s.all()); fresh && n > s.capacity()/2 {
 			s.current[k] = old
 			if old == nil {
 				delete(s.current, k)
 			}
-			return nil, err
+			return nil, fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
+				"what happens: use more volumes with fewer partitions each", n, s.path, s.capacity()/2)
+		}
+		if frames := t.frames(nil, fresh); int(s.pos)+len(frames)+spare <= s.capacity() {
+			_ = s.putAll(frames) // it shows in s.failed
+		} else {
+			s.turn()
 		}
 	}
 	t.owner = p
@@ -280,20 +226,6 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	}
 	t.start()
 	return p, nil
-}
-
-// open writes all there is to say about a slot. Its error says that there is no room, ever; a failed write is left to flush.
-func (s *Store) open(t *slot, identity bool) error {
-	frames := t.frames(nil, identity)
-	if int(s.pos)+len(frames)+spare <= s.capacity() {
-		_ = s.putAll(frames) // it shows in s.failed
-		return nil
-	}
-	if n := len(s.all()); !s.fits(n) {
-		return fmt.Errorf("what has to be remembered takes %d frames of the %d that %s has", n, s.capacity(), s.path)
-	}
-	s.turn()
-	return nil
 }
 
 // Err is why nothing can be recorded now, nil while the file can be written.
@@ -310,54 +242,4 @@ func (s *Store) Err() error {
 		return fmt.Errorf("%s is on a read-only file system: nothing is delivered until it can be written again", s.path)
 	}
 	return nil
-}
-
-// snapshot is all of memory as the beginning of a half: header, frames, seal.
-func (s *Store) snapshot(h header) (b []byte, frames int) {
-	s.prune()
-	for _, t := range s.current {
-		if t.owner == nil {
-			t.ceiling, t.ceilingOn = 0, 0 // its attempts are exact, in the same snapshot
-		}
-	}
-	all := s.all()
-	b = make([]byte, headerSize+(len(all)+1)*frameSize)
-	h.encode(b)
-	p := h.place()
-	for i, f := range all {
-		p.encode(b[headerSize+i*frameSize:], uint32(i), f)
-	}
-	end := headerSize + len(all)*frameSize
-	p.encode(b[end:], uint32(len(all)), frame{kind: sealKind, offset: int64(len(all)), value: uint64(crc32.Checksum(b[:end], castagnoli))})
-	return b, len(all) + 1
-}
-
-// all is everything there is to say.
-func (s *Store) all() []frame {
-	var all []frame
-	for _, t := range s.sorted() {
-		all = t.frames(all, true)
-	}
-	return all
-}
-
-// sorted is every slot that counts, oldest first.
-func (s *Store) sorted() []*slot {
-	return slices.SortedFunc(maps.Values(s.current), func(a, b *slot) int { return cmp.Compare(a.number, b.number) })
-}
-
-// prune forgets topics that were deleted and made again: same names, another topic id, an older slot.
-func (s *Store) prune() {
-	newest := make(map[Key]*slot)
-	general := func(k Key) Key { k.TopicID, k.Partition = "", 0; return k }
-	for k, t := range s.current {
-		if n := newest[general(k)]; k.TopicID != "" && (n == nil || n.number < t.number) {
-			newest[general(k)] = t
-		}
-	}
-	for k, t := range s.current {
-		if n := newest[general(k)]; k.TopicID != "" && n.key.TopicID != k.TopicID && t.owner == nil {
-			delete(s.current, k)
-		}
-	}
 }

@@ -76,12 +76,17 @@ func (s *Store) heal() {
 
 // lower takes back the ceilings of partitions that were released, once all that they did is on disk.
 func (s *Store) lower() {
+	if !s.lowering {
+		return
+	}
+	s.lowering = false
 	for _, t := range s.sorted() {
-		if t.owner != nil || t.ceiling == 0 || t.seq > s.synced {
+		if t.owner != nil || t.ceiling == 0 {
 			continue
 		}
-		if s.begin(1) != nil || t.owner != nil || t.ceiling == 0 {
-			return // the next tick goes on
+		if t.seq > s.synced || s.begin(1) != nil || t.owner != nil || t.ceiling == 0 {
+			s.lowering = true // the next tick looks again
+			continue
 		}
 		t.ceiling, t.ceilingOn = 0, 0
 		_ = s.put(frame{kind: ceilingKind, slot: t.number}) // a failure shows in Err
@@ -107,6 +112,9 @@ func (s *Store) Close() error {
 	err := s.finish()
 	s.closed = true
 	s.wake.Broadcast()
+	for s.busy { // after a failure somebody may still be at the disk
+		s.wake.Wait()
+	}
 	s.mu.Unlock()
 	close(s.quit)
 	<-s.gone

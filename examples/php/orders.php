@@ -1,7 +1,8 @@
 <?php
 // A business service in the origin's form: POST with m (the message), p (its partition), o (its offset);
 // {"errno":0} means done, anything else means again. It keeps per partition the newest offset that was done
-// and says of each order what it is: in order, a repeat, or one that came too early.
+// and says of each order what it is: in order, a repeat, or one that came too early; also in /data/orders.log,
+// which outlives the container.
 //
 //   php -S 127.0.0.1:8080 orders.php
 
@@ -17,7 +18,9 @@ function answer(int $errno, string $errmsg = ''): void
 
 function say(string $text): void
 {
-    file_put_contents('php://stdout', date('H:i:s ') . $text . "\n");
+    $line = date('H:i:s ') . $text . "\n";
+    file_put_contents(FOLDER . '/orders.log', $line, FILE_APPEND);
+    file_put_contents('php://stdout', $line);
 }
 
 /** Does the order, and returns what there is to say about it. The caller holds the partition's lock. */
@@ -52,11 +55,10 @@ if ($file === false || !flock($file, LOCK_EX)) {
 $done = json_decode(stream_get_contents($file), true) ?? ['offset' => null, 'failed' => null];
 $verdict = order($_POST['m'], (int) $_POST['o'], $done);
 rewind($file);
-ftruncate($file, 0);
-fwrite($file, json_encode($done));
+fwrite($file, str_pad(json_encode($done), 80)); // one write of one length: a kill leaves the old state or the new one
+say("orders/{$_POST['p']}/{$_POST['o']} {$_POST['m']}  $verdict");
 fclose($file);
 
-say("orders/{$_POST['p']}/{$_POST['o']} {$_POST['m']}  $verdict");
 if ($verdict === 'fails on purpose') {
     answer(1, $verdict);
     return;

@@ -1,0 +1,65 @@
+package offsets
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Key names whose offsets these are. Facts of one Key never apply to another.
+type Key struct {
+	Cluster, Group, Topic string
+	TopicID               string // "" where the cluster has none
+	Partition             int32
+}
+
+// Sync says when a record reaches the disk. The zero value is always: a write returns only when it is on disk, many writers
+// share a sync.
+type Sync struct {
+	Window   time.Duration // sync this long after the first write; negative: leave it to the operating system
+	Unsynced int           // with a window: so many finished offsets may be off disk before a write waits; 0 means 128
+}
+
+// DefaultSync survives kill -9 with every record, a power cut with all but the newest few milliseconds.
+var DefaultSync = Sync{Window: 5 * time.Millisecond, Unsynced: 128}
+
+// Options of Open. The zero value is good.
+type Options struct {
+	Sync Sync
+	Now  func() time.Time // nil: time.Now
+	Log  *slog.Logger     // nil: slog.Default
+
+	half   int64           // size of a half when the file is created; 0: 4 MiB
+	boot   string          // "": the running system's boot id
+	random func() uint64   // nil: crypto/rand
+	wrap   func(disk) disk // nil: the file itself
+	idle   bool            // no goroutine: whoever tests calls tick
+}
+
+// Saved is what the file knows of a Key.
+type Saved struct {
+	Next      int64     // every offset below has its final outcome, or is not this group's business
+	Done      Ranges    // finished at or above Next
+	Attempts  []Attempt // unfinished messages that were tried, or may have been, by offset
+	Ceiling   int64     // >0 only if intents may have been lost: any unfinished offset below may have been sent
+	Committed int64     // the newest offset whose commit Kafka acknowledged, -1 = none
+	Lineage   uint64    // see Start
+	At        time.Time // of the newest fact
+}
+
+// Attempt is what is known of the attempts at one offset.
+type Attempt struct {
+	Offset  int64
+	Number  int  // attempts started
+	Faults  int  // message faults so far
+	InDoubt bool // one of them may have reached the service
+}
+
+// Start is what a new assignment begins with.
+type Start struct {
+	Next      int64
+	Done      Ranges
+	Attempts  []Attempt
+	Ceiling   int64  // unfinished offsets below it are in doubt
+	Lineage   uint64 // the same as Saved.Lineage: the facts of the file go on. Another: they never apply again
+	Committed int64
+}
