@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -113,13 +114,16 @@ func parseMark(s string) (m mark, ok bool) {
 	}
 	if ceiling != "" {
 		n, err := strconv.ParseInt(ceiling, 10, 64)
-		if err != nil {
+		if err != nil || !m.reaches(n) {
 			return mark{}, false
 		}
 		m.ceiling = m.offset + n
 	}
-	return m, m.parseDone(done) && m.parseAttempts(attempts)
+	return m, m.offset >= 0 && m.parseDone(done) && m.parseAttempts(attempts)
 }
+
+// reaches tells whether n, counted from the offset, is an offset.
+func (m *mark) reaches(n int64) bool { return n >= 0 && n < math.MaxInt64-m.offset }
 
 func (m *mark) parseDone(s string) bool {
 	for r := range strings.SplitSeq(s, ",") {
@@ -127,7 +131,7 @@ func (m *mark) parseDone(s string) bool {
 			continue
 		}
 		var from, to int64
-		if n, err := fmt.Sscanf(r, "%d-%d", &from, &to); n != 2 || err != nil || from < 0 || to < from {
+		if n, err := fmt.Sscanf(r, "%d-%d", &from, &to); n != 2 || err != nil || from < 0 || to < from || !m.reaches(to) {
 			return false
 		}
 		m.done = m.done.Add(m.offset+from, m.offset+to+1)
@@ -142,7 +146,7 @@ func (m *mark) parseAttempts(s string) bool {
 		}
 		rest, doubt := strings.CutSuffix(a, ":d")
 		t := offsets.Attempt{InDoubt: doubt}
-		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil || t.Offset < 0 {
+		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil || !m.reaches(t.Offset) {
 			return false
 		}
 		t.Offset += m.offset

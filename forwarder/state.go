@@ -89,7 +89,7 @@ func (s *state) say(a aspect, err error) (changed bool) {
 // every tells once per interval that what is due.
 func (s *state) every(what string, interval time.Duration) (due bool) {
 	s.with(func() {
-		if s.last == nil {
+		if len(s.last) == 0 || len(s.last) > 100 { // texts of errors differ without end
 			s.last = map[string]time.Time{}
 		}
 		if due = time.Since(s.last[what]) >= interval; due {
