@@ -78,6 +78,7 @@ func create(dir string, o Options) error {
 		_ = os.Remove(path) // half a new file, known to nobody
 		return err
 	}
+	Crash("file written, not named")
 	if err := os.Rename(path, filePath(dir)); err != nil {
 		return err
 	}

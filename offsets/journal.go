@@ -188,10 +188,13 @@ func (s *Store) turn() {
 		return
 	}
 	s.mu.Unlock()
+	Crash("half full")
 	_, err := s.disk.WriteAt(b, int64(half)*h.size)
 	if err == nil {
+		Crash("snapshot written")
 		err = s.disk.Sync()
 	}
+	Crash("snapshot on disk")
 	s.mu.Lock()
 	if err != nil {
 		s.fail(err)
