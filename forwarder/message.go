@@ -30,8 +30,8 @@ func (m *Message) ID() string {
 	return fmt.Sprintf("%s/%d/%d/%s", m.Topic, m.Partition, m.Offset, m.TopicID)
 }
 
-// perMessage is what a waiting message costs beside its bytes: the structs, slice headers and allocator slack,
-// measured as the growth of the heap with 300,000 messages of 100 B waiting.
+// perMessage is what a waiting message is counted with beside its bytes: the structs, the allocator's slack, and some of
+// the room that the garbage collector wants above what is alive.
 const perMessage = 400
 
 // size is what the message counts against Config.Buffer, in bytes.
