@@ -33,6 +33,7 @@ type Delivery struct {
 	outcome Outcome
 	final   bool
 	again   bool      // for the Handler: what End answered
+	slot    bool      // one of Config.Concurrency is held
 	begun   time.Time // of the newest attempt
 	host    int       // the host that the newest attempt went to, -1 before the first
 	slim    bool      // the service refused the size of the headers
@@ -101,6 +102,7 @@ func (d *Delivery) Begin() error {
 			offsets.Crash("intent written, not sent")
 			d.attempt = next
 			d.begun = time.Now()
+			d.slot = true
 			return nil
 		}
 		f.freeSlot()
@@ -119,7 +121,9 @@ func (d *Delivery) End(v Verdict) (again bool) {
 	} else {
 		d.failed(v)
 	}
-	d.p.f.freeSlot() // not before a Retry-After holds for those who wait for it
+	if !d.final {
+		d.freeSlot() // not before a Retry-After holds for those who wait for it
+	}
 	d.log(took)
 	return !d.final && v.Class != Aborted
 }
@@ -156,6 +160,15 @@ func (d *Delivery) failed(v Verdict) {
 	}
 	if d.attempt.Number >= blockedAfter {
 		d.p.f.blocked.add(d)
+	}
+}
+
+// freeSlot gives back the slot that Begin took. A message with its outcome keeps it until that is on record, so that a crash
+// never leaves more in doubt than Config.Concurrency.
+func (d *Delivery) freeSlot() {
+	if d.slot {
+		d.slot = false
+		d.p.f.freeSlot()
 	}
 }
 

@@ -96,6 +96,7 @@ func (p *partition) let(m *Message) {
 // deliver brings m to its outcome and records it; false: stopped, nothing of this lane may follow.
 func (p *partition) deliver(m *Message) bool {
 	d := newDelivery(p, m)
+	defer d.freeSlot()
 	out, err := p.f.handler.Handle(d)
 	for err != nil && !errors.Is(err, errSkipped) && p.soft.Err() == nil {
 		p.f.log.Error("the handler has given back a message without an outcome; it gets it again", d.where(), "error", err)
