@@ -146,6 +146,7 @@ func (f *Forwarder) restart(p *partition, why error) {
 	if f.parts[p.tp] != p {
 		return // given up in the meantime
 	}
+	defer f.state.callback()() // it may take as long as one
 	f.giveUp([]tp{p.tp}, why)
 	if err := f.client.unassign([]tp{p.tp}); err != nil {
 		f.log.Error("cannot unassign a partition", "topic", p.topic, "partition", p.partition, "error", err)

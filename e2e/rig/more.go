@@ -147,7 +147,7 @@ func (k *Kafka) Tool(t T, class string, args ...string) string {
 	argv := []string{"docker", "run", "--rm", "--network", "host", "--entrypoint", "/opt/kafka/bin/kafka-run-class.sh", kafkaImage, class}
 	if j, err := findJars(); err == nil {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "log4j2.xml"), []byte(log4j), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "log4j2.xml"), []byte(strings.Replace(log4j, `name="out"`, `name="out" target="SYSTEM_ERR"`, 1)), 0o644); err != nil {
 			t.Fatalf("%v", err)
 		}
 		argv = j.class(dir, "-Xmx128m", class)
@@ -216,11 +216,23 @@ func (sc *Sidecar) Dead(t T, limit time.Duration) {
 	}
 }
 
-// Undead is Sidecar without the start: for processes whose first start is already a special one.
-func Undead(t T, volume string, env ...string) *Sidecar {
+// NewSidecar is StartSidecarOn without the start.
+func NewSidecar(t T, volume string, env ...string) *Sidecar {
 	t.Helper()
-	sc := StartSidecarOn(t, volume, append(env, "KPUSH_TOPIC=", "KPUSH_GROUP=")...)
-	sc.process.kill()
-	sc.env = sc.env[:len(sc.env)-2]
+	logFile, err := os.CreateTemp(t.TempDir(), "sidecar-*.log")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	sc := &Sidecar{Volume: volume, logFile: logFile}
+	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
+	t.Cleanup(func() {
+		if sc.process != nil {
+			sc.process.kill()
+		}
+		if t.Failed() {
+			keep(logFile.Name(), t.ArtifactDir(), filepath.Base(logFile.Name()))
+		}
+		_ = logFile.Close() // only ever read by path
+	})
 	return sc
 }
