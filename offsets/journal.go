@@ -109,6 +109,9 @@ func (s *Store) announced(t *slot, raised bool, offset int64) error {
 	if offset < t.ceilingOn {
 		return nil
 	}
+	if t.ceilingOn > 0 { // not the first one, for which everybody waits
+		t.reach = min(2*max(t.reach, nearestReach), farthestReach)
+	}
 	ceiling := t.ceiling
 	if err := s.flush(t.seq); err != nil {
 		return err

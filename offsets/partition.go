@@ -5,8 +5,12 @@ import (
 	"math"
 )
 
-// A ceiling is written this far ahead of the offset that needs it, and renewed once less than half is left.
-const ceilingReach = 512
+// A ceiling is written so far ahead of the offset that needs it, and renewed once less than half is left. It begins near, since
+// a power cut puts all below it in doubt, and reaches farther each time that somebody had to wait for it.
+const (
+	nearestReach  = 128
+	farthestReach = 512
+)
 
 // Partition is one assigned partition: its tracker in memory and its frames in the file. It is safe for concurrent use.
 type Partition struct {
@@ -53,7 +57,10 @@ func (p *Partition) Intent(a Attempt) error {
 	before := r.attempt()
 	a.InDoubt = true
 	r.note(a)
-	ceiling := p.slot.raise(a.Offset)
+	ceiling := frame{}
+	if s.sync.Window != 0 { // else the intent itself is on the disk before the request
+		ceiling = p.slot.raise(a.Offset)
+	}
 	err := s.put2(ceiling, attemptFrame(intentKind, p.slot.number, a))
 	if err == nil {
 		err = s.announced(p.slot, ceiling.kind != 0, a.Offset)

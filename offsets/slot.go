@@ -15,6 +15,7 @@ type slot struct {
 	doubt     int64  // unfinished offsets below may have been sent in a life whose intents are lost
 	ceiling   int64  // no request of this slot has passed it
 	ceilingOn int64  // the part of ceiling that is known to be on disk
+	reach     int64  // how far ahead of a request the ceiling is written
 	seq       uint64 // Store.seq at the newest ceiling, and at the release
 	committed int64
 	at        int64 // unix seconds of the newest fact
@@ -57,10 +58,11 @@ func (t *slot) join(st Start) (changed bool) {
 
 // raise lifts the ceiling well above offset if it is near, and returns the frame that says so, if any.
 func (t *slot) raise(offset int64) frame {
-	if offset < t.ceiling-ceilingReach/2 {
+	reach := max(t.reach, nearestReach)
+	if offset < t.ceiling-reach/2 {
 		return frame{}
 	}
-	t.ceiling = offset + ceilingReach
+	t.ceiling = offset + reach
 	return frame{kind: ceilingKind, slot: t.number, offset: t.ceiling}
 }
 

@@ -156,13 +156,13 @@ func TestInDoubt(t *testing.T) {
 		doubt      string
 	}{
 		{"kill -9", "boot 0", func(*testing.T, *Store, *Partition) {}, 0, "1,3"},
-		{"power cut", "boot 1", func(*testing.T, *Store, *Partition) {}, 512, "1,2,3,4"},
+		{"power cut", "boot 1", func(*testing.T, *Store, *Partition) {}, 128, "1,2,3,4"},
 		{"clean stop", "boot 1", func(t *testing.T, s *Store, _ *Partition) { must(t, s.Close()) }, 0, "1,3"},
 		{"handover, then a power cut", "boot 1", func(_ *testing.T, s *Store, p *Partition) {
 			p.Release()
 			s.tick()
 		}, 0, "1,3"},
-		{"handover, power cut before the sync", "boot 1", func(_ *testing.T, s *Store, p *Partition) { p.Release() }, 512, "1,2,3,4"},
+		{"handover, power cut before the sync", "boot 1", func(_ *testing.T, s *Store, p *Partition) { p.Release() }, 128, "1,2,3,4"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir, o := t.TempDir(), quiet()
@@ -531,8 +531,8 @@ func TestDump(t *testing.T) {
 	var out bytes.Buffer
 	dir := dirWith(t, lived(t))
 	must(t, Dump(&out, dir))
-	want := filePath(dir) + `: format 1, volume 3c6ef372fe94f82a, created 2027-01-15T08:00:00Z, half B, generation 4, 96 frames of 112, 0 torn, stopped cleanly
-orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 done=12-34,36-59 committed=11 ceiling=523 in-doubt-below=0 lineage=7 at=2027-01-15T08:00:00Z
+	want := filePath(dir) + `: format 1, volume 3c6ef372fe94f82a, created 2027-01-15T08:00:00Z, half B, generation 4, 95 frames of 112, 0 torn, stopped cleanly
+orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 done=12-34,36-59 committed=11 ceiling=0 in-doubt-below=0 lineage=7 at=2027-01-15T08:00:00Z
   offset 11: attempts 1, message faults 0 in doubt
   offset 35: attempts 1, message faults 0 in doubt
 `
