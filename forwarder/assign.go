@@ -137,6 +137,7 @@ func (f *Forwarder) forget(tps []tp) []*partition {
 	for _, t := range tps {
 		delete(f.parts, t)
 		delete(f.pending, t)
+		delete(f.remade, t)
 	}
 	return out
 }
@@ -154,6 +155,9 @@ func (f *Forwarder) restart(p *partition, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending[p.tp] = why
+	if why == errRemade {
+		f.remade[p.tp] = p.next
+	}
 }
 
 func names(tps []tp) string {

@@ -73,11 +73,12 @@ type Forwarder struct {
 	calls     chan func() // for the poll goroutine
 	clusterID string      // "" until a broker has said it; set before the first partition starts
 	stopping  context.Context
-	full      time.Time // since when the budget is used up; owned by the poll goroutine
-	standing  bool      // likewise: full for longer than a moment
-	asking    bool      // likewise: a goroutine asks where pending partitions start
-	round     int       // likewise: counts rebalance callbacks
-	strays    error     // likewise: some partition's position is out of range, and it is not known which
+	full      time.Time    // since when the budget is used up; owned by the poll goroutine
+	standing  bool         // likewise: full for longer than a moment
+	remade    map[tp]int64 // likewise: partitions whose topic was made again, and how far they were read under the old id
+	asking    bool         // likewise: a goroutine asks where pending partitions start
+	round     int          // likewise: counts rebalance callbacks
+	strays    error        // likewise: some partition's position is out of range, and it is not known which
 }
 
 // New connects nothing yet. The store stays the caller's, who closes it after Run; nil: guarantee 1, nothing is kept. handler
@@ -106,7 +107,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16)}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16), remade: map[tp]int64{}}
 	f.committer = newCommitter(f)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.unsure = &repeated{log: log, every: time.Minute, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits"}

@@ -37,6 +37,7 @@ type partition struct {
 	paused bool  // this and the next two are owned by the poll goroutine
 	next   int64 // the offset after the newest message handed over
 	astray bool  // the log does not hold next any more
+	round  int   // the rebalance that brought it
 
 	mu       sync.Mutex
 	ceiling  int64         // requests below it may start: Kafka has acknowledged this one or a higher one

@@ -60,7 +60,9 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 	f.clusterID = found.clusterID
 	var starts []tpOffset
 	for _, k := range found.list {
-		d := decide(k)
+		d := decide(f.newcomer(k))
+		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
+		d.start.Ceiling = max(d.start.Ceiling, f.remade[k.partition])
 		p, err := f.open(k, d)
 		was := f.pending[k.partition]
 		if err != nil {
@@ -73,10 +75,31 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 		}
 		f.tell(k, d)
 		delete(f.pending, k.partition)
+		delete(f.remade, k.partition)
 		f.parts[k.partition] = p
 		starts = append(starts, tpOffset{k.partition, p.next})
 	}
 	return starts
+}
+
+// newcomer lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
+// at its oldest message in any case: "latest" is about what was there before the group was.
+func (f *Forwarder) newcomer(k knowledge) knowledge {
+	_, again := f.remade[k.partition]
+	if k.reset == "latest" && (again || f.consumes(k.partition.topic)) {
+		k.reset = "earliest"
+	}
+	return k
+}
+
+// consumes tells whether another partition of the topic has been started before.
+func (f *Forwarder) consumes(topic string) bool {
+	for t, p := range f.parts {
+		if t.topic == topic && p.round < f.round {
+			return true
+		}
+	}
+	return false
 }
 
 // answers are what the cluster and the file know of partitions.
@@ -148,7 +171,9 @@ func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 		return nil, err
 	}
 	f.lost.Add(d.lost)
-	return newPartition(f, k.partition, k.identity.TopicID, rec, d.start), nil
+	p := newPartition(f, k.partition, k.identity.TopicID, rec, d.start)
+	p.round = f.round
+	return p, nil
 }
 
 // outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They

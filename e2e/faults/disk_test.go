@@ -1,0 +1,197 @@
+package faults
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+// standing is how long deliveries have to stand still to count as stopped.
+const standing = 1500 * time.Millisecond
+
+// stopped wants no request to begin any more, the process to live, and /readyz to name what is wrong.
+func (s *scene) stopped(words ...string) {
+	s.Helper()
+	rig.Within(s, patience, "the end of the requests in flight", func() bool {
+		return s.svc.InFlight() == 0 && len(s.svc.Since(time.Now().Add(-300*time.Millisecond))) == 0
+	})
+	attempts := s.svc.Attempts()
+	rig.Throughout(s, standing, func() error {
+		if now := s.svc.Attempts(); now > attempts {
+			return fmt.Errorf("%d requests were made although nothing can be recorded", now-attempts)
+		}
+		if !s.sc.Alive() {
+			return fmt.Errorf("the process has ended: %s", s.sc.Tail(3))
+		}
+		return nil
+	})
+	var last rig.Answer
+	rig.Within(s, 5*time.Second, "a /readyz that says what is wrong", func() bool {
+		last = s.sc.Ask("/readyz")
+		why := strings.Join(last.Why, " ")
+		for _, word := range words {
+			if !strings.Contains(why, word) {
+				return false
+			}
+		}
+		return last.Code == 503
+	})
+	if health := s.sc.Ask("/healthz"); health.Code != 200 {
+		s.Errorf("/healthz says %d %q: a restart would not help.", health.Code, health.Why)
+	}
+	s.Logf("/readyz: %q", last.Why)
+}
+
+// goesOn wants deliveries again without anybody's help.
+func (s *scene) goesOn() time.Duration {
+	s.Helper()
+	healed := time.Now()
+	took := s.svc.Next(s, healed, patience)
+	s.sc.Ready(s, patience)
+	return took
+}
+
+// injecting leaves the story out where system calls cannot be made to fail.
+func injecting(t *testing.T, story string) {
+	t.Helper()
+	if err := rig.CanInject(); err != nil {
+		rig.NotRun(t, story, err.Error())
+	}
+}
+
+// TestAVolumeThatCannotBeWritten: deliveries stop, the process does not; they go on by themselves when it can, and a kill -9
+// then finds a whole file.
+func TestAVolumeThatCannotBeWritten(t *testing.T) {
+	const concurrency = 8
+	for _, errno := range []string{"EIO", "EROFS", "ENOSPC"} {
+		t.Run(errno, func(t *testing.T) {
+			story := "writes fail with " + errno + " for seconds"
+			injecting(t, story)
+			s := stage(t, story, setting{partitions: 8, concurrency: concurrency, bound: concurrency})
+			s.sc.Start(t)
+			var took time.Duration
+			for range times(3, 1) {
+				s.stock(400)
+				s.svc.Await(t, s.svc.Delivered()+200, patience)
+				before := s.svc.Repeats()
+				heal := s.sc.Inject(t, "pwrite64:error="+errno, "fdatasync:error="+errno)
+				s.stopped("offsets", "cannot be written")
+				heal()
+				took = max(took, s.goesOn())
+				s.within("repeats before the kill", s.svc.Repeats()-before, 0)
+				s.crash(200, s.sc.Kill, func() { s.sc.Start(t) })
+			}
+			s.tell(fmt.Sprintf("by system call; went on by itself after at most %v; a kill -9 after each", took.Round(time.Millisecond)))
+		})
+	}
+}
+
+// TestSyncsThatFail: a failed fsync is not believed the next time; the other half of the file takes over.
+func TestSyncsThatFail(t *testing.T) {
+	const story, concurrency = "every 20th fsync fails", 8
+	injecting(t, story)
+	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, bound: concurrency})
+	s.sc.Start(t)
+	s.stock(300)
+	s.svc.Await(t, 100, patience)
+	heal := s.sc.Inject(t, "fdatasync:error=EIO:when=2+20")
+	rig.Within(t, patience, "a few failures", func() bool {
+		s.stock(300)
+		return len(s.sc.Find("can be written again")) >= times(5, 2)
+	})
+	s.within("repeats without a crash", s.svc.Repeats(), 0)
+	heal()
+	s.crash(0, s.sc.Kill, func() { s.sc.Start(t) })
+	s.tell("by system call; a kill -9 at the end")
+}
+
+// TestSlowSyncs: a disk that takes five seconds for each sync slows deliveries down, and breaks nothing.
+func TestSlowSyncs(t *testing.T) {
+	const story, concurrency, slow = "fsync takes 5 s", 8, 5 * time.Second
+	injecting(t, story)
+	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, bound: concurrency})
+	s.sc.Start(t)
+	s.stock(1_500)
+	s.svc.Await(t, 100, patience)
+	heal := s.sc.Inject(t, fmt.Sprintf("fdatasync:delay_enter=%d", slow.Microseconds()))
+	pass(slow) // what was in front of the first slow one
+	before, begin := s.svc.Delivered(), time.Now()
+	pass(2 * slow)
+	delivered, syncs := s.svc.Delivered()-before, int(time.Since(begin)/slow)+1
+	if most := syncs * 2 * (unsynced + concurrency); delivered == 0 || delivered > most {
+		t.Errorf("%d messages were delivered in %v of slow syncs, want some, and at most %d: so many may be off the disk.", delivered, 2*slow, most)
+	}
+	if !s.sc.Alive() || s.sc.Ask("/healthz").Code != 200 {
+		t.Errorf("The sidecar is not well: %q", s.sc.Ask("/healthz").Why)
+	}
+	s.crash(0, func() { s.sc.Kill(); heal() }, func() { s.sc.Start(t) })
+	s.tell(fmt.Sprintf("by system call; %d delivered in %v; a kill -9 in it", delivered, 2*slow))
+}
+
+// TestAFullDisk: the file has its room from the start, so deliveries go on; only a message that has to be skipped, and cannot
+// be written to the skip log, blocks.
+func TestAFullDisk(t *testing.T) {
+	const story, poison = "full disk", 5
+	m := machine(t, story, 24, "")
+	s := stage(t, story, setting{partitions: 4, concurrency: 4, volume: m.Disk, env: []string{"KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=2"}})
+	s.failing(poison, rig.Action{})
+	s.sc.Start(t)
+	s.sc.Ready(t, patience)
+	empty := m.Fill(t)
+	s.stock(200)
+	each := len(s.produced) / s.partitions
+	s.svc.Await(t, 3*each+poison, patience)
+	rig.Throughout(t, standing, func() error {
+		if n := s.svc.Delivered(); n > 3*each+poison || skips(t, m.Disk) > 0 {
+			return fmt.Errorf("%d delivered, %d in the skip log: the message that cannot be written there has to block", n, skips(t, m.Disk))
+		}
+		return nil
+	})
+	if said := s.sc.Find("skip log"); len(said) == 0 {
+		t.Error("Nothing in the log says that the skip log cannot be written.")
+	}
+	answer := s.sc.Ask("/readyz")
+	empty()
+	freed := time.Now()
+	s.svc.Await(t, len(s.produced)-1, patience)
+	took := time.Since(freed)
+	s.sc.Shut(t, 15*time.Second)
+	s.committed()
+	if n := skips(t, m.Disk); n != 1 {
+		t.Errorf("The skip log holds %d messages, want 1.", n)
+	}
+	s.crashes = 1
+	s.judge(fmt.Sprintf("deliveries went on, the skip blocked (/readyz %d %q) and was made %v after there was room", answer.Code, answer.Why, took.Round(time.Millisecond)))
+}
+
+// TestADiskThatDies: every write fails for good, with the machine running; after a new mount all is there.
+func TestADiskThatDies(t *testing.T) {
+	const concurrency = 8
+	for _, row := range []struct {
+		name, options string
+		hurt          func(*rig.Machine, *testing.T)
+	}{
+		{"the disk goes away (EIO)", "", func(m *rig.Machine, t *testing.T) { m.Die(t) }},
+		{"the kernel makes the disk read-only", "errors=remount-ro", func(m *rig.Machine, t *testing.T) { m.ErrorReadOnly(t) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := machine(t, row.name, 24, row.options)
+			s := stage(t, row.name, setting{partitions: 8, concurrency: concurrency, bound: concurrency + unsynced, volume: m.Disk})
+			m.Start(t, s.sc)
+			for range times(5, 1) {
+				s.stock(300)
+				s.crash(300, func() {
+					row.hurt(m, t)
+					s.stopped("offsets")
+					s.sc.Kill()
+					m.Remount(t, row.options)
+					m.Reboot(t)
+				}, func() { m.Start(t, s.sc) })
+			}
+			s.tell("deliveries stopped, /readyz said so; a new mount and a restart")
+		})
+	}
+}

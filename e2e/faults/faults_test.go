@@ -1,0 +1,204 @@
+// Package faults hurts the built kpush, its disk, its group and its brokers, again and again, and holds it to
+// docs/guarantees.md. `make faults` runs all of it, `make test` a seeded small part; both end with a table.
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+var (
+	all  = flag.Bool("all", false, "as often as docs/guarantees.md says, not the small part")
+	seed = flag.Uint64("seed", 1, "of everything that is random here")
+)
+
+func TestMain(m *testing.M) {
+	code := rig.Main(m)
+	table, err := rig.Summary()
+	fmt.Println(table)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// patience bounds waits whose length is not the point.
+const patience = 60 * time.Second
+
+// times is how often a story does its fault.
+func times(full, small int) int {
+	if *all {
+		return full
+	}
+	return small
+}
+
+// scene is a sidecar between a topic under load and the service, and what has become of both.
+type scene struct {
+	*testing.T
+	story       string
+	rng         *rand.Rand
+	k           *rig.Kafka
+	svc         *rig.Service
+	sc          *rig.Sidecar
+	topic       string
+	partitions  int
+	concurrency int
+	produced    []rig.Record
+
+	bound     int    // repeats that a crash may cost
+	flagBound int    // flagged requests that it may cost; negative: as many as lie below the ceiling
+	skipped   string // a message that is given up on purpose
+
+	crashes                  int
+	restart                  time.Time // after the latest crash
+	earlier                  int       // repeats before it
+	mostRepeats, mostFlagged int       // that one crash has cost
+}
+
+// setting is what differs between scenes.
+type setting struct {
+	partitions, concurrency int
+	kafka                   *rig.Kafka // nil: the shared one
+	volume                  string     // "": one of its own
+	env                     []string
+	bound                   int // as in scene
+}
+
+// stage makes a scene; the sidecar is not started yet.
+func stage(t *testing.T, story string, set setting) *scene {
+	t.Helper()
+	rig.Broken(t, story)
+	s := &scene{T: t, story: story, rng: rand.New(rand.NewPCG(*seed, 1)), k: set.kafka, partitions: set.partitions, concurrency: set.concurrency, bound: set.bound, flagBound: -1}
+	if s.k == nil {
+		s.k = rig.Shared(t)
+	}
+	if set.volume == "" {
+		set.volume = t.TempDir()
+	}
+	s.svc, s.topic = rig.StartService(t), s.k.Topic(t, int32(set.partitions))
+	s.svc.Rule(rig.Slow(2 * time.Millisecond))
+	s.sc = rig.NewSidecar(t, set.volume, s.wiring(set.env...)...)
+	return s
+}
+
+func (s *scene) wiring(env ...string) []string {
+	return append([]string{"KPUSH_BROKERS=" + s.k.Brokers, "KPUSH_TOPIC=" + s.topic, "KPUSH_GROUP=" + s.topic,
+		fmt.Sprintf("KPUSH_PORT=%d", s.svc.Port), fmt.Sprintf("KPUSH_CONCURRENCY=%d", s.concurrency), "KPUSH_RETRY_INTERVAL=50ms"}, env...)
+}
+
+// stock sees to it that at least so many messages are left to deliver in every partition.
+func (s *scene) stock(each int) {
+	s.Helper()
+	if missing := each*s.partitions - (len(s.produced) - s.svc.Delivered()); missing > 0 {
+		s.produced = append(s.produced, s.k.ProduceEvenly(s, s.topic, int32(s.partitions), missing+each*s.partitions, 100)...)
+	}
+}
+
+// crash does one fault after some more deliveries and starts again; it returns once every partition has delivered.
+func (s *scene) crash(deliveries int, fault, start func()) {
+	s.Helper()
+	s.svc.Await(s, s.svc.Delivered()+deliveries, patience)
+	fault()
+	s.count()
+	s.crashes++
+	s.restart = time.Now()
+	start()
+	s.settled(s.restart)
+}
+
+// count adds up what the latest crash has cost, and holds it against its bounds.
+func (s *scene) count() {
+	s.Helper()
+	repeats, flagged := s.svc.Repeats()-s.earlier, 0
+	for _, r := range s.svc.Since(s.restart) {
+		if r.InDoubt {
+			flagged++
+		}
+	}
+	s.within("repeats", repeats, s.bound)
+	if s.flagBound >= 0 {
+		s.within("flagged requests", flagged, s.flagBound)
+	}
+	s.earlier += repeats
+	s.mostRepeats, s.mostFlagged = max(s.mostRepeats, repeats), max(s.mostFlagged, flagged)
+}
+
+// settled waits until every partition has delivered after the moment, or has nothing left.
+func (s *scene) settled(since time.Time) {
+	s.Helper()
+	rig.Within(s, patience, "a delivery in every partition after the restart", func() bool {
+		seen := map[int32]bool{}
+		for _, r := range s.svc.Since(since) {
+			seen[r.Partition] = seen[r.Partition] || r.Done
+		}
+		return len(seen) == s.partitions || s.svc.Delivered() == len(s.produced)
+	})
+}
+
+// within fails the test when a crash has cost more than its bound.
+func (s *scene) within(what string, got, bound int) {
+	s.Helper()
+	if got > bound {
+		s.Errorf("%s, crash %d (seed %d): %d %s, the bound is %d.", s.story, s.crashes, *seed, got, what, bound)
+	}
+}
+
+// tell ends the scene: everything is delivered, the sidecar stops in good order, and the service's memory is judged.
+func (s *scene) tell(remark string) {
+	s.Helper()
+	s.svc.Rule(nil)
+	s.svc.Await(s, len(s.produced), patience)
+	s.sc.Shut(s, 15*time.Second)
+	s.committed()
+	s.judge(remark)
+}
+
+func (s *scene) judge(remark string) {
+	s.Helper()
+	v := s.svc.Judge(s.produced)
+	s.count()
+	v.Lost = slices.DeleteFunc(v.Lost, func(line string) bool { return s.skipped != "" && strings.HasPrefix(line, s.skipped+",") })
+	v.Kept(s, s.bound*max(1, s.crashes))
+	missed := "all"
+	if len(v.Unflagged) > 0 {
+		missed = fmt.Sprintf("all but %d", len(v.Unflagged))
+	}
+	rig.Tell(s, rig.Row{Story: s.story, Runs: fmt.Sprint(s.crashes), Lost: len(v.Lost),
+		Repeats: fmt.Sprintf("%d, a run at most %d (%d)", len(v.Repeats), s.mostRepeats, s.bound),
+		Flagged: fmt.Sprintf("%s; a run at most %d, in vain %d", missed, s.mostFlagged, len(v.Needless)), Remark: remark})
+}
+
+// failing makes one message fail for ever, and says so to the judge where it is to be skipped.
+func (s *scene) failing(offset int64, rest rig.Action) {
+	s.skipped = fmt.Sprintf("%s/0/%d", s.topic, offset)
+	s.svc.Rule(func(r *rig.Request) rig.Action {
+		if r.Partition == 0 && r.Offset == offset {
+			return rig.Action{Status: 500}
+		}
+		return rest
+	})
+}
+
+// committed wants the group to have committed each partition's end.
+func (s *scene) committed() {
+	s.Helper()
+	commits := s.k.Committed(s, s.topic, s.topic)
+	for partition, end := range s.k.EndOffsets(s, s.topic) {
+		if end > 0 && commits[partition].Offset != end {
+			s.Errorf("Partition %d is committed up to %d after the stop, its end is %d.", partition, commits[partition].Offset, end)
+		}
+	}
+}
+
+// pass lets time go by.
+func pass(d time.Duration) { rig.Until(d, func() bool { return false }) }

@@ -1,0 +1,300 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+// TestATopicIsDeletedAndMadeAgain under its name: nothing that is known of the old one holds back a message of the new.
+func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
+	const partitions, before = 2, 200
+	for _, c := range []struct {
+		running bool
+		after   int
+	}{{false, 50}, {false, 600}, {true, 50}, {true, 600}} {
+		name := fmt.Sprintf("%s, %d after %d", map[bool]string{true: "while it runs", false: "while it is down"}[c.running], c.after, before)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, svc := kafka(t), service(t)
+			topic := k.Topic(t, partitions)
+			old := k.Produce(t, topic, numbered("old", partitions, before)...)
+			sc := sidecar(t, k, topic, svc)
+			hears(t, svc, 0, old)
+			if !c.running {
+				sc.Shut(t, 10*time.Second)
+			}
+			from := svc.Attempts()
+			k.DeleteTopic(t, topic)
+			k = k.Fresh(t)
+			k.CreateTopic(t, topic, partitions)
+			made := time.Now()
+			produced := k.Produce(t, topic, numbered("new", partitions, c.after)...)
+			if !c.running {
+				sc.Start(t)
+			}
+			hears(t, svc, from, produced)
+			took := time.Since(made)
+			below(t, "The delivery of a topic that was made again", took, 20*time.Second)
+			late := k.Produce(t, topic, numbered("late", partitions, partitions)...)
+			hears(t, svc, from, late)
+			sc.Shut(t, 10*time.Second)
+			early := early(svc, from)
+			if !c.running && len(early) > 0 || len(early) > 0 && early[0].Offset < before/partitions {
+				t.Errorf("%d messages came under the old topic's id, such as %s.", len(early), early[0])
+			}
+			exactly(t, svc, from+len(early), append(produced, late...))
+			for _, r := range svc.Requests()[from:] {
+				if r.Attempt != 1 {
+					t.Errorf("%s: nothing of the old topic's attempts may count.", r)
+				}
+			}
+			committedIsEnd(t, k, topic)
+			t.Logf("Topic made again %s: all delivered once under its id, %v after it was there, %d before that under the old one's.", name, took.Round(10*time.Millisecond), len(early))
+		})
+	}
+}
+
+// early are the requests from the given one on that carry the first topic's id: what Kafka hands over from the old position
+// on until the other topic is noticed.
+func early(svc *rig.Service, from int) (out []*rig.Request) {
+	requests := svc.Requests()
+	old := requests[0].ID[strings.LastIndex(requests[0].ID, "/"):]
+	for _, r := range requests[from:] {
+		if strings.HasSuffix(r.ID, old) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// TestATopicIsMadeAgainInTheMiddle of deliveries, with messages of the old one in memory, in flight and failing.
+func TestATopicIsMadeAgainInTheMiddle(t *testing.T) {
+	const partitions, before, after = 4, 4_000, 1_000
+	k, svc := kafka(t), service(t)
+	svc.Rule(func(r *rig.Request) rig.Action {
+		if strings.HasPrefix(r.Head, "old") || r.Partition == 0 && r.Offset%100 == 99 && r.Attempt == 1 {
+			return rig.Action{Status: 500}
+		}
+		return rig.Action{Delay: 2 * time.Millisecond}
+	})
+	topic := k.Topic(t, partitions)
+	k.Produce(t, topic, numbered("old", partitions, before)...)
+	sc := sidecar(t, k, topic, svc)
+	svc.Await(t, before/8, patience)
+	k.DeleteTopic(t, topic)
+	k = k.Fresh(t)
+	k.CreateTopic(t, topic, partitions)
+	made := time.Now()
+	produced := k.Produce(t, topic, numbered("new", partitions, after)...)
+	hears(t, svc, 0, produced)
+	took := time.Since(made)
+	sc.Kill()
+	sc.Start(t)
+	late := k.Produce(t, topic, numbered("late", partitions, after)...)
+	hears(t, svc, 0, late)
+	sc.Shut(t, 10*time.Second)
+	values := heard(svc, 0)
+	repeats := 0
+	for _, r := range slices.Concat(produced, late) {
+		if n := values[string(r.Value)]; n > 1 {
+			repeats += n - 1
+		}
+	}
+	if repeats > partitions {
+		t.Errorf("%d of the new topic's messages came again, the bound is what was in flight at the kill, %d.", repeats, partitions)
+	}
+	committedIsEnd(t, k, topic)
+	t.Logf("Topic made again with %d old messages undone: all %d new ones delivered %v after, %d repeated after a kill -9.", before-before/8, after, took.Round(10*time.Millisecond), repeats)
+}
+
+// TestRetentionPassesTheSavedOffset while the sidecar is down: it goes on at what is left, and says what may be lost.
+func TestRetentionPassesTheSavedOffset(t *testing.T) {
+	const partitions, count, gone = 2, 200, 150
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, partitions)
+	produced := k.Produce(t, topic, numbered("order", partitions, count)...)
+	sc := sidecar(t, k, topic, svc)
+	hears(t, svc, 0, produced)
+	sc.Shut(t, 10*time.Second)
+	from := svc.Attempts()
+	produced = append(produced, k.Produce(t, topic, numbered("late", partitions, count)...)...)
+	k.DropBefore(t, topic, map[int32]int64{0: gone, 1: 50}) // of partition 1 only what was done
+	sc.Start(t)
+	left := above(produced, func(partition int32) int64 { return map[int32]int64{0: gone, 1: count / partitions}[partition] })
+	hears(t, svc, from, left)
+	sc.Shut(t, 10*time.Second)
+	exactly(t, svc, from, left)
+	said(t, sc, fmt.Sprintf("offsets %d to %d are gone from Kafka without an outcome", count/partitions, gone-1), fmt.Sprintf("possible loss of up to %d messages", gone-count/partitions))
+	if n := len(sc.Find("possible loss")); n != 1 {
+		t.Errorf("A possible loss was said %d times; it concerns one partition.", n)
+	}
+	committedIsEnd(t, k, topic)
+	t.Logf("Retention passed the saved offset by %d: the %d that were left were delivered once, and the possible loss was said once.", gone-count/partitions, len(left))
+}
+
+// TestRetentionOvertakesADeadService: what is in memory is the last copy and is delivered; the rest goes on at what is left.
+func TestRetentionOvertakesADeadService(t *testing.T) {
+	const partitions, count, size = 2, 4_000, 4_000
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, partitions)
+	records := numbered("order", partitions, count)
+	for i := range records {
+		records[i].Value = append(append(records[i].Value, ' '), bytes.Repeat([]byte("x"), size)...)
+	}
+	svc.Rule(rig.First(200, rig.Action{}, rig.Status(503)))
+	sc := sidecar(t, k, topic, svc, "KPUSH_BUFFER=2MiB")
+	produced := k.Produce(t, topic, records...)
+	svc.Await(t, 200, patience)
+	rig.Within(t, patience, "a service that is down for a while", func() bool { return svc.Attempts() > 240 })
+	svc.Down()
+	k.DropBefore(t, topic, map[int32]int64{0: count/partitions - 100, 1: count/partitions - 100})
+	svc.Rule(nil)
+	svc.Up(t)
+	up := time.Now()
+	left := above(produced, func(int32) int64 { return count/partitions - 100 })
+	arrived := func() (n int) {
+		for _, r := range svc.Requests() {
+			if r.Done && r.Offset >= count/partitions-100 {
+				n++
+			}
+		}
+		return n
+	}
+	took := rig.Within(t, patience, fmt.Sprintf("the delivery of the %d messages that are left", len(left)), func() bool { return arrived() >= len(left) })
+	late := k.Produce(t, topic, numbered("late", partitions, 100)...)
+	hears(t, svc, 0, late)
+	sc.Shut(t, 10*time.Second)
+	memory := svc.Delivered() - 200 - len(left) - len(late)
+	if memory <= 0 {
+		t.Errorf("%d messages were delivered from memory; they were the last copies.", memory)
+	}
+	if svc.Repeats() > 0 {
+		t.Errorf("%d messages were repeated.", svc.Repeats())
+	}
+	said(t, sc, "possible loss")
+	committedIsEnd(t, k, topic)
+	t.Logf("Retention overtook a dead service: %d more from memory, all %d that were left %v after the service's return (%v in all), %d lost to retention and said.",
+		memory, len(left), took.Round(10*time.Millisecond), time.Since(up).Round(time.Millisecond), len(produced)-200-len(left)-memory)
+}
+
+// TestPartitionsAreAdded while it runs: they are found, and begin at their beginning.
+func TestPartitionsAreAdded(t *testing.T) {
+	const bound = 12 * time.Second
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, 2)
+	sc := sidecar(t, k, topic, svc, "KPUSH_AUTO_OFFSET_RESET=earliest")
+	produced := k.Produce(t, topic, numbered("first", 2, 100)...)
+	hears(t, svc, 0, produced)
+	k.Widen(t, topic, 6)
+	produced = append(produced, k.Fresh(t).Produce(t, topic, numbered("second", 6, 600)...)...)
+	took := hears(t, svc, 0, produced)
+	sc.Shut(t, 10*time.Second)
+	verdict := svc.Judge(produced)
+	verdict.Kept(t, 0)
+	noDoubt(t, verdict)
+	committedIsEnd(t, k, topic)
+	below(t, "Finding partitions that were added", took, bound)
+	t.Logf("4 partitions added to 2: all delivered after %v (bound %v), 0 lost, 0 repeated.", took.Round(10*time.Millisecond), bound)
+}
+
+// TestTransactionsLeaveNoLag: what was aborted is not delivered, and the markers behind the last message count as done.
+func TestTransactionsLeaveNoLag(t *testing.T) {
+	const partitions, count, rounds = 2, 100, 6
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, partitions)
+	sc := sidecar(t, k, topic, svc)
+	var produced []rig.Record
+	for round := range rounds {
+		commit := round%2 == 0
+		records := k.Transact(t, topic, commit, numbered(fmt.Sprint("transaction", round), partitions, count)...)
+		if commit {
+			produced = append(produced, records...)
+		}
+	}
+	hears(t, svc, 0, produced)
+	took := noLag(t, k, topic)
+	sc.Kill()
+	sc.Start(t)
+	produced = append(produced, k.Transact(t, topic, true, numbered("late", partitions, count)...)...)
+	k.Transact(t, topic, false, numbered("aborted", partitions, count)...)
+	hears(t, svc, 0, produced)
+	noLag(t, k, topic)
+	sc.Shut(t, 10*time.Second)
+	exactly(t, svc, 0, produced)
+	verdict := svc.Judge(produced)
+	verdict.Kept(t, 0)
+	committedIsEnd(t, k, topic)
+	t.Logf("%d transactions, every other one aborted: the %d committed messages once, lag 0 %v after the last of them, also past the aborted ones at the end.", rounds+2, len(produced), took.Round(10*time.Millisecond))
+}
+
+// noLag waits until the group has committed each partition's end, while the sidecar runs.
+func noLag(t *testing.T, k *rig.Kafka, topic string) time.Duration {
+	t.Helper()
+	return rig.Within(t, 10*time.Second, "a lag of 0", func() bool {
+		commits := k.Committed(t, topic, topic)
+		for partition, end := range k.EndOffsets(t, topic) {
+			if commits[partition].Offset != end {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// TestACompactedTopic has holes where messages were, also at the saved offset and at the end.
+func TestACompactedTopic(t *testing.T) {
+	const keys, count = 10, 2_000
+	k, svc := rig.Own(t, 1, "log.cleaner.backoff.ms=100", "log.cleaner.min.cleanable.ratio=0.01", "log.initial.task.delay.ms=100"), service(t)
+	topic := k.Topic(t, 1, "cleanup.policy=compact", "segment.ms=200", "min.cleanable.dirty.ratio=0.01", "delete.retention.ms=100")
+	records := func(word string) []rig.Record {
+		records := numbered(word, 1, count)
+		for i := range records {
+			records[i].Key = fmt.Appendf(nil, "key-%d", i%keys)
+		}
+		return records
+	}
+	first := k.Produce(t, topic, records("first")...)
+	sc := sidecar(t, k, topic, svc)
+	hears(t, svc, 0, first[:count/2])
+	sc.Kill()
+	from := svc.Attempts()
+	k.Produce(t, topic, records("second")...)
+	var survive []int64
+	rig.Within(t, patience, "the compaction", func() bool {
+		k.Produce(t, topic, rig.Record{Key: []byte("roll"), Value: []byte("roll")}) // a new segment, so that the one before can be cleaned
+		survive = k.Survivors(t, topic, 0)
+		return len(survive) < count
+	})
+	sc.Start(t)
+	end := k.EndOffsets(t, topic)[0]
+	rig.Within(t, patience, "the delivery of the last message", func() bool {
+		requests := svc.Requests()
+		return len(requests) > from && requests[len(requests)-1].Offset == end-1
+	})
+	noLag(t, k, topic)
+	sc.Shut(t, 10*time.Second)
+	last := int64(-1)
+	delivered := map[int64]bool{}
+	for i, r := range svc.Requests() {
+		if i >= from && r.Offset <= last {
+			t.Errorf("%s came after offset %d.", r, last)
+		}
+		if i >= from {
+			last = r.Offset
+		}
+		delivered[r.Offset] = true
+	}
+	for _, at := range k.Survivors(t, topic, 0) { // what is still there was there all the time
+		if !delivered[at] {
+			t.Errorf("Offset %d is in the log and was not delivered.", at)
+		}
+	}
+	committedIsEnd(t, k, topic)
+	t.Logf("Compaction left %d of %d messages: %d delivered after the restart, in order, lag 0.", len(survive), end, len(svc.Requests())-from)
+}
