@@ -339,8 +339,8 @@ func TestAPartitionIsAnotherMachinesInBetween(t *testing.T) {
 		rounds, len(produced), len(verdict.Lost), len(verdict.Repeats), len(verdict.Needless))
 }
 
-// TestAnotherGroupOnTheSameVolume starts by its own rules, and the first group's offsets outlive it.
-func TestAnotherGroupOnTheSameVolume(t *testing.T) {
+// TestAnotherGroupOrClusterOnTheSameVolume starts by its own rules, and the first group's offsets outlive both.
+func TestAnotherGroupOrClusterOnTheSameVolume(t *testing.T) {
 	const partitions, count = 2, 100
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)
@@ -349,21 +349,29 @@ func TestAnotherGroupOnTheSameVolume(t *testing.T) {
 	hears(t, svc, 0, produced)
 	sc.Shut(t, 10*time.Second)
 
-	from := svc.Attempts()
-	sc.Set("KPUSH_GROUP=" + topic + "-other")
-	sc.Start(t)
-	hears(t, svc, from, produced)
-	sc.Shut(t, 10*time.Second)
-	exactly(t, svc, from, produced)
-	said(t, sc, "the volume holds offsets of another cluster, group or topic id")
+	other := rig.Fake(t, partitions, topic)
+	for name, env := range map[string]string{"group": "KPUSH_GROUP=" + topic + "-other", "cluster": "KPUSH_BROKERS=" + other.Brokers} {
+		from, want := svc.Attempts(), produced
+		if name == "cluster" {
+			want = other.Produce(t, topic, numbered("elsewhere", partitions, count)...)
+		}
+		sc.Set("KPUSH_GROUP="+topic, "KPUSH_BROKERS="+k.Brokers, env)
+		sc.Start(t)
+		hears(t, svc, from, want)
+		sc.Shut(t, 10*time.Second)
+		exactly(t, svc, from, want)
+	}
+	if n := len(sc.Find("the volume holds offsets of another cluster, group or topic id")); n < 2*partitions {
+		t.Errorf("It was said %d times that what is on the volume does not apply, want once for each partition of both.", n)
+	}
 
 	k.Forget(t, topic, topic, 0, 1) // so that only the file can know
-	from = svc.Attempts()
+	from := svc.Attempts()
 	late := k.Produce(t, topic, numbered("late", partitions, count)...)
-	sc.Set("KPUSH_GROUP=" + topic)
+	sc.Set("KPUSH_GROUP="+topic, "KPUSH_BROKERS="+k.Brokers)
 	sc.Start(t)
 	hears(t, svc, from, late)
 	sc.Shut(t, 10*time.Second)
 	exactly(t, svc, from, late)
-	t.Logf("Another group on the volume got all %d from the beginning; the first one went on with the %d new ones by the file alone.", count, count)
+	t.Logf("Another group and another cluster on the volume got all %d each from the beginning; the first one went on with the %d new ones by the file alone.", count, count)
 }

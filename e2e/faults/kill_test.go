@@ -18,8 +18,8 @@ var loads = []struct {
 	deliveries, stock       int // between two kills at most; messages left per partition
 }{
 	{1, 4, 60, 3, 60, 60},
-	{32, 32, 80, 4, 400, 60},
-	{256, 256, 60, 2, 800, 20},
+	{32, 32, 100, 4, 400, 60},
+	{256, 256, 40, 2, 800, 20},
 }
 
 // TestKills: kill -9 at random under load. Nothing is lost, what comes again is flagged, and both are bounded by what was
