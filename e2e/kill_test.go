@@ -15,10 +15,10 @@ const concurrency = 16
 func TestTwentyKills(t *testing.T) {
 	const kills, bound = 20, 500 * time.Millisecond
 	k, svc := kafka(t), service(t)
-	svc.Rule(rig.Slow(2 * time.Millisecond))
+	svc.Rule(rig.Every(10, rig.Action{Status: 500}, rig.Slow(2*time.Millisecond))) // some wait for their retry at each kill
 	topic := k.Topic(t, 8)
 	produced := k.Produce(t, topic, keyed(5_000)...)
-	sc := sidecar(t, k, topic, svc)
+	sc := sidecar(t, k, topic, svc, "KPUSH_RETRY_INTERVAL=10ms")
 	svc.Await(t, 100, patience)
 	var nexts []time.Duration
 	most := 0

@@ -104,6 +104,35 @@ func TestAStuckMessageIsSaidOnceAndSkippedBySIGUSR1(t *testing.T) {
 	t.Logf("A stuck message was tried every %s (interval %v), said once, and skipped.", spread(waits), interval)
 }
 
+// TestAStuckPartitionStarvesNobody, although what waits behind its message is far more than KPUSH_BUFFER.
+func TestAStuckPartitionStarvesNobody(t *testing.T) {
+	const bound = 2 * time.Second
+	k, svc := kafka(t), service(t)
+	svc.Rule(func(r *rig.Request) rig.Action {
+		if r.Partition == 0 {
+			return poison(0)(r)
+		}
+		return rig.Action{}
+	})
+	topic := k.Topic(t, 2)
+	k.ProduceEvenly(t, topic, 1, 5_000, 1_000)
+	sc := sidecar(t, k, topic, svc, "KPUSH_BUFFER=1MiB")
+	rig.Within(t, patience, "the 30th attempt of the stuck message", func() bool { return svc.Attempts() >= 30 })
+	var waits []time.Duration
+	for i := range 5 {
+		begin := time.Now()
+		k.Produce(t, topic, rig.Record{Partition: 1, Value: []byte("from somebody else")})
+		svc.Await(t, i+1, patience)
+		waits = append(waits, time.Since(begin))
+		below(t, "A message of the other partition", waits[i], bound)
+	}
+	svc.Rule(nil)
+	svc.Await(t, 5_005, patience)
+	sc.Shut(t, 10*time.Second)
+	committedIsEnd(t, k, topic)
+	t.Logf("Behind a stuck message wait 5 MB with a buffer of 1 MiB: messages of the other partition took %s (bound %v).", spread(waits), bound)
+}
+
 func TestAMessageIsGivenUpAfterItsRetries(t *testing.T) {
 	k, svc := kafka(t), service(t)
 	svc.Rule(poison(3))
@@ -147,7 +176,7 @@ func TestAServiceThatIsDownSkipsNothing(t *testing.T) {
 // comes within one retry interval after the service is back.
 func TestAServiceDownForThreePollIntervals(t *testing.T) {
 	const interval, poll = 500 * time.Millisecond, 2 * time.Second
-	k, svc := kafka(t), service(t)
+	k, svc := rig.Own(t, 1), service(t) // another broker need not allow so short a session
 	topic := k.Topic(t, 8)
 	produced := k.ProduceEvenly(t, topic, 8, 4_000, 1_000)
 	svc.Rule(rig.Slow(2 * time.Millisecond))

@@ -70,6 +70,7 @@ func (c *committer) due(all bool) []*partition {
 		}
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
+		p.measure()
 		left, room := p.ceiling-p.begun, p.room()
 		off := left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room
 		if all || next != p.synced.offset || c.f.keeps() && off {
@@ -121,7 +122,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list()}
+	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list(next)}
 	if p.inherits > next {
 		m.ceiling = p.inherits
 	}
@@ -140,13 +141,19 @@ func (f *Forwarder) keeps() bool {
 	return !no
 }
 
-// room is the headroom in offsets, from the pace since the newest commit. The caller holds p.mu.
-func (p *partition) room() int64 {
-	if p.synced.offset < 0 {
-		return leastCeiling
+// measure takes the pace since the newest commit. It does not fall while a lane has to wait for a commit: that lane does
+// nothing in the meantime, and with less room it would wait for the next one, too. The caller holds p.mu.
+func (p *partition) measure() {
+	d := max(100*time.Millisecond, time.Since(p.synced.at))
+	now := float64(p.count-p.synced.count) / d.Seconds()
+	if p.synced.offset >= 0 && (now > p.pace || time.Since(p.stood) > time.Second) {
+		p.pace = now
 	}
-	n, d := p.count-p.synced.count, max(100*time.Millisecond, time.Since(p.synced.at))
-	return max(leastCeiling, int64(float64(n)*headroom.Seconds()/d.Seconds()))
+}
+
+// room is the headroom in offsets. The caller holds p.mu.
+func (p *partition) room() int64 {
+	return max(leastCeiling, int64(p.pace*headroom.Seconds()))
 }
 
 func (c *committer) failed(err error) {

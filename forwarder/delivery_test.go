@@ -2,14 +2,11 @@ package forwarder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,7 +101,7 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 			if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered {
 				t.Fatal(out, err)
 			}
-			d.close()
+			finish(d)
 			var longest time.Duration
 			for n := 1; n < row.attempts; n++ {
 				wait := s.times[n] - s.times[n-1]
@@ -136,7 +133,7 @@ func TestRetriesForDays(t *testing.T) {
 		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered || s.count() != 4000 {
 			t.Errorf("%v %v after %d attempts", out, err, s.count())
 		}
-		d.close()
+		finish(d)
 		if took := time.Since(s.begun); took != 3999*time.Minute {
 			t.Errorf("took %s", took)
 		}
@@ -200,7 +197,7 @@ func TestGivingUp(t *testing.T) {
 			})
 			d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
 			out, err := r.f.handler.Handle(d)
-			d.close()
+			finish(d)
 			if err != nil || out.Class != row.want || s.count() != row.attempts {
 				t.Errorf("%q (skip %t, %d): %s after %d attempts (%v), want %s after %d", row.answers, row.canSkip, row.nums, out.Class, s.count(), err, row.want, row.attempts)
 			}
@@ -239,7 +236,7 @@ func TestRetryAfterHoldsTheWholeService(t *testing.T) {
 			var lanes sync.WaitGroup
 			for n := range int32(3) {
 				d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-				lanes.Go(func() { r.f.handler.Handle(d); d.close() })
+				lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
 				synctest.Wait() // the first one has its answer
 			}
 			lanes.Wait()
@@ -279,7 +276,7 @@ func TestRetryAfterHoldsLanesThatWaitForASlot(t *testing.T) {
 		var lanes sync.WaitGroup
 		for n := range int32(5) {
 			d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-			lanes.Go(func() { r.f.handler.Handle(d); d.close() })
+			lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
 			synctest.Wait()
 		}
 		close(release)
@@ -310,7 +307,7 @@ func TestSlotIsFreeWhileWaiting(t *testing.T) {
 		var lanes sync.WaitGroup
 		for n := range int32(4) {
 			d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-			lanes.Go(func() { r.f.handler.Handle(d); d.close() })
+			lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
 			synctest.Wait()
 		}
 		lanes.Wait()
@@ -348,7 +345,7 @@ func TestInDoubtIsSaidUntilTheEnd(t *testing.T) {
 		if err := <-done; !errors.Is(err, errStopping) {
 			t.Errorf("stopped with %v", err)
 		}
-		d.close()
+		finish(d)
 		p.rec.Release()
 		r = r.again(local(nil), nil)
 		after := serving(r, answer)
@@ -356,7 +353,7 @@ func TestInDoubtIsSaidUntilTheEnd(t *testing.T) {
 		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered {
 			t.Fatal(out, err)
 		}
-		d.close()
+		finish(d)
 		var got []string
 		for _, q := range slices.Concat(s.seen, after.seen) {
 			got = append(got, q.Header.Get("Kafka-Attempt")+q.Header.Get("Kafka-In-Doubt"))
@@ -381,7 +378,7 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 			return says(q, 500)
 		})
 		d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("secret value")})
-		go func() { r.f.handler.Handle(d); d.close() }()
+		go func() { r.f.handler.Handle(d); finish(d) }()
 		count := func(level, text string) (n int) {
 			for _, l := range r.logs.with(text) {
 				if strings.Contains(l, "level="+level) {
@@ -450,7 +447,7 @@ func TestSkipBlocked(t *testing.T) {
 			p := r.partition(tp{"t", 0})
 			d := handed(p, Message{Offset: 1, Value: []byte("v")})
 			done := make(chan error)
-			go func() { _, err := r.f.handler.Handle(d); d.close(); done <- err }()
+			go func() { _, err := r.f.handler.Handle(d); finish(d); done <- err }()
 			r.until("the attempts", func() bool { return s.count() == row.attempts })
 			synctest.Wait()
 			if n := r.f.SkipBlocked(); n != row.skipped {
@@ -470,107 +467,6 @@ func TestSkipBlocked(t *testing.T) {
 	}
 }
 
-// F1: a skipped message is in the skip log, whole, before it is on record; while the log cannot be written it is not skipped.
-func TestSkipLogIsWrittenFirst(t *testing.T) {
-	for _, bySignal := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "later")
-			r := newRig(t, local(func(c *Config) { c.CanSkip, c.RetryNums, c.SkipLog = !bySignal, 3, filepath.Join(dir, "skipped.jsonl") }), nil)
-			s := serving(r, func(q *http.Request) (*http.Response, error) {
-				if q.Header.Get("Kafka-Offset") == "0" {
-					return says(q, 500)
-				}
-				return says(q, 200)
-			})
-			p := r.partition(tp{"t", 0})
-			m := &Message{Topic: "t", Offset: 0, Timestamp: 12, Key: []byte{0xff, 0}, Value: []byte("v\xfe"), Headers: []Header{{"a", nil}, {"a", []byte{}}, {"b", []byte("\x00\r\n")}}}
-			p.push(m)
-			p.push(&Message{Topic: "t", Offset: 1, Value: []byte("next")})
-			if bySignal {
-				r.until("blocked", func() bool { return len(r.f.blocked.list()) == 1 })
-				r.f.SkipBlocked()
-			} else {
-				r.until("3 attempts", func() bool { return s.count() == 3 })
-			}
-			attempts := s.count()
-			pass(time.Hour)
-			if next, done := p.rec.Progress(); next != 0 || len(done) != 0 || p.rec.Outstanding() != 2 || s.count() != attempts {
-				t.Fatalf("recorded up to %d %s without a skip log, %d requests after %d", next, done, s.count(), attempts)
-			}
-			if n := len(r.logs.with("volume does not take records")); n < 1 || n > 70 {
-				t.Errorf("%d lines about the volume in an hour", n)
-			}
-			if err := os.Mkdir(dir, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			r.until("both are done", func() bool { next, _ := p.rec.Progress(); return next == 2 })
-			b, err := os.ReadFile(filepath.Join(dir, "skipped.jsonl"))
-			if err != nil || strings.Count(string(b), "\n") != 1 {
-				t.Fatalf("skip log %q, %v", b, err)
-			}
-			var line skipped
-			if err := json.Unmarshal(b, &line); err != nil {
-				t.Fatal(err)
-			}
-			if line.ID != "t/0/0/T" || line.Attempts != attempts || string(line.Key) != "\xff\x00" || string(line.Value) != "v\xfe" || line.ValueText != "" ||
-				line.Reason == "" || line.Timestamp != 12 || fmt.Sprint(line.Headers) != "[[a <nil>] [a ] [b AA0K]]" {
-				t.Errorf("line %+v", line)
-			}
-			p.drain(time.Now().Add(time.Second), errStopping)
-		})
-	}
-}
-
-// A message in the skip log stays readable: lines are whole even after one that failed, and a rotated file begins anew.
-func TestSkipLogLines(t *testing.T) {
-	r := newRig(t, small(), handle(func(*Delivery) Verdict { return Verdict{} }))
-	p := r.partition(tp{"t", 0})
-	path := r.f.skips.path
-	write := func(offset int64) error {
-		return r.f.skips.write(handed(p, Message{Offset: offset, Value: []byte("text\n")}), "because")
-	}
-	for o := range int64(3) {
-		if err := write(o); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Rename(path, path+".1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := write(3); err == nil || !strings.Contains(err.Error(), "t/0/3") || strings.Contains(err.Error(), "text") {
-		t.Errorf("a directory was written to: %v", err)
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if err := write(4); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string][]int64{path + ".1": {0, 1, 2}, path: {4}} {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []int64
-		for line := range strings.Lines(string(b)) {
-			var l skipped
-			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ValueText != "text\n" {
-				t.Errorf("%q: %v", line, err)
-			}
-			got = append(got, l.Offset)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s has offsets %v, want %v", name, got, want)
-		}
-		if st, err := os.Stat(name); err != nil || st.Mode().Perm() != 0o600 {
-			t.Errorf("%s is open to others: %v %v", name, st.Mode(), err)
-		}
-	}
-}
-
 // A stop ends every wait at once and lets the attempt under way finish.
 func TestStopEndsWaits(t *testing.T) {
 	for name, hold := range map[string]func(r *rig, p *partition){
@@ -586,7 +482,7 @@ func TestStopEndsWaits(t *testing.T) {
 			hold(r, p)
 			d := handed(p, Message{Offset: 1, Value: []byte("v")})
 			done := make(chan error)
-			go func() { _, err := r.f.handler.Handle(d); d.close(); done <- err }()
+			go func() { _, err := r.f.handler.Handle(d); finish(d); done <- err }()
 			synctest.Wait()
 			begun, requests := time.Now(), s.count()
 			p.stop(errRevoked)

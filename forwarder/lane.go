@@ -91,15 +91,19 @@ func (t *tried) remove(offset int64) {
 	delete(t.m, offset)
 }
 
-// list is sorted by offset.
-func (t *tried) list() []offsets.Attempt {
+// list is sorted by offset. What lies below next has gone from the log without being delivered, and is forgotten.
+func (t *tried) list(next int64) []offsets.Attempt {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.m) == 0 {
 		return nil
 	}
 	out := make([]offsets.Attempt, 0, len(t.m))
-	for _, a := range t.m {
+	for o, a := range t.m {
+		if o < next {
+			delete(t.m, o)
+			continue
+		}
 		out = append(out, a)
 	}
 	slices.SortFunc(out, func(a, b offsets.Attempt) int { return int(a.Offset - b.Offset) })

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 var (
@@ -288,7 +290,7 @@ func TestCeilingAfterAKill(t *testing.T) {
 		r.kafka.produce(t0, 20000, 10)
 		r.kafka.give(t0)
 		r.until("stuck", func() bool { return len(b.of(t0)) == 1501 })
-		pass(time.Second)
+		pass(time.Minute) // the ceiling comes down to the pace of a lane that stands
 		killed := map[tp]commit{}
 		r.kafka.with(func() { killed[t0] = r.kafka.stored[t0] })
 		if err := r.stop(); err != nil {
@@ -374,14 +376,28 @@ func TestTried(t *testing.T) {
 			p.push(&Message{Topic: "t", Offset: o})
 		}
 		synctest.Wait()
-		if got := fmt.Sprint(p.tried.list()); got != "[{0 1 0 true}]" {
+		if got := fmt.Sprint(p.tried.list(0)); got != "[{0 1 0 true}]" {
 			t.Errorf("after the first attempt: %s", got)
 		}
 		pass(time.Minute)
-		if got := p.tried.list(); got != nil || p.rec.Outstanding() != 0 {
+		if got := p.tried.list(0); got != nil || p.rec.Outstanding() != 0 {
 			t.Errorf("when all is done: %v, %d outstanding", got, p.rec.Outstanding())
 		}
 	})
+}
+
+// What has gone from the log without being delivered is no attempt any more: the mark would carry it for ever.
+func TestTriedForgetsWhatIsPast(t *testing.T) {
+	var tr tried
+	for o := range int64(4) {
+		tr.set(offsets.Attempt{Offset: o, Number: 1})
+	}
+	if got := fmt.Sprint(tr.list(2), len(tr.m)); got != "[{2 1 0 false} {3 1 0 false}] 2" {
+		t.Errorf("above 2: %s", got)
+	}
+	if got := tr.list(9); len(got) > 0 || len(tr.m) > 0 {
+		t.Errorf("above 9: %v", got)
+	}
 }
 
 // A Handler of a program's own that gives up by itself must not silence its lane.

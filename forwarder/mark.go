@@ -146,8 +146,11 @@ func (m *mark) parseAttempts(s string) bool {
 		}
 		rest, doubt := strings.CutSuffix(a, ":d")
 		t := offsets.Attempt{InDoubt: doubt}
-		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil || !m.reaches(t.Offset) {
+		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil {
 			return false
+		}
+		if !m.reaches(t.Offset) {
+			continue // says nothing of what is to come
 		}
 		t.Offset += m.offset
 		m.attempts = append(m.attempts, t)

@@ -43,6 +43,8 @@ type partition struct {
 	ceiling  int64         // requests below it may start: Kafka has acknowledged this one or a higher one
 	begun    int64         // the highest offset that a request was started for, plus one
 	count    int64         // requests started
+	pace     float64       // requests a second
+	stood    time.Time     // when a lane last had to wait for a higher ceiling
 	raised   chan struct{} // closed when ceiling rises
 	inherits int64         // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
 	synced   commitState   // what the committer last had acknowledged
@@ -76,6 +78,7 @@ func (p *partition) push(m *Message) {
 	p.next = m.Offset + 1
 	if !p.rec.Fetched(m.Offset) {
 		p.f.filtered.Add(1)
+		p.tried.remove(m.Offset)
 		return
 	}
 	m.TopicID, m.Group = p.topicID, p.f.cfg.Group
@@ -101,9 +104,11 @@ func (p *partition) deliver(m *Message) bool {
 	out, err := p.f.handler.Handle(d)
 	for err != nil && !errors.Is(err, errSkipped) && p.soft.Err() == nil {
 		p.f.log.Error("the handler has given back a message without an outcome; it gets it again", d.where(), "error", err)
-		if sleep(d.ctx(), p.f.cfg.RetryInterval) == nil {
-			out, err = p.f.handler.Handle(d)
+		if stopped := sleep(d.ctx(), p.f.cfg.RetryInterval); stopped != nil {
+			err = stopped
+			break
 		}
+		out, err = p.f.handler.Handle(d)
 	}
 	d.close()
 	if errors.Is(err, errSkipped) {
@@ -172,6 +177,8 @@ func (p *partition) covered(d *Delivery) error {
 		if ok {
 			p.begun = max(p.begun, d.Offset+1)
 			p.count++
+		} else {
+			p.stood = time.Now()
 		}
 		p.mu.Unlock()
 		if ok {

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -98,6 +99,9 @@ func decide(k knowledge) decision {
 		d.join(k, m)
 	}
 	d.fit(k)
+	d.start.Attempts = slices.DeleteFunc(d.start.Attempts, func(a offsets.Attempt) bool { // finished in the meantime, or gone
+		return a.Offset < d.start.Next || d.start.Done.Contains(a.Offset)
+	})
 	return d
 }
 

@@ -107,7 +107,7 @@ func (s *scene) stock(each int) {
 // crash does one fault after some more deliveries and starts again; it returns once every partition has delivered.
 func (s *scene) crash(deliveries int, fault, start func()) {
 	s.Helper()
-	s.svc.Await(s, s.svc.Delivered()+deliveries, patience)
+	s.svc.Await(s, min(s.svc.Delivered()+deliveries, len(s.produced)), patience)
 	fault()
 	s.count()
 	s.crashes++

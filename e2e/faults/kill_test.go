@@ -14,12 +14,13 @@ import (
 // load is a row of the kill stories: as many partitions as requests at once, for a partition has one at a time.
 var loads = []struct {
 	concurrency, partitions int
-	full, small             int // kills
-	deliveries, stock       int // between two kills at most; messages left per partition
+	full, small             int           // kills
+	deliveries, stock       int           // between two kills at most; messages left per partition
+	answer                  time.Duration // of the service: slow enough that the kill finds requests in flight
 }{
-	{1, 4, 60, 3, 60, 60},
-	{32, 32, 100, 4, 400, 60},
-	{256, 256, 40, 2, 800, 20},
+	{1, 4, 60, 3, 60, 60, 2 * time.Millisecond},
+	{32, 32, 100, 4, 400, 60, 4 * time.Millisecond},
+	{256, 256, 40, 2, 800, 30, 30 * time.Millisecond},
 }
 
 // TestKills: kill -9 at random under load. Nothing is lost, what comes again is flagged, and both are bounded by what was
@@ -28,6 +29,7 @@ func TestKills(t *testing.T) {
 	for _, l := range loads {
 		t.Run(fmt.Sprint(l.concurrency), func(t *testing.T) {
 			s := stage(t, fmt.Sprintf("kill -9, concurrency %d", l.concurrency), setting{partitions: l.partitions, concurrency: l.concurrency, bound: l.concurrency})
+			s.svc.Rule(rig.Slow(l.answer))
 			s.flagBound = 2 * l.concurrency
 			s.sc.Start(t)
 			for range times(l.full, l.small) {
@@ -45,6 +47,7 @@ func TestKillsThatAsk(t *testing.T) {
 		t.Run(fmt.Sprint(l.concurrency), func(t *testing.T) {
 			s := stage(t, fmt.Sprintf("kill -9, guarantee 3 and confirm URL, concurrency %d", l.concurrency), setting{partitions: l.partitions,
 				concurrency: l.concurrency, env: []string{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3"}})
+			s.svc.Rule(rig.Slow(l.answer))
 			url, answers := s.svc.Confirms(t)
 			s.sc.Set("KPUSH_CONFIRM_URL=" + url)
 			s.sc.Start(t)

@@ -23,7 +23,7 @@ func findContainers() (*containers, error) {
 	if _, err := docker(10*time.Second, "image", "inspect", kafkaImage); err == nil {
 		return &containers{}, nil
 	}
-	if out, err := docker(5*time.Minute, "pull", "-q", kafkaImage); err != nil {
+	if out, err := docker(2*time.Minute, "pull", "-q", kafkaImage); err != nil {
 		return nil, fmt.Errorf("the image %s is neither here nor to be had: %w %s", kafkaImage, err, out)
 	}
 	return &containers{}, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -16,36 +17,53 @@ var shared struct {
 	left  []string
 }
 
-// findRunner looks once for a way to run brokers. KPUSH_E2E_KAFKA=jars or =container allows only that way.
-var findRunner = sync.OnceValues(func() (runner, error) {
+var errNoKafka = errors.New("no real Kafka can be had")
+
+// runners are the ways to run brokers here, containers first. KPUSH_E2E_KAFKA=jars or =container allows only that way.
+var runners = sync.OnceValues(func() ([]runner, error) {
 	only := os.Getenv("KPUSH_E2E_KAFKA")
+	var ways []runner
 	var why []error
 	if only != "jars" {
-		c, err := findContainers()
-		if err == nil {
-			return c, nil
+		if c, err := findContainers(); err == nil {
+			ways = append(ways, c)
+		} else {
+			why = append(why, err)
 		}
-		why = append(why, err)
 	}
 	if only != "container" {
-		j, err := findJars()
+		if j, err := findJars(); err == nil {
+			ways = append(ways, j)
+		} else {
+			why = append(why, err)
+		}
+	}
+	if len(ways) == 0 {
+		return nil, fmt.Errorf("%w: %w", errNoKafka, errors.Join(why...))
+	}
+	return ways, nil
+})
+
+// controlled prefers jars: their processes can be killed and frozen in microseconds.
+func controlled() ([]runner, error) {
+	ways, err := runners()
+	ways = slices.Clone(ways)
+	slices.Reverse(ways)
+	return ways, err
+}
+
+// startFirst starts the cluster in the first way that works: an engine may answer and yet run nothing.
+func startFirst(ways []runner, dir string, nodes int, props ...string) (*Kafka, error) {
+	var why []error
+	for _, way := range ways {
+		k, err := startKafka(way, dir, nodes, props...)
 		if err == nil {
-			return j, nil
+			return k, nil
 		}
 		why = append(why, err)
 	}
-	return nil, fmt.Errorf("no real Kafka can be had: %w", errors.Join(why...))
-})
-
-// findControlled prefers jars: their processes can be killed and frozen in microseconds.
-var findControlled = sync.OnceValues(func() (runner, error) {
-	if os.Getenv("KPUSH_E2E_KAFKA") != "container" {
-		if j, err := findJars(); err == nil {
-			return j, nil
-		}
-	}
-	return findRunner()
-})
+	return nil, errors.Join(why...)
+}
 
 // Shared returns the broker that all stories of this process use side by side: KPUSH_TEST_BROKERS if set,
 // else a container, else the jars.
@@ -69,22 +87,22 @@ func startShared() (*Kafka, error) {
 	if brokers := os.Getenv("KPUSH_TEST_BROKERS"); brokers != "" {
 		return connect(&Kafka{Brokers: brokers})
 	}
-	run, err := findRunner()
+	ways, err := runners()
 	if err != nil {
 		return nil, err
 	}
 	if shared.dir, err = os.MkdirTemp("", "kpush-e2e-"); err != nil {
 		return nil, err
 	}
-	return startKafka(run, shared.dir, 1)
+	return startFirst(ways, shared.dir, 1)
 }
 
-// leaveOut skips a story that needs a real Kafka, or fails it where one is required.
+// leaveOut skips a story where no real Kafka can be had; it fails where one is required, or was found and broke.
 func leaveOut(t T, why error) {
 	t.Helper()
 	skipper, can := t.(interface{ Skipf(string, ...any) })
-	if os.Getenv("KPUSH_E2E_KAFKA") != "" || !can {
-		t.Fatalf("KPUSH_E2E_KAFKA asks for a real Kafka: %v", why)
+	if os.Getenv("KPUSH_E2E_KAFKA") != "" || !errors.Is(why, errNoKafka) || !can {
+		t.Fatalf("%v", why)
 	}
 	shared.left = append(shared.left, t.Name())
 	skipper.Skipf("%v", why)

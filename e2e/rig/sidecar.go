@@ -56,7 +56,9 @@ func StartSidecarOn(t T, volume string, env ...string) *Sidecar {
 	sc := &Sidecar{Volume: volume, logFile: logFile}
 	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
 	t.Cleanup(func() {
-		sc.process.kill()
+		if sc.process != nil {
+			sc.process.kill()
+		}
 		if t.Failed() {
 			keep(logFile.Name(), t.ArtifactDir(), filepath.Base(logFile.Name()))
 		}

@@ -1,0 +1,314 @@
+package forwarder
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestBody(t *testing.T) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	for _, value := range [][]byte{nil, {}, []byte("v"), []byte(`{"a":"b c&d=e%"}`), []byte("päß\x00\xff"), every, bytes.Repeat([]byte("x"), 1<<20)} {
+		m := &Message{Partition: 7, Offset: 1 << 40, Value: value}
+		if got := body(m, "raw"); !bytes.Equal(got, value) {
+			t.Errorf("raw: %.40q became %.40q", value, got)
+		}
+		got := string(body(m, "form"))
+		form, err := url.ParseQuery(got)
+		if err != nil || len(form) != 3 || form.Get("m") != string(value) || form.Get("p") != "7" || form.Get("o") != "1099511627776" {
+			t.Errorf("form: %.40q became %.80q (%v)", value, got, err)
+		}
+	}
+	if got := string(body(&Message{Partition: 3, Offset: 9, Value: []byte("a b+c&d=ü")}, "form")); got != "m=a+b%2Bc%26d%3D%C3%BC&p=3&o=9" {
+		t.Errorf("form is %s: not what PHP's origin sent", got)
+	}
+}
+
+// arrived is what a service gets of a message, through a real request.
+func arrived(t *testing.T, m Message, format string, slim bool) http.Header {
+	t.Helper()
+	var got http.Header
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	defer s.Close()
+	req, err := http.NewRequest("POST", s.URL, bytes.NewReader(body(&m, format)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = header(&m, format, slim)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%+v: %v", m, err)
+	}
+	resp.Body.Close()
+	return got
+}
+
+func TestHeadersOfEveryMessage(t *testing.T) {
+	m := Message{Topic: "orders.v1", TopicID: "AbC_-123", Partition: 4, Offset: 1234567890123, Timestamp: 1700000000123, Group: "shop", Key: []byte("k"), Value: []byte("v")}
+	got := arrived(t, m, "raw", false)
+	for name, want := range map[string]string{
+		"Content-Type": "application/octet-stream", "Kafka-Topic": "orders.v1", "Kafka-Partition": "4", "Kafka-Offset": "1234567890123",
+		"Kafka-Timestamp": "1700000000123", "Kafka-Group": "shop", "Kafka-Key": "k", "Kafka-Key-Encoding": "",
+		"Kafka-Message-Id": "orders.v1/4/1234567890123/AbC_-123", "Kafka-Tombstone": "", "Kafka-Headers": "", "Kafka-In-Doubt": "", "User-Agent": "kpush",
+	} {
+		if got.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, got.Get(name), want)
+		}
+	}
+	m.TopicID = ""
+	if id := arrived(t, m, "raw", false).Get("Kafka-Message-Id"); id != "orders.v1/4/1234567890123" {
+		t.Errorf("without topic ids the message is called %s", id)
+	}
+	if ct := arrived(t, m, "form", false).Get("Content-Type"); ct != "application/x-www-form-urlencoded" {
+		t.Errorf("form has Content-Type %s", ct)
+	}
+}
+
+func TestTombstone(t *testing.T) {
+	for _, format := range []string{"raw", "form"} {
+		if got := arrived(t, Message{Value: nil}, format, false).Get("Kafka-Tombstone"); got != "true" {
+			t.Errorf("%s: a null value has Kafka-Tombstone %q", format, got)
+		}
+		if got := arrived(t, Message{Value: []byte{}}, format, false).Get("Kafka-Tombstone"); got != "" {
+			t.Errorf("%s: an empty value has Kafka-Tombstone %q", format, got)
+		}
+	}
+}
+
+func TestKey(t *testing.T) {
+	for _, row := range []struct {
+		key           []byte
+		value, coding string
+	}{
+		{nil, "", ""},
+		{[]byte{}, "", "base64"}, // an empty key is a key
+		{[]byte("order-1"), "order-1", ""},
+		{[]byte("!~"), "!~", ""},
+		{[]byte("a b"), "YSBi", "base64"},
+		{[]byte(" a"), "IGE=", "base64"},
+		{[]byte("ü"), "w7w=", "base64"},
+		{[]byte{0, 0, 0, 7}, "AAAABw==", "base64"},
+		{[]byte("a\r\nX: y"), "YQ0KWDogeQ==", "base64"},
+		{[]byte{0x7f}, "fw==", "base64"},
+	} {
+		got := arrived(t, Message{Key: row.key}, "raw", false)
+		_, there := got["Kafka-Key"]
+		if got.Get("Kafka-Key") != row.value || got.Get("Kafka-Key-Encoding") != row.coding || there != (row.key != nil) {
+			t.Errorf("key %q: %q in %q, there %t", row.key, got.Get("Kafka-Key"), got.Get("Kafka-Key-Encoding"), there)
+		}
+	}
+}
+
+// whole decodes Kafka-Headers.
+func whole(t *testing.T, h http.Header) (out []Header) {
+	t.Helper()
+	raw, err := base64.StdEncoding.DecodeString(h.Get("Kafka-Headers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pairs [][2]*string
+	if err := json.Unmarshal(raw, &pairs); err != nil {
+		t.Fatalf("%s: %v", raw, err)
+	}
+	for _, p := range pairs {
+		k := Header{Name: *p[0]}
+		if p[1] != nil {
+			if k.Value, err = base64.StdEncoding.DecodeString(*p[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+func TestKafkaHeaders(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		headers []Header
+		single  map[string]string // Kafka-Header-… as the service sees them, repeats joined by |
+		whole   bool              // all of them in Kafka-Headers
+	}{
+		{"none", nil, nil, false},
+		{"plain", []Header{{"a", []byte("1")}, {"Trace-Id", []byte("x y")}}, map[string]string{"A": "1", "Trace-Id": "x y"}, false},
+		{"every token character", []Header{{"!#$%&'*+-.^_`|~09aZ", []byte("1")}}, map[string]string{"!#$%&'*+-.^_`|~09az": "1"}, false},
+		{"empty value", []Header{{"a", []byte{}}}, map[string]string{"A": ""}, false},
+		{"null", []Header{{"a", nil}}, nil, true},
+		{"null beside others", []Header{{"a", nil}, {"b", []byte("2")}}, map[string]string{"B": "2"}, true},
+		{"repeats", []Header{{"a", []byte("1")}, {"a", []byte("2")}}, map[string]string{"A": "1|2"}, true},
+		{"names that differ in case", []Header{{"a", []byte("1")}, {"A", []byte("2")}}, map[string]string{"A": "2|1"}, true}, // net/http sorts
+		{"no name", []Header{{"", []byte("1")}}, nil, true},
+		{"blank in the name", []Header{{"a b", []byte("1")}}, nil, true},
+		{"colon in the name", []Header{{"a:b", []byte("1")}}, nil, true},
+		{"umlaut in the name", []Header{{"ä", []byte("1")}}, nil, true},
+		{"injection by name", []Header{{"a\r\nX-Evil: 1", []byte("1")}}, nil, true},
+		{"injection by value", []Header{{"a", []byte("1\r\nX-Evil: 1")}}, nil, true},
+		{"NUL", []Header{{"a", []byte("1\x00")}}, nil, true},
+		{"obs-text", []Header{{"a", []byte("\xfc")}}, nil, true},
+		{"UTF-8", []Header{{"a", []byte("ü")}}, nil, true},
+		{"DEL", []Header{{"a", []byte("\x7f")}}, nil, true},
+		{"tab within", []Header{{"a", []byte("1\t2")}}, map[string]string{"A": "1\t2"}, false},
+		{"blank before", []Header{{"a", []byte(" 1")}}, nil, true},
+		{"tab behind", []Header{{"a", []byte("1\t")}}, nil, true},
+		{"only a blank", []Header{{"a", []byte(" ")}}, nil, true},
+		{"over the budget", []Header{{"a", bytes.Repeat([]byte("x"), headerBudget)}, {"b", []byte("2")}}, nil, true},
+		{"named like ours", []Header{{"Kafka-Topic", []byte("x")}, {"s", []byte("y")}, {"-Left-Out", []byte("z")}}, map[string]string{"Kafka-Topic": "x", "S": "y", "-Left-Out": "z"}, false},
+		{"hop by hop", []Header{{"Connection", []byte("close")}, {"Transfer-Encoding", []byte("gzip")}, {"Host", []byte("evil")}, {"Content-Length", []byte("7")}},
+			map[string]string{"Connection": "close", "Transfer-Encoding": "gzip", "Host": "evil", "Content-Length": "7"}, false},
+		{"re-send triggers", []Header{{"Idempotency-Key", []byte("k")}, {"X-Idempotency-Key", []byte("k")}}, map[string]string{"Idempotency-Key": "k", "X-Idempotency-Key": "k"}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := arrived(t, Message{Topic: "t", Value: []byte("v"), Headers: row.headers}, "raw", false)
+			single := map[string]string{}
+			for name, values := range got {
+				if rest, ok := strings.CutPrefix(name, "Kafka-Header-"); ok {
+					single[rest] = strings.Join(values, "|")
+				}
+			}
+			want := map[string]string{}
+			for name, v := range row.single {
+				want[http.CanonicalHeaderKey("Kafka-Header-" + name)[len("Kafka-Header-"):]] = v
+			}
+			if !reflect.DeepEqual(single, want) {
+				t.Errorf("Kafka-Header-*: %q, want %q", single, want)
+			}
+			if _, has := got["Kafka-Headers"]; has != row.whole {
+				t.Errorf("Kafka-Headers is there: %t, want %t", has, row.whole)
+			}
+			if row.whole && !reflect.DeepEqual(whole(t, got), row.headers) {
+				t.Errorf("Kafka-Headers holds %q, want %q", whole(t, got), row.headers)
+			}
+			for _, name := range []string{"X-Evil", "Idempotency-Key", "X-Idempotency-Key", "Connection", "Transfer-Encoding"} {
+				if v, has := got[name]; has {
+					t.Errorf("a Kafka header became the real %s: %q", name, v)
+				}
+			}
+			if got.Get("Kafka-Topic") != "t" {
+				t.Errorf("Kafka-Topic is %q", got.Get("Kafka-Topic"))
+			}
+		})
+	}
+}
+
+func TestThousandHeaders(t *testing.T) {
+	var list []Header
+	for i := range 1000 {
+		list = append(list, Header{fmt.Sprintf("header-%d", i), []byte("value")})
+	}
+	got := arrived(t, Message{Headers: list}, "raw", false)
+	if !reflect.DeepEqual(whole(t, got), list) {
+		t.Error("a thousand headers did not come through")
+	}
+	if len(got) > 20 {
+		t.Errorf("%d header lines, many servers stop at 100", len(got))
+	}
+}
+
+func TestPassedThroughHeaders(t *testing.T) {
+	m := Message{Headers: []Header{{"traceparent", []byte("00-1-2-01")}, {"TraceState", []byte("a=1")}, {"content-TYPE", []byte("application/json; charset=utf-8")}}}
+	got := arrived(t, m, "raw", false)
+	if got.Get("Traceparent") != "00-1-2-01" || got.Get("Tracestate") != "a=1" || got.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Errorf("%v", got)
+	}
+	if got.Get("Kafka-Header-Traceparent") != "00-1-2-01" || got.Get("Kafka-Header-Content-Type") == "" {
+		t.Error("what is passed through is missing among the Kafka headers")
+	}
+	slim := arrived(t, m, "raw", true)
+	if slim.Get("Content-Type") != "application/json; charset=utf-8" || slim.Get("Kafka-Headers-Left-Out") != "3" || slim.Get("Kafka-Header-Traceparent") != "" {
+		t.Errorf("slim: %v", slim)
+	}
+	for _, bad := range []string{"", "a\r\nb", "ü", " x", strings.Repeat("x", 300)} {
+		got := arrived(t, Message{Headers: []Header{{"content-type", []byte(bad)}}}, "raw", false)
+		if ct := got["Content-Type"]; len(ct) != 1 || ct[0] != "application/octet-stream" {
+			t.Errorf("content-type %.20q became %q", bad, ct)
+		}
+	}
+}
+
+// No message is undeliverable because of its headers: whatever is in it, net/http sends it and nothing of it is lost.
+func TestAnyMessageMakesARequest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	const likely = "abcXYZ-_ :\r\n\t\x00\xff,;="
+	text := func(n int) []byte {
+		b := make([]byte, rng.IntN(n))
+		for i := range b {
+			b[i] = byte(rng.IntN(256))
+			if rng.IntN(3) > 0 {
+				b[i] = likely[rng.IntN(len(likely))]
+			}
+		}
+		return b
+	}
+	names := []string{"content-type", "Content-Type", "traceparent", "host", "Transfer-Encoding", "kafka-header-x", ""}
+	for range 3000 {
+		m := Message{Topic: "t", Offset: rng.Int64(), Partition: rng.Int32(), Group: "g"}
+		if rng.IntN(4) > 0 {
+			m.Key = text(40)
+		}
+		for range rng.IntN(6) {
+			k := Header{Name: strings.ToValidUTF8(string(text(12)), "?")}
+			if rng.IntN(3) == 0 {
+				k.Name = names[rng.IntN(len(names))]
+			}
+			if rng.IntN(4) > 0 {
+				k.Value = text(60)
+			}
+			m.Headers = append(m.Headers, k)
+		}
+		for _, format := range []string{"raw", "form"} {
+			for _, slim := range []bool{false, true} {
+				req := &http.Request{Method: "POST", URL: &url.URL{Scheme: "http", Host: "s", Path: "/"}, Header: header(&m, format, slim), Body: io.NopCloser(bytes.NewReader(nil))}
+				if err := sendable(req); err != nil {
+					t.Fatalf("%+v (%s, slim %t): %v", m, format, slim, err)
+				}
+			}
+		}
+		h := header(&m, "raw", false)
+		if h.Get("Kafka-Headers") != "" {
+			if got := whole(t, h); !slices.EqualFunc(got, m.Headers, func(a, b Header) bool {
+				return a.Name == b.Name && bytes.Equal(a.Value, b.Value) && (a.Value == nil) == (b.Value == nil)
+			}) {
+				t.Fatalf("%+v became %+v", m.Headers, got)
+			}
+			continue
+		}
+		for _, k := range m.Headers {
+			if v := h["Kafka-Header-"+k.Name]; len(v) != 1 || v[0] != string(k.Value) {
+				t.Fatalf("%q %q became %q", k.Name, k.Value, v)
+			}
+		}
+	}
+}
+
+// sendable is what net/http says to the request before it dials.
+func sendable(req *http.Request) error {
+	dialed := errors.New("dialed")
+	// The proxy is the first thing that is asked after the check of the headers.
+	tr := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, dialed }}
+	_, err := tr.RoundTrip(req)
+	if !errors.Is(err, dialed) {
+		return fmt.Errorf("net/http refuses it: %w", err)
+	}
+	return nil
+}
+
+func TestMessageSize(t *testing.T) {
+	m := Message{Key: make([]byte, 10), Value: make([]byte, 100), Headers: []Header{{"abc", make([]byte, 7)}, {"", nil}}}
+	if got := m.size(); got != perMessage+110+10+2*40 {
+		t.Errorf("size %d", got)
+	}
+}

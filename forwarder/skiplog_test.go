@@ -1,0 +1,143 @@
+package forwarder
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// F1: a skipped message is in the skip log, whole, before it is on record; while the log cannot be written it is not skipped.
+func TestSkipLogIsWrittenFirst(t *testing.T) {
+	for _, bySignal := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "later")
+			r := newRig(t, local(func(c *Config) { c.CanSkip, c.RetryNums, c.SkipLog = !bySignal, 3, filepath.Join(dir, "skipped.jsonl") }), nil)
+			s := serving(r, func(q *http.Request) (*http.Response, error) {
+				if q.Header.Get("Kafka-Offset") == "0" {
+					return says(q, 500)
+				}
+				return says(q, 200)
+			})
+			p := r.partition(tp{"t", 0})
+			m := &Message{Topic: "t", Offset: 0, Timestamp: 12, Key: []byte{0xff, 0}, Value: []byte("v\xfe"), Headers: []Header{{"a", nil}, {"a", []byte{}}, {"b", []byte("\x00\r\n")}}}
+			p.push(m)
+			p.push(&Message{Topic: "t", Offset: 1, Value: []byte("next")})
+			if bySignal {
+				r.until("blocked", func() bool { return len(r.f.blocked.list()) == 1 })
+				r.f.SkipBlocked()
+			} else {
+				r.until("3 attempts", func() bool { return s.count() == 3 })
+			}
+			attempts := s.count()
+			pass(time.Hour)
+			if next, done := p.rec.Progress(); next != 0 || len(done) != 0 || p.rec.Outstanding() != 2 || s.count() != attempts {
+				t.Fatalf("recorded up to %d %s without a skip log, %d requests after %d", next, done, s.count(), attempts)
+			}
+			if n := len(r.logs.with("volume does not take records")); n < 1 || n > 70 {
+				t.Errorf("%d lines about the volume in an hour", n)
+			}
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r.until("both are done", func() bool { next, _ := p.rec.Progress(); return next == 2 })
+			b, err := os.ReadFile(filepath.Join(dir, "skipped.jsonl"))
+			if err != nil || strings.Count(string(b), "\n") != 1 {
+				t.Fatalf("skip log %q, %v", b, err)
+			}
+			var line skipped
+			if err := json.Unmarshal(b, &line); err != nil {
+				t.Fatal(err)
+			}
+			if line.ID != "t/0/0/T" || line.Attempts != attempts || string(line.Key) != "\xff\x00" || string(line.Value) != "v\xfe" || line.ValueText != "" ||
+				line.Reason == "" || line.Timestamp != 12 || fmt.Sprint(line.Headers) != "[[a <nil>] [a ] [b AA0K]]" {
+				t.Errorf("line %+v", line)
+			}
+			p.drain(time.Now().Add(time.Second), errStopping)
+		})
+	}
+}
+
+// An outcome that is not on record yet keeps its slot: a crash leaves no more in doubt than there are slots.
+func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "later")
+		r := newRig(t, local(func(c *Config) { c.Concurrency, c.SkipLog = 2, filepath.Join(dir, "skipped.jsonl") }), nil)
+		s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200, "Kafka-Action", "skip") })
+		var lanes []*partition
+		for n := range int32(6) {
+			lanes = append(lanes, r.partition(tp{"t", n}))
+			lanes[n].push(&Message{Topic: "t", Partition: n})
+		}
+		pass(time.Hour)
+		if n := s.count(); n != 2 {
+			t.Errorf("%d messages have been answered and are not on record, with 2 slots", n)
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if n := s.count(); n != 6 || len(r.f.slots) != 0 {
+			t.Errorf("%d of 6 answered, %d slots are held", n, len(r.f.slots))
+		}
+		for _, p := range lanes {
+			p.drain(time.Now(), errStopping)
+		}
+	})
+}
+
+// A message in the skip log stays readable: lines are whole even after one that failed, and a rotated file begins anew.
+func TestSkipLogLines(t *testing.T) {
+	r := newRig(t, small(), handle(func(*Delivery) Verdict { return Verdict{} }))
+	p := r.partition(tp{"t", 0})
+	path := r.f.skips.path
+	write := func(offset int64) error {
+		return r.f.skips.write(handed(p, Message{Offset: offset, Value: []byte("text\n")}), "because")
+	}
+	for o := range int64(3) {
+		if err := write(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(3); err == nil || !strings.Contains(err.Error(), "t/0/3") || strings.Contains(err.Error(), "text") {
+		t.Errorf("a directory was written to: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(4); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]int64{path + ".1": {0, 1, 2}, path: {4}} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int64
+		for line := range strings.Lines(string(b)) {
+			var l skipped
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ValueText != "text\n" {
+				t.Errorf("%q: %v", line, err)
+			}
+			got = append(got, l.Offset)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s has offsets %v, want %v", name, got, want)
+		}
+		if st, err := os.Stat(name); err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s is open to others: %v %v", name, st.Mode(), err)
+		}
+	}
+}
