@@ -186,6 +186,9 @@ func TestACrashAtEachNamedPoint(t *testing.T) {
 	}
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, len(crashPoints)*concurrency)
+	if needless := len(verdict.Needless); needless > 2*concurrency*len(crashPoints) {
+		t.Errorf("%d requests were flagged although nothing had arrived, the bound is %d.", needless, 2*concurrency*len(crashPoints))
+	}
 	committedIsEnd(t, k, topic)
 	everyPoint(t)
 	t.Logf("Killed at each of %d named points: %d lost, %d repeats in all %v, all flagged, %d flagged needlessly.",

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -85,11 +86,21 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 // newcomer lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
 // at its oldest message in any case: "latest" is about what was there before the group was.
 func (f *Forwarder) newcomer(k knowledge) knowledge {
-	_, again := f.remade[k.partition]
-	if k.reset == "latest" && (again || f.consumes(k.partition.topic)) {
+	if k.reset == "latest" && (f.madeAgain(k) || f.consumes(k.partition.topic)) {
 		k.reset = "earliest"
 	}
 	return k
+}
+
+// madeAgain tells whether this group has consumed an earlier topic of the same name.
+func (f *Forwarder) madeAgain(k knowledge) bool {
+	if _, noticed := f.remade[k.partition]; noticed {
+		return true
+	}
+	earlier := func(o offsets.Key) bool {
+		return o.Cluster == k.identity.Cluster && o.Group == k.identity.Group && o.TopicID != k.identity.TopicID
+	}
+	return slices.ContainsFunc(f.ledger.Foreign(k.identity), earlier)
 }
 
 // consumes tells whether another partition of the topic has been started before.
