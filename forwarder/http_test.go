@@ -178,7 +178,6 @@ func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
 		"no TLS there":         strings.Replace(plain, "http:", "https:", 1),
 		"handshake never ends": strings.Replace(silent, "http:", "https:", 1),
 		"unknown authority":    stranger.URL,
-		"no such host":         "http://no-such-host.invalid:80/",
 	} {
 		cfg := hasty(target)
 		cfg.ConnTimeout = 200 * time.Millisecond
@@ -437,6 +436,20 @@ func TestHTTPSlimAfterTooLargeHeaders(t *testing.T) {
 		if h.Get("Kafka-In-Doubt") != "" {
 			t.Errorf("%+v: in doubt after an answer", row)
 		}
+	}
+}
+
+// What the service says of the message itself wins over the size of the headers.
+func TestHTTPActionWinsOverTooLargeHeaders(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Kafka-Action", "skip")
+		w.WriteHeader(431)
+	}))
+	defer s.Close()
+	r := newRig(t, hasty(s.URL), nil)
+	d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Key: []byte("k"), Value: []byte("v")})
+	if v := try(t, r.f, d); v.Class != Skip || !d.final {
+		t.Errorf("%s: %s", v.Class, v.Reason)
 	}
 }
 

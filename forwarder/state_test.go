@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,10 +47,15 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		r.kafka.take(false, t0)
 		want("a spare member again", "")
 		r.kafka.give(t0)
-		go func() { pass(time.Second); want("stopping", "stopping") }()
+		var seen sync.WaitGroup
+		seen.Go(func() {
+			r.until("stopping", func() bool { _, stopping := r.f.state.stopDeadline(); return stopping })
+			want("stopping", "stopping")
+		})
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
+		seen.Wait()
 		for _, line := range []string{"waiting for a broker", "waiting for the topic", "the broker is there again", "the topic is there again"} {
 			if n := len(r.logs.with(line)); n != 1 {
 				t.Errorf("%q was logged %d times, want once", line, n)

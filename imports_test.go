@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kpush/kpush"
+
+// rooms are the packages of the binary, and what each may import of the others: main → api → forwarder, publisher → offsets.
+// e2e is absent from every row and has none: it knows the binary only from outside.
+var rooms = map[string][]string{
+	".":         {"api", "forwarder", "publisher", "offsets"},
+	"api":       {"forwarder", "publisher", "offsets"},
+	"forwarder": {"publisher", "offsets"}, // publisher: given-up messages go to a topic
+	"publisher": {"offsets"},
+	"offsets":   {},
+}
+
+// doors are the files through which a third-party package enters, and why only there.
+var doors = map[string]struct{ files, why string }{
+	"github.com/kelseyhightower/envconfig":       {"config*.go", "the environment is read in one place"},
+	"github.com/hashicorp/go-retryablehttp":      {"forwarder/http.go", "what repeats a request must be seen at one glance"},
+	"github.com/confluentinc/confluent-kafka-go": {"forwarder/kafka*.go", "everything else is tested without librdkafka"},
+	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
+}
+
+func TestImports(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range file.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := importRefused(filepath.ToSlash(path), name); why != "" {
+				t.Errorf("%s imports %s: %s", path, name, why)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// importRefused is why the file at path may not import name, or "".
+func importRefused(path, name string) string {
+	room, test := filepath.ToSlash(filepath.Dir(path)), strings.HasSuffix(path, "_test.go")
+	if other, ours := strings.CutPrefix(name, module+"/"); ours {
+		if strings.HasPrefix(room, "e2e") && strings.HasPrefix(other, "e2e/") {
+			return ""
+		}
+		if !slices.Contains(rooms[room], other) {
+			return "imports run one way, main → api → forwarder, publisher → offsets, and e2e knows the binary only from outside"
+		}
+		return ""
+	}
+	if first, _, _ := strings.Cut(name, "/"); !strings.Contains(first, ".") {
+		return "" // standard library
+	}
+	for prefix, door := range doors {
+		if name != prefix && !strings.HasPrefix(name, prefix+"/") {
+			continue
+		}
+		for _, pattern := range strings.Fields(door.files) {
+			if folder, all := strings.CutSuffix(pattern, "/*"); all && strings.HasPrefix(path, folder+"/") {
+				return ""
+			}
+			if ok, _ := filepath.Match(pattern, path); ok || test && pattern == "*_test.go" {
+				return ""
+			}
+		}
+		return "it enters through " + door.files + ": " + door.why
+	}
+	return "no row says why it is needed"
+}
+
+// The rule itself refuses what it is there for.
+func TestImportRules(t *testing.T) {
+	for _, bad := range [][2]string{
+		{"offsets/store.go", module + "/forwarder"}, {"offsets/store.go", "golang.org/x/sys/unix"}, {"forwarder/lane.go", module + "/api"},
+		{"e2e/kill_test.go", module + "/offsets"}, {"e2e/rig/rig.go", module + "/forwarder"}, {"main.go", module + "/e2e/rig"}, {"api/health.go", module},
+		{"forwarder/poll.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
+		{"main.go", "github.com/kelseyhightower/envconfig"}, {"forwarder/kafka.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
+	} {
+		if importRefused(bad[0], bad[1]) == "" {
+			t.Errorf("%s may import %s", bad[0], bad[1])
+		}
+	}
+}
+
+// What is linked is what the rows say: one Kafka client, and no test broker.
+func TestBinaryLinksOneKafkaClient(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := string(out)
+	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") {
+		t.Error("the binary links a test broker, or no Kafka client")
+	}
+}

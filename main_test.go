@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// nowhere is an address where nobody listens.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// ready is a configuration that runs here, with a broker that is not there.
+func ready(t *testing.T, more ...string) *Config {
+	t.Helper()
+	vars := map[string]string{"KPUSH_BROKERS": nowhere(t), "KPUSH_TOPIC": "orders", "KPUSH_GROUP": "shop", "KPUSH_OFFSETS_DIR": t.TempDir(),
+		"KPUSH_HEALTH_ADDR": "127.0.0.1:0", "KPUSH_DRAIN_TIMEOUT": "3s"}
+	for _, m := range more {
+		name, value, _ := strings.Cut(m, "=")
+		vars[name] = value
+	}
+	var environ []string
+	for name, value := range vars {
+		environ = append(environ, name+"="+value)
+	}
+	cfg, err := LoadConfig(environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// Whatever the forwarder has to know it is told: a field that main forgets is a variable that does nothing.
+func TestForwardingFillsEveryField(t *testing.T) {
+	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0")
+	v := reflect.ValueOf(forwarding(cfg, "0123456789abcdef"))
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("forwarder.Config.%s is not filled", v.Type().Field(i).Name)
+		}
+	}
+}
+
+// A stop ends a process that has never seen a broker within its time, and it is no error.
+func TestRunStopsWithoutABroker(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	cfg := ready(t)
+	go func() { ended <- run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
+	for {
+		if _, err := os.Stat(filepath.Join(cfg.OffsetsDir, "offsets")); err == nil {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the stop hangs")
+	}
+	if store, err := offsets.Open(cfg.OffsetsDir, offsets.Options{}); err != nil {
+		t.Errorf("the volume is not given back: %v", err)
+	} else if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What only a change from outside can mend ends the start with a sentence and exit code 2.
+func TestRunRefuses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	locked := t.TempDir()
+	store, err := offsets.Open(locked, offsets.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for name, row := range map[string]struct {
+		variable string
+		want     string
+	}{
+		"volume in use":     {"KPUSH_OFFSETS_DIR=" + locked, locked},
+		"volume not there":  {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
+		"address in use":    {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
+		"property unknown":  {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
+		"property mistaken": {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
+	} {
+		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)
+		err := run(ctx, ready(t, row.variable), slog.New(slog.DiscardHandler))
+		end()
+		if err == nil || !errors.As(err, new(configError)) || !strings.Contains(err.Error(), row.want) || exit(err) != exitConfig {
+			t.Errorf("%s: %v, want a configuration error with %q", name, err, row.want)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want int
+	}{{nil, 0}, {errors.New("x"), exitFailed}, {configError{errors.New("x")}, exitConfig}, {fmt.Errorf("y: %w", configError{errors.New("x")}), exitConfig}} {
+		if got := exit(row.err); got != row.want {
+			t.Errorf("%v ends with %d, want %d", row.err, got, row.want)
+		}
+	}
+	dir := t.TempDir()
+	t.Setenv("KPUSH_HEALTH_ADDR", nowhere(t))
+	for args, want := range map[string]int{
+		"-version": 0, "-help": 0, "-nonsense": exitConfig, "start": exitConfig, "-healthz": exitFailed, "-offsets " + dir: exitFailed, "": exitConfig,
+	} {
+		if got := command(strings.Fields(args)); got != want {
+			t.Errorf("kpush %s ends with %d, want %d", args, got, want)
+		}
+	}
+}
