@@ -17,7 +17,6 @@ func TestBrokerBounces(t *testing.T) {
 	rig.Broken(t, story)
 	s := stage(t, story, setting{kafka: rig.Own(t, 1), partitions: 8, concurrency: concurrency, bound: 0})
 	s.flagBound = 0
-	watched := s.k.WatchCommits(t, s.topic, s.topic)
 	s.sc.Start(t)
 	var flows []time.Duration
 	for n := range times(10, 2) {
@@ -45,7 +44,7 @@ func TestBrokerBounces(t *testing.T) {
 		s.bound, s.flagBound = 0, 0
 	}
 	s.bound = concurrency
-	s.tellWatched(watched, fmt.Sprintf("every other time with the sidecar; all partitions again after at most %v", longest(flows)))
+	s.tellForward(fmt.Sprintf("every other time with the sidecar; all partitions again after at most %v", longest(flows)))
 }
 
 // TestRollingRestart: three brokers are restarted in good order, one after the other, the group's coordinator among them.
@@ -59,7 +58,6 @@ func TestRollingRestart(t *testing.T) {
 	s := stage(t, story, setting{kafka: rig.Own(t, nodes, "min.insync.replicas=2"), partitions: 8, concurrency: 8})
 	s.flagBound = 0
 	s.svc.Rule(rig.Slow(5 * time.Millisecond))
-	watched := s.k.WatchCommits(t, s.topic, s.topic)
 	s.sc.Start(t)
 	coordinators := 0
 	var flows []time.Duration
@@ -80,17 +78,25 @@ func TestRollingRestart(t *testing.T) {
 		s.settled(time.Now())
 		t.Error("No restarted broker coordinated the group.")
 	}
-	s.tellWatched(watched, fmt.Sprintf("the coordinator %d times; all partitions deliver %v after a stop at most", coordinators, longest(flows)))
+	s.tellForward(fmt.Sprintf("the coordinator %d times; all partitions deliver %v after a stop at most", coordinators, longest(flows)))
 }
 
-// tellWatched is tell, and no committed offset went back.
-func (s *scene) tellWatched(watched func() ([]string, int), remark string) {
+// tellForward is tell, and no commit went back.
+func (s *scene) tellForward(remark string) {
 	s.Helper()
-	backward, looks := watched()
-	if len(backward) > 0 || looks == 0 {
-		s.Errorf("In %d looks the committed offsets went back %d times: %q", looks, len(backward), backward)
+	commits := 0
+	for partition, history := range s.k.CommitHistory(s, s.topic, s.topic) {
+		commits += len(history)
+		for i := 1; i < len(history); i++ {
+			if history[i] < history[i-1] {
+				s.Errorf("Partition %d was committed up to %d, and then up to %d.", partition, history[i-1], history[i])
+			}
+		}
 	}
-	s.tell(fmt.Sprintf("%s; committed offsets never back in %d looks", remark, looks))
+	if commits == 0 {
+		s.Error("Kafka's log holds no commit at all.")
+	}
+	s.tell(fmt.Sprintf("%s; none of %d commits went back", remark, commits))
 }
 
 func longest(times []time.Duration) time.Duration {

@@ -133,6 +133,11 @@ func (m *Machine) Remount(t T, options string) {
 	if _, ok := Until(10*time.Second, func() bool { err = tool("umount", m.Disk); return err == nil }); !ok {
 		t.Fatalf("%v", err)
 	}
+	// a mount namespace that has ended may hold the file system for a moment longer: it has to be read anew
+	Within(t, 10*time.Second, "the end of the loop device", func() bool {
+		out, err := exec.Command("losetup", "-j", m.image).Output()
+		return err == nil && len(out) == 0
+	})
 	if err := m.mount(options); err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -1,14 +1,16 @@
 package rig
 
 import (
-	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Since returns the finished requests that began after the moment, the latest first.
@@ -68,41 +70,45 @@ func (s *Service) has(id string) (done, open bool) {
 	return done, open
 }
 
-// WatchCommits looks at the group's commits again and again, also through faults of the broker, until the function that it
-// returns is called; that says where a committed offset went back, and how often it looked.
-func (k *Kafka) WatchCommits(t T, group, topic string) (stop func() (backward []string, looks int)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	var backward []string
-	looks := 0
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		newest := map[int32]int64{}
-		for ctx.Err() == nil {
-			question, done := context.WithTimeout(ctx, 2*time.Second)
-			fetched, err := k.client.admin.FetchOffsets(question, group)
-			done()
-			if err == nil && fetched.Error() == nil {
-				looks++
-				for _, p := range slices.Sorted(maps.Keys(fetched[topic])) {
-					if at := fetched[topic][p].At; at < newest[p] {
-						backward = append(backward, fmt.Sprintf("partition %d from %d to %d", p, newest[p], at))
-					}
-					newest[p] = max(newest[p], fetched[topic][p].At)
-				}
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
-			}
+// CommitHistory returns every offset that the group has committed for a topic, in the order of Kafka's own log: what a
+// coordinator answers may be behind that for a moment after it has moved.
+func (k *Kafka) CommitHistory(t T, group, topic string) map[int32][]int64 {
+	t.Helper()
+	const internal = "__consumer_offsets"
+	ctx, cancel := limited()
+	defer cancel()
+	ends, at, left := k.EndOffsets(t, internal), map[int32]kgo.Offset{}, 0
+	for p, end := range ends {
+		if at[p] = kgo.NewOffset().AtStart(); end > 0 {
+			left++
 		}
-	}()
-	return func() ([]string, int) {
-		cancel()
-		<-gone
-		return backward, looks
 	}
+	reader, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(k.Brokers, ",")...), kgo.FetchMaxWait(100*time.Millisecond),
+		kgo.KeepControlRecords(), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{internal: at}))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer reader.Close()
+	history := map[int32][]int64{}
+	for left > 0 {
+		fetched := reader.PollFetches(ctx)
+		if err := fetched.Err(); err != nil {
+			t.Fatalf("%s cannot be read: %v", internal, err)
+		}
+		fetched.EachRecord(func(r *kgo.Record) {
+			if r.Offset == ends[r.Partition]-1 {
+				left--
+			}
+			key, value := kmsg.NewOffsetCommitKey(), kmsg.NewOffsetCommitValue()
+			if len(r.Key) < 2 || r.Key[0] != 0 || r.Key[1] > 1 || key.ReadFrom(r.Key) != nil || value.ReadFrom(r.Value) != nil {
+				return // of a group's membership, or a deletion
+			}
+			if key.Group == group && key.Topic == topic {
+				history[key.Partition] = append(history[key.Partition], value.Offset)
+			}
+		})
+	}
+	return history
 }
 
 // Started says whether it was ever started.
