@@ -40,7 +40,7 @@ func TestEveryPartitionIsBusy(t *testing.T) {
 	// other work on the machine only takes away: the claim is held against the best eighth of the run, and where even a
 	// bare loop keeps fewer in flight, that is the measure; the whole run must come close to it
 	loop := min(before, bare(t, partitions))
-	if bound := min(least, 0.95*loop); best < bound {
+	if bound := min(least, 0.9*loop); best < bound {
 		t.Errorf("%.2f requests were in flight in the best eighth of the run over %d partitions, the bound is %.2f.", best, partitions, bound)
 	}
 	if bound := 0.85 * loop; average < bound {

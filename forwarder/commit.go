@@ -8,11 +8,11 @@ import (
 	"github.com/kpush/kpush/offsets"
 )
 
-// headroom is how far a commit's ceiling lies above what was sent: the offsets of ten seconds at the present pace, so
+// headroom is how far a commit's ceiling lies above what was sent: the offsets of five seconds at the present pace, so
 // that a commit that waits behind a rebalance does not hold up a partition that stays.
 const (
-	headroom     = 10 * time.Second
-	leastCeiling = 1000
+	headroom     = 5 * time.Second
+	leastCeiling = 100
 )
 
 // committer tells Kafka what is on record, one commit at a time. It is a goroutine of its own because a commit during a

@@ -331,16 +331,16 @@ func TestSilentBrokerIsNamed(t *testing.T) {
 		r.kafka.give(t0)
 		r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
 		r.kafka.fail(func([]commit) error { <-time.After(100 * time.Second); return nil })
-		r.kafka.produce(t0, 500, 10)
+		r.kafka.produce(t0, leastCeiling, 10)
 		pass(90 * time.Second)
 		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "Kafka has not answered a commit for 1m") {
 			t.Errorf("ready says %s", why)
 		}
-		if why := r.f.Live(); len(why) > 0 || b.count() != 500 {
+		if why := r.f.Live(); len(why) > 0 || b.count() != leastCeiling {
 			t.Errorf("health %q, %d delivered", why, b.count())
 		}
 		r.kafka.fail(nil)
-		r.until("committed", func() bool { return r.kafka.storedAt(t0) == 500 })
+		r.until("committed", func() bool { return r.kafka.storedAt(t0) == leastCeiling })
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
