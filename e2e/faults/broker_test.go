@@ -19,9 +19,9 @@ func TestBrokerBounces(t *testing.T) {
 	s.flagBound = 0
 	s.sc.Start(t)
 	var flows []time.Duration
-	for n := range times(10, 2) {
+	for n := range times(10, 1) {
 		s.stock(400)
-		both := n%2 == 1
+		both := n%2 == 0
 		var back time.Time
 		s.crash(100+s.rng.IntN(300), func() {
 			s.k.Kill(t)
@@ -60,7 +60,6 @@ func TestRollingRestart(t *testing.T) {
 	s.svc.Rule(rig.Slow(5 * time.Millisecond))
 	s.sc.Start(t)
 	coordinators := 0
-	var flows []time.Duration
 	for n := range nodes {
 		s.stock(2_000)
 		s.svc.Await(t, s.svc.Delivered()+100, patience)
@@ -68,17 +67,13 @@ func TestRollingRestart(t *testing.T) {
 			coordinators++
 		}
 		s.crash(0, func() { s.k.Stop(t, n+1) }, func() {})
-		flows = append(flows, time.Since(s.restart))
 		s.k.Start(t, n+1)
 		s.stock(1_000)
 	}
 	if coordinators == 0 {
-		s.k.Stop(t, s.k.Coordinator(t, s.topic))
-		s.stock(100)
-		s.settled(time.Now())
 		t.Error("No restarted broker coordinated the group.")
 	}
-	s.tellForward(fmt.Sprintf("the coordinator %d times; all partitions deliver %v after a stop at most", coordinators, longest(flows)))
+	s.tellForward(fmt.Sprintf("the coordinator %d times", coordinators))
 }
 
 // tellForward is tell, and no commit went back.

@@ -86,14 +86,19 @@ func stage(t *testing.T, story string, set setting) *scene {
 		set.volume = t.TempDir()
 	}
 	s.svc, s.topic = rig.StartService(t), s.k.Topic(t, int32(set.partitions))
-	s.svc.Rule(rig.Slow(2 * time.Millisecond))
+	s.svc.Rule(troubled(2 * time.Millisecond))
 	s.sc = rig.NewSidecar(t, set.volume, s.wiring(set.env...)...)
 	return s
 }
 
 func (s *scene) wiring(env ...string) []string {
 	return append([]string{"KPUSH_BROKERS=" + s.k.Brokers, "KPUSH_TOPIC=" + s.topic, "KPUSH_GROUP=" + s.topic,
-		fmt.Sprintf("KPUSH_PORT=%d", s.svc.Port), fmt.Sprintf("KPUSH_CONCURRENCY=%d", s.concurrency), "KPUSH_RETRY_INTERVAL=50ms"}, env...)
+		fmt.Sprintf("KPUSH_PORT=%d", s.svc.Port), fmt.Sprintf("KPUSH_CONCURRENCY=%d", s.concurrency), "KPUSH_RETRY_INTERVAL=10ms"}, env...)
+}
+
+// troubled answers after the delay, every tenth time with a fault: what the crash finds unfinished has to come again.
+func troubled(delay time.Duration) func(*rig.Request) rig.Action {
+	return rig.Every(10, rig.Action{Delay: delay, Status: 500}, rig.Slow(delay))
 }
 
 // stock sees to it that at least so many messages are left to deliver in every partition.

@@ -29,7 +29,7 @@ func TestKills(t *testing.T) {
 	for _, l := range loads {
 		t.Run(fmt.Sprint(l.concurrency), func(t *testing.T) {
 			s := stage(t, fmt.Sprintf("kill -9, concurrency %d", l.concurrency), setting{partitions: l.partitions, concurrency: l.concurrency, bound: l.concurrency})
-			s.svc.Rule(rig.Slow(l.answer))
+			s.svc.Rule(troubled(l.answer))
 			s.flagBound = 2 * l.concurrency
 			s.sc.Start(t)
 			for range times(l.full, l.small) {
@@ -47,7 +47,7 @@ func TestKillsThatAsk(t *testing.T) {
 		t.Run(fmt.Sprint(l.concurrency), func(t *testing.T) {
 			s := stage(t, fmt.Sprintf("kill -9, guarantee 3 and confirm URL, concurrency %d", l.concurrency), setting{partitions: l.partitions,
 				concurrency: l.concurrency, env: []string{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3"}})
-			s.svc.Rule(rig.Slow(l.answer))
+			s.svc.Rule(troubled(l.answer))
 			url, answers := s.svc.Confirms(t)
 			s.sc.Set("KPUSH_CONFIRM_URL=" + url)
 			s.sc.Start(t)
