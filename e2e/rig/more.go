@@ -215,24 +215,3 @@ func (sc *Sidecar) Dead(t T, limit time.Duration) {
 		t.Fatalf("The sidecar was to die by SIGKILL within %v (ended %t, exit code %d).\n%s", limit, ended, code, sc.Tail(10))
 	}
 }
-
-// NewSidecar is StartSidecarOn without the start.
-func NewSidecar(t T, volume string, env ...string) *Sidecar {
-	t.Helper()
-	logFile, err := os.CreateTemp(t.TempDir(), "sidecar-*.log")
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	sc := &Sidecar{Volume: volume, logFile: logFile}
-	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
-	t.Cleanup(func() {
-		if sc.process != nil {
-			sc.process.kill()
-		}
-		if t.Failed() {
-			keep(logFile.Name(), t.ArtifactDir(), filepath.Base(logFile.Name()))
-		}
-		_ = logFile.Close() // only ever read by path
-	})
-	return sc
-}

@@ -49,6 +49,14 @@ func StartSidecar(t T, env ...string) *Sidecar {
 // StartSidecarOn is StartSidecar on a given volume.
 func StartSidecarOn(t T, volume string, env ...string) *Sidecar {
 	t.Helper()
+	sc := NewSidecar(t, volume, env...)
+	sc.Start(t)
+	return sc
+}
+
+// NewSidecar is StartSidecarOn without the start.
+func NewSidecar(t T, volume string, env ...string) *Sidecar {
+	t.Helper()
 	logFile, err := os.CreateTemp(t.TempDir(), "sidecar-*.log")
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -64,7 +72,6 @@ func StartSidecarOn(t T, volume string, env ...string) *Sidecar {
 		}
 		_ = logFile.Close() // only ever read by path
 	})
-	sc.Start(t)
 	return sc
 }
 
@@ -89,10 +96,7 @@ func (sc *Sidecar) Start(t T) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	sc.health, sc.begin = "", len(sc.Log())
-	if sc.process, err = spawn([]string{binary}, sc.env, "", sc.logFile, syscall.SIGKILL); err != nil {
-		t.Fatalf("%v", err)
-	}
+	sc.launch(t, sc.env, binary)
 }
 
 // Run runs kpush with arguments in the same environment until it ends by itself, and returns exit code and output.
