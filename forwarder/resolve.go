@@ -58,7 +58,9 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 		}
 		return nil
 	}
-	f.clusterID = found.clusterID
+	if f.clusterID == "" { // the committer reads it from then on
+		f.clusterID = found.clusterID
+	}
 	var starts []tpOffset
 	for _, k := range found.list {
 		d := decide(f.newcomer(k))

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,10 +15,17 @@ import (
 func TestTopicMadeAgainWhileConsumed(t *testing.T) {
 	for _, reset := range []string{"earliest", "latest"} {
 		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
 			got := map[string]bool{}
+			count := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
 			cfg := small()
 			cfg.Reset = reset
-			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { got[d.ID()] = d.InDoubt(); return good })).run()
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+				mu.Lock()
+				defer mu.Unlock()
+				got[d.ID()] = d.InDoubt()
+				return good
+			})).run()
 			r.kafka.give(t0)
 			r.until("started", func() bool { return r.kafka.storedAt(t0) == 0 })
 			r.kafka.produce(t0, 5, 10)
@@ -28,7 +36,10 @@ func TestTopicMadeAgainWhileConsumed(t *testing.T) {
 				r.kafka.log[t0] = nil
 			})
 			r.kafka.produce(t0, 8, 10)
-			r.until("the new ones", func() bool { return r.kafka.storedAt(t0) == 8 && len(got) >= 13 })
+			r.until("the new ones", func() bool { return r.kafka.storedAt(t0) == 8 && count() >= 13 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
 			for o, flagged := range map[string]bool{"t/0/0/T2": true, "t/0/4/T2": true, "t/0/7/T2": true} {
 				if doubt, ok := got[o]; !ok || doubt != flagged {
 					t.Errorf("%s: %s delivered %t, in doubt %t, want %t", reset, o, ok, doubt, flagged)
@@ -39,9 +50,6 @@ func TestTopicMadeAgainWhileConsumed(t *testing.T) {
 			}
 			if n := len(r.logs.with("does not count for the new one")); n != 1 {
 				t.Errorf("%s: said %d times", reset, n)
-			}
-			if err := r.stop(); err != nil {
-				t.Error(err)
 			}
 		})
 	}
