@@ -29,6 +29,7 @@ func TestBrokerBounces(t *testing.T) {
 				s.sc.Kill()
 			}
 		}, func() {
+			s.bound, s.flagBound = 0, 0
 			if both {
 				s.bound, s.flagBound = concurrency, 2*concurrency
 				s.sc.Start(t)
@@ -39,11 +40,7 @@ func TestBrokerBounces(t *testing.T) {
 			s.stock(400)
 		})
 		flows = append(flows, time.Since(back))
-		s.count()
-		s.restart = time.Now() // what this one has cost is known
-		s.bound, s.flagBound = 0, 0
 	}
-	s.bound = concurrency
 	s.tellForward(fmt.Sprintf("every other time with the sidecar; all partitions again after at most %v", longest(flows)))
 }
 

@@ -172,13 +172,16 @@ func TestStaleFile(t *testing.T) {
 		s.stock(600)
 		s.svc.Await(t, s.svc.Delivered()+100, patience)
 		old := s.image()
+		bound := 0
 		pass(3 * interval) // then every partition has committed more than the copy knows
 		s.crash(0, func() {
 			s.sc.Kill()
-			s.count() // the run before had another bound
-			s.bound = concurrency + len(s.svc.Since(time.Now().Add(-2*interval)))
+			bound = concurrency + len(s.svc.Since(time.Now().Add(-2*interval)))
 			old.write(t, old.bytes)
-		}, func() { s.sc.Start(t) })
+		}, func() {
+			s.bound = bound
+			s.sc.Start(t)
+		})
 	}
 	s.tell("the bound: concurrency, and what two commit intervals delivered")
 }
