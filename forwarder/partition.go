@@ -135,6 +135,7 @@ func (p *partition) deliver(m *Message) bool {
 func (p *partition) skip(d *Delivery, reason string) error {
 	for {
 		err := p.f.skips.write(d, reason)
+		p.f.state.say(skipping, err)
 		if err == nil {
 			p.f.log.Warn("message skipped; it is in the skip log", d.where(), "reason", reason, "attempts", d.attempt.Number)
 			return nil

@@ -43,6 +43,9 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 			if n := len(r.logs.with("volume does not take records")); n < 1 || n > 70 {
 				t.Errorf("%d lines about the volume in an hour", n)
 			}
+			if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "cannot write t/0/0 to the skip log") {
+				t.Errorf("ready says %q", why)
+			}
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -58,6 +61,9 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 			if line.ID != "t/0/0/T" || line.Attempts != attempts || string(line.Key) != "\xff\x00" || string(line.Value) != "v\xfe" || line.ValueText != "" ||
 				line.Reason == "" || line.Timestamp != 12 || fmt.Sprint(line.Headers) != "[[a <nil>] [a ] [b AA0K]]" {
 				t.Errorf("line %+v", line)
+			}
+			if why := strings.Join(r.f.Ready(), "; "); strings.Contains(why, "skip log") {
+				t.Errorf("when it can be written again, ready says %q", why)
 			}
 			p.drain(time.Now().Add(time.Second), errStopping)
 		})

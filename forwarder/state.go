@@ -18,6 +18,8 @@ const (
 	broker  aspect = "broker"
 	topic   aspect = "topic"
 	stalled aspect = "stalled"
+	// skipping is about a message that cannot be skipped because the skip log cannot be written.
+	skipping aspect = "skip log"
 )
 
 // state is what others may know of the forwarder at any time: for health and readiness.
@@ -135,7 +137,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic} {
+		for _, a := range []aspect{broker, topic, skipping} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}
