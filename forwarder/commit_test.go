@@ -197,10 +197,10 @@ func TestCeilingFollowsThePace(t *testing.T) {
 func TestFailedCommits(t *testing.T) {
 	for _, row := range []struct {
 		err  error
-		most int // in two minutes; 600 intervals
+		most int // in two minutes; 800 ticks
 		logs int // of level warn
 	}{
-		{errRebalancing, 3200, 0}, {errNotMember, 620, 0}, {errNoBroker, 620, 13}, {errors.New("unknown"), 620, 13},
+		{errRebalancing, 3200, 0}, {errNotMember, 820, 0}, {errNoBroker, 820, 13}, {errors.New("unknown"), 820, 13},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
