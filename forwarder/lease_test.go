@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,20 +37,20 @@ func TestNothingIsSentBeforeTheMembershipIsProven(t *testing.T) {
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lease
-		asked := 0
+		var asked atomic.Int64
 		ctx := t.Context()
-		go l.beat(ctx, func() { asked++ })
+		go l.beat(ctx, func() { asked.Add(1) })
 		pass(time.Hour)
-		if !l.held() || asked > 0 {
-			t.Errorf("a process that runs: held %t, asked %d times", l.held(), asked)
+		if !l.held() || asked.Load() > 0 {
+			t.Errorf("a process that runs: held %t, asked %d times", l.held(), asked.Load())
 		}
 		l.pulse.Store(time.Now().Add(-leaseTime - time.Millisecond).UnixNano())
 		if l.held() {
 			t.Error("held in the moment after it stood still")
 		}
 		pass(2 * beatTime)
-		if l.held() || asked != 1 {
-			t.Errorf("after the next beat: held %t, asked %d times", l.held(), asked)
+		if l.held() || asked.Load() != 1 {
+			t.Errorf("after the next beat: held %t, asked %d times", l.held(), asked.Load())
 		}
 		l.doubted.Store(false)
 		if !l.held() {
