@@ -206,15 +206,11 @@ func (k *Kafka) Committed(t T, group, topic string) map[int32]Commit {
 // Alter sets committed offsets as an operator's reset does: without any metadata, on an empty group.
 func (k *Kafka) Alter(t T, group, topic string, offsets map[int32]int64) {
 	t.Helper()
-	ctx, cancel := limited()
-	defer cancel()
-	var set kadm.Offsets
+	commits := map[int32]Commit{}
 	for partition, at := range offsets {
-		set.AddOffset(topic, partition, at, -1)
+		commits[partition] = Commit{Offset: at}
 	}
-	if err := k.client.admin.CommitAllOffsets(ctx, group, set); err != nil {
-		t.Fatalf("The offsets of %s cannot be altered: %v", group, err)
-	}
+	k.Recommit(t, group, topic, commits)
 }
 
 // Forget deletes the group's committed offsets of a topic.
