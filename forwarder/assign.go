@@ -82,8 +82,8 @@ func (f *Forwarder) lose(tps []tp, cause error) {
 		p.rec.Release()
 	}
 	for _, p := range ps {
+		p.f.turns.drop(p)
 		p.running.Wait()
-		p.lane.clear()
 	}
 }
 
@@ -139,6 +139,7 @@ func (f *Forwarder) forget(tps []tp) []*partition {
 		delete(f.pending, t)
 		delete(f.remade, t)
 	}
+	f.started.Store(int32(len(f.parts)))
 	return out
 }
 

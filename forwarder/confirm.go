@@ -24,11 +24,12 @@ const confirmTimeout = time.Minute
 func (c *confirmer) has(d *Delivery) (bool, error) {
 	f := d.p.f
 	for {
-		if err := f.takeSlot(d); err != nil {
-			return false, err
+		if d.turn == noTurn {
+			if err := f.turns.take(d); err != nil {
+				return false, err
+			}
 		}
 		status, err := c.ask(d)
-		f.freeSlot()
 		switch {
 		case status == http.StatusOK:
 			f.log.Info("in doubt, and the service has it: not sent again", d.where())
@@ -38,6 +39,7 @@ func (c *confirmer) has(d *Delivery) (bool, error) {
 		case err == nil:
 			err = fmt.Errorf("the answer was %d, where 200 means that the service has the message, 404 that it does not", status)
 		}
+		f.turns.give(d)
 		f.unsure.report(fmt.Errorf("%s/%d/%d: %w", d.Topic, d.Partition, d.Offset, err))
 		if err := sleep(d.ctx(), f.cfg.RetryInterval); err != nil {
 			return false, err

@@ -54,7 +54,7 @@ func TestConfirmURL(t *testing.T) {
 					t.Errorf("%s: question %d came after %s", row.name, i+1, at)
 				}
 			}
-			if n := len(r.f.slots); n != 0 {
+			if n := r.turnsTaken(); n != 0 {
 				t.Errorf("%s: %d slots are held at the end", row.name, n)
 			}
 		})

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -33,9 +31,14 @@ type Delivery struct {
 	outcome Outcome
 	final   bool
 	again   bool      // for the Handler: what End answered
-	slot    bool      // one of Config.Concurrency is held
+	turn    turn      // guarded by turns.mu while nobody delivers it
+	since   time.Time // of the first attempt
 	begun   time.Time // of the newest attempt
 	host    int       // the host that the newest attempt went to, -1 before the first
+	probe   int       // the host that this attempt probes, plus one
+	probed  bool      // the newest attempt was a probe
+	hops    int       // hosts tried without a pause
+	among   int       // attempts that were under way when the newest one began, with it
 	slim    bool      // the service refused the size of the headers
 
 	waiting context.Context // nil until the first failed attempt
@@ -43,6 +46,15 @@ type Delivery struct {
 	logged  string // the reason in the newest blocked line
 	said    time.Time
 }
+
+// turn is what a delivery has of Config.Concurrency.
+type turn uint8
+
+const (
+	noTurn    turn = iota
+	firstTurn      // given to its lane
+	retryTurn      // asked for
+)
 
 func newDelivery(p *partition, m *Message) *Delivery {
 	return &Delivery{Message: m, p: p, attempt: p.rec.Earlier(m.Offset), host: -1}
@@ -75,25 +87,24 @@ func (d *Delivery) Number() int { return d.attempt.Number }
 // InDoubt tells whether an earlier attempt may have reached the service.
 func (d *Delivery) InDoubt() bool { return d.attempt.InDoubt }
 
-// Begin waits until the next attempt may start: the service's Retry-After, a commit that covers the offset, a slot of
-// Config.Concurrency, and the intent in the file. An error means that the delivery was stopped; no attempt may follow.
+// Begin waits until the next attempt may start: a turn, which there is none while the service rests, and the intent in the
+// file. An error means that the delivery was stopped; no attempt may follow.
 func (d *Delivery) Begin() error {
 	f := d.p.f
-	if err := d.p.covered(d); err != nil {
-		return err
-	}
 	for {
-		if err := f.pace.wait(d); err != nil {
-			return err
+		if d.turn == noTurn {
+			if err := f.turns.take(d); err != nil {
+				return err
+			}
 		}
 		if err := f.lease.wait(d); err != nil {
 			return err
 		}
-		if err := f.takeSlot(d); err != nil {
-			return err
+		if d.ctx().Err() != nil {
+			return context.Cause(d.ctx())
 		}
-		if f.pace.left() > 0 || !f.lease.held() { // since this one has begun to wait for its slot
-			f.freeSlot()
+		if d.probe == 0 && f.service.rests() { // since it got its turn
+			f.turns.give(d)
 			continue
 		}
 		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
@@ -101,11 +112,13 @@ func (d *Delivery) Begin() error {
 		if err == nil {
 			offsets.Crash("intent written, not sent")
 			d.attempt = next
-			d.begun = time.Now()
-			d.slot = true
+			d.begun, d.among = time.Now(), f.pace.begun()
+			if d.since.IsZero() {
+				d.since = d.begun
+			}
 			return nil
 		}
-		f.freeSlot()
+		f.turns.give(d)
 		if err := d.p.diskWait(d.ctx(), err); err != nil {
 			return err
 		}
@@ -121,8 +134,11 @@ func (d *Delivery) End(v Verdict) (again bool) {
 	} else {
 		d.failed(v)
 	}
+	d.p.f.service.ended(d, v)
+	d.p.f.pace.ended(d, v, took)
+	d.probed, d.probe = d.probe > 0, 0
 	if !d.final {
-		d.freeSlot() // not before a Retry-After holds for those who wait for it
+		d.p.f.turns.give(d) // not before a pause holds for those who wait for it
 	}
 	d.log(took)
 	return !d.final && v.Class != Aborted
@@ -132,7 +148,10 @@ func (d *Delivery) failed(v Verdict) {
 	cfg := &d.p.f.cfg
 	d.attempt.InDoubt = d.attempt.InDoubt || v.InDoubt
 	switch v.Class {
-	case MessageFault:
+	case MessageFault, ServiceFault:
+		if v.Class == ServiceFault && !cfg.SkipOnAny {
+			break
+		}
 		d.attempt.Faults++
 		if cfg.CanSkip && d.attempt.Faults >= cfg.RetryNums {
 			d.final, d.outcome = true, Outcome{Skip, v.Reason}
@@ -145,9 +164,6 @@ func (d *Delivery) failed(v Verdict) {
 	case Skip:
 		d.final, d.outcome = true, Outcome{Skip, v.Reason}
 	}
-	if v.RetryAfter > 0 {
-		d.p.f.pace.holdOff(min(v.RetryAfter, max(cfg.RetryMaxInterval, retryAfterCap)))
-	}
 	if d.final {
 		return
 	}
@@ -157,47 +173,38 @@ func (d *Delivery) failed(v Verdict) {
 	d.p.tried.set(d.attempt)
 	if d.waiting == nil {
 		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
+		d.p.failing.Add(1)
 	}
 	if d.attempt.Number >= blockedAfter {
 		d.p.f.blocked.add(d)
 	}
 }
 
-// freeSlot gives back the slot that Begin took. A message with its outcome keeps it until that is on record, so that a crash
-// never leaves more in doubt than Config.Concurrency.
-func (d *Delivery) freeSlot() {
-	if d.slot {
-		d.slot = false
-		d.p.f.freeSlot()
-	}
-}
-
 // close lets go of what the waiting needed.
 func (d *Delivery) close() {
 	if d.waiting != nil {
+		d.p.failing.Add(-1)
 		d.p.f.blocked.remove(d)
 		d.skip(nil)
 	}
 }
 
-// wait is the pause before the next attempt: the interval, and where RetryMaxInterval is larger a random one between
-// the interval and its doubling with each attempt (full jitter above the floor, so that messages that failed together
-// do not come back together, and none comes back at once).
+// wait is the pause before the next attempt. There is none where another host is up and nothing was sent, or this one was
+// only probed; where the service is down its probes set the pace, so the message asks for its turn a little before.
 func (d *Delivery) wait() time.Duration {
-	cfg := &d.p.f.cfg
-	ceiling := cfg.RetryMaxInterval
-	doublings := d.attempt.Number - 1
-	if grown := cfg.RetryInterval << doublings; doublings < 63 && grown>>doublings == cfg.RetryInterval { // no overflow
-		ceiling = min(ceiling, grown)
+	cfg, service := &d.p.f.cfg, d.p.f.service
+	if d.verdict.Class == ServiceFault {
+		if (d.probed || !d.verdict.InDoubt && d.verdict.Status == 0) && d.hops < len(service.hosts)-1 && service.elsewhere(d) {
+			d.hops++
+			return 0
+		}
+		if service.isDown() {
+			return cfg.RetryInterval - min(cfg.RetryInterval/20, 10*time.Millisecond)
+		}
 	}
-	if ceiling <= cfg.RetryInterval {
-		return cfg.RetryInterval
-	}
-	return cfg.RetryInterval + rand.N(ceiling-cfg.RetryInterval)
+	d.hops = 0
+	return cfg.backoff(d.attempt.Number)
 }
-
-// retryAfterCap bounds what a service may ask for with Retry-After, where RETRY_MAX_INTERVAL is not larger.
-const retryAfterCap = 5 * time.Minute
 
 func (d *Delivery) where() slog.Attr {
 	return slog.Group("", "topic", d.Topic, "partition", d.Partition, "offset", d.Offset)
@@ -222,40 +229,6 @@ func (d *Delivery) log(took time.Duration) {
 	default:
 		log.Debug("delivery failed again", about...)
 	}
-}
-
-// pace is the pause that the service asked for with Retry-After; it holds for the whole service.
-type pace struct{ until atomic.Int64 } // unix nanoseconds
-
-func (p *pace) holdOff(d time.Duration) {
-	until := time.Now().Add(d).UnixNano()
-	for {
-		old := p.until.Load()
-		if old >= until || p.until.CompareAndSwap(old, until) {
-			return
-		}
-	}
-}
-
-func (p *pace) wait(d *Delivery) error {
-	for {
-		left := p.left()
-		if left <= 0 {
-			return nil
-		}
-		if err := sleep(d.ctx(), left); err != nil {
-			return err
-		}
-	}
-}
-
-// left is what remains of the pause.
-func (p *pace) left() time.Duration {
-	until := p.until.Load()
-	if until == 0 {
-		return 0
-	}
-	return time.Until(time.Unix(0, until))
 }
 
 // sleep returns the cause when ctx ends before the time has passed.

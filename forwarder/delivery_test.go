@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// service answers the requests of the real handler without a network. It sees each one with the time it came.
-type service struct {
+// script answers the requests of the real handler without a network. It sees each one with the time it came.
+type script struct {
 	mu     sync.Mutex
 	seen   []*http.Request
 	times  []time.Duration // since the first one was awaited
@@ -26,20 +26,20 @@ type service struct {
 }
 
 // serving puts s in the place of the network of r's handler.
-func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *service {
-	s := &service{answer: answer, begun: time.Now()}
+func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *script {
+	s := &script{answer: answer, begun: time.Now()}
 	r.f.handler.(*httpHandler).client.HTTPClient.Transport.(*attempts).transport.RegisterProtocol("test", s)
 	return s
 }
 
-func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	s.seen, s.times = append(s.seen, r), append(s.times, time.Since(s.begun))
 	s.mu.Unlock()
 	return s.answer(r)
 }
 
-func (s *service) count() int {
+func (s *script) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.seen)
@@ -311,8 +311,8 @@ func TestSlotIsFreeWhileWaiting(t *testing.T) {
 			synctest.Wait()
 		}
 		lanes.Wait()
-		if most != 1 || s.times[3] > 3*time.Second || len(r.f.slots) != 0 {
-			t.Errorf("at most %d in flight, the last of the others began after %s, %d slots are still held", most, s.times[3], len(r.f.slots))
+		if most != 1 || s.times[3] > 3*time.Second || r.turnsTaken() != 0 {
+			t.Errorf("at most %d in flight, the last of the others began after %s, %d slots are still held", most, s.times[3], r.turnsTaken())
 		}
 	})
 }
@@ -460,8 +460,8 @@ func TestSkipBlocked(t *testing.T) {
 			if row.skipped == 0 {
 				want = 20
 			}
-			if s.count() != want || len(r.f.blocked.list()) != 0 || len(r.f.slots) != 0 {
-				t.Errorf("%s: %d attempts, %d still blocked, %d slots held", row.name, s.count(), len(r.f.blocked.list()), len(r.f.slots))
+			if s.count() != want || len(r.f.blocked.list()) != 0 || r.turnsTaken() != 0 {
+				t.Errorf("%s: %d attempts, %d still blocked, %d slots held", row.name, s.count(), len(r.f.blocked.list()), r.turnsTaken())
 			}
 		})
 	}
@@ -471,9 +471,8 @@ func TestSkipBlocked(t *testing.T) {
 func TestStopEndsWaits(t *testing.T) {
 	for name, hold := range map[string]func(r *rig, p *partition){
 		"between attempts":     func(*rig, *partition) {},
-		"pause of the service": func(r *rig, _ *partition) { r.f.pace.holdOff(time.Hour) },
-		"slot":                 func(r *rig, _ *partition) { r.f.slots <- struct{}{} },
-		"ceiling":              func(_ *rig, p *partition) { p.ceiling = 0 },
+		"pause of the service": func(r *rig, _ *partition) { r.f.service.holdOff(time.Hour) },
+		"turn":                 func(r *rig, _ *partition) { r.f.turns.setLimit(0) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, local(func(c *Config) { c.Concurrency = 1; c.RetryInterval, c.RetryMaxInterval = time.Hour, time.Hour }), nil)
@@ -525,8 +524,8 @@ func TestNoAttemptAfterRelease(t *testing.T) {
 		if _, err := r.f.handler.Handle(d); !errors.Is(err, errLost) {
 			t.Errorf("ended with %v", err)
 		}
-		if s.count() != 0 || len(r.f.slots) != 0 {
-			t.Errorf("%d requests, %d slots held", s.count(), len(r.f.slots))
+		if s.count() != 0 || r.turnsTaken() != 0 {
+			t.Errorf("%d requests, %d slots held", s.count(), r.turnsTaken())
 		}
 	})
 }

@@ -387,7 +387,7 @@ type rig struct {
 
 // small is a configuration in which everything is easy to count.
 func small() Config {
-	return Config{Group: "g", Topics: []string{"t"}, Concurrency: 16, RetryNums: 3, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
+	return Config{Group: "g", Order: OrderPartition, Topics: []string{"t"}, Concurrency: 16, RetryNums: 3, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
 		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 16 << 20, DrainTimeout: 25 * time.Second, ConnTimeout: 10 * time.Second,
 		ExecTimeout: 60 * time.Second, Format: "raw", Ack: "status", Kafka: map[string]string{"bootstrap.servers": "kafka:9092"}}
 }
@@ -463,6 +463,13 @@ func (r *rig) partition(t tp) *partition {
 	return p
 }
 
+// turnsTaken is how many turns are out.
+func (r *rig) turnsTaken() (n int) {
+	r.f.turns.mu.Lock()
+	defer r.f.turns.mu.Unlock()
+	return r.f.turns.taken
+}
+
 // until passes time until ok, a day at most.
 func (r *rig) until(what string, ok func() bool) {
 	r.Helper()
@@ -523,5 +530,5 @@ func (k *fakeKafka) callsOf(prefix string) (out []string) {
 // finish is what the lane does when the Handler has answered.
 func finish(d *Delivery) {
 	d.close()
-	d.freeSlot()
+	d.p.f.turns.give(d)
 }

@@ -28,7 +28,13 @@ type Config struct {
 	ExecTimeout time.Duration // of one attempt; 0: none
 	SlowTime    time.Duration // deliveries that take longer are logged; 0: none
 
-	Concurrency      int
+	Order            string // OrderPartition, OrderKey, OrderNone
+	Concurrency      int    // attempts under way at once, over all partitions
+	Adaptive         bool   // find the service's best concurrency, beginning with Concurrency
+	ReadyURL         string // deliveries wait until it answers 2xx; "": they do not
+	BatchSize        int    // messages of one request at the most
+	BatchLinger      time.Duration
+	SkipOnAny        bool // service faults count like message faults
 	CanSkip          bool
 	RetryNums        int // message faults until a message is given up
 	RetryInterval    time.Duration
@@ -54,9 +60,10 @@ type Forwarder struct {
 	committer *committer
 	skips     *skipLog
 
-	slots   chan struct{}
+	turns   *turns
+	service *service
+	pace    *pace
 	budget  *budget
-	pace    pace
 	lease   lease
 	blocked blocked
 	disk    *repeated
@@ -65,6 +72,7 @@ type Forwarder struct {
 
 	filtered atomic.Int64 // messages that came again and were finished already
 	lost     atomic.Int64 // offsets passed over without an outcome
+	started  atomic.Int32 // partitions that deliver
 
 	mu      sync.Mutex // guards parts and pending for readers; only the poll goroutine writes
 	parts   map[tp]*partition
@@ -106,9 +114,13 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 		b = file{store}
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, cluster: a, handler: handler,
-		skips: &skipLog{path: cfg.SkipLog}, slots: make(chan struct{}, cfg.Concurrency), budget: newBudget(cfg.Buffer / 2),
+		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
 		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16), remade: map[tp]int64{}}
 	f.committer = newCommitter(f)
+	f.service = newService(&f.cfg)
+	f.service.changed = func(err error) { f.changed(serviceDown, err) }
+	f.turns = newTurns(&f.cfg, f.service, f.work)
+	f.pace = newPace(f.turns, &f.cfg)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.unsure = &repeated{log: log, every: time.Minute, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits"}
 	f.state.turn()
@@ -213,24 +225,20 @@ func (f *Forwarder) running() []*partition {
 	return out
 }
 
-func (f *Forwarder) takeSlot(d *Delivery) error {
-	select {
-	case f.slots <- struct{}{}:
-	default:
-		select {
-		case f.slots <- struct{}{}:
-		case <-d.ctx().Done():
-			return context.Cause(d.ctx())
-		}
+// work delivers a lane's first message, and goes on with what turns gives it after that.
+func (f *Forwarder) work(l *lane) {
+	for l != nil {
+		d := newDelivery(l.p, l.head)
+		d.turn, d.probe, l.probe = firstTurn, l.probe, 0
+		done := l.p.deliver(d)
+		l = f.turns.next(l, d, done)
 	}
-	if d.ctx().Err() != nil {
-		f.freeSlot()
-		return context.Cause(d.ctx())
-	}
-	return nil
 }
 
-func (f *Forwarder) freeSlot() { <-f.slots }
+// failingShare is how many messages of each partition may wait for another attempt.
+func (f *Forwarder) failingShare() int32 {
+	return max(16, failingLimit/max(1, f.started.Load()))
+}
 
 // SkipBlocked gives up every message that is blocked now, and says how many there were.
 func (f *Forwarder) SkipBlocked() int {

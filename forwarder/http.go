@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -163,16 +162,8 @@ func (a *attempts) send(d *Delivery, req *http.Request) (ans answer) {
 	return ans
 }
 
-// target picks a host at random; a retry avoids the one that failed.
+// target is where the attempt goes.
 func (a *attempts) target(d *Delivery) *url.URL {
-	n := len(a.targets)
-	switch {
-	case n == 1:
-		d.host = 0
-	case d.host < 0:
-		d.host = rand.IntN(n)
-	default:
-		d.host = (d.host + 1 + rand.IntN(n-1)) % n
-	}
+	d.host = d.p.f.service.pick(d)
 	return a.targets[d.host]
 }

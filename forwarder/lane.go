@@ -1,73 +1,129 @@
 package forwarder
 
 import (
+	"container/heap"
 	"slices"
 	"sync"
 
 	"github.com/kpush/kpush/offsets"
 )
 
-// lane delivers its messages one after the other; its goroutine lives while there is something to deliver.
+// lane is messages that are delivered one after the other: all of a partition, those of a key, or a single one, by
+// Config.Order. Guarded by turns.mu.
 type lane struct {
-	p     *partition
-	mu    sync.Mutex
-	queue []*Message
-	head  int
-	busy  bool
+	p          *partition
+	key        string // of Order key: under which p knows it
+	keyed      bool
+	stage      stage
+	probe      int // its first message probes this host: the number plus one
+	count      int
+	head, tail *Message
 }
 
-func (l *lane) push(m *Message) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue = append(l.queue, m)
-	if !l.busy {
-		l.busy = true
-		l.p.running.Add(1)
-		go l.run()
+// stage is where a lane stands.
+type stage uint8
+
+const (
+	idle     stage = iota
+	ready          // its first message may be tried
+	underWay       // somebody delivers its first message
+)
+
+func (l *lane) add(m *Message) {
+	if l.tail == nil {
+		l.head = m
+	} else {
+		l.tail.next = m
 	}
+	l.tail = m
+	l.count++
 }
 
-func (l *lane) run() {
-	defer l.p.running.Done()
-	for {
-		m := l.next()
-		if m == nil {
-			return
-		}
-		ok := l.p.deliver(m)
-		l.p.let(m)
-		if !ok {
-			return // still busy: nothing starts this lane again
-		}
-	}
-}
-
-func (l *lane) next() *Message {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.head == len(l.queue) || l.p.soft.Err() != nil {
-		l.busy = l.p.soft.Err() != nil
-		return nil
-	}
-	m := l.queue[l.head]
-	l.queue[l.head] = nil
-	l.head++
-	if l.head == len(l.queue) {
-		l.queue, l.head = l.queue[:0], 0
-	} else if l.head > 1024 && l.head*2 > len(l.queue) {
-		l.queue, l.head = append(l.queue[:0], l.queue[l.head:]...), 0
+// remove takes the first message out.
+func (l *lane) remove() *Message {
+	m := l.head
+	l.head, m.next = m.next, nil
+	l.count--
+	if l.head == nil {
+		l.tail = nil
 	}
 	return m
 }
 
-// clear drops what was not started.
-func (l *lane) clear() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.queue[l.head:] {
-		l.p.let(m)
+// lanes are those of one partition. Guarded by turns.mu.
+type lanes struct {
+	whole   *lane            // of Order partition
+	keys    map[string]*lane // of Order key: those that hold a message
+	ready   offsetHeap       // the oldest message first, so that none is left behind the others
+	waiting int              // messages in ready
+	listed  bool             // turns looks at ready
+	stopped bool             // nothing starts any more
+}
+
+// of is the lane that a message belongs to.
+func (s *lanes) of(p *partition, m *Message, order string) *lane {
+	switch {
+	case order == OrderNone || order == OrderKey && m.Key == nil:
+		return &lane{p: p}
+	case order == OrderKey:
+		l := s.keys[string(m.Key)]
+		if l == nil {
+			if s.keys == nil {
+				s.keys = make(map[string]*lane)
+			}
+			l = &lane{p: p, key: string(m.Key), keyed: true}
+			s.keys[l.key] = l
+		}
+		return l
 	}
-	l.queue, l.head = nil, 0
+	if s.whole == nil {
+		s.whole = &lane{p: p}
+	}
+	return s.whole
+}
+
+// release makes a lane ready for its next message, or forgets it when there is none.
+func (s *lanes) release(l *lane) {
+	if l.head != nil {
+		l.stage = ready
+		heap.Push(&s.ready, l)
+		s.waiting += l.count
+		return
+	}
+	l.stage = idle
+	if l.keyed {
+		delete(s.keys, l.key)
+	}
+}
+
+// take is the ready lane with the oldest message, which is under way from now on.
+func (s *lanes) take() *lane {
+	l := heap.Pop(&s.ready).(*lane)
+	l.stage = underWay
+	s.waiting -= l.count
+	return l
+}
+
+// drop lets go of what a lane holds.
+func (l *lane) drop() {
+	for l.head != nil {
+		l.p.let(l.remove())
+	}
+}
+
+// offsetHeap is a heap of lanes by the offset of their first message.
+type offsetHeap []*lane
+
+func (h offsetHeap) Len() int           { return len(h) }
+func (h offsetHeap) Less(i, j int) bool { return h[i].head.Offset < h[j].head.Offset }
+func (h offsetHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *offsetHeap) Push(x any)        { *h = append(*h, x.(*lane)) }
+func (h *offsetHeap) Pop() any {
+	last := len(*h) - 1
+	l := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return l
 }
 
 // tried holds what is known of messages that were tried and are not finished: it goes into the commit's mark.

@@ -125,8 +125,8 @@ func TestOrderInALane(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if len(r.f.slots) != 0 || r.f.budget.held.Load() != 0 {
-			t.Errorf("%d slots and %d bytes are held after the end", len(r.f.slots), r.f.budget.held.Load())
+		if r.turnsTaken() != 0 || r.f.budget.held.Load() != 0 {
+			t.Errorf("%d slots and %d bytes are held after the end", r.turnsTaken(), r.f.budget.held.Load())
 		}
 	})
 }
@@ -216,7 +216,7 @@ func TestDrainDeadline(t *testing.T) {
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.produce(t1, 10, 10)
 			r.kafka.give(t0, t1)
-			r.until("both are under way", func() bool { return len(r.f.slots) == 2 })
+			r.until("both are under way", func() bool { return r.turnsTaken() == 2 })
 			synctest.Wait()
 			begun := time.Now()
 			r.kafka.take(row.lost, t0, t1)
@@ -229,8 +229,8 @@ func TestDrainDeadline(t *testing.T) {
 			if n := len(r.logs.with("still under way when the drain ended")); (n > 0) != (row.takes == time.Hour) {
 				t.Errorf("%s: %d lines about requests under way", row.name, n)
 			}
-			if len(r.f.slots) != 0 || r.f.budget.held.Load() != 0 {
-				t.Errorf("%s: %d slots, %d bytes are held", row.name, len(r.f.slots), r.f.budget.held.Load())
+			if r.turnsTaken() != 0 || r.f.budget.held.Load() != 0 {
+				t.Errorf("%s: %d slots, %d bytes are held", row.name, r.turnsTaken(), r.f.budget.held.Load())
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
@@ -249,7 +249,7 @@ func TestCutOffIsInDoubtForTheNext(t *testing.T) {
 			})).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			r.until("under way", func() bool { return r.turnsTaken() == 1 })
 			if err := r.stop(); err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,7 @@ type record interface {
 	Done(offset int64) error
 	Advance(position int64)
 	Progress() (next int64, done offsets.Ranges)
+	Next() int64
 	Outstanding() int
 	Committed(offset int64)
 	Release()
@@ -115,6 +116,15 @@ func (p *page) Progress() (int64, offsets.Ranges) {
 		}
 	}
 	return p.next, nil
+}
+
+func (p *page) Next() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) > 0 {
+		return p.waiting[0].offset
+	}
+	return p.next
 }
 
 func (p *page) Outstanding() int {

@@ -13,6 +13,8 @@ type Message struct {
 	Key       []byte // nil: no key
 	Value     []byte // nil: a tombstone
 	Headers   []Header
+
+	next *Message // in its lane
 }
 
 // Header is one Kafka header. A nil value is Kafka's null.

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,7 @@ import (
 
 // partition is one partition that the group gave to this process, from its start until its revoke.
 //
-// The poll goroutine creates it, pushes into its lane and ends it; the lane's goroutine delivers; the committer reads
+// The poll goroutine creates it, pushes into its lanes and ends it; whoever has a turn delivers; the committer reads
 // what may be committed and says what was.
 type partition struct {
 	tp
@@ -21,9 +22,10 @@ type partition struct {
 	lineage uint64
 	f       *Forwarder
 	rec     record
-	lane    lane
-	running sync.WaitGroup // lanes that deliver
+	lanes   lanes          // guarded by turns.mu
+	running sync.WaitGroup // lanes under way
 	tried   tried
+	failing atomic.Int32 // messages that wait for another attempt
 
 	soft     context.Context // ends when no new attempt may start
 	stop     context.CancelCauseFunc
@@ -40,14 +42,15 @@ type partition struct {
 	round  int   // the rebalance that brought it
 
 	mu       sync.Mutex
-	ceiling  int64         // requests below it may start: Kafka has acknowledged this one or a higher one
-	begun    int64         // the highest offset that a request was started for, plus one
-	count    int64         // requests started
-	pace     float64       // requests a second
-	stood    time.Time     // when a lane last had to wait for a higher ceiling
-	raised   chan struct{} // closed when ceiling rises
-	inherits int64         // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
-	synced   commitState   // what the committer last had acknowledged
+	ceiling  int64       // requests below it may start: Kafka has acknowledged this one or a higher one
+	begun    int64       // the highest offset that a request was started for, plus one
+	count    int64       // requests started
+	pace     float64     // requests a second
+	stood    time.Time   // when a lane last had to wait for a higher ceiling
+	inherits int64       // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
+	synced   commitState // what the committer last had acknowledged
+	stall    string      // why nothing new is tried, beside the ceiling; "" where it is
+	stalled  time.Time   // since when
 }
 
 // commitState is the newest acknowledged commit of a partition, for the committer.
@@ -59,8 +62,7 @@ type commitState struct {
 
 func newPartition(f *Forwarder, t tp, topicID string, rec record, start offsets.Start) *partition {
 	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next, begun: start.Next,
-		raised: make(chan struct{}), synced: commitState{offset: -1}}
-	p.lane.p = p
+		synced: commitState{offset: -1}}
 	if !f.keeps() {
 		p.ceiling = math.MaxInt64
 	}
@@ -87,7 +89,7 @@ func (p *partition) push(m *Message) {
 		p.progress.Store(time.Now().UnixNano()) // nothing was waiting: it begins to wait now
 	}
 	p.f.budget.take(size)
-	p.lane.push(m)
+	p.f.turns.push(p, m)
 }
 
 // let gives back what a message held of the budget.
@@ -97,12 +99,11 @@ func (p *partition) let(m *Message) {
 	p.f.budget.free(size)
 }
 
-// deliver brings m to its outcome and records it; false: stopped, nothing of this lane may follow.
-func (p *partition) deliver(m *Message) bool {
-	d := newDelivery(p, m)
-	defer d.freeSlot()
+// deliver brings a message to its outcome and records it; false: stopped, nothing of this lane may follow.
+func (p *partition) deliver(d *Delivery) bool {
 	out, err := p.f.handler.Handle(d)
 	for err != nil && !errors.Is(err, errSkipped) && p.soft.Err() == nil {
+		p.f.turns.give(d)
 		p.f.log.Error("the handler has given back a message without an outcome; it gets it again", d.where(), "error", err)
 		if stopped := sleep(d.ctx(), p.f.cfg.RetryInterval); stopped != nil {
 			err = stopped
@@ -126,7 +127,7 @@ func (p *partition) deliver(m *Message) bool {
 		return false
 	}
 	offsets.Crash("recorded, not committed")
-	p.tried.remove(m.Offset)
+	p.tried.remove(d.Offset)
 	p.progress.Store(time.Now().UnixNano())
 	return true
 }
@@ -169,39 +170,72 @@ func (p *partition) diskWait(ctx context.Context, err error) error {
 	return sleep(ctx, time.Second)
 }
 
-// covered waits until a commit with a ceiling above the offset is acknowledged, so that whoever takes the partition
-// over after a crash knows what may have been sent.
-func (p *partition) covered(d *Delivery) error {
-	for {
-		p.mu.Lock()
-		raised, ok := p.raised, d.Offset < p.ceiling
-		if ok {
-			p.begun = max(p.begun, d.Offset+1)
-			p.count++
-		} else {
-			p.stood = time.Now()
-		}
-		p.mu.Unlock()
-		if ok {
-			return context.Cause(p.soft)
-		}
-		p.f.committer.now()
-		select {
-		case <-d.ctx().Done():
-			return context.Cause(d.ctx())
-		case <-raised:
-		}
+// Bounds of what is done out of order (KPUSH_ORDER key and none). A message that keeps failing lets the others of its
+// partition go on until they are window offsets ahead of it. Messages of all partitions together that wait for another
+// attempt are failingLimit, shared evenly: each costs a goroutine.
+const (
+	window       = 10_000
+	failingLimit = 2048
+)
+
+// admits tells whether a message's first attempt may start now, and counts it as begun if so: a commit with a ceiling above
+// its offset is acknowledged, so that whoever takes the partition over after a crash knows what may have been sent, and
+// what goes on out of order is within its bounds.
+func (p *partition) admits(offset int64) bool {
+	stall := p.outOfBounds(offset)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.soft.Err() != nil {
+		return false
 	}
+	if stall != p.stall {
+		p.stall, p.stalled = stall, time.Now()
+	}
+	switch {
+	case stall != "":
+		return false
+	case offset >= p.ceiling:
+		p.stood = time.Now()
+		p.f.committer.now()
+		return false
+	}
+	p.begun = max(p.begun, offset+1)
+	p.count++
+	return true
+}
+
+// outOfBounds says which bound of what is done out of order is reached, "" for none.
+func (p *partition) outOfBounds(offset int64) string {
+	if p.f.cfg.Order == OrderPartition {
+		return ""
+	}
+	if n := p.f.failingShare(); p.failing.Load() >= n {
+		return fmt.Sprintf("%d messages of it wait for another attempt", n)
+	}
+	if next := p.rec.Next(); offset >= next+window {
+		return fmt.Sprintf("%d offsets behind %d are done or tried, and that one keeps failing", int64(window), next)
+	}
+	return ""
+}
+
+// stands says why nothing new of the partition has been tried for a while, "" where it is.
+func (p *partition) stands() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stall == "" || time.Since(p.stalled) < standingTime {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s", p.tp, p.stall)
 }
 
 // raise lets requests below ceiling start.
 func (p *partition) raise(ceiling int64) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if ceiling > p.ceiling {
-		p.ceiling = ceiling
-		close(p.raised)
-		p.raised = make(chan struct{})
+	higher := ceiling > p.ceiling
+	p.ceiling = max(p.ceiling, ceiling)
+	p.mu.Unlock()
+	if higher {
+		p.f.turns.resume(p)
 	}
 }
 
@@ -209,6 +243,7 @@ func (p *partition) raise(ceiling int64) {
 // goroutine of the partition is left. Draining many partitions: call stop on all of them first.
 func (p *partition) drain(deadline time.Time, cause error) {
 	p.stop(cause)
+	p.f.turns.drop(p)
 	gone := make(chan struct{})
 	go func() {
 		p.running.Wait()
@@ -224,5 +259,4 @@ func (p *partition) drain(deadline time.Time, cause error) {
 		<-gone
 	}
 	p.abandon(cause)
-	p.lane.clear()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -173,10 +175,31 @@ func (f *Forwarder) tidy() {
 		}
 	}
 	f.advance(drained)
+	f.sayStalls()
 	if f.strays != nil && f.state.every("strays", time.Second) {
 		f.outOfRange(f.strays)
 	}
 	f.startPending()
+}
+
+// sayStalls names the partitions whose oldest messages keep failing for so long that nothing new of them is tried: once in
+// the log, and for readiness as long as it lasts.
+func (f *Forwarder) sayStalls() {
+	var all []string
+	for _, p := range f.parts {
+		if s := p.stands(); s != "" {
+			all = append(all, s)
+		}
+	}
+	if len(all) == 0 {
+		f.state.say(behind, nil)
+		return
+	}
+	slices.Sort(all)
+	sentence := "nothing new is tried until messages that keep failing have an outcome: " + strings.Join(all, "; ")
+	if f.state.say(behind, errors.New(sentence)) && f.state.every("behind", time.Minute) {
+		f.log.Warn(sentence)
+	}
 }
 
 // advance moves partitions with nothing outstanding to the consumer's position: behind the last message there may be

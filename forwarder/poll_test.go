@@ -176,7 +176,7 @@ func TestServiceDownForHours(t *testing.T) {
 		if n := len(r.kafka.callsOf("pause")); n > 4 {
 			t.Errorf("paused %d times in an hour", n)
 		}
-		if notes := fmt.Sprint(r.f.Notes()); !strings.Contains(notes, "KPUSH_BUFFER is full") || !strings.Contains(notes, "2 messages are blocked") {
+		if notes := fmt.Sprint(r.f.Notes()); !strings.Contains(notes, "KPUSH_BUFFER is full") || !strings.Contains(notes, "the service is down (refused)") {
 			t.Errorf("notes %s", notes)
 		}
 		up.Store(true)
@@ -313,7 +313,7 @@ func TestFatalClient(t *testing.T) {
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted, InDoubt: true} })).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			r.until("under way", func() bool { return r.turnsTaken() == 1 })
 			calls := len(r.kafka.callsOf("commit"))
 			r.kafka.report(fatalError{errors.New(text)})
 			err := <-r.ended
@@ -323,8 +323,8 @@ func TestFatalClient(t *testing.T) {
 			if why := r.f.Live(); len(why) != 1 || why[0] != err.Error() {
 				t.Errorf("health says %q", why)
 			}
-			if r.kafka.closed || len(r.kafka.callsOf("commit")) != calls || len(r.f.slots) != 0 {
-				t.Errorf("closed %t, commits %v, %d slots held", r.kafka.closed, r.kafka.callsOf("commit")[calls:], len(r.f.slots))
+			if r.kafka.closed || len(r.kafka.callsOf("commit")) != calls || r.turnsTaken() != 0 {
+				t.Errorf("closed %t, commits %v, %d slots held", r.kafka.closed, r.kafka.callsOf("commit")[calls:], r.turnsTaken())
 			}
 		})
 	}
@@ -394,7 +394,7 @@ func TestStopNeverHangs(t *testing.T) {
 			})).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return len(r.f.slots) == 1 })
+			r.until("under way", func() bool { return r.turnsTaken() == 1 })
 			r.kafka.with(func() { spoil(r) })
 			begun := time.Now()
 			err := r.stop()

@@ -82,6 +82,7 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 		f.parts[k.partition] = p
 		starts = append(starts, tpOffset{k.partition, p.next})
 	}
+	f.started.Store(int32(len(f.parts)))
 	return starts
 }
 

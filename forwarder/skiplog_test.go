@@ -89,8 +89,8 @@ func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(time.Minute)
-		if n := s.count(); n != 6 || len(r.f.slots) != 0 {
-			t.Errorf("%d of 6 answered, %d slots are held", n, len(r.f.slots))
+		if n := s.count(); n != 6 || r.turnsTaken() != 0 {
+			t.Errorf("%d of 6 answered, %d slots are held", n, r.turnsTaken())
 		}
 		for _, p := range lanes {
 			p.drain(time.Now(), errStopping)

@@ -18,6 +18,10 @@ const (
 	broker  aspect = "broker"
 	topic   aspect = "topic"
 	stalled aspect = "stalled"
+	// behind is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
+	behind      aspect = "behind"
+	serviceDown aspect = "service"
+	notReady    aspect = "service's readiness"
 	// skipping is about a message that cannot be skipped because the skip log cannot be written.
 	skipping aspect = "skip log"
 )
@@ -170,8 +174,10 @@ func (f *Forwarder) Notes() (notes []string) {
 	f.mu.Unlock()
 	notes = append(notes, fmt.Sprintf("%d partitions assigned", n))
 	f.state.with(func() {
-		if s := f.state.said[stalled]; s != "" {
-			notes = append(notes, s)
+		for _, a := range []aspect{serviceDown, notReady, stalled, behind} {
+			if s := f.state.said[a]; s != "" {
+				notes = append(notes, s)
+			}
 		}
 	})
 	if n := len(f.blocked.list()); n > 0 {

@@ -102,7 +102,7 @@ func TestLiveWhileDraining(t *testing.T) {
 		r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted} })).run()
 		r.kafka.produce(t0, 1, 1)
 		r.kafka.give(t0)
-		r.until("under way", func() bool { return len(r.f.slots) == 1 })
+		r.until("under way", func() bool { return r.turnsTaken() == 1 })
 		gone := make(chan struct{})
 		go func() { r.kafka.take(false, t0); close(gone) }()
 		for range 29 {

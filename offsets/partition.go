@@ -155,6 +155,13 @@ func (p *Partition) Progress() (next int64, done Ranges) {
 	return p.slot.next, p.slot.finished(recorded)
 }
 
+// Next is the watermark: every offset below it has its outcome.
+func (p *Partition) Next() int64 {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	return p.slot.next
+}
+
 // Outstanding is the number of offsets that were handed over and are not finished.
 func (p *Partition) Outstanding() int {
 	p.store.mu.Lock()

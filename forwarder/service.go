@@ -1,0 +1,256 @@
+package forwarder
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// service is what is known of how the service is: whether it asked for a pause, and which of its hosts take requests.
+//
+// Service faults in a row, without any answer in between, put a host down: it gets nothing but one request per retry
+// interval, the probe, until that has an answer. With all hosts down the service rests. So a service that is down is not
+// run over, and a message that alone breaks its connection each time stops nobody else.
+type service struct {
+	cfg     *Config
+	wake    func()      // the rest may be over
+	changed func(error) // says that the service is down and why; nil: up again
+	resting atomic.Bool // one of the reasons to rest holds, or held: look closer
+
+	mu     sync.Mutex
+	hosts  []*host
+	until  time.Time // the service asked for a pause
+	closed bool      // Config.ReadyURL has not answered yet
+	down   bool      // all hosts are; what was said last
+}
+
+// host is one of Config.Targets.
+type host struct {
+	faults atomic.Int32 // service faults in a row
+	down   bool         // this and the next two are guarded by service.mu
+	failed int          // probes
+	next   time.Time    // when it may be probed
+}
+
+// downAfter service faults in a row a host is down. A refused connection is enough: nobody listens.
+const downAfter = 3
+
+// never is the end of a rest that somebody else has to end.
+var never = time.Unix(1<<40, 0)
+
+func newService(cfg *Config) *service {
+	s := &service{cfg: cfg, wake: func() {}, changed: func(error) {}, closed: cfg.ReadyURL != ""}
+	for range max(1, len(cfg.Targets)) {
+		s.hosts = append(s.hosts, &host{})
+	}
+	s.resting.Store(s.closed)
+	return s
+}
+
+// open ends the wait for Config.ReadyURL.
+func (s *service) open() {
+	s.mu.Lock()
+	s.closed = false
+	s.mu.Unlock()
+	s.wake()
+}
+
+// rests tells whether nobody but a probe may start an attempt.
+func (s *service) rests() bool {
+	if !s.resting.Load() {
+		return false
+	}
+	until, down := s.rest()
+	return down || !until.IsZero()
+}
+
+// rest is how long the service rests at least: until that time, or, where there is none and it is down, until a probe has
+// an answer. Neither: it does not rest.
+func (s *service) rest() (until time.Time, down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	switch {
+	case s.closed:
+		return never, false
+	case now.Before(s.until):
+		return s.until, false
+	case !s.down:
+		s.resting.Store(false)
+		return time.Time{}, false
+	}
+	if first := s.earliest(); now.Before(first.next) {
+		return first.next, true
+	}
+	return time.Time{}, true
+}
+
+// isDown tells whether all hosts are.
+func (s *service) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// earliest is the host that may be probed first. All are down.
+func (s *service) earliest() *host {
+	first := s.hosts[0]
+	for _, h := range s.hosts[1:] {
+		if h.next.Before(first.next) {
+			first = h
+		}
+	}
+	return first
+}
+
+// probe claims the host that may be probed now for one attempt, and names it: its number plus one.
+func (s *service) probe() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.earliest()
+	first.next = time.Now().Add(s.cfg.backoff(first.failed + 1))
+	for i, h := range s.hosts {
+		if h == first {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// pick chooses the host of an attempt: the one it has to probe, else one that is up and did not fail this message just now.
+// A host that is down gets a request as soon as it may be probed.
+func (s *service) pick(d *Delivery) int {
+	n := len(s.hosts)
+	if n == 1 {
+		return 0
+	}
+	if d.probe > 0 {
+		return d.probe - 1
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begin, best := rand.IntN(n), -1
+	for i := range n {
+		i = (begin + i) % n
+		switch h := s.hosts[i]; {
+		case i == d.host:
+		case h.down && time.Now().After(h.next):
+			h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
+			d.probe = i + 1
+			return i
+		case best < 0 && !h.down:
+			best = i
+		}
+	}
+	switch {
+	case best >= 0:
+		return best
+	case d.host >= 0 && !s.hosts[d.host].down:
+		return d.host
+	}
+	return (d.host + 1 + rand.IntN(n-1)) % n // all are down since this one got its turn
+}
+
+// elsewhere tells whether another host than the one that the delivery tried last is up.
+func (s *service) elsewhere(d *Delivery) bool {
+	if len(s.hosts) == 1 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, h := range s.hosts {
+		if i != d.host && !h.down {
+			return true
+		}
+	}
+	return false
+}
+
+// ended takes the verdict on an attempt.
+func (s *service) ended(d *Delivery, v Verdict) {
+	if v.RetryAfter > 0 {
+		s.holdOff(min(v.RetryAfter, max(s.cfg.RetryMaxInterval, retryAfterCap)))
+	}
+	h := s.hosts[max(0, d.host)]
+	switch {
+	case v.Class == Aborted:
+	case v.Class == ServiceFault:
+		s.failed(h, d.probe > 0, v)
+	case h.faults.Load() > 0:
+		s.answered(h)
+	}
+}
+
+// holdOff lets the service rest, because it asked for that.
+func (s *service) holdOff(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if until := time.Now().Add(d); until.After(s.until) {
+		s.until = until
+	}
+	s.resting.Store(true)
+}
+
+func (s *service) failed(h *host, probe bool, v Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inARow := h.faults.Add(1)
+	refused := v.Status == 0 && !v.InDoubt
+	switch {
+	case h.down && probe:
+		h.failed++
+	case h.down: // it was under way when the host went down
+		return
+	case inARow < downAfter && !refused:
+		return
+	default:
+		h.down = true
+	}
+	h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
+	for _, h := range s.hosts {
+		if !h.down {
+			return
+		}
+	}
+	if !s.down {
+		s.down = true
+		s.resting.Store(true)
+		s.changed(fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", v.Reason))
+	}
+}
+
+func (s *service) answered(h *host) {
+	s.mu.Lock()
+	h.faults.Store(0)
+	h.down, h.failed = false, 0
+	was := s.down
+	s.down = false
+	s.mu.Unlock()
+	if was {
+		s.changed(nil)
+		s.wake()
+	}
+}
+
+// backoff is the pause before attempt number+1: the interval, and where RetryMaxInterval is larger a random one between
+// the interval and its doubling with each attempt (full jitter above the floor, so that messages that failed together
+// do not come back together, and none comes back at once).
+func (c *Config) backoff(number int) time.Duration {
+	ceiling := c.RetryMaxInterval
+	doublings := number - 1
+	if grown := c.RetryInterval << doublings; doublings < 63 && grown>>doublings == c.RetryInterval { // no overflow
+		ceiling = min(ceiling, grown)
+	}
+	if ceiling <= c.RetryInterval {
+		return c.RetryInterval
+	}
+	return c.RetryInterval + rand.N(ceiling-c.RetryInterval)
+}
+
+// retryAfterCap bounds what a service may ask for with Retry-After, where RETRY_MAX_INTERVAL is not larger.
+const retryAfterCap = 5 * time.Minute
+
+var errNotReady = errors.New("KPUSH_READY_URL has not answered 2xx yet: deliveries wait")

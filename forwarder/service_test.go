@@ -1,0 +1,219 @@
+package forwarder
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	refused = Verdict{Class: ServiceFault, Reason: "no connection to the service"}
+	broken  = Verdict{Class: ServiceFault, Reason: "the connection broke", InDoubt: true}
+	answer3 = Verdict{Class: ServiceFault, Status: 503, Reason: "the service answered 503"}
+)
+
+// Of three hosts the one that failed is never asked twice in a row; one that is down is asked once an interval.
+func TestPickOfHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Targets = []string{"a", "b", "c"}
+		s := newService(&cfg)
+		d, seen := &Delivery{host: -1}, map[int]int{}
+		for range 300 {
+			last := d.host
+			d.host, d.probe = s.pick(d), 0
+			if d.host == last {
+				t.Fatalf("host %d twice in a row", last)
+			}
+			seen[d.host]++
+		}
+		if len(seen) != 3 || seen[0] < 50 || seen[1] < 50 || seen[2] < 50 {
+			t.Errorf("300 attempts over three hosts: %v", seen)
+		}
+		s.ended(&Delivery{host: 1}, refused)
+		for span := range 5 {
+			seen = map[int]int{}
+			for range 100 {
+				d := &Delivery{host: -1}
+				if d.host = s.pick(d); d.host == 1 {
+					s.ended(d, refused)
+				}
+				seen[d.host]++
+			}
+			if want := min(span, 1); seen[1] != want || seen[0]+seen[2] != 100-want {
+				t.Errorf("interval %d: %v, want the host that is down %d times", span, seen, want)
+			}
+			pass(cfg.RetryInterval + time.Millisecond)
+		}
+		d = &Delivery{host: 1, probe: 2}
+		s.ended(d, good)
+		if seen = map[int]int{}; !s.rests() {
+			for range 300 {
+				seen[s.pick(&Delivery{host: -1})]++
+			}
+		}
+		if seen[1] < 50 {
+			t.Errorf("after an answer it takes part again: %v", seen)
+		}
+	})
+}
+
+// A host is down after three faults in a row, or one refused connection; any answer in between shows that it is there.
+func TestWhenAHostIsDown(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		verdicts []Verdict
+		down     bool
+	}{
+		{"refused", []Verdict{refused}, true},
+		{"503 twice", []Verdict{answer3, answer3}, false},
+		{"503 three times", []Verdict{answer3, answer3, answer3}, true},
+		{"broken three times", []Verdict{broken, broken, broken}, true},
+		{"with answers in between", []Verdict{broken, broken, good, broken, broken, bad, broken, broken, {Class: Busy}, broken, broken}, false},
+		{"cancelled ones say nothing", []Verdict{broken, {Class: Aborted}, broken, {Class: Aborted}, broken}, true},
+	} {
+		cfg := small()
+		s := newService(&cfg)
+		for _, v := range row.verdicts {
+			s.ended(&Delivery{host: 0}, v)
+		}
+		if s.isDown() != row.down || s.rests() != row.down {
+			t.Errorf("%s: down is %t", row.name, s.isDown())
+		}
+	}
+}
+
+// While the service is down it sees one request per retry interval and host; the oldest message probes, and when an
+// answer comes all go on.
+func TestOnlyOneProbes(t *testing.T) {
+	for _, hosts := range []int{1, 3} {
+		for _, order := range []string{OrderPartition, OrderKey, OrderNone} {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := small()
+				cfg.Order = order
+				cfg.Targets = make([]string, hosts)
+				b := newBook()
+				var up bool
+				r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+					d.host = d.p.f.service.pick(d)
+					if up {
+						return good
+					}
+					return answer3
+				})).run()
+				r.kafka.give(t0, t1, t2)
+				for _, p := range []tp{t0, t1, t2} {
+					r.kafka.produce(p, 100, 10)
+				}
+				r.until("the service is down", r.f.service.isDown)
+				pass(2 * cfg.RetryInterval)
+				before := b.count()
+				pass(time.Minute)
+				// the retry interval is 2 s
+				if n := b.count() - before; n < 28*hosts || n > 31*hosts {
+					t.Errorf("%d hosts, order %s: %d requests in a minute", hosts, order, n)
+				}
+				if n := len(r.logs.with("the service is down")); n != 1 {
+					t.Errorf("%d lines say that the service is down", n)
+				}
+				up = true
+				r.until("all delivered", func() bool {
+					return r.kafka.storedAt(t0) == 100 && r.kafka.storedAt(t1) == 100 && r.kafka.storedAt(t2) == 100
+				})
+				if n := len(r.logs.with("the service is there again")); n != 1 {
+					t.Errorf("%d lines say that it is there again", n)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// The oldest message probes; once it is blocked, others do every second time: it may be the message that is at fault.
+func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
+			if d.p.tp == t0 && d.Offset == 0 || d.p.tp == t1 && d.Number() <= 3 && d.Offset == 0 {
+				return broken // the first message of t0 crashes whoever takes it
+			}
+			return good
+		})).run()
+		r.kafka.give(t0, t1, t2)
+		r.kafka.produce(t0, 1, 10)
+		r.until("t0 has failed", func() bool { return b.count() == 1 })
+		r.kafka.produce(t1, 10, 10)
+		r.until("it is down", r.f.service.isDown)
+		r.kafka.produce(t2, 10, 10)
+		r.until("the others are delivered", func() bool { return r.kafka.storedAt(t1) == 10 && r.kafka.storedAt(t2) == 10 })
+		if n := len(b.of(t0)); n < blockedAfter || n > 4*blockedAfter {
+			t.Errorf("%d attempts of the poisoned one before the others were through: %v", n, b.attempts)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A message whose connection is refused tries the other hosts at once, each of them once; then it waits.
+func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Targets = []string{"a", "b", "c"}
+		var at []time.Duration
+		begun := time.Now()
+		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+			d.host = d.p.f.service.pick(d)
+			if at = append(at, time.Since(begun)); len(at) < 5 {
+				return refused
+			}
+			return good
+		}))
+		p := r.partition(t0)
+		p.push(&Message{Topic: "t"})
+		r.until("delivered", func() bool { return p.rec.Outstanding() == 0 })
+		if at[2] != at[0] || at[3] < at[2]+cfg.RetryInterval-10*time.Millisecond {
+			t.Errorf("attempts at %v", at)
+		}
+	})
+}
+
+// Deliveries wait until the gate is open.
+func TestClosedUntilReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.ReadyURL = "http://x/"
+		b := newBook()
+		r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { return good }))
+		p := r.partition(t0)
+		for o := range int64(10) {
+			p.push(&Message{Topic: "t", Offset: o})
+		}
+		pass(time.Hour)
+		if b.count() != 0 {
+			t.Fatal("delivered before the service was ready")
+		}
+		r.f.service.open()
+		synctest.Wait()
+		if b.count() != 10 {
+			t.Errorf("%d of 10 when it is", b.count())
+		}
+	})
+}
+
+// What is logged names the reason.
+func TestDownSaysWhy(t *testing.T) {
+	cfg := small()
+	s := newService(&cfg)
+	var said []string
+	s.changed = func(err error) { said = append(said, fmt.Sprint(err)) }
+	s.ended(&Delivery{}, refused)
+	s.ended(&Delivery{}, refused)
+	s.ended(&Delivery{}, good)
+	if want := "[the service is down (no connection to the service): the oldest message probes, the rest wait <nil>]"; fmt.Sprint(said) != want {
+		t.Errorf("said %v", said)
+	}
+}
