@@ -1,9 +1,7 @@
 package forwarder
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -11,9 +9,9 @@ import (
 
 // confirmer asks the service whether it has a message that is in doubt, before it is sent again.
 type confirmer struct {
-	url       *url.URL
-	timeout   time.Duration
-	transport http.RoundTripper
+	line
+	url     *url.URL
+	timeout time.Duration
 }
 
 // confirmTimeout bounds one question where KPUSH_EXEC_TIMEOUT does not.
@@ -48,28 +46,18 @@ func (c *confirmer) has(d *Delivery) (bool, error) {
 }
 
 func (c *confirmer) ask(d *Delivery) (status int, err error) {
-	ctx, cancel := context.WithTimeout(d.Attempt(), c.timeout)
-	defer cancel()
 	u := *c.url
 	q := u.Query()
 	q.Set("id", d.ID())
 	u.RawQuery = q.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	head, err := opening(http.MethodGet, &u, "")
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("User-Agent", "kpush")
-	if u.User != nil {
-		password, _ := u.User.Password()
-		req.SetBasicAuth(u.User.Username(), password)
+	var a answer
+	c.exchange(d.Attempt(), c.timeout, append(head, "\r\n"...), nil, &a)
+	if a.err != nil {
+		return 0, fmt.Errorf("no answer: %s", clause(a.err))
 	}
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return 0, fmt.Errorf("no answer: %s", clause(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		_, _ = io.CopyN(io.Discard, resp.Body, answerLimit) // so that the connection can be used again
-	}
-	return resp.StatusCode, nil
+	return a.status, nil
 }

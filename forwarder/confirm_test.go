@@ -25,7 +25,7 @@ func TestConfirmURL(t *testing.T) {
 		{"it knows at last", true, []int{503, 200}, []string{"GET", "GET"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *Config) { c.ConfirmURL = "test://service/has?tenant=a" }), nil)
+			r := newRig(t, local(func(c *Config) { c.ConfirmURL = "http://service/has?tenant=a" }), nil)
 			var seen []string
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				seen = append(seen, q.Method)
@@ -64,7 +64,7 @@ func TestConfirmURL(t *testing.T) {
 // An attempt that ends in doubt is asked about before the next one, in the same life, too; a stop ends the asking.
 func TestConfirmURLAfterATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *Config) { c.ConfirmURL = "test://service/has" }), nil)
+		r := newRig(t, local(func(c *Config) { c.ConfirmURL = "http://service/has" }), nil)
 		var seen []string
 		serving(r, func(q *http.Request) (*http.Response, error) {
 			seen = append(seen, q.Method)

@@ -28,15 +28,34 @@ type script struct {
 // serving puts s in the place of the network of r's handler.
 func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *script {
 	s := &script{answer: answer, begun: time.Now()}
-	r.f.handler.(*httpHandler).client.HTTPClient.Transport.(*attempts).transport.RegisterProtocol("test", s)
+	h := r.f.handler.(*httpHandler)
+	for i := range h.hosts {
+		h.hosts[i].line = s
+	}
+	if h.confirm != nil {
+		h.confirm.line = s
+	}
 	return s
 }
 
-func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
+func (s *script) exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer) {
+	a.reset()
+	if timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		ctx = limited
+	}
+	r := parse(head, body).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.sent = true }}))
 	s.mu.Lock()
 	s.seen, s.times = append(s.seen, r), append(s.times, time.Since(s.begun))
 	s.mu.Unlock()
-	return s.answer(r)
+	resp, err := s.answer(r)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if a.err = err; err == nil {
+		a.status, a.action, a.retryAfter = resp.StatusCode, resp.Header.Get("Kafka-Action"), resp.Header.Get("Retry-After")
+	}
 }
 
 func (s *script) count() int {
@@ -71,7 +90,7 @@ func attemptOf(r *http.Request) int {
 // local is small for a service in the test.
 func local(change func(*Config)) Config {
 	c := small()
-	c.Targets = []string{"test://service/"}
+	c.Targets = []string{"http://service/"}
 	if change != nil {
 		change(&c)
 	}

@@ -4,14 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"math"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
-	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -19,58 +15,64 @@ import (
 
 // httpHandler is the default Handler: it POSTs each message, and repeats through retryablehttp.
 //
-// The layers, outside in: retryablehttp repeats until CheckRetry is content; attempts is one attempt, from its turn to
-// its verdict; the transport sends it. What ties them together is that the Delivery is the request's context.
+// The layers, outside in: Handle makes the first attempt, which is nearly always the only one, and leaves the others to
+// retryablehttp, which repeats until CheckRetry is content; attempts is one attempt, from its turn to its verdict; a line
+// sends it. What ties them together is that the Delivery is the request's context.
 type httpHandler struct {
-	cfg    Config
+	*attempts
 	client *retryablehttp.Client
-	base   *url.URL
+}
+
+// line is the way to one host: a wire.
+type line interface {
+	exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer)
+}
+
+// host is one of Config.Targets.
+type host struct {
+	line
+	opening []byte // of each request
 }
 
 func newHTTP(cfg Config) (*httpHandler, error) {
 	a := &attempts{cfg: cfg}
 	for _, t := range cfg.Targets {
-		u, err := url.Parse(t)
+		w, u, err := newWire(t, cfg.ConnTimeout, cfg.Concurrency)
 		if err != nil {
-			return nil, fmt.Errorf("the service's address is no URL: %w", err)
+			return nil, err
 		}
-		a.targets = append(a.targets, u)
-	}
-	a.transport = &http.Transport{
-		Proxy:                  nil, // HTTP_PROXY must not divert local traffic
-		DialContext:            (&net.Dialer{Timeout: cfg.ConnTimeout}).DialContext,
-		TLSHandshakeTimeout:    cfg.ConnTimeout,
-		MaxIdleConnsPerHost:    cfg.Concurrency,
-		IdleConnTimeout:        90 * time.Second,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: answerLimit,
+		head, err := opening(http.MethodPost, u, cfg.Domain)
+		if err != nil {
+			return nil, err
+		}
+		a.hosts = append(a.hosts, host{w, head})
 	}
 	if cfg.ConfirmURL != "" {
-		u, err := url.Parse(cfg.ConfirmURL)
+		w, u, err := newWire(cfg.ConfirmURL, cfg.ConnTimeout, cfg.Concurrency)
 		if err != nil {
 			return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
 		}
-		a.confirm = &confirmer{url: u, timeout: cmp.Or(cfg.ExecTimeout, confirmTimeout), transport: a.transport}
+		a.confirm = &confirmer{line: w, url: u, timeout: cmp.Or(cfg.ExecTimeout, confirmTimeout)}
 	}
-	return &httpHandler{cfg: cfg, base: a.targets[0], client: &retryablehttp.Client{
+	return &httpHandler{attempts: a, client: &retryablehttp.Client{
 		HTTPClient: &http.Client{Transport: a},
 		RetryMax:   math.MaxInt,
 		CheckRetry: func(ctx context.Context, _ *http.Response, _ error) (bool, error) { return deliveryOf(ctx).again, nil },
 		Backoff: func(_, _ time.Duration, _ int, resp *http.Response) time.Duration {
-			return deliveryOf(resp.Request.Context()).wait()
+			d := deliveryOf(resp.Request.Context())
+			d.again = false // the wait is what had to come before the next attempt
+			return d.wait()
 		},
 	}}, nil
 }
 
 // Handle returns when the message has its outcome or the delivery is stopped.
 func (h *httpHandler) Handle(d *Delivery) (Outcome, error) {
-	req := &retryablehttp.Request{Request: (&http.Request{Method: http.MethodPost, URL: h.base, Header: http.Header{}}).WithContext(d.Waits())}
-	if b := body(d.Message, h.cfg.Format); len(b) > 0 {
-		if err := req.SetBody(b); err != nil {
-			return Outcome{}, fmt.Errorf("cannot make a request of %s: %w", d.ID(), err)
-		}
+	err := h.attempt(d)
+	if err == nil && d.again {
+		req := &retryablehttp.Request{Request: (&http.Request{Method: http.MethodPost, URL: nowhere, Header: http.Header{}}).WithContext(d.Waits())}
+		_, err = h.client.Do(req)
 	}
-	_, err := h.client.Do(req)
 	switch {
 	case d.final:
 		return d.outcome, nil
@@ -80,90 +82,90 @@ func (h *httpHandler) Handle(d *Delivery) (Outcome, error) {
 	return Outcome{}, err
 }
 
+// nowhere is the URL in the requests that retryablehttp sees; attempts knows where to send.
+var nowhere = &url.URL{Scheme: "http", Host: "service"}
+
 // attempts is the RoundTripper that retryablehttp's client uses: each round trip is one attempt. It hides
 // CloseIdleConnections from retryablehttp, which would call it after each failure and cut off the other lanes.
 type attempts struct {
-	cfg       Config
-	targets   []*url.URL
-	transport *http.Transport
-	confirm   *confirmer // nil: what is in doubt is sent again without a question
+	cfg     Config
+	hosts   []host
+	confirm *confirmer // nil: what is in doubt is sent again without a question
+	calls   sync.Pool  // of *call
 }
 
 // RoundTrip answers with an empty response once the attempt has its verdict: what follows from the service's response is
-// decided here, and nothing outside gets a redirect to follow or a Retry-After to obey.
+// decided here, and nothing outside gets a redirect to follow or a Retry-After to obey. Where the verdict on the attempt
+// before still waits for what has to follow, that is the answer: so the first round trip makes retryablehttp wait.
 func (a *attempts) RoundTrip(req *http.Request) (*http.Response, error) {
-	d := deliveryOf(req.Context())
-	d.again = false
-	if a.confirm != nil && d.InDoubt() {
-		has, err := a.confirm.has(d)
-		if err != nil {
+	if d := deliveryOf(req.Context()); !d.again {
+		if err := a.attempt(d); err != nil {
 			return nil, err
 		}
-		if has {
-			d.final, d.outcome = true, Outcome{Class: Delivered}
-			return empty(req), nil
-		}
 	}
-	if err := d.Begin(); err != nil {
-		return nil, err
-	}
-	ans := a.send(d, req)
-	v := judge(ans, a.cfg.Ack, a.cfg.ExecTimeout)
-	if !d.slim && ans.header.Get("Kafka-Action") == "" && tooLarge(ans.status, d.Message) {
-		d.slim = true
-		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
-	}
-	d.again = d.End(v)
-	return empty(req), nil
-}
-
-func empty(req *http.Request) *http.Response {
-	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
 func deliveryOf(ctx context.Context) *Delivery { return (*Delivery)(ctx.(*waits)) }
 
-// send makes one request and reads its answer, within Config.ExecTimeout.
-func (a *attempts) send(d *Delivery, req *http.Request) (ans answer) {
-	ctx := d.Attempt()
-	if a.cfg.ExecTimeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.cfg.ExecTimeout)
-		defer cancel()
-	}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { ans.sent = true }})
-	out := req.WithContext(ctx)
-	out.URL = a.target(d)
-	out.Host = a.cfg.Domain
-	out.Header = header(d.Message, a.cfg.Format, d.slim) // new each time: a broken attempt may still be reading the old one
-	out.Header["Kafka-Attempt"] = []string{strconv.Itoa(d.Number())}
-	if d.InDoubt() {
-		out.Header["Kafka-In-Doubt"] = []string{"true"}
-	}
-	if auth := req.Header["Authorization"]; auth != nil {
-		out.Header["Authorization"] = auth
-	}
-	resp, err := a.transport.RoundTrip(out)
-	if err == nil {
-		ans.status, ans.header = resp.StatusCode, resp.Header
-		if ans.status != http.StatusSwitchingProtocols { // whose body is the connection, and has no end
-			ans.body, err = io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+// attempt makes one: d.again says whether another has to follow. An error means that the delivery was stopped.
+func (a *attempts) attempt(d *Delivery) error {
+	d.again = false
+	if a.confirm != nil && d.InDoubt() {
+		has, err := a.confirm.has(d)
+		if err != nil {
+			return err
 		}
-		resp.Body.Close()
+		if has {
+			d.final, d.outcome = true, Outcome{Class: Delivered}
+			return nil
+		}
 	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
+	if err := d.Begin(); err != nil {
+		return err
 	}
-	if ans.status == 0 {
-		ans.err = err
-	} else {
-		ans.bodyErr = err
+	d.again = d.End(a.send(d))
+	return nil
+}
+
+// send makes one request, within Config.ExecTimeout, and judges its answer.
+func (a *attempts) send(d *Delivery) Verdict {
+	c := a.call()
+	defer a.done(c)
+	h := a.hosts[a.target(d)]
+	var rest []byte
+	c.request, rest = appendRequest(c.request[:0], h.opening, d, a.cfg.Format)
+	h.exchange(d.Attempt(), a.cfg.ExecTimeout, c.request, rest, &c.answer)
+	v := judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
+	if !d.slim && c.action == "" && tooLarge(c.status, d.Message) {
+		d.slim = true
+		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
 	}
-	return ans
+	return v
+}
+
+// call is the room for one request and its answer.
+type call struct {
+	request []byte
+	answer
+}
+
+func (a *attempts) call() *call {
+	if c, ok := a.calls.Get().(*call); ok {
+		return c
+	}
+	return new(call)
+}
+
+// done keeps the room for another call, unless it has become a large one.
+func (a *attempts) done(c *call) {
+	if cap(c.request) <= 64<<10 && cap(c.body) <= 64<<10 {
+		a.calls.Put(c)
+	}
 }
 
 // target is where the attempt goes.
-func (a *attempts) target(d *Delivery) *url.URL {
+func (a *attempts) target(d *Delivery) int {
 	d.host = d.p.f.service.pick(d)
-	return a.targets[d.host]
+	return d.host
 }

@@ -37,17 +37,14 @@ func handed(p *partition, m Message) *Delivery {
 // try makes one attempt and returns its verdict.
 func try(t *testing.T, f *Forwarder, d *Delivery) Verdict {
 	t.Helper()
-	h := f.handler.(*httpHandler)
-	req := (&http.Request{Method: http.MethodPost, URL: h.base, Header: http.Header{}}).WithContext(d.Waits())
-	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(string(d.Value))), int64(len(d.Value))
-	if _, err := h.client.HTTPClient.Transport.RoundTrip(req); err != nil {
+	if err := f.handler.(*httpHandler).attempt(d); err != nil {
 		t.Fatal(err)
 	}
 	return d.verdict
 }
 
-// wire is a service on the bare socket: serve gets the n-th connection, from 1.
-func wire(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
+// bare is a service on the bare socket: serve gets the n-th connection, from 1.
+func bare(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -148,7 +145,7 @@ func TestHTTPInDoubt(t *testing.T) {
 			t.Parallel()
 			url := "http://" + closedPort(t)
 			if row.serve != nil {
-				url = wire(t, row.serve)
+				url = bare(t, row.serve)
 			}
 			cfg := hasty(url)
 			cfg.Ack, cfg.ExecTimeout = row.ack, 300*time.Millisecond
@@ -168,8 +165,8 @@ func TestHTTPInDoubt(t *testing.T) {
 
 // A handshake that fails, or a connection that is not there in time, has carried no request.
 func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
-	plain := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
-	silent := wire(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
+	plain := bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
+	silent := bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
 	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
 	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
 	stranger.StartTLS()
@@ -193,7 +190,7 @@ func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
 // service sees each attempt that it answers once, and no more requests than attempts.
 func TestHTTPNeverResendsByItself(t *testing.T) {
 	var seen atomic.Int64
-	url := wire(t, func(n int, c net.Conn, r *bufio.Reader) {
+	url := bare(t, func(n int, c net.Conn, r *bufio.Reader) {
 		for first := true; read(r); first = false {
 			seen.Add(1)
 			if n == 1 && !first {
@@ -338,9 +335,6 @@ func TestHTTPRequestLine(t *testing.T) {
 		cfg := hasty(row.target)
 		cfg.Domain = row.domain
 		rig := newRig(t, cfg, nil)
-		if rig.f.handler.(*httpHandler).client.HTTPClient.Transport.(*attempts).transport.Proxy != nil {
-			t.Error("HTTP_PROXY would divert local traffic")
-		}
 		deliverAll(t, rig, 1, 1)
 		r := <-got
 		if r.Method != "POST" || r.RequestURI != row.uri || r.Host != row.host || r.Header.Get("Authorization") != row.auth || r.ProtoMinor != 1 {
@@ -466,7 +460,7 @@ func TestHTTPAnswerWithoutEnd(t *testing.T) {
 
 // A broken connection gives the same reason each time: a blocked message is said once, not at every attempt.
 func TestHTTPReasonsRepeat(t *testing.T) {
-	url := wire(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	url := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		if read(r) {
 			reset(c)
 		}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,16 +17,38 @@ import (
 
 // answer is what one HTTP attempt brought back.
 type answer struct {
-	sent    bool // a connection was there, so the request may have reached the service
-	err     error
-	status  int // 0: no answer
-	header  http.Header
-	body    []byte // at most answerLimit bytes
-	bodyErr error  // the body broke off
+	sent       bool // a connection was there, so the request may have reached the service
+	err        error
+	status     int    // 0: no answer
+	action     string // the header Kafka-Action
+	retryAfter string // the header Retry-After
+	body       []byte // at most answerLimit bytes
+	bodyErr    error  // the body broke off
 }
 
 // answerLimit is how much of a response is read; no answer that a service of this contract gives is larger.
 const answerLimit = 1 << 20
+
+// reset forgets the answer and keeps the room for its body.
+func (a *answer) reset() { *a = answer{body: a.body[:0]} }
+
+// read appends what comes to the body, up to limit bytes in all.
+func (a *answer) read(from io.Reader, limit int) error {
+	for len(a.body) < limit {
+		if len(a.body) == cap(a.body) {
+			a.body = slices.Grow(a.body, min(limit-len(a.body), max(512, len(a.body))))
+		}
+		n, err := from.Read(a.body[len(a.body):min(cap(a.body), limit)])
+		a.body = a.body[:len(a.body)+n]
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // judge is the response table of the README, whole:
 //
@@ -36,20 +60,18 @@ const answerLimit = 1 << 20
 //
 // In doubt is what may have reached the service without a whole answer. A 2xx that breaks off in its body is none: the
 // service may have died over the message. Any other status is, whatever happens to the body behind it.
-func judge(a answer, ack string, execTimeout time.Duration) Verdict {
+func judge(a *answer, ack string, execTimeout time.Duration) Verdict {
 	if a.status == 0 {
 		return noAnswer(a.err, a.sent, execTimeout)
 	}
-	v := Verdict{Status: a.status, Reason: fmt.Sprintf("the service answered %d", a.status), RetryAfter: retryAfter(a.header, time.Now())}
-	if action(&v, a.header.Get("Kafka-Action")) {
-		return v
-	}
+	v := Verdict{Status: a.status, RetryAfter: pause(a.retryAfter, time.Now())}
 	switch s := a.status; {
+	case action(&v, a.action):
 	case s >= 200 && s < 300:
 		return acknowledged(a, ack, v.RetryAfter, execTimeout)
 	case s >= 300 && s < 400:
 		v.Class = ServiceFault
-		v.Reason += ", a redirect, which is not followed: check KPUSH_URL"
+		v.Reason = ", a redirect, which is not followed: check KPUSH_URL"
 	case s == 401, s == 403, s == 404, s == 405, s == 407, s == 410, s == 502, s == 503, s == 504:
 		v.Class = ServiceFault
 	case s == 408, s == 409, s == 423, s == 425, s == 429:
@@ -57,6 +79,7 @@ func judge(a answer, ack string, execTimeout time.Duration) Verdict {
 	default:
 		v.Class = MessageFault
 	}
+	v.Reason = fmt.Sprintf("the service answered %d%s", a.status, v.Reason)
 	return v
 }
 
@@ -73,7 +96,7 @@ func action(v *Verdict, word string) bool {
 	default:
 		return false
 	}
-	v.Reason += " with Kafka-Action: " + strings.ToLower(strings.TrimSpace(word))
+	v.Reason = " with Kafka-Action: " + strings.ToLower(strings.TrimSpace(word))
 	return true
 }
 
@@ -101,7 +124,7 @@ func clause(err error) string {
 	return err.Error()
 }
 
-func acknowledged(a answer, ack string, wait, execTimeout time.Duration) Verdict {
+func acknowledged(a *answer, ack string, wait, execTimeout time.Duration) Verdict {
 	v := Verdict{Class: Delivered, Status: a.status}
 	if a.bodyErr != nil {
 		v = noAnswer(a.bodyErr, true, execTimeout)
@@ -126,9 +149,8 @@ func acknowledged(a answer, ack string, wait, execTimeout time.Duration) Verdict
 	return v
 }
 
-// retryAfter reads both forms of the header; 0: none, or in the past.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	s := h.Get("Retry-After")
+// pause reads both forms of Retry-After; 0: none, or in the past.
+func pause(s string, now time.Time) time.Duration {
 	if s == "" {
 		return 0
 	}

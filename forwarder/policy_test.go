@@ -27,7 +27,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 		case slices.Contains(busy, code):
 			want = Busy
 		}
-		v := judge(answer{sent: true, status: code, header: http.Header{}}, "status", time.Minute)
+		v := judge(&answer{sent: true, status: code}, "status", time.Minute)
 		if v.Class != want || v.Status != code || v.InDoubt || v.RetryAfter != 0 {
 			t.Errorf("%d is %s (status %d, in doubt %t, pause %s), want %s without doubt", code, v.Class, v.Status, v.InDoubt, v.RetryAfter, want)
 		}
@@ -64,7 +64,7 @@ func TestJudgeWithoutAnAnswer(t *testing.T) {
 		{"503 that breaks off", answer{status: 503, sent: true, bodyErr: io.ErrUnexpectedEOF}, ServiceFault, false, "503"},
 	} {
 		for _, ack := range []string{"status", "errno"} {
-			v := judge(row.answer, ack, 3*time.Second)
+			v := judge(&row.answer, ack, 3*time.Second)
 			if v.Class != row.class || v.InDoubt != row.inDoubt || !strings.Contains(v.Reason, row.reason) {
 				t.Errorf("%s (%s): %s, in doubt %t, %q; want %s, %t, %q", row.name, ack, v.Class, v.InDoubt, v.Reason, row.class, row.inDoubt, row.reason)
 			}
@@ -99,17 +99,17 @@ func TestErrno(t *testing.T) {
 		`{"errno":0`:                        MessageFault,
 		`PHP Notice: x {"errno":0}`:         MessageFault,
 	} {
-		v := judge(answer{sent: true, status: 200, header: http.Header{}, body: []byte(body)}, "errno", time.Minute)
+		v := judge(&answer{sent: true, status: 200, body: []byte(body)}, "errno", time.Minute)
 		if v.Class != want || v.InDoubt {
 			t.Errorf("%q: %s, in doubt %t, want %s without doubt", body, v.Class, v.InDoubt, want)
 		}
 		if v.Class == MessageFault && (!strings.Contains(v.Reason, "200") || !strings.Contains(v.Reason, "errno")) {
 			t.Errorf("%q: the reason %q explains nothing", body, v.Reason)
 		}
-		if status := judge(answer{sent: true, status: 200, header: http.Header{}, body: []byte(body)}, "status", time.Minute); status.Class != Delivered {
+		if status := judge(&answer{sent: true, status: 200, body: []byte(body)}, "status", time.Minute); status.Class != Delivered {
 			t.Errorf("%q: %s with ack status, which does not look at bodies", body, status.Class)
 		}
-		if bad := judge(answer{sent: true, status: 500, header: http.Header{}, body: []byte(body)}, "errno", time.Minute); bad.Class != MessageFault || !strings.Contains(bad.Reason, "500") {
+		if bad := judge(&answer{sent: true, status: 500, body: []byte(body)}, "errno", time.Minute); bad.Class != MessageFault || !strings.Contains(bad.Reason, "500") {
 			t.Errorf("%q: a 500 is %s (%s)", body, bad.Class, bad.Reason)
 		}
 	}
@@ -121,7 +121,7 @@ func TestReasonHoldsNoBody(t *testing.T) {
 	for _, body := range []string{secret, `{"errmsg":"` + secret + `","errno":3}`, `{"errno":"` + secret + `"}`} {
 		for _, ack := range []string{"status", "errno"} {
 			for _, code := range []int{200, 400, 500, 503} {
-				v := judge(answer{sent: true, status: code, header: http.Header{}, body: []byte(body)}, ack, time.Minute)
+				v := judge(&answer{sent: true, status: code, body: []byte(body)}, ack, time.Minute)
 				if strings.Contains(v.Reason, secret) || len(v.Reason) > 120 {
 					t.Errorf("%d with %.30q…: reason %q", code, body, v.Reason)
 				}
@@ -134,7 +134,7 @@ func TestKafkaAction(t *testing.T) {
 	for word, want := range map[string]Class{"ack": Delivered, "retry": MessageFault, "skip": Skip, "dead-letter": GiveUp, " ACK ": Delivered, "Dead-Letter": GiveUp} {
 		for _, code := range []int{200, 204, 302, 400, 404, 429, 500, 503} {
 			for _, ack := range []string{"status", "errno"} {
-				v := judge(answer{sent: true, status: code, header: http.Header{"Kafka-Action": {word}, "Retry-After": {"7"}}}, ack, time.Minute)
+				v := judge(&answer{sent: true, status: code, action: word, retryAfter: "7"}, ack, time.Minute)
 				if v.Class != want || v.RetryAfter != 7*time.Second || v.InDoubt {
 					t.Errorf("%d with Kafka-Action %q (%s): %s, pause %s", code, word, ack, v.Class, v.RetryAfter)
 				}
@@ -145,7 +145,7 @@ func TestKafkaAction(t *testing.T) {
 		}
 	}
 	for _, word := range []string{"", "acknowledge", "ack,skip", "drop"} {
-		if v := judge(answer{status: 503, header: http.Header{"Kafka-Action": {word}}}, "status", 0); v.Class != ServiceFault {
+		if v := judge(&answer{status: 503, action: word}, "status", 0); v.Class != ServiceFault {
 			t.Errorf("Kafka-Action %q makes a 503 %s", word, v.Class)
 		}
 	}
@@ -167,13 +167,13 @@ func TestRetryAfter(t *testing.T) {
 		now.Add(30 * time.Second).Format(time.ANSIC):                       30 * time.Second,
 		"Mon, 32 Nov 2026 10:00:00 GMT":                                    0,
 	} {
-		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
+		if got := pause(value, now); got != want {
 			t.Errorf("Retry-After %q is %s, want %s", value, got, want)
 		}
 	}
 	// Absurd values are long pauses, which the cap bounds; never negative ones, and never none.
 	for _, value := range []string{"9223372036854775807", "4294967296000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"} {
-		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got < retryAfterCap || got > math.MaxInt64 {
+		if got := pause(value, now); got < retryAfterCap || got > math.MaxInt64 {
 			t.Errorf("Retry-After %q is %s, want at least the cap", value, got)
 		}
 	}
@@ -182,7 +182,7 @@ func TestRetryAfter(t *testing.T) {
 		code int
 		body string
 	}{{400, ""}, {500, ""}, {404, ""}, {503, ""}, {429, ""}, {302, ""}, {200, `{"errno":1}`}} {
-		v := judge(answer{status: row.code, header: http.Header{"Retry-After": {"9"}}, body: []byte(row.body)}, "errno", 0)
+		v := judge(&answer{status: row.code, retryAfter: "9", body: []byte(row.body)}, "errno", 0)
 		if v.RetryAfter != 9*time.Second {
 			t.Errorf("%d %s: pause %s, want 9s", row.code, row.body, v.RetryAfter)
 		}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,79 +48,147 @@ func body(m *Message, format string) []byte {
 	return b.Bytes()
 }
 
-// header is everything about the message that is the same for each attempt. slim leaves out what may be long: the
-// service has answered that the headers are too large, and no message may be undeliverable because of them.
-func header(m *Message, format string, slim bool) http.Header {
-	h := make(http.Header, 12+len(m.Headers))
-	h["User-Agent"] = []string{"kpush"}
-	h["Content-Type"] = []string{"application/octet-stream"}
-	h["Kafka-Topic"] = []string{m.Topic}
-	h["Kafka-Partition"] = []string{strconv.FormatInt(int64(m.Partition), 10)}
-	h["Kafka-Offset"] = []string{strconv.FormatInt(m.Offset, 10)}
-	h["Kafka-Timestamp"] = []string{strconv.FormatInt(m.Timestamp, 10)}
-	h["Kafka-Group"] = []string{m.Group}
-	h["Kafka-Message-Id"] = []string{m.ID()}
-	if m.Value == nil {
-		h["Kafka-Tombstone"] = []string{"true"}
+// opening is how each request to u begins: the request line, Host, User-Agent, Authorization. net/http writes it, once.
+func opening(method string, u *url.URL, domain string) ([]byte, error) {
+	req := &http.Request{Method: method, URL: u, Host: domain, Header: http.Header{"User-Agent": {"kpush"}}}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		req.SetBasicAuth(u.User.Username(), password)
 	}
-	for _, k := range m.Headers {
-		if strings.EqualFold(k.Name, "content-type") && fits(k.Value) && 0 < len(k.Value) && len(k.Value) <= contentTypeLimit {
-			h["Content-Type"] = []string{string(k.Value)}
-		}
+	var b bytes.Buffer
+	if err := req.Write(&b); err != nil {
+		return nil, fmt.Errorf("cannot make a request to %s: %w", u.Redacted(), err)
+	}
+	head := bytes.Replace(b.Bytes(), []byte("Content-Length: 0\r\n"), nil, 1)
+	return bytes.TrimSuffix(head, []byte("\r\n")), nil
+}
+
+// atOnce is how large a body may be to be sent in one piece with the head.
+const atOnce = 32 << 10
+
+// appendRequest appends the request of the delivery's attempt to b. rest is the body where it is too large for that.
+func appendRequest(b, opening []byte, d *Delivery, format string) (out, rest []byte) {
+	b = append(b, opening...)
+	b = appendHeader(b, d.Message, format, d.slim)
+	b = appendInt(b, "Kafka-Attempt: ", int64(d.Number()))
+	if d.InDoubt() {
+		b = append(b, "Kafka-In-Doubt: true\r\n"...)
+	}
+	rest = body(d.Message, format)
+	b = appendInt(b, "Content-Length: ", int64(len(rest)))
+	b = append(b, "\r\n"...)
+	if len(rest) > atOnce {
+		return b, rest
+	}
+	return append(b, rest...), nil
+}
+
+// appendHeader appends everything about the message that is the same for each attempt. slim leaves out what may be long:
+// the service has answered that the headers are too large, and no message may be undeliverable because of them.
+func appendHeader(b []byte, m *Message, format string, slim bool) []byte {
+	b = appendLine(b, "Content-Type: ", contentType(m, format))
+	b = appendLine(b, "Kafka-Topic: ", m.Topic)
+	b = appendInt(b, "Kafka-Partition: ", int64(m.Partition))
+	b = appendInt(b, "Kafka-Offset: ", m.Offset)
+	b = appendInt(b, "Kafka-Timestamp: ", m.Timestamp)
+	b = appendLine(b, "Kafka-Group: ", m.Group)
+	b = append(appendID(append(b, "Kafka-Message-Id: "...), m), "\r\n"...)
+	if m.Value == nil {
+		b = append(b, "Kafka-Tombstone: true\r\n"...)
 	}
 	if slim {
-		h["Kafka-Headers-Left-Out"] = []string{strconv.Itoa(len(m.Headers))}
-	} else {
-		key(h, m.Key)
-		kafkaHeaders(h, m.Headers)
+		return appendInt(b, "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
 	}
-	if format == "form" {
-		h["Content-Type"] = []string{"application/x-www-form-urlencoded"}
-	}
-	return h
+	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers)
 }
 
-func key(h http.Header, k []byte) {
+// appendLine appends a header line; name ends in a colon and a blank.
+func appendLine[T string | []byte](b []byte, name string, value T) []byte {
+	b = append(b, name...)
+	b = append(b, value...)
+	return append(b, "\r\n"...)
+}
+
+func appendInt(b []byte, name string, n int64) []byte {
+	b = append(b, name...)
+	b = strconv.AppendInt(b, n, 10)
+	return append(b, "\r\n"...)
+}
+
+// appendID appends what Message.ID returns.
+func appendID(b []byte, m *Message) []byte {
+	b = append(b, m.Topic...)
+	b = strconv.AppendInt(append(b, '/'), int64(m.Partition), 10)
+	b = strconv.AppendInt(append(b, '/'), m.Offset, 10)
+	if m.TopicID != "" {
+		b = append(append(b, '/'), m.TopicID...)
+	}
+	return b
+}
+
+func contentType(m *Message, format string) string {
+	if format == "form" {
+		return "application/x-www-form-urlencoded"
+	}
+	value := last(m.Headers, "content-type", func(v []byte) bool { return fits(v) && 0 < len(v) && len(v) <= contentTypeLimit })
+	if value == nil {
+		return "application/octet-stream"
+	}
+	return string(value)
+}
+
+// last is the value of the last header of that name that is ok; nil: there is none.
+func last(list []Header, name string, ok func([]byte) bool) []byte {
+	for _, k := range slices.Backward(list) {
+		if k.Value != nil && strings.EqualFold(k.Name, name) && ok(k.Value) {
+			return k.Value
+		}
+	}
+	return nil
+}
+
+func appendKey(b []byte, k []byte) []byte {
 	switch {
 	case k == nil:
+		return b
 	case visible(k):
-		h["Kafka-Key"] = []string{string(k)}
-	default:
-		h["Kafka-Key"] = []string{base64.StdEncoding.EncodeToString(k)}
-		h["Kafka-Key-Encoding"] = []string{"base64"}
+		return appendLine(b, "Kafka-Key: ", k)
 	}
+	b = append(b, "Kafka-Key: "...)
+	b = base64.StdEncoding.AppendEncode(b, k)
+	return append(b, "\r\nKafka-Key-Encoding: base64\r\n"...)
 }
 
-// kafkaHeaders sends what is valid HTTP as Kafka-Header-NAME, and everything in Kafka-Headers as soon as one of them is
-// not, or would lose something on the way: bytes, null, repeats, names that differ in case only.
-func kafkaHeaders(h http.Header, list []Header) {
-	var whole bool
-	var size int
-	seen := make(map[string]bool, len(list))
+// appendKafkaHeaders sends what is valid HTTP as Kafka-Header-NAME, and everything in Kafka-Headers as soon as one of
+// them is not, or would lose something on the way: bytes, null, repeats, names that differ in case only.
+func appendKafkaHeaders(b []byte, list []Header) []byte {
+	size := 0
 	for _, k := range list {
-		lower := strings.ToLower(k.Name)
-		ok := token(k.Name) && k.Value != nil && fits(k.Value)
-		whole = whole || !ok || seen[lower]
-		seen[lower] = true
 		size += len("Kafka-Header-: \r\n") + len(k.Name) + len(k.Value)
-		if !ok {
+	}
+	single := size <= headerBudget
+	whole := !single
+	for i, k := range list {
+		if !single {
+			break
+		}
+		if !token(k.Name) || k.Value == nil || !fits(k.Value) {
+			whole = true
 			continue
 		}
-		if lower == "traceparent" || lower == "tracestate" {
-			h[http.CanonicalHeaderKey(lower)] = []string{string(k.Value)}
-		}
-		name := "Kafka-Header-" + k.Name
-		h[name] = append(h[name], string(k.Value))
+		whole = whole || slices.ContainsFunc(list[:i], func(o Header) bool { return strings.EqualFold(o.Name, k.Name) })
+		b = append(append(b, "Kafka-Header-"...), k.Name...)
+		b = appendLine(b, ": ", k.Value)
 	}
-	if size > headerBudget {
-		whole = true
-		for _, k := range list {
-			delete(h, "Kafka-Header-"+k.Name)
+	for _, name := range [...]string{"Traceparent", "Tracestate"} {
+		if value := last(list, name, fits); value != nil {
+			b = appendLine(append(b, name...), ": ", value)
 		}
 	}
 	if whole {
-		h["Kafka-Headers"] = []string{encodeHeaders(list)}
+		b = appendLine(b, "Kafka-Headers: ", encodeHeaders(list))
 	}
+	return b
 }
 
 func encodeHeaders(list []Header) string {

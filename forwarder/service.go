@@ -21,14 +21,14 @@ type service struct {
 	resting atomic.Bool // one of the reasons to rest holds, or held: look closer
 
 	mu     sync.Mutex
-	hosts  []*host
+	hosts  []*hostHealth
 	until  time.Time // the service asked for a pause
 	closed bool      // Config.ReadyURL has not answered yet
 	down   bool      // all hosts are; what was said last
 }
 
-// host is one of Config.Targets.
-type host struct {
+// hostHealth is what is known of one of Config.Targets.
+type hostHealth struct {
 	faults atomic.Int32 // service faults in a row
 	down   bool         // this and the next two are guarded by service.mu
 	failed int          // probes
@@ -44,7 +44,7 @@ var never = time.Unix(1<<40, 0)
 func newService(cfg *Config) *service {
 	s := &service{cfg: cfg, wake: func() {}, changed: func(error) {}, closed: cfg.ReadyURL != ""}
 	for range max(1, len(cfg.Targets)) {
-		s.hosts = append(s.hosts, &host{})
+		s.hosts = append(s.hosts, &hostHealth{})
 	}
 	s.resting.Store(s.closed)
 	return s
@@ -96,7 +96,7 @@ func (s *service) isDown() bool {
 }
 
 // earliest is the host that may be probed first. All are down.
-func (s *service) earliest() *host {
+func (s *service) earliest() *hostHealth {
 	first := s.hosts[0]
 	for _, h := range s.hosts[1:] {
 		if h.next.Before(first.next) {
@@ -194,7 +194,7 @@ func (s *service) holdOff(d time.Duration) {
 	s.resting.Store(true)
 }
 
-func (s *service) failed(h *host, probe bool, v Verdict) {
+func (s *service) failed(h *hostHealth, probe bool, v Verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	inARow := h.faults.Add(1)
@@ -222,7 +222,7 @@ func (s *service) failed(h *host, probe bool, v Verdict) {
 	}
 }
 
-func (s *service) answered(h *host) {
+func (s *service) answered(h *hostHealth) {
 	s.mu.Lock()
 	h.faults.Store(0)
 	h.down, h.failed = false, 0
