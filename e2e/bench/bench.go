@@ -1,0 +1,188 @@
+// Package bench measures what a message costs: kpush beside the floor of its packages and the loop that anybody writes
+// in an afternoon, in the same run, on the same machine, one after the other and again. `make bench` runs all of it and
+// writes docs/benchmarks.md; a bound that is not held ends it with an error.
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+var (
+	rounds = flag.Int("rounds", 3, "how often each contender runs; medians count")
+	part   = flag.Float64("part", 1, "the part of the messages to send, to try the benchmark itself")
+)
+
+const (
+	patience = 40 * time.Second // for a first delivery
+	longest  = 15 * time.Second // a run that takes longer counts with what it has delivered by then
+	tick     = 20 * time.Millisecond
+)
+
+// entry is one contender with what it is asked to do.
+type entry struct {
+	name     string   // in the table
+	program  string   // kpush, floor or loop
+	env      []string // its configuration, beside brokers, topic, group and port
+	topic    string
+	messages int
+	service  []string // the service's configuration
+	limit    time.Duration
+}
+
+// figures is what one run came to, or the medians of several.
+type figures struct {
+	rate float64 // messages a second, from the first delivered one to the last
+	cpu  float64 // CPU seconds of the contender for 100,000 messages, its start included
+	rss  float64 // its peak memory in MiB
+}
+
+// scene is one scenario: a part of the table.
+type scene struct {
+	*testing.B
+	name    string
+	k       *rig.Kafka
+	medians map[string]figures
+}
+
+func begin(b *testing.B, name string) *scene {
+	s := &scene{B: b, name: name, medians: map[string]figures{}, k: rig.Shared(b)}
+	book.machine = s.machine()
+	b.Cleanup(func() {
+		if b.Failed() && !book.has(name) {
+			book.row(row{scene: name, name: "–", remark: "BROKE OFF, see above"})
+		}
+	})
+	return s
+}
+
+// messages is how many to send of so many.
+func messages(whole int) int { return max(1_000, int(float64(whole)**part)) }
+
+// keys is how many keys there are.
+const keys = 100_000
+
+// fill makes a topic and spreads the messages evenly over its partitions, a key always in the same one, in batches of
+// 256 KiB as producers make them: one fetch brings long runs of one partition.
+func (s *scene) fill(partitions, count, size int) string {
+	s.Helper()
+	topic := s.k.Topic(s, int32(partitions))
+	run := max(1, (256<<10)/(size+30))
+	next := make([]int, partitions) // the message that each partition gets next
+	for p := range next {
+		next[p] = p
+	}
+	for sent := 0; sent < count; {
+		var batch []rig.Record
+		for p := range next {
+			for range run {
+				if next[p] >= count {
+					break
+				}
+				batch = append(batch, rig.Record{Partition: int32(p), Key: fmt.Appendf(nil, "customer-%06d", next[p]%keys), Value: value(next[p], size)})
+				next[p] += partitions
+			}
+		}
+		s.k.Produce(s, topic, batch...)
+		sent += len(batch)
+	}
+	return topic
+}
+
+// value is a text of the size that differs from message to message and has nothing to escape in JSON.
+func value(n, size int) []byte {
+	text := fmt.Appendf(make([]byte, 0, max(size, 16)), "message %08d", n)
+	for len(text) < size {
+		text = append(text, 'x')
+	}
+	return text
+}
+
+// race runs the entries in turn, again and again, and tells the medians.
+func (s *scene) race(entries ...entry) {
+	s.Helper()
+	runs := map[string][]figures{}
+	refused := map[string]string{}
+	for range *rounds {
+		for _, e := range entries {
+			if refused[e.name] != "" {
+				continue
+			}
+			f, why := s.run(e)
+			if refused[e.name] = why; why == "" {
+				runs[e.name] = append(runs[e.name], f)
+				fmt.Printf("%s: %s: %s/s, %.2f CPU-s per 100k, %.0f MiB\n", s.name, e.name, thousands(f.rate), f.cpu, f.rss)
+			}
+		}
+	}
+	for _, e := range entries {
+		if len(runs[e.name]) > 0 {
+			s.medians[e.name] = median(runs[e.name])
+		}
+		book.row(row{scene: s.name, name: e.name, figures: s.medians[e.name], remark: refused[e.name]})
+	}
+}
+
+var groups atomic.Int64
+
+// enter starts the entry's program in a group of its own against the service.
+func (s *scene) enter(e entry, svc *service) *process {
+	s.Helper()
+	env := []string{"KPUSH_BROKERS=" + s.k.Brokers, "KPUSH_TOPIC=" + e.topic, "KPUSH_PORT=" + svc.port,
+		fmt.Sprintf("KPUSH_GROUP=%s-%d", e.topic, groups.Add(1)), "KPUSH_OFFSETS_DIR=" + s.TempDir(), "KPUSH_HEALTH_ADDR=127.0.0.1:0"}
+	return start(s, e.program, append(env, e.env...)...)
+}
+
+// run is one run of one entry, or why there cannot be one.
+func (s *scene) run(e entry) (figures, string) {
+	s.Helper()
+	svc := startService(s, e.service...)
+	defer svc.end()
+	p := s.enter(e, svc)
+	defer p.end()
+	c, why := s.await(p, svc, e)
+	if why != "" {
+		return figures{}, why
+	}
+	return figuresOf(c, p.cpu(s), p.memory(s, "VmHWM")), ""
+}
+
+// await returns the service's count when all messages were delivered, or the entry's limit is over.
+func (s *scene) await(p *process, svc *service, e entry) (c count, why string) {
+	s.Helper()
+	limit := e.limit
+	if limit == 0 {
+		limit = longest
+	}
+	var first time.Time
+	for begin := time.Now(); ; time.Sleep(tick) {
+		switch c = svc.count(s); {
+		case !p.alive():
+			if why = p.refused(); why == "" {
+				s.Fatalf("%s ended by itself: %s", e.name, p.said())
+			}
+			return c, why
+		case c.Messages >= int64(e.messages):
+			return c, ""
+		case c.Messages == 0 && time.Since(begin) > patience:
+			s.Fatalf("%s delivered nothing within %v: %s", e.name, patience, p.said())
+		case c.Messages > 0 && first.IsZero():
+			first = time.Now()
+		case c.Messages > 0 && time.Since(first) > limit:
+			return c, ""
+		}
+	}
+}
+
+func figuresOf(c count, cpu time.Duration, rss float64) figures {
+	f := figures{cpu: cpu.Seconds() / float64(c.Messages) * 100_000, rss: rss}
+	if c.Last > c.First {
+		f.rate = float64(c.Messages) / time.Duration(c.Last-c.First).Seconds()
+	}
+	return f
+}

@@ -1,0 +1,176 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+var page = flag.String("write", "", "the page that gets the table")
+
+func TestMain(m *testing.M) {
+	code := rig.Main(m)
+	if len(book.rows) > 0 {
+		book.print(os.Stdout)
+		if *page != "" {
+			if err := write(*page, book.heading(time.Now())+book.markdown()); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+func BenchmarkPartition100B(b *testing.B) {
+	s := begin(b, "8 partitions, 100 B")
+	n, short := messages(300_000), messages(100_000)
+	topic := s.fill(8, n, 100)
+	s.race(
+		entry{name: "kpush", program: "kpush", topic: topic, messages: n},
+		entry{name: "floor", program: "floor", topic: topic, messages: n},
+		entry{name: "loop", program: "loop", topic: s.fill(8, short, 100), messages: short},
+	)
+	s.compare("messages/s", rate, "kpush", "loop", atLeast(3.5, ""))
+	s.compare("CPU", cpu, "kpush", "loop", atMost(0.35, ""))
+	s.compare("messages/s", rate, "kpush", "floor", atLeast(0.8, ""))
+	s.compare("CPU", cpu, "kpush", "floor", atMost(1.25, ""))
+}
+
+func BenchmarkPartition1KiB(b *testing.B) {
+	s := begin(b, "8 partitions, 1 KiB")
+	n, short := messages(150_000), messages(60_000)
+	topic := s.fill(8, n, 1024)
+	s.race(
+		entry{name: "kpush", program: "kpush", topic: topic, messages: n},
+		entry{name: "floor", program: "floor", topic: topic, messages: n},
+		entry{name: "loop", program: "loop", topic: s.fill(8, short, 1024), messages: short},
+	)
+	s.compare("messages/s", rate, "kpush", "floor", atLeast(0.8, ""))
+	s.compare("messages/s", rate, "kpush", "loop", atLeast(1, ""))
+}
+
+func BenchmarkOrders(b *testing.B) {
+	s := begin(b, "service of 5 ms, 64 in flight")
+	n := messages(40_000)
+	topic := s.fill(8, n, 100)
+	order := func(name string, count int) entry {
+		return entry{name: "order=" + name, program: "kpush", topic: topic, messages: count,
+			env: []string{"KPUSH_CONCURRENCY=64", "KPUSH_ORDER=" + name}, service: []string{"SLEEP=5ms"}}
+	}
+	s.race(order("partition", n/8), order("key", n), order("none", n))
+	s.compare("messages/s", rate, "order=key", "order=partition", atLeast(5, ""))
+	s.compare("messages/s", rate, "order=key", "order=none", atLeast(0.9, ""))
+}
+
+func BenchmarkBatch(b *testing.B) {
+	s := begin(b, "batch, 8 partitions, 100 B")
+	n := messages(300_000)
+	topic := s.fill(8, n, 100)
+	s.race(
+		entry{name: "batch of 100", program: "kpush", topic: topic, messages: n, env: []string{"KPUSH_BATCH_SIZE=100"}},
+		entry{name: "single", program: "kpush", topic: topic, messages: n},
+	)
+	s.compare("messages/s", rate, "batch of 100", "single", atLeast(10, ""))
+}
+
+func BenchmarkPartitions500(b *testing.B) {
+	s := begin(b, "500 partitions, 100 B")
+	n := messages(300_000)
+	s.race(
+		entry{name: "500 partitions", program: "kpush", topic: s.fill(500, n, 100), messages: n},
+		entry{name: "8 partitions", program: "kpush", topic: s.fill(8, n, 100), messages: n},
+	)
+	s.compare("CPU", cpu, "500 partitions", "8 partitions", atMost(1.3, ""))
+}
+
+// BenchmarkMemory has far more waiting than there may be in memory.
+func BenchmarkMemory(b *testing.B) {
+	s := begin(b, "1,000,000 × 1 KiB waiting")
+	topic := s.fill(8, messages(1_000_000), 1024)
+	const length = 20 * time.Second
+	f, _ := s.run(entry{name: "kpush", program: "kpush", topic: topic, messages: messages(1_000_000), limit: length})
+	book.row(row{scene: s.name, name: "instant service", figures: f})
+	s.holds("peak RSS, instant service", f.rss, atMost(48, " MiB"))
+
+	svc := startService(s, "SLEEP=forever")
+	p := s.enter(entry{program: "kpush", topic: topic}, svc)
+	rig.Within(s, patience, "a first request", func() bool { return svc.count(s).Requests > 0 })
+	s.alone(length, p)
+	hung := figures{rss: p.memory(s, "VmHWM")}
+	p.end()
+	svc.end()
+	book.row(row{scene: s.name, name: "service hangs", figures: hung})
+	s.holds("peak RSS, service hangs", hung.rss, atMost(48, " MiB"))
+	s.k.DeleteTopic(s, topic)
+}
+
+// alone lets the processes run for so long.
+func (s *scene) alone(length time.Duration, all ...*process) {
+	s.Helper()
+	rig.Throughout(s, length, func() error {
+		for _, p := range all {
+			if !p.alive() {
+				return fmt.Errorf("a process has ended by itself: %s", p.said())
+			}
+		}
+		return nil
+	})
+}
+
+// BenchmarkIdle is a minute with nothing to do, for a sidecar that never had much and for one that has just had.
+func BenchmarkIdle(b *testing.B) {
+	const length = time.Minute
+	s := begin(b, "idle for a minute")
+	svc := startService(s)
+	defer svc.end()
+	names, counts := []string{"after 8 messages", "after 300,000"}, []int{8, messages(300_000)}
+	var idle []*process
+	for _, n := range counts {
+		before := svc.count(s).Messages
+		p := s.enter(entry{program: "kpush", topic: s.fill(8, n, 100)}, svc)
+		defer p.end()
+		rig.Within(s, patience+longest, "the delivery of all", func() bool { return svc.count(s).Messages >= before+int64(n) })
+		idle = append(idle, p)
+	}
+	s.alone(2*time.Second, idle...) // the last commits belong to the drain
+	used := []time.Duration{idle[0].cpu(s), idle[1].cpu(s)}
+	s.alone(length, idle...)
+	for i, p := range idle {
+		percent := 100 * (p.cpu(s) - used[i]).Seconds() / length.Seconds()
+		now := p.memory(s, "VmRSS")
+		book.row(row{scene: s.name, name: names[i], figures: figures{rss: p.memory(s, "VmHWM")}, remark: fmt.Sprintf("%.2f %% CPU, %.1f MiB", percent, now)})
+		s.holds("CPU "+names[i], percent, atMost(0.5, " %"))
+		s.holds("RSS "+names[i], now, atMost(16, " MiB"))
+	}
+}
+
+// BenchmarkLatency is the time from just before the producer's call to the request's arrival.
+func BenchmarkLatency(b *testing.B) {
+	const length, pace = 10 * time.Second, 200
+	s := begin(b, "200 messages/s")
+	for _, program := range []string{"kpush", "floor"} {
+		topic := s.fill(8, 8, 100)
+		svc := startService(s)
+		p := s.enter(entry{program: program, topic: topic}, svc)
+		rig.Within(s, patience, "the first messages", func() bool { return svc.count(s).Messages >= 8 })
+		before, begun := p.cpu(s), time.Now()
+		sent := s.trickle(topic, pace, length)
+		rig.Within(s, patience, "all messages", func() bool { return svc.count(s).Messages >= int64(8+sent) })
+		c := svc.count(s)
+		f := figures{rate: float64(sent) / time.Since(begun).Seconds(), cpu: (p.cpu(s) - before).Seconds() / float64(sent) * 100_000, rss: p.memory(s, "VmHWM")}
+		p.end()
+		svc.end()
+		book.row(row{scene: s.name, name: program, figures: f, remark: fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", ms(c.P50), ms(c.P99))})
+		if program == "kpush" {
+			s.holds("p50, produced to requested", ms(c.P50), atMost(1.2, " ms"))
+			s.holds("p99, produced to requested", ms(c.P99), atMost(3, " ms"))
+		}
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
