@@ -34,4 +34,8 @@ faults: ## kill -9, power cuts, broken disks and brokers, again and again, again
 	code=$$?; cat $$note; rm -f $$note; test $$code = 0 || grep -E '^ +[a-z_]+_test.go|^panic|^--- FAIL' bin/faults.log; \
 	echo "The whole log is bin/faults.log."; exit $$code
 
-.PHONY: help demo build test lint unit e2e faults
+# a whole run writes docs/benchmarks.md; ONLY=regexp runs some of the benchmarks of e2e/bench and writes nothing
+bench: ## messages/s, CPU and memory beside the floor and the plain loop, against their bounds (8 minutes; ONLY=regexp)
+	go test ./e2e/bench -run '^$$' -bench '$(or $(ONLY),.)' -benchtime 1x -timeout 15m $(if $(ONLY),,-write "$(CURDIR)/docs/benchmarks.md")
+
+.PHONY: help demo build test lint unit e2e faults bench

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/kpush/kpush/e2e/rig"
@@ -44,17 +43,17 @@ type figures struct {
 
 // scene is one scenario: a part of the table.
 type scene struct {
-	*testing.B
+	rig.T
 	name    string
 	k       *rig.Kafka
 	medians map[string]figures
 }
 
-func begin(b *testing.B, name string) *scene {
-	s := &scene{B: b, name: name, medians: map[string]figures{}, k: rig.Shared(b)}
+func begin(t rig.T, name string) *scene {
+	s := &scene{T: t, name: name, medians: map[string]figures{}, k: rig.Shared(t)}
 	book.machine = s.machine()
-	b.Cleanup(func() {
-		if b.Failed() && !book.has(name) {
+	t.Cleanup(func() {
+		if t.Failed() && !book.has(name) {
 			book.row(row{scene: name, name: "–", remark: "BROKE OFF, see above"})
 		}
 	})
@@ -63,45 +62,6 @@ func begin(b *testing.B, name string) *scene {
 
 // messages is how many to send of so many.
 func messages(whole int) int { return max(1_000, int(float64(whole)**part)) }
-
-// keys is how many keys there are.
-const keys = 100_000
-
-// fill makes a topic and spreads the messages evenly over its partitions, a key always in the same one, in batches of
-// 256 KiB as producers make them: one fetch brings long runs of one partition.
-func (s *scene) fill(partitions, count, size int) string {
-	s.Helper()
-	topic := s.k.Topic(s, int32(partitions))
-	run := max(1, (256<<10)/(size+30))
-	next := make([]int, partitions) // the message that each partition gets next
-	for p := range next {
-		next[p] = p
-	}
-	for sent := 0; sent < count; {
-		var batch []rig.Record
-		for p := range next {
-			for range run {
-				if next[p] >= count {
-					break
-				}
-				batch = append(batch, rig.Record{Partition: int32(p), Key: fmt.Appendf(nil, "customer-%06d", next[p]%keys), Value: value(next[p], size)})
-				next[p] += partitions
-			}
-		}
-		s.k.Produce(s, topic, batch...)
-		sent += len(batch)
-	}
-	return topic
-}
-
-// value is a text of the size that differs from message to message and has nothing to escape in JSON.
-func value(n, size int) []byte {
-	text := fmt.Appendf(make([]byte, 0, max(size, 16)), "message %08d", n)
-	for len(text) < size {
-		text = append(text, 'x')
-	}
-	return text
-}
 
 // race runs the entries in turn, again and again, and tells the medians.
 func (s *scene) race(entries ...entry) {
@@ -121,10 +81,11 @@ func (s *scene) race(entries ...entry) {
 		}
 	}
 	for _, e := range entries {
+		remark := refused[e.name]
 		if len(runs[e.name]) > 0 {
-			s.medians[e.name] = median(runs[e.name])
+			s.medians[e.name], remark = median(runs[e.name]), spread(runs[e.name])
 		}
-		book.row(row{scene: s.name, name: e.name, figures: s.medians[e.name], remark: refused[e.name]})
+		book.row(row{scene: s.name, name: e.name, figures: s.medians[e.name], remark: remark})
 	}
 }
 

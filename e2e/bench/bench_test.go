@@ -26,6 +26,23 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// What is compared does its work: each contender delivers every message.
+func TestContenders(t *testing.T) {
+	const n = 2_000
+	s := begin(t, "contenders")
+	topic := s.fill(8, n, 100)
+	for _, program := range []string{"kpush", "floor", "loop"} {
+		svc := startService(s)
+		p := s.enter(entry{program: program, topic: topic}, svc)
+		rig.Within(s, patience, program+"'s delivery of all messages", func() bool { return svc.count(s).Messages >= n })
+		if c := svc.count(s); c.Messages != n || c.Requests != n || p.cpu(s) == 0 || p.memory(s, "VmHWM") == 0 {
+			t.Errorf("%s: %+v of %d messages in %v of CPU time and %.1f MiB", program, c, n, p.cpu(s), p.memory(s, "VmHWM"))
+		}
+		p.end()
+		svc.end()
+	}
+}
+
 func BenchmarkPartition100B(b *testing.B) {
 	s := begin(b, "8 partitions, 100 B")
 	n, short := messages(300_000), messages(100_000)
@@ -159,7 +176,7 @@ func BenchmarkLatency(b *testing.B) {
 		p := s.enter(entry{program: program, topic: topic}, svc)
 		rig.Within(s, patience, "the first messages", func() bool { return svc.count(s).Messages >= 8 })
 		before, begun := p.cpu(s), time.Now()
-		sent := s.trickle(topic, pace, length)
+		sent := s.trickle(topic, 8, pace, length)
 		rig.Within(s, patience, "all messages", func() bool { return svc.count(s).Messages >= int64(8+sent) })
 		c := svc.count(s)
 		f := figures{rate: float64(sent) / time.Since(begun).Seconds(), cpu: (p.cpu(s) - before).Seconds() / float64(sent) * 100_000, rss: p.memory(s, "VmHWM")}

@@ -11,15 +11,57 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// trickle produces so many messages a second over the partitions, each one at once, and returns how many. Each begins
-// with "sent " and the time just before the producer got it.
-func (s *scene) trickle(topic string, pace int, length time.Duration) (sent int) {
+// keys is how many keys there are.
+const keys = 100_000
+
+// fill makes a topic and spreads the messages evenly over its partitions, a key always in the same one, in batches of
+// 256 KiB as busy producers make them: one fetch brings long runs of one partition.
+func (s *scene) fill(partitions, count, size int) string {
 	s.Helper()
-	producer, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.k.Brokers, ",")...), kgo.DefaultProduceTopic(topic),
-		kgo.ProducerLinger(0), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	topic := s.k.Topic(s, int32(partitions))
+	producer := s.producer(topic, kgo.ProducerLinger(200*time.Millisecond), kgo.MaxBufferedRecords(100_000))
+	defer producer.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for n := range count {
+		producer.Produce(ctx, &kgo.Record{Partition: int32(n % partitions), Key: fmt.Appendf(nil, "customer-%06d", n%keys), Value: value(n, size)}, s.produced)
+	}
+	if err := producer.Flush(ctx); err != nil {
+		s.Fatalf("%s was not filled: %v", topic, err)
+	}
+	return topic
+}
+
+func (s *scene) producer(topic string, opts ...kgo.Opt) *kgo.Client {
+	s.Helper()
+	producer, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(s.k.Brokers, ",")...), kgo.DefaultProduceTopic(topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(256<<10), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	if err != nil {
 		s.Fatalf("No producer for %s: %v", s.k.Brokers, err)
 	}
+	return producer
+}
+
+func (s *scene) produced(_ *kgo.Record, err error) {
+	if err != nil {
+		s.Errorf("A message was not produced: %v", err)
+	}
+}
+
+// value is a text of the size that differs from message to message and has nothing to escape in JSON.
+func value(n, size int) []byte {
+	text := fmt.Appendf(make([]byte, 0, max(size, 16)), "message %08d", n)
+	for len(text) < size {
+		text = append(text, 'x')
+	}
+	return text
+}
+
+// trickle produces so many messages a second over the partitions, each one at once, and returns how many. Each begins
+// with "sent " and the time just before the producer got it.
+func (s *scene) trickle(topic string, partitions, pace int, length time.Duration) (sent int) {
+	s.Helper()
+	producer := s.producer(topic, kgo.ProducerLinger(0))
 	defer producer.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), length+patience)
 	defer cancel()
@@ -28,17 +70,23 @@ func (s *scene) trickle(topic string, pace int, length time.Duration) (sent int)
 	for end := time.Now().Add(length); time.Now().Before(end); sent++ {
 		<-ticker.C
 		text := fmt.Appendf(make([]byte, 0, 100), "sent %d ", time.Now().UnixNano())
-		producer.Produce(ctx, &kgo.Record{Value: text[:cap(text)]}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				s.Errorf("A message was not produced: %v", err)
-			}
-		})
+		producer.Produce(ctx, &kgo.Record{Partition: int32(sent % partitions), Value: text[:cap(text)]}, s.produced)
 	}
 	if err := producer.Flush(ctx); err != nil {
 		s.Fatalf("The messages were not produced: %v", err)
 	}
 	return sent
 }
+
+// before is the load average when the runner started: what else the machine had to do.
+var before = func() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	one, _, _ := strings.Cut(string(text), " ")
+	return one
+}()
 
 // machine says on what it was measured.
 func (s *scene) machine() string {
@@ -56,5 +104,6 @@ func (s *scene) machine() string {
 		kernel = []byte("unknown")
 	}
 	kafka, _, _ := strings.Cut(s.k.String(), " at ")
-	return fmt.Sprintf("%d cores of %s, Linux %s, %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), runtime.Version(), kafka)
+	return fmt.Sprintf("%d cores of %s, Linux %s, %s, %s; load average before it %s", runtime.NumCPU(), model,
+		strings.TrimSpace(string(kernel)), runtime.Version(), kafka, before)
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -54,7 +55,7 @@ func (b bound) String() string {
 var book table
 
 type table struct {
-	machine  string
+	machine  string // on which, and how busy it was with other work before
 	rows     []row
 	verdicts []verdict
 }
@@ -104,6 +105,13 @@ func median(runs []figures) figures {
 		return (values[(n-1)/2] + values[n/2]) / 2
 	}
 	return figures{middle(rate), middle(cpu), middle(func(f figures) float64 { return f.rss })}
+}
+
+// spread is how far the runs' messages/s lie apart: what the machine's other work did to them.
+func spread(runs []figures) string {
+	slow := slices.MinFunc(runs, func(a, b figures) int { return cmp.Compare(a.rate, b.rate) }).rate
+	fast := slices.MaxFunc(runs, func(a, b figures) int { return cmp.Compare(a.rate, b.rate) }).rate
+	return fmt.Sprintf("± %.0f %%", 100*(fast-slow)/(fast+slow))
 }
 
 // cells are the two parts of the table, heads first.
