@@ -18,12 +18,12 @@ type confirmer struct {
 const confirmTimeout = time.Minute
 
 // has asks until it knows: 200 means that the service has the message, 404 that it does not, anything else to ask again.
-// An error means that the delivery was stopped.
-func (c *confirmer) has(d *Delivery) (bool, error) {
+// An error means that the delivery was stopped. holder has the turn: d itself, or the first of its batch.
+func (c *confirmer) has(d, holder *Delivery) (bool, error) {
 	f := d.p.f
 	for {
-		if d.turn == noTurn {
-			if err := f.turns.take(d); err != nil {
+		if holder.turn == noTurn {
+			if err := f.turns.take(holder); err != nil {
 				return false, err
 			}
 		}
@@ -37,9 +37,9 @@ func (c *confirmer) has(d *Delivery) (bool, error) {
 		case err == nil:
 			err = fmt.Errorf("the answer was %d, where 200 means that the service has the message, 404 that it does not", status)
 		}
-		f.turns.give(d)
+		f.turns.give(holder)
 		f.unsure.report(fmt.Errorf("%s/%d/%d: %w", d.Topic, d.Partition, d.Offset, err))
-		if err := sleep(d.ctx(), f.cfg.RetryInterval); err != nil {
+		if err := sleep(holder.ctx(), f.cfg.RetryInterval); err != nil {
 			return false, err
 		}
 	}

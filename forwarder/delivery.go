@@ -40,6 +40,8 @@ type Delivery struct {
 	hops    int       // hosts tried without a pause
 	among   int       // attempts that were under way when the newest one began, with it
 	slim    bool      // the service refused the size of the headers
+	batch   *batch    // nil: it goes alone
+	lane    *lane     // of a batch
 
 	waiting context.Context // nil until the first failed attempt
 	skip    context.CancelCauseFunc
@@ -128,20 +130,31 @@ func (d *Delivery) Begin() error {
 // End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.
 func (d *Delivery) End(v Verdict) (again bool) {
 	took := time.Since(d.begun)
+	d.take(v, took)
+	d.tell(v, took)
+	if !d.final {
+		d.p.f.turns.give(d) // not before a pause holds for those who wait for it
+	}
+	return d.again
+}
+
+// take is what a verdict means for the message.
+func (d *Delivery) take(v Verdict, took time.Duration) {
 	d.verdict = v
 	if v.Class == Delivered {
 		d.final, d.outcome = true, Outcome{Class: Delivered}
 	} else {
 		d.failed(v)
 	}
+	d.again = !d.final && v.Class != Aborted
+	d.log(took)
+}
+
+// tell is what a verdict means for the service.
+func (d *Delivery) tell(v Verdict, took time.Duration) {
 	d.p.f.service.ended(d, v)
 	d.p.f.pace.ended(d, v, took)
 	d.probed, d.probe = d.probe > 0, 0
-	if !d.final {
-		d.p.f.turns.give(d) // not before a pause holds for those who wait for it
-	}
-	d.log(took)
-	return !d.final && v.Class != Aborted
 }
 
 func (d *Delivery) failed(v Verdict) {
@@ -149,7 +162,7 @@ func (d *Delivery) failed(v Verdict) {
 	d.attempt.InDoubt = d.attempt.InDoubt || v.InDoubt
 	switch v.Class {
 	case MessageFault, ServiceFault:
-		if v.Class == ServiceFault && !cfg.SkipOnAny {
+		if v.Class == ServiceFault && !cfg.SkipOnAny || v.shared {
 			break
 		}
 		d.attempt.Faults++
@@ -202,7 +215,9 @@ func (d *Delivery) wait() time.Duration {
 			return cfg.RetryInterval - min(cfg.RetryInterval/20, 10*time.Millisecond)
 		}
 	}
-	d.hops = 0
+	if d.hops = 0; d.verdict.shared {
+		return 0
+	}
 	return cfg.backoff(d.attempt.Number)
 }
 

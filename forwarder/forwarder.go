@@ -57,6 +57,7 @@ type Forwarder struct {
 	client    client
 	cluster   cluster
 	handler   Handler
+	batches   batcher // nil: a request holds one message
 	committer *committer
 	skips     *skipLog
 
@@ -120,6 +121,9 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }
 	f.turns = newTurns(&f.cfg, f.service, f.work)
+	if b, ok := handler.(batcher); ok && cfg.BatchSize > 1 {
+		f.batches, f.turns.run = b, f.workBatch
+	}
 	f.pace = newPace(f.turns, &f.cfg)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.unsure = &repeated{log: log, every: time.Minute, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits"}

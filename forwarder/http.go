@@ -68,11 +68,7 @@ func newHTTP(cfg Config) (*httpHandler, error) {
 
 // Handle returns when the message has its outcome or the delivery is stopped.
 func (h *httpHandler) Handle(d *Delivery) (Outcome, error) {
-	err := h.attempt(d)
-	if err == nil && d.again {
-		req := &retryablehttp.Request{Request: (&http.Request{Method: http.MethodPost, URL: nowhere, Header: http.Header{}}).WithContext(d.Waits())}
-		_, err = h.client.Do(req)
-	}
+	err := h.handle(d)
 	switch {
 	case d.final:
 		return d.outcome, nil
@@ -81,6 +77,21 @@ func (h *httpHandler) Handle(d *Delivery) (Outcome, error) {
 	}
 	return Outcome{}, err
 }
+
+// handle makes attempts until none has to follow: the first one itself, the others through retryablehttp.
+func (h *httpHandler) handle(d *Delivery) (err error) {
+	if !d.again {
+		err = h.attempt(d)
+	}
+	if err == nil && d.again {
+		req := &retryablehttp.Request{Request: (&http.Request{Method: http.MethodPost, URL: nowhere, Header: http.Header{}}).WithContext(d.Waits())}
+		_, err = h.client.Do(req)
+	}
+	return err
+}
+
+// handleBatch is handle for the batch that d is the first of.
+func (h *httpHandler) handleBatch(d *Delivery) { _ = h.handle(d) } // an error: stopped, which the batch sees
 
 // nowhere is the URL in the requests that retryablehttp sees; attempts knows where to send.
 var nowhere = &url.URL{Scheme: "http", Host: "service"}
@@ -111,8 +122,11 @@ func deliveryOf(ctx context.Context) *Delivery { return (*Delivery)(ctx.(*waits)
 // attempt makes one: d.again says whether another has to follow. An error means that the delivery was stopped.
 func (a *attempts) attempt(d *Delivery) error {
 	d.again = false
+	if d.batch != nil {
+		return a.attemptBatch(d)
+	}
 	if a.confirm != nil && d.InDoubt() {
-		has, err := a.confirm.has(d)
+		has, err := a.confirm.has(d, d)
 		if err != nil {
 			return err
 		}
@@ -124,8 +138,53 @@ func (a *attempts) attempt(d *Delivery) error {
 	if err := d.Begin(); err != nil {
 		return err
 	}
-	d.again = d.End(a.send(d))
+	d.End(a.send(d))
 	return nil
+}
+
+// attemptBatch is attempt for a batch: one request with the next of its items.
+func (a *attempts) attemptBatch(lead *Delivery) error {
+	b := lead.batch
+	if a.confirm != nil {
+		for _, d := range b.request() {
+			if !d.InDoubt() {
+				continue
+			}
+			has, err := a.confirm.has(d, lead)
+			if err != nil {
+				return err
+			}
+			if has {
+				d.final, d.outcome = true, Outcome{Class: Delivered}
+			}
+		}
+		if b.finish(); len(b.items) == 0 || b.items[0] != lead {
+			return nil
+		}
+	}
+	if err := b.begin(lead); err != nil {
+		return err
+	}
+	v, failed := a.sendBatch(lead)
+	b.ended(lead, v, failed)
+	return nil
+}
+
+// sendBatch is send for a batch; failed are the messages that a 2xx names as failed.
+func (a *attempts) sendBatch(lead *Delivery) (v Verdict, failed map[int64]bool) {
+	c := a.call()
+	defer a.done(c)
+	h, items := a.hosts[a.target(lead)], lead.batch.request()
+	var rest []byte
+	c.request, rest = appendBatch(c.request[:0], h.opening, items)
+	h.exchange(lead.Attempt(), a.cfg.ExecTimeout, c.request, rest, &c.answer)
+	if v = judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout); v.Class == Delivered && c.action == "" {
+		var err error
+		if failed, err = batchFailures(c.body, items); err != nil {
+			return Verdict{Class: MessageFault, Status: c.status, Reason: err.Error()}, nil
+		}
+	}
+	return v, failed
 }
 
 // send makes one request, within Config.ExecTimeout, and judges its answer.

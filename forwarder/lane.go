@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/kpush/kpush/offsets"
 )
@@ -39,15 +40,20 @@ func (l *lane) add(m *Message) {
 	l.count++
 }
 
-// remove takes the first message out.
-func (l *lane) remove() *Message {
-	m := l.head
-	l.head, m.next = m.next, nil
+// cut takes a message out, wherever it is.
+func (l *lane) cut(m *Message) {
+	at := &l.head
+	for before := (*Message)(nil); *at != m; at = &(*at).next {
+		before = *at
+		if before.next == m && m.next == nil {
+			l.tail = before
+		}
+	}
+	*at, m.next = m.next, nil
 	l.count--
 	if l.head == nil {
 		l.tail = nil
 	}
-	return m
 }
 
 // lanes are those of one partition. Guarded by turns.mu.
@@ -58,6 +64,9 @@ type lanes struct {
 	waiting int              // messages in ready
 	listed  bool             // turns looks at ready
 	stopped bool             // nothing starts any more
+
+	due       time.Time // of Config.BatchLinger: until then the ready ones wait for more
+	lingering bool      // a timer is set for due
 }
 
 // of is the lane that a message belongs to.
@@ -107,7 +116,9 @@ func (s *lanes) take() *lane {
 // drop lets go of what a lane holds.
 func (l *lane) drop() {
 	for l.head != nil {
-		l.p.let(l.remove())
+		m := l.head
+		l.cut(m)
+		l.p.let(m)
 	}
 }
 

@@ -111,15 +111,22 @@ func (p *partition) deliver(d *Delivery) bool {
 		}
 		out, err = p.f.handler.Handle(d)
 	}
-	d.close()
 	if errors.Is(err, errSkipped) {
 		out, err = Outcome{Skip, errSkipped.Error()}, nil
 	}
 	if err != nil {
+		d.close()
 		return false
 	}
-	if out.Class == Skip {
-		if err := p.skip(d, out.Reason); err != nil {
+	d.outcome = out
+	return p.conclude(d)
+}
+
+// conclude puts a message's outcome on record; false: the partition was stopped before.
+func (p *partition) conclude(d *Delivery) bool {
+	d.close()
+	if d.outcome.Class == Skip {
+		if err := p.skip(d, d.outcome.Reason); err != nil {
 			return false
 		}
 	}

@@ -59,11 +59,13 @@ func (t *turns) push(p *partition, m *Message) {
 	l.add(m)
 	switch l.stage {
 	case idle:
-		p.lanes.release(l)
-		t.list(p)
+		t.release(l)
 		t.dispatch()
 	case ready:
-		p.lanes.waiting++
+		if p.lanes.waiting++; p.lanes.waiting == t.cfg.BatchSize { // enough of them
+			t.list(p)
+			t.dispatch()
+		}
 	}
 }
 
@@ -80,6 +82,20 @@ func (t *turns) resume(p *partition) {
 	defer t.mu.Unlock()
 	t.list(p)
 	t.dispatch()
+}
+
+// release lets a lane go on that nobody delivers any more.
+func (t *turns) release(l *lane) {
+	p := l.p
+	if p.lanes.stopped {
+		l.drop()
+		return
+	}
+	if t.cfg.BatchSize > 1 && len(p.lanes.ready) == 0 {
+		p.lanes.due = time.Now().Add(t.cfg.BatchLinger)
+	}
+	p.lanes.release(l)
+	t.list(p)
 }
 
 func (t *turns) list(p *partition) {
@@ -129,7 +145,7 @@ func (t *turns) lane() *lane {
 	for len(t.ring) > 0 {
 		t.at %= len(t.ring)
 		p := t.ring[t.at]
-		if len(p.lanes.ready) == 0 || !p.admits(p.lanes.ready[0].head.Offset) {
+		if len(p.lanes.ready) == 0 || t.lingers(p) || !p.admits(p.lanes.ready[0].head.Offset) {
 			t.ring = slices.Delete(t.ring, t.at, t.at+1)
 			p.lanes.listed = false
 			continue
@@ -241,13 +257,19 @@ func (t *turns) next(l *lane, d *Delivery, done bool) *lane {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer p.running.Done() // after this nothing of the partition is under way
-	p.let(l.remove())
-	if done && !p.lanes.stopped {
-		p.lanes.release(l)
-		t.list(p)
+	m := l.head
+	l.cut(m)
+	p.let(m)
+	if done {
+		t.release(l)
 	} else {
 		l.drop()
 	}
+	return t.onward(d)
+}
+
+// onward takes the turn from a delivery that has ended, and says what its goroutine goes on with.
+func (t *turns) onward(d *Delivery) *lane {
 	if !t.reclaim(d) {
 		t.dispatch() // the partition may go on
 		return nil

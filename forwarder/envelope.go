@@ -1,0 +1,102 @@
+package forwarder
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
+
+// appendBatch appends the request of a batch to b. rest is the body where it is too large to be sent in one piece with it.
+func appendBatch(b, opening []byte, items []*Delivery) (out, rest []byte) {
+	size := 2
+	for _, d := range items {
+		size += 256 + len(d.Value)
+	}
+	body := append(make([]byte, 0, size), '[')
+	for i, d := range items {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = appendEnvelope(body, d)
+	}
+	body = append(body, ']')
+	b = append(b, opening...)
+	b = append(b, "Content-Type: application/json\r\n"...)
+	b = appendInt(b, "Kafka-Batch: ", int64(len(items)))
+	b = appendLine(b, "Kafka-Topic: ", items[0].Topic)
+	b = appendInt(b, "Kafka-Partition: ", int64(items[0].Partition))
+	b = appendLine(b, "Kafka-Group: ", items[0].Group)
+	b = appendInt(b, "Content-Length: ", int64(len(body)))
+	b = append(b, "\r\n"...)
+	if len(body) > atOnce {
+		return b, body
+	}
+	return append(b, body...), nil
+}
+
+// appendEnvelope appends a message as a JSON object. What it is made of says "encoding": json (the value is there as it is),
+// text or base64; a tombstone has none and a null.
+func appendEnvelope(b []byte, d *Delivery) []byte {
+	b = append(appendID(append(b, `{"id":"`...), d.Message), '"')
+	b = appendString(append(b, `,"topic":`...), d.Topic)
+	b = strconv.AppendInt(append(b, `,"partition":`...), int64(d.Partition), 10)
+	b = strconv.AppendInt(append(b, `,"offset":`...), d.Offset, 10)
+	b = strconv.AppendInt(append(b, `,"timestamp":`...), d.Timestamp, 10)
+	b = strconv.AppendInt(append(b, `,"attempt":`...), int64(d.Number()), 10)
+	if d.InDoubt() {
+		b = append(b, `,"inDoubt":true`...)
+	}
+	switch {
+	case d.Key == nil:
+	case utf8.Valid(d.Key):
+		b = appendString(append(b, `,"key":`...), string(d.Key))
+	default:
+		b = appendBase64(append(b, `,"keyBase64":`...), d.Key)
+	}
+	if len(d.Headers) > 0 {
+		b = appendHeaderList(append(b, `,"headers":`...), d.Headers)
+	}
+	b = append(b, `,"value":`...)
+	switch {
+	case d.Value == nil:
+		return append(b, "null}"...)
+	case json.Valid(d.Value):
+		return append(append(b, d.Value...), `,"encoding":"json"}`...)
+	case utf8.Valid(d.Value):
+		return append(appendString(b, string(d.Value)), `,"encoding":"text"}`...)
+	}
+	return append(appendBase64(b, d.Value), `,"encoding":"base64"}`...)
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // a string always encodes
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+func appendBase64(b, value []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, '"'), value), '"')
+}
+
+// appendHeaderList appends [[name, base64 or null], …].
+func appendHeaderList(b []byte, list []Header) []byte {
+	b = append(b, '[')
+	for i, h := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(append(b, '['), h.Name), ',')
+		if h.Value == nil {
+			b = append(b, "null]"...)
+		} else {
+			b = append(appendBase64(b, h.Value), ']')
+		}
+	}
+	return append(b, ']')
+}
