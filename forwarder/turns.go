@@ -16,9 +16,8 @@ const (
 
 // turns gives out the turns: who has one may make an attempt, and Config.Concurrency may at once. A lane gets its turn
 // together with a goroutine; the goroutine keeps it from message to message, and hands it on when its message has to
-// wait for another attempt. Such a message asks again when its pause is over and goes first, but while others wait for
-// their first attempt, retries have no more than half of the turns. As long as the service rests nobody gets a turn but
-// the message that probes.
+// wait for another attempt. Such a message asks again when its pause is over and goes first, but retries never have more than
+// half of the turns: they may hang. As long as the service rests nobody gets a turn but the message that probes.
 type turns struct {
 	cfg     *Config
 	service *service
@@ -129,15 +128,10 @@ func (t *turns) pick() (*Delivery, *lane) {
 			return t.probe()
 		}
 	}
-	if len(t.again) == 0 || t.retries >= max(1, t.limit/2) {
-		if l := t.lane(); l != nil {
-			return nil, l
-		}
-	}
-	if len(t.again) > 0 {
+	if len(t.again) > 0 && t.retries < max(1, t.limit/2) {
 		return t.grant(0), nil
 	}
-	return nil, nil
+	return nil, t.lane()
 }
 
 // lane is the next lane that may start, nil where there is none.
