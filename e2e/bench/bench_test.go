@@ -160,7 +160,7 @@ func BenchmarkIdle(b *testing.B) {
 	for i, p := range idle {
 		percent := 100 * (p.cpu(s) - used[i]).Seconds() / length.Seconds()
 		now := p.memory(s, "VmRSS")
-		book.row(row{scene: s.name, name: names[i], figures: figures{rss: p.memory(s, "VmHWM")}, remark: fmt.Sprintf("%.2f %% CPU, %.1f MiB", percent, now)})
+		book.row(row{scene: s.name, name: names[i], figures: figures{rss: p.memory(s, "VmHWM")}, remark: fmt.Sprintf("%.2f %% CPU, %.1f MiB, of which anonymous %.1f", percent, now, p.memory(s, "RssAnon"))})
 		s.holds("CPU "+names[i], percent, atMost(0.5, " %"))
 		s.holds("RSS "+names[i], now, atMost(16, " MiB"))
 	}
