@@ -25,7 +25,29 @@ type disk interface {
 func filePath(dir string) string { return filepath.Join(dir, "offsets") }
 
 // file is the real disk.
-type file struct{ *os.File }
+type file struct {
+	*os.File
+	fd int // for a write without what os.File does around it: a Store never writes or syncs once it began to close
+}
+
+func newFileDisk(f *os.File) file { return file{f, int(f.Fd())} }
+
+func (f file) WriteAt(b []byte, off int64) (int, error) {
+	n := 0
+	for n < len(b) {
+		m, err := syscall.Pwrite(f.fd, b[n:], off+int64(n))
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return n, os.NewSyscallError("pwrite", err)
+		case m == 0:
+			return n, io.ErrShortWrite
+		default:
+			n += m
+		}
+	}
+	return n, nil
+}
 
 func (f file) Size() (int64, error) {
 	st, err := f.Stat()
@@ -38,7 +60,7 @@ func (f file) Size() (int64, error) {
 // Sync does not write the times of the file: its size never changes.
 func (f file) Sync() error {
 	for {
-		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
+		if err := syscall.Fdatasync(f.fd); err != syscall.EINTR {
 			return os.NewSyscallError("fdatasync", err)
 		}
 	}
@@ -62,7 +84,7 @@ func openFile(dir string, o Options) (disk, error) {
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
-	return file{f}, nil
+	return newFileDisk(f), nil
 }
 
 // create writes the whole file under another name, so that there is never half a file, and a full disk later cannot stop a
@@ -73,7 +95,7 @@ func create(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	err = fill(file{f}, o)
+	err = fill(newFileDisk(f), o)
 	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(path) // half a new file, known to nobody
 		return err

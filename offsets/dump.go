@@ -41,7 +41,7 @@ func peek(dir string) (*image, error) {
 		return nil, unusable(dir, err)
 	}
 	defer f.Close()
-	return load(file{f}, filePath(dir))
+	return load(newFileDisk(f), filePath(dir))
 }
 
 func sortedKeys(m *image) []Key {

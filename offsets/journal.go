@@ -35,23 +35,35 @@ func (s *Store) begin(n int) error {
 	}
 }
 
-// put writes one frame. The caller has made room with begin, and holds the lock since.
-func (s *Store) put(f frame) error { return s.put2(frame{}, f) }
+// add encodes a frame behind those that were added since the last write. The caller has made room with begin, and holds the
+// lock since.
+func (s *Store) add(f frame) {
+	if s.added == 0 && s.onDisk > s.marked {
+		s.encode(frame{kind: syncedKind, offset: int64(s.onDisk)})
+		s.marked = s.onDisk
+	}
+	s.encode(f)
+}
 
-// put2 writes one or two frames in one go; a zero frame is none.
-func (s *Store) put2(a, b frame) error {
-	n := uint32(0)
-	if s.onDisk > s.marked {
-		s.place.encode(s.buf[:], s.pos, frame{kind: syncedKind, offset: int64(s.onDisk)})
-		n++
+func (s *Store) encode(f frame) {
+	s.place.encode(s.buf[s.added*frameSize:], s.pos+s.added, f)
+	s.added++
+}
+
+// write puts all that was added into the file, in one go.
+func (s *Store) write() error {
+	n := s.added
+	if n == 0 {
+		return nil
 	}
-	if a.kind != 0 {
-		s.place.encode(s.buf[n*frameSize:], s.pos+n, a)
-		n++
-	}
-	s.place.encode(s.buf[n*frameSize:], s.pos+n, b)
-	n++
-	return s.write(s.buf[:n*frameSize], n)
+	s.added = 0
+	return s.writeFrames(s.buf[:n*frameSize], n)
+}
+
+// put writes one frame.
+func (s *Store) put(f frame) error {
+	s.add(f)
+	return s.write()
 }
 
 // putAll writes many frames in one go.
@@ -60,113 +72,24 @@ func (s *Store) putAll(frames []frame) error {
 	for i, f := range frames {
 		s.place.encode(b[i*frameSize:], s.pos+uint32(i), f)
 	}
-	return s.write(b, uint32(len(frames)))
+	return s.writeFrames(b, uint32(len(frames)))
 }
 
-func (s *Store) write(b []byte, n uint32) error {
-	if _, err := s.disk.WriteAt(b, s.byteOf(s.half, s.pos)); err != nil {
-		return s.fail(err)
-	}
-	if s.onDisk > s.marked {
-		s.marked = s.onDisk
-	}
-	s.pos += n
+func (s *Store) writeFrames(b []byte, n uint32) error {
 	if s.seq == s.synced {
 		s.stir()
 	}
 	s.seq++
+	if _, err := s.disk.WriteAt(b, s.byteOf(s.half, s.pos)); err != nil {
+		return s.fail(err)
+	}
+	s.pos += n
 	return nil
 }
 
 // byteOf is where a frame begins in the file.
 func (s *Store) byteOf(half int, frame uint32) int64 {
 	return int64(half)*s.header.size + headerSize + int64(frame)*frameSize
-}
-
-// await holds a finished write back as long as Options.Sync asks.
-func (s *Store) await() error {
-	switch {
-	case s.sync.Window == 0:
-		return s.flush(s.seq)
-	case s.sync.Window > 0:
-		for s.unsynced > s.sync.Unsynced {
-			if err := s.advanceSync(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// announced holds an intent back until a ceiling above it is on disk; with Window 0, the intent, too.
-func (s *Store) announced(t *slot, raised bool, offset int64) error {
-	if raised {
-		t.seq = s.seq
-	}
-	if s.sync.Window == 0 {
-		return s.flush(s.seq)
-	}
-	if offset < t.ceilingOn {
-		return nil
-	}
-	if t.ceilingOn > 0 { // not the first one, for which everybody waits
-		t.reach = min(2*max(t.reach, nearestReach), farthestReach)
-	}
-	ceiling := t.ceiling
-	if err := s.flush(t.seq); err != nil {
-		return err
-	}
-	t.ceilingOn = max(t.ceilingOn, ceiling)
-	return nil
-}
-
-// flush is reach, but with a negative Window nobody waits for the disk.
-func (s *Store) flush(seq uint64) error {
-	if s.sync.Window < 0 {
-		return s.failed
-	}
-	return s.reach(seq)
-}
-
-// reach returns once the first seq writes are on disk.
-func (s *Store) reach(seq uint64) error {
-	for s.synced < seq {
-		if err := s.advanceSync(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// advanceSync takes part in one sync: it runs it, or waits for whoever does. The lock is given up meanwhile.
-func (s *Store) advanceSync() error {
-	switch {
-	case s.failed != nil:
-		return s.failed
-	case s.closed:
-		return ErrClosed
-	case s.busy:
-		s.wake.Wait()
-		return nil
-	}
-	return s.syncNow()
-}
-
-// syncNow puts all that is written on disk. The lock is given up meanwhile, and others may go on writing.
-func (s *Store) syncNow() error {
-	s.busy = true
-	seq, pos, unsynced := s.seq, s.pos, s.unsynced
-	s.mu.Unlock()
-	err := s.disk.Sync()
-	s.mu.Lock()
-	s.busy = false
-	defer s.wake.Broadcast()
-	if err != nil {
-		return s.fail(err)
-	}
-	s.synced, s.onDisk = seq, pos
-	s.unsynced -= unsynced
-	return nil
 }
 
 // turn writes all of memory into the other half and goes on there. It is the way out of a full half and of a failed write,
@@ -179,7 +102,7 @@ func (s *Store) turn() {
 	s.busy = true
 	defer func() {
 		s.busy, s.turning = false, false
-		s.wake.Broadcast()
+		s.rouse()
 	}()
 	s.header.generation++ // also after a failure: two writings never share a generation
 	h := s.header
@@ -228,7 +151,7 @@ func (s *Store) fail(err error) error {
 	}
 	s.failed = fmt.Errorf("%s cannot be written (%w): nothing is delivered until the volume can be written again", s.path, err)
 	s.retryAt = s.now().Add(retryAfter)
-	s.wake.Broadcast()
+	s.rouse()
 	s.stir()
 	return s.failed
 }

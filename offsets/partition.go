@@ -2,21 +2,22 @@ package offsets
 
 import (
 	"fmt"
-	"math"
+	"sync/atomic"
 )
 
-// A ceiling is written so far ahead of the offset that needs it, and renewed once less than half is left. It begins near, since
-// a power cut puts all below it in doubt, and reaches farther each time that somebody had to wait for it.
+// A ceiling is written so far ahead of the offset that needs it, and renewed once less than half is left. A power cut puts all
+// below it in doubt, so it reaches no farther than the pace of the partition asks for.
 const (
-	nearestReach  = 128
+	nearestReach  = 16
 	farthestReach = 512
 )
 
 // Partition is one assigned partition: its tracker in memory and its frames in the file. It is safe for concurrent use.
 type Partition struct {
 	store    *Store
-	slot     *slot // guarded by store.mu
-	released bool  // guarded by store.mu
+	slot     *slot        // guarded by store.mu
+	released bool         // guarded by store.mu
+	untried  atomic.Int64 // no attempt at this offset or a higher one is known
 }
 
 // Fetched takes over an offset from the consumer and says whether to deliver it: false means it is finished already.
@@ -30,6 +31,9 @@ func (p *Partition) Fetched(offset int64) (deliver bool) {
 // Earlier is what is known of attempts at an offset, those of earlier lives included. A zero Number means none is on record;
 // InDoubt may be set all the same: one may have been lost with the power.
 func (p *Partition) Earlier(offset int64) Attempt {
+	if offset >= p.untried.Load() {
+		return Attempt{Offset: offset}
+	}
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
 	a := p.slot.attempts[offset]
@@ -39,99 +43,6 @@ func (p *Partition) Earlier(offset int64) Attempt {
 	a.Offset = offset
 	a.InDoubt = a.InDoubt || offset < p.slot.doubt
 	return a
-}
-
-// Intent announces the attempt a.Number. The request may start once it returns nil: a crash of the process will show this
-// attempt, a power cut at least that the offset lies below a ceiling.
-func (p *Partition) Intent(a Attempt) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := p.begin(2); err != nil {
-		return p.explain("announcing an attempt at", a.Offset, err)
-	}
-	r := p.slot.find(a.Offset)
-	if r == nil || r.progress != outstanding {
-		return p.explain("announcing an attempt at", a.Offset, errNotOutstanding)
-	}
-	before := r.attempt()
-	a.InDoubt = true
-	r.note(a)
-	ceiling := frame{}
-	if s.sync.Window != 0 { // else the intent itself is on the disk before the request
-		ceiling = p.slot.raise(a.Offset)
-	}
-	err := s.put2(ceiling, attemptFrame(intentKind, p.slot.number, a))
-	if err == nil {
-		err = s.announced(p.slot, ceiling.kind != 0, a.Offset)
-	}
-	if err == nil && p.released {
-		return ErrReleased
-	}
-	if err == nil {
-		return nil
-	}
-	if r := p.slot.find(a.Offset); r != nil && !p.released {
-		r.note(before)
-	}
-	return p.explain("announcing an attempt at", a.Offset, err)
-}
-
-// Settled records that an attempt ended without a final outcome.
-func (p *Partition) Settled(a Attempt) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := p.begin(1); err != nil {
-		return p.explain("recording an attempt at", a.Offset, err)
-	}
-	r := p.slot.find(a.Offset)
-	if r == nil || r.progress != outstanding {
-		return p.explain("recording an attempt at", a.Offset, errNotOutstanding)
-	}
-	r.note(a)
-	err := s.put(attemptFrame(settledKind, p.slot.number, a))
-	if err == nil && s.sync.Window == 0 {
-		err = s.flush(s.seq)
-	}
-	return p.explain("recording an attempt at", a.Offset, err)
-}
-
-// Done records the final outcome of an offset. The watermark moves only when it returns nil; after an error the caller calls
-// again until it does.
-func (p *Partition) Done(offset int64) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := p.begin(2); err != nil {
-		return p.explain("recording", offset, err)
-	}
-	r := p.slot.find(offset)
-	switch {
-	case r == nil && offset < p.slot.next, r != nil && r.progress == recorded:
-		return nil
-	case r == nil:
-		return p.explain("recording", offset, errNotOutstanding)
-	}
-	r.progress = written
-	now := s.now().Unix()
-	p.slot.at = max(p.slot.at, now)
-	span, below := offset-r.from, frame{}
-	if span > math.MaxUint32 {
-		below, span = finishedFrame(p.slot.number, r.from, offset), 0
-	}
-	err := s.put2(below, doneFrame(p.slot.number, offset, span, now))
-	if err == nil {
-		s.unsynced++
-		err = s.await()
-	}
-	if err != nil {
-		return p.explain("recording", offset, err)
-	}
-	if !p.released {
-		p.slot.finish(offset)
-	}
-	return nil
 }
 
 // Advance passes over offsets that hold no message (transaction markers) once nothing is outstanding.
@@ -203,7 +114,11 @@ func (p *Partition) begin(n int) error {
 	if p.released {
 		return ErrReleased
 	}
-	err := p.store.begin(n)
+	return p.usable(p.store.begin(n))
+}
+
+// usable is what came of Store.begin for this partition: it may have been released meanwhile.
+func (p *Partition) usable(err error) error {
 	if p.released {
 		return ErrReleased
 	}

@@ -215,15 +215,10 @@ func (w *world) work(p *part) {
 	o, m := r.offset, p.msgs[r.offset]
 	if m.done || m.sent > 0 && w.rng.IntN(2) == 0 {
 		m.done = true
-		err := p.p.Done(o)
-		w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.seq, w.store.synced)
-		if err == nil {
-			m.acked = true
-			p.pending = append(p.pending, pendingDone{w.store.seq, o})
-			if w.opts.Sync.Window == 0 && w.store.synced < w.store.seq {
-				w.fatal("done %d returned before it was on disk", o)
-			}
+		if q := w.parts[w.rng.IntN(len(w.parts))]; w.rng.IntN(2) == 0 && w.doneThen(p, o, q) {
+			return
 		}
+		w.concluded(p, o, p.p.Done(o))
 		return
 	}
 	if m.open && w.rng.IntN(2) == 0 {
@@ -233,14 +228,52 @@ func (w *world) work(p *part) {
 		w.say("settled %d:%d doubt %v", p.key.Partition, o, a.InDoubt)
 		return
 	}
-	before := p.p.Earlier(o)
+	w.begun(p, o, p.p.Intent(w.attempt(p, o)))
+}
+
+// doneThen ends the message o of p and begins one of q in the same write, if q has one to begin.
+func (w *world) doneThen(p *part, o int64, q *part) bool {
+	if q.p == nil {
+		return false
+	}
+	for _, r := range q.p.slot.rows[q.p.slot.head:] {
+		if m := q.msgs[r.offset]; r.progress == outstanding && !m.done && !m.open {
+			done, intent := p.p.DoneThen(o, q.p, w.attempt(q, r.offset))
+			w.concluded(p, o, done)
+			w.begun(q, r.offset, intent)
+			return true
+		}
+	}
+	return false
+}
+
+// concluded notes what became of a Done.
+func (w *world) concluded(p *part, o int64, err error) {
+	w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.seq, w.store.synced)
+	if err != nil {
+		return
+	}
+	p.msgs[o].acked = true
+	p.pending = append(p.pending, pendingDone{w.store.seq, o})
+	if w.opts.Sync.Window == 0 && w.store.synced < w.store.seq {
+		w.fatal("done %d returned before it was on disk", o)
+	}
+}
+
+// attempt is the next one at a message.
+func (w *world) attempt(p *part, o int64) Attempt {
+	before, m := p.p.Earlier(o), p.msgs[o]
 	w.wantFlag(p, o, before.InDoubt)
 	m.number = max(m.number, before.Number) + 1
-	err := p.p.Intent(Attempt{Offset: o, Number: m.number})
-	if err == nil {
+	return Attempt{Offset: o, Number: m.number}
+}
+
+// begun notes what became of an Intent.
+func (w *world) begun(p *part, o int64, err error) {
+	w.say("intent %d:%d: %v", p.key.Partition, o, err)
+	if m := p.msgs[o]; err == nil {
 		m.sent, m.doubt, m.open = m.number, true, true
 	}
-	w.say("intent %d:%d: %v", p.key.Partition, o, err)
 }
 
 // wantFlag checks the flag of a message about to be sent again.

@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -12,11 +13,14 @@ type slot struct {
 	number    uint32
 	key       Key
 	lineage   uint64
-	doubt     int64  // unfinished offsets below may have been sent in a life whose intents are lost
-	ceiling   int64  // no request of this slot has passed it
-	ceilingOn int64  // the part of ceiling that is known to be on disk
-	reach     int64  // how far ahead of a request the ceiling is written
-	seq       uint64 // Store.seq at the newest ceiling, and at the release
+	doubt     int64     // unfinished offsets below may have been sent in a life whose intents are lost
+	ceiling   int64     // no request of this slot has passed it
+	ceilingOn int64     // the part of ceiling that is known to be on disk
+	reach     int64     // how far ahead of a request the ceiling is written
+	lifted    time.Time // when it was, last
+	liftedAt  int64     // the offset that needed it
+	stood     bool      // somebody had to wait for it since
+	seq       uint64    // Store.seq at the newest ceiling, and at the release
 	committed int64
 	at        int64 // unix seconds of the newest fact
 	owner     *Partition
@@ -56,13 +60,22 @@ func (t *slot) join(st Start) (changed bool) {
 		!slices.Equal(before.Done, after.Done) || !slices.Equal(before.Attempts, after.Attempts)
 }
 
-// raise lifts the ceiling well above offset if it is near, and returns the frame that says so, if any.
-func (t *slot) raise(offset int64) frame {
-	reach := max(t.reach, nearestReach)
-	if offset < t.ceiling-reach/2 {
-		return frame{}
+// near says whether the ceiling has to be lifted for a request at offset: less than half of it is left.
+func (t *slot) near(offset int64) bool { return offset >= t.ceiling-t.reach/2 }
+
+// lift writes the ceiling ahead of offset as far as the partition goes in six times lag. A reach changes at most by a factor
+// of two at a time, since messages come in bursts, and doubles when somebody had to wait.
+func (t *slot) lift(offset int64, now time.Time, lag time.Duration) frame {
+	reach := float64(nearestReach)
+	if t.ceiling > 0 {
+		pace := math.Inf(1)
+		if took := now.Sub(t.lifted); took > 0 && !t.stood {
+			pace = float64(offset-t.liftedAt) * float64(6*lag) / float64(took)
+		}
+		reach = min(max(pace, float64(t.reach)/2, nearestReach), float64(2*t.reach), farthestReach)
 	}
-	t.ceiling = offset + reach
+	t.reach, t.ceiling = int64(reach), offset+int64(reach)
+	t.lifted, t.liftedAt, t.stood = now, offset, false
 	return frame{kind: ceilingKind, slot: t.number, offset: t.ceiling}
 }
 

@@ -24,7 +24,7 @@ type Store struct {
 	lock   *lock
 
 	mu      sync.Mutex // held for memory and for a write, never for a sync or a snapshot's way to the disk
-	wake    sync.Cond  // busy, turning, synced, failed or closed changed
+	wake    sync.Cond  // busy or turning changed
 	current map[Key]*slot
 	slots   uint32 // the highest slot number ever given
 
@@ -32,21 +32,26 @@ type Store struct {
 	header   header // of the newest half; generation counts failed writings, too
 	half     int    // that is written now
 	place    place
-	pos      uint32 // number of the next frame
-	onDisk   uint32 // frames of this half known to be on disk
-	marked   uint32 // onDisk of the newest synced frame
-	seq      uint64 // writes since Open
-	synced   uint64 // writes known to be on disk
-	unsynced int    // finished offsets among those in between
-	busy     bool   // somebody is at disk.Sync
-	lowering bool   // a released partition may have a ceiling to take back
-	turning  bool   // the other half is being written; nobody else writes
+	pos      uint32        // number of the next frame
+	onDisk   uint32        // frames of this half known to be on disk
+	marked   uint32        // onDisk of the newest synced frame
+	seq      uint64        // writes since Open, failed ones included
+	synced   uint64        // writes known to be on disk
+	unsynced int           // finished offsets among those in between
+	took     time.Duration // of the newest sync
+	waiters  []*waiter
+	resting  []*waiter // for the next who wait
+	busy     bool      // somebody is at disk.Sync
+	lowering bool      // a released partition may have a ceiling to take back
+	turning  bool      // the other half is being written; nobody else writes
 	failed   error
 	retryAt  time.Time
 	closed   bool
-	buf      [4 * frameSize]byte
+	added    uint32              // frames in buf that are not written yet
+	buf      [5 * frameSize]byte // synced, a done in two frames, ceiling, intent
 
-	kick       chan struct{}
+	kick       chan struct{} // there is something to sync
+	urgent     chan struct{} // and not only after a window
 	quit, gone chan struct{}
 }
 
@@ -73,7 +78,7 @@ func Open(dir string, o Options) (*Store, error) {
 func recoverFrom(d disk, path string, o Options) (*Store, error) {
 	s := &Store{
 		sync: o.Sync, now: o.Now, log: o.Log, random: o.random, boot: o.boot, path: path, disk: d,
-		current: make(map[Key]*slot), kick: make(chan struct{}, 1), quit: make(chan struct{}), gone: make(chan struct{}),
+		current: make(map[Key]*slot), kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1), quit: make(chan struct{}), gone: make(chan struct{}),
 	}
 	s.wake.L = &s.mu
 	s.defaults()
@@ -225,6 +230,7 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 		return nil, cmp.Or(err, s.failed)
 	}
 	t.start()
+	p.untried.Store(max(t.doubt, t.lastTried()+1))
 	return p, nil
 }
 

@@ -156,13 +156,13 @@ func TestInDoubt(t *testing.T) {
 		doubt      string
 	}{
 		{"kill -9", "boot 0", func(*testing.T, *Store, *Partition) {}, 0, "1,3"},
-		{"power cut", "boot 1", func(*testing.T, *Store, *Partition) {}, 128, "1,2,3,4"},
+		{"power cut", "boot 1", func(*testing.T, *Store, *Partition) {}, 16, "1,2,3,4"},
 		{"clean stop", "boot 1", func(t *testing.T, s *Store, _ *Partition) { must(t, s.Close()) }, 0, "1,3"},
 		{"handover, then a power cut", "boot 1", func(_ *testing.T, s *Store, p *Partition) {
 			p.Release()
 			s.tick()
 		}, 0, "1,3"},
-		{"handover, power cut before the sync", "boot 1", func(_ *testing.T, s *Store, p *Partition) { p.Release() }, 128, "1,2,3,4"},
+		{"handover, power cut before the sync", "boot 1", func(_ *testing.T, s *Store, p *Partition) { p.Release() }, 16, "1,2,3,4"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir, o := t.TempDir(), quiet()

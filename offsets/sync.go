@@ -11,6 +11,8 @@ const lazily = 5 * time.Millisecond
 // run is the only goroutine of a Store. It syncs, lowers ceilings, and gets the file going again after a failure.
 func (s *Store) run() {
 	defer close(s.gone)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-s.quit:
@@ -22,10 +24,12 @@ func (s *Store) run() {
 			wait = lazily
 		}
 		for ; wait > 0; wait = s.tick() {
+			timer.Reset(wait)
 			select {
 			case <-s.quit:
 				return
-			case <-time.After(wait):
+			case <-s.urgent:
+			case <-timer.C:
 			}
 		}
 	}
@@ -35,6 +39,14 @@ func (s *Store) run() {
 func (s *Store) stir() {
 	select {
 	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// hurry tells run that the window is over.
+func (s *Store) hurry() {
+	select {
+	case s.urgent <- struct{}{}:
 	default:
 	}
 }
@@ -58,6 +70,8 @@ func (s *Store) tick() time.Duration {
 	switch {
 	case s.failed != nil:
 		return retryAfter
+	case s.sync.Window > 0 && s.unsynced >= s.early():
+		return 1 // they came while the sync was under way
 	case s.sync.Window >= 0 && s.synced < s.seq:
 		return max(s.sync.Window, lazily)
 	}
@@ -111,7 +125,7 @@ func (s *Store) Close() error {
 	s.heal()
 	err := s.finish()
 	s.closed = true
-	s.wake.Broadcast()
+	s.rouse()
 	for s.busy { // after a failure somebody may still be at the disk
 		s.wake.Wait()
 	}

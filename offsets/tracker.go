@@ -32,12 +32,13 @@ type tracker struct {
 	attempts map[int64]Attempt // tried before this assignment, not handed over since
 	rows     []row             // handed over, by offset; rows[:head] are past
 	head     int
-	waiting  int // rows that are outstanding or only written
+	top      int64 // no row at or above it is finished
+	waiting  int   // rows that are outstanding or only written
 }
 
 // start begins an assignment: nothing is handed over yet.
 func (t *tracker) start() {
-	t.position = t.next
+	t.position, t.top = t.next, t.next
 	t.settle()
 }
 
@@ -49,6 +50,7 @@ func (t *tracker) fetched(offset int64) bool {
 	r := row{from: t.position, offset: offset, progress: outstanding}
 	if t.done.Contains(offset) {
 		r.progress = recorded
+		t.top = offset + 1
 	} else {
 		t.waiting++
 	}
@@ -69,19 +71,29 @@ func (t *tracker) fetched(offset int64) bool {
 // find returns the row of an offset that was handed over and is not past, or nil. It is good until the lock is given up.
 func (t *tracker) find(offset int64) *row {
 	rows := t.rows[t.head:]
-	i := 0
-	if len(rows) > 0 && rows[0].offset != offset {
-		i = sort.Search(len(rows), func(i int) bool { return rows[i].offset >= offset })
+	if len(rows) == 0 || offset < rows[0].offset {
+		return nil
 	}
-	if i == len(rows) || rows[i].offset != offset {
+	i := int(min(offset-rows[0].offset, int64(len(rows)-1))) // there it is where no offsets are missing, else below
+	if rows[i].offset != offset {
+		i = sort.Search(i, func(i int) bool { return rows[i].offset >= offset })
+	}
+	if rows[i].offset != offset {
 		return nil
 	}
 	return &rows[i]
 }
 
+// write marks a row as written: every snapshot says so from now on.
+func (t *tracker) write(r *row) {
+	r.progress = written
+	t.top = max(t.top, r.offset+1)
+}
+
 // finish marks the offset as recorded and moves the watermark.
 func (t *tracker) finish(offset int64) {
 	if r := t.find(offset); r != nil && r.progress != recorded {
+		t.write(r)
 		r.progress = recorded
 		t.waiting--
 		t.settle()
@@ -118,15 +130,40 @@ func (t *tracker) advance(position int64) bool {
 	return true
 }
 
-// finished is what is finished at or above the watermark and has come at least as far as p.
+// finished is what is finished at or above the watermark and has come at least as far as p, in memory of its own.
 func (t *tracker) finished(p progress) Ranges {
-	out := slices.Clone(t.done)
-	for _, r := range t.rows[t.head:] {
-		if r.progress >= p {
+	rows := t.rows[t.head:]
+	rows = rows[:sort.Search(len(rows), func(i int) bool { return rows[i].offset >= t.top })]
+	runs, inside := 0, false
+	for i := range rows {
+		ok := rows[i].progress >= p
+		if ok && !inside {
+			runs++
+		}
+		inside = ok
+	}
+	if runs == 0 {
+		return slices.Clone(t.done)
+	}
+	out := make(Ranges, 0, runs)
+	for i := range rows {
+		if r := &rows[i]; r.progress >= p {
 			out = out.Add(max(r.from, t.next), r.offset+1)
 		}
 	}
-	return out
+	if len(t.done) == 0 {
+		return out
+	}
+	return out.Union(t.done)
+}
+
+// lastTried is the highest offset that an attempt from before the assignment is known of, -1 if none is.
+func (t *tracker) lastTried() int64 {
+	last := int64(-1)
+	for o := range t.attempts {
+		last = max(last, o)
+	}
+	return last
 }
 
 // tried is what is known of the attempts at messages that are not finished, by offset.

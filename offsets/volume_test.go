@@ -370,18 +370,18 @@ func TestSlowSync(t *testing.T) {
 		s, err := Open(dir, o)
 		must(t, err)
 		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
-		work(t, p, 10) // the ceiling is on disk
+		work(t, p, 400) // the ceiling is far ahead, and on disk
 		time.Sleep(time.Second)
 		synctest.Wait()
 		d.gate = make(chan struct{})
-		work(t, p, 20)
+		work(t, p, 420)
 		time.Sleep(time.Second)
 		synctest.Wait() // run hangs in Sync
-		work(t, p, 100)
-		if next, _ := p.Progress(); next != 100 || p.Outstanding() != 0 || s.Err() != nil {
+		work(t, p, 500)
+		if next, _ := p.Progress(); next != 500 || p.Outstanding() != 0 || s.Err() != nil {
 			t.Errorf("next %d, outstanding %d, %v", next, p.Outstanding(), s.Err())
 		}
-		p.Committed(100)
+		p.Committed(500)
 		p.Release() // a revoke does not wait for the disk
 		close(d.gate)
 		must(t, s.Close())
