@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,13 +29,13 @@ type Config struct {
 	Group   string   `envconfig:"KPUSH_GROUP" origin:"(file name)" desc:"consumer group; required with a topic"`
 
 	// Hosts, Port and URL are given out together by Targets. Hosts and Port also say what a whole URL names.
-	Hosts  []string `envconfig:"KPUSH_HOST" origin:"host" default:"127.0.0.1" desc:"host(s) of the service, comma separated; every attempt picks one, a retry avoids the one that failed"`
+	Hosts  []string `envconfig:"KPUSH_HOST" origin:"host" default:"127.0.0.1" desc:"host(s) of the service, comma separated, unix:/path for a socket; every attempt picks one, a retry avoids the one that failed"`
 	Port   int      `envconfig:"KPUSH_PORT" origin:"port" default:"80" min:"1" max:"65535" desc:"port of the service"`
 	URL    string   `envconfig:"KPUSH_URL" origin:"url" default:"/" secret:"url" desc:"path and query; or a whole URL (https too), then KPUSH_HOST and KPUSH_PORT stay unset"`
 	Domain string   `envconfig:"KPUSH_DOMAIN" origin:"domain" desc:"Host header"`
 
-	Concurrency int    `envconfig:"KPUSH_CONCURRENCY" origin:"concurrency" default:"16" min:"1" max:"10000" desc:"HTTP requests in flight at once, over all partitions"`
-	Order       string `envconfig:"KPUSH_ORDER" origin:"async_concurrency" default:"partition" oneof:"partition key none" desc:"partition: one message at a time per partition. key: one at a time per key. none: no order"`
+	Concurrency Concurrency `envconfig:"KPUSH_CONCURRENCY" origin:"concurrency" default:"16" desc:"HTTP requests in flight at once, over all partitions; auto: as many as the service takes best, found while it works"`
+	Order       string      `envconfig:"KPUSH_ORDER" origin:"async_concurrency" default:"partition" oneof:"partition key none" desc:"partition: one message at a time per partition. key: one at a time per key. none: no order"`
 
 	CanSkip       bool          `envconfig:"KPUSH_CAN_SKIP" origin:"can_skip" default:"false" desc:"may a message that keeps failing be given up?"`
 	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"message faults until it is given up: 3 = at the third"`
@@ -53,8 +54,8 @@ type Config struct {
 	DeadLetterTopic string `envconfig:"KPUSH_DEAD_LETTER_TOPIC" desc:"where given-up messages go"`
 	RedriveMax      int    `envconfig:"KPUSH_REDRIVE_MAX" default:"3" desc:"how often a message may be sent back from there"`
 
-	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" desc:">1: many messages per request"`
-	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" desc:"how long a batch waits to be full"`
+	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" min:"1" max:"10000" desc:"above 1: up to so many messages of a partition in one request, as a JSON array"`
+	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" min:"0s" max:"1m" desc:"how long a batch waits to be full"`
 
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
 	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
@@ -85,7 +86,7 @@ type Config struct {
 
 	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included"`
 	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight"`
-	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"hold deliveries (group joined, partitions paused) until this answers 2xx"`
+	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
 	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN"`
@@ -104,17 +105,75 @@ func (c *Config) Targets() []string {
 	}
 	var targets []string
 	for _, host := range c.Hosts {
-		targets = append(targets, "http://"+net.JoinHostPort(host, strconv.Itoa(c.Port))+c.URL)
+		targets = append(targets, c.base(host)+c.URL)
 	}
 	return targets
 }
 
-// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
-func (c *Config) ConfirmTarget() string {
-	if !strings.HasPrefix(c.ConfirmURL, "/") {
-		return c.ConfirmURL
+// socketPrefix marks an entry of Hosts that is the path of a Unix socket.
+const socketPrefix = "unix:"
+
+// base is what stands before the path in the URLs of a host.
+func (c *Config) base(host string) string {
+	if socket, ok := strings.CutPrefix(host, socketPrefix); ok {
+		return "http+unix://" + url.PathEscape(socket)
 	}
-	return "http://" + net.JoinHostPort(c.Hosts[0], strconv.Itoa(c.Port)) + c.ConfirmURL
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
+}
+
+// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
+func (c *Config) ConfirmTarget() string { return c.onService(c.ConfirmURL) }
+
+// ReadyTarget is the whole URL that says when the service takes messages, "" for none.
+func (c *Config) ReadyTarget() string { return c.onService(c.ReadyURL) }
+
+// onService makes a whole URL of a path: with the scheme, credentials and host of a whole KPUSH_URL, else on the first host.
+func (c *Config) onService(path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return path
+	}
+	scheme, rest, whole := strings.Cut(c.URL, "://")
+	if !whole || strings.HasPrefix(c.URL, "/") {
+		return c.base(c.Hosts[0]) + path
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	host, _, _ = strings.Cut(host, "?")
+	return scheme + "://" + host + path
+}
+
+// Concurrency is how many requests may be in flight at once.
+type Concurrency int
+
+// auto stands for the number that the service takes best.
+const auto Concurrency = 0
+
+// Decode reads a number, or auto. Envconfig calls it.
+func (n *Concurrency) Decode(value string) error {
+	if strings.EqualFold(value, "auto") {
+		*n = auto
+		return nil
+	}
+	number, err := strconv.Atoi(value)
+	if err != nil || strconv.Itoa(number) != value || number < 1 || number > 10000 {
+		return errors.New("must be a whole number from 1 to 10000, or auto")
+	}
+	*n = Concurrency(number)
+	return nil
+}
+
+func (n Concurrency) String() string {
+	if n == auto {
+		return "auto"
+	}
+	return strconv.Itoa(int(n))
+}
+
+// first is how many there are at the start.
+func (n Concurrency) first() int {
+	if n == auto {
+		return 16
+	}
+	return int(n)
 }
 
 // Size is a number of bytes, written with a unit.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -26,6 +27,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkTopics()
 	l.checkHosts()
 	l.checkURLs()
+	l.checkBatch()
 	l.checkRetry()
 	l.checkGuarantee()
 	l.checkConsumerConf()
@@ -142,24 +144,39 @@ func (l *loader) checkTopics() {
 
 func (l *loader) checkHosts() {
 	c := &l.config
+	sockets := 0
 	for i, host := range c.Hosts {
-		c.Hosts[i] = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		path, isSocket := strings.CutPrefix(host, socketPrefix)
+		if isSocket {
+			sockets++
+		} else {
+			c.Hosts[i] = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		}
 		switch {
+		case isSocket && (!strings.HasPrefix(path, "/") || filepath.Clean(path) != path || path == "/"):
+			l.wrong("KPUSH_HOST", "%s is not a socket; write unix: and its absolute path, such as unix:/run/app.sock", shown(host))
+		case isSocket && len(path) > maxSocketPath:
+			l.wrong("KPUSH_HOST", "the path of %s has %d bytes, and a socket's may have %d; mount it at a shorter one", shown(host), len(path), maxSocketPath)
 		case host == "":
 			l.wrong("KPUSH_HOST", "there is nothing between two commas; write app-1,app-2")
-		case strings.Contains(host, "/"):
+		case !isSocket && strings.Contains(host, "/"):
 			l.wrong("KPUSH_HOST", "%s is not a host; a whole URL goes into KPUSH_URL", shown(host))
 		case isHostPort(host, 1):
 			l.wrong("KPUSH_HOST", "%s is not a host; the port goes into KPUSH_PORT", shown(host))
-		case !isHost(host):
-			l.wrong("KPUSH_HOST", "%s is not a host; write a name or an address", shown(host))
+		case !isSocket && !isHost(host):
+			l.wrong("KPUSH_HOST", "%s is not a host; write a name, an address, or unix:/path", shown(host))
 		case slices.Contains(c.Hosts[:i], c.Hosts[i]):
-			l.wrong("KPUSH_HOST", "%s is there twice; keep one", host)
+			l.wrong("KPUSH_HOST", "%s is there twice; keep one", shown(host))
 		}
+	}
+	if sockets == len(c.Hosts) && l.given("KPUSH_PORT") {
+		l.wrong("KPUSH_PORT", "each KPUSH_HOST is a socket, which has no port; leave KPUSH_PORT unset")
 	}
 }
 
-// checkURL never shows the value: it may hold credentials.
+// maxSocketPath is Linux's bound: sun_path has 108 bytes, the last of them 0.
+const maxSocketPath = 107
+
 // checkURLs takes a path on the service or a whole URL.
 func (l *loader) checkURLs() {
 	if u := l.checkURL("KPUSH_URL", l.config.URL); u != nil && !strings.HasPrefix(l.config.URL, "/") {
@@ -173,9 +190,12 @@ func (l *loader) checkURLs() {
 	if l.config.ConfirmURL != "" {
 		l.checkURL("KPUSH_CONFIRM_URL", l.config.ConfirmURL)
 	}
+	if l.config.ReadyURL != "" {
+		l.checkURL("KPUSH_READY_URL", l.config.ReadyURL)
+	}
 }
 
-// checkURL returns nil where the value is no URL of a service, and says why.
+// checkURL returns nil where the value is no URL of a service, and says why without the value: it may hold credentials.
 func (l *loader) checkURL(name, value string) *url.URL {
 	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
@@ -199,6 +219,18 @@ func (l *loader) checkURL(name, value string) *url.URL {
 		return u
 	}
 	return nil
+}
+
+// checkBatch refuses what has no meaning in a batch, or without one.
+func (l *loader) checkBatch() {
+	c := &l.config
+	switch many := c.BatchSize > 1; {
+	case len(l.problems["KPUSH_BATCH_SIZE"]) > 0:
+	case !many && l.given("KPUSH_BATCH_LINGER"):
+		l.wrong("KPUSH_BATCH_LINGER", "has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave KPUSH_BATCH_LINGER unset")
+	case many && c.Format == "form":
+		l.wrong("KPUSH_BATCH_SIZE", "must be 1 with KPUSH_FORMAT=form, since a form holds one message; leave one of them unset")
+	}
 }
 
 func portOf(u *url.URL) int {

@@ -130,7 +130,7 @@ func (l *loader) checkForm() {
 				l.wrong(f.name, "a duration needs a unit, such as 5s or 500ms")
 			}
 			l.vars[f.name] = value + "s"
-		case f.Type.Kind() == reflect.Int:
+		case f.Type == reflect.TypeFor[int]():
 			if n, err := strconv.Atoi(value); err != nil || strconv.Itoa(n) != value {
 				l.wrong(f.name, "must be a whole number, such as 10")
 			}

@@ -16,18 +16,11 @@ type refusal struct {
 // It is refused when set, never silently ignored. A row goes when its feature comes.
 var notYet = []refusal{
 	{"KPUSH_TOPIC", "publish only", is("")},
-	{"KPUSH_HOST", "unix:/path", anyBegins("unix:")},
-	{"KPUSH_CONCURRENCY", "auto", is("auto")},
-	{"KPUSH_ORDER", "key, none", is("key", "none")},
 	{"KPUSH_FORMAT", "json, cloudevents, cloudevents-structured", is("json", "cloudevents", "cloudevents-structured")},
 	{"KPUSH_ACK", "dapr", is("dapr")},
-	{"KPUSH_SKIP_ON", "any", is("any")},
 	{"KPUSH_DEAD_LETTER_TOPIC", "", nil},
 	{"KPUSH_REDRIVE_MAX", "", nil},
-	{"KPUSH_BATCH_SIZE", "", nil},
-	{"KPUSH_BATCH_LINGER", "", nil},
 	{"KPUSH_PRODUCER_CONF", "", nil},
-	{"KPUSH_READY_URL", "", nil},
 	{"KPUSH_API_ADDR", "", nil},
 	{"KPUSH_API_TOKEN", "", nil},
 	{"KPUSH_PUBLISH_TOPICS", "", nil},
@@ -67,13 +60,5 @@ func refusalOf(name string) *refusal {
 func is(values ...string) func(string) bool {
 	return func(v string) bool {
 		return slices.ContainsFunc(values, func(w string) bool { return strings.EqualFold(v, w) })
-	}
-}
-
-func anyBegins(prefix string) func(string) bool {
-	return func(v string) bool {
-		return slices.ContainsFunc(strings.Split(v, ","), func(entry string) bool {
-			return strings.HasPrefix(strings.TrimSpace(entry), prefix)
-		})
 	}
 }

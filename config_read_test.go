@@ -22,17 +22,17 @@ func refused(t *testing.T, environ ...string) []string {
 }
 
 func TestAllErrorsInOneReportInTheTablesOrder(t *testing.T) {
-	got := refused(t, "KPUSH_LOG_LEVEL=loud", "KPUSH_TOPCI=a", "KPUSH_BUFFER=1", "KPUSH_ORDER=key", "KPUSH_TOPIC=a,a", "KPUSH_CAN_SKIP=ja",
+	got := refused(t, "KPUSH_LOG_LEVEL=loud", "KPUSH_TOPCI=a", "KPUSH_BUFFER=1", "KPUSH_ACK=dapr", "KPUSH_TOPIC=a,a", "KPUSH_CAN_SKIP=ja",
 		"KPUSH_RETRY_INTERVAL=5", "KPUSH_SLOW_TIME=slow", "KPUSH_CONSUMER_CONF=group.id=x;debug=", "KPUSH_AAA=1", "PATH=/bin",
 		"KPUSH_SERVICE_HOST=10.0.0.1", "KPUSH_SASL_PASSWORD_FILE=/no/such")
 	want := []string{
 		"KPUSH_BROKERS: is required, such as kafka-1:9092,kafka-2:9092; or set KPUSH_CLUSTER",
 		"KPUSH_TOPIC=a,a: a is there twice; keep one",
 		"KPUSH_GROUP: is required with KPUSH_TOPIC; name the consumer group",
-		"KPUSH_ORDER=key is not supported yet; leave it unset or use another value",
 		"KPUSH_CAN_SKIP=ja: must be true or false",
 		"KPUSH_RETRY_INTERVAL=5: a duration needs a unit, such as 5s or 500ms",
 		"KPUSH_SLOW_TIME=slow: is not a duration; write it as 5s, 500ms or 1m30s",
+		"KPUSH_ACK=dapr is not supported yet; leave it unset or use another value",
 		"KPUSH_CONSUMER_CONF: debug has no value; librdkafka refuses that, so leave it out",
 		"KPUSH_CONSUMER_CONF: group.id is not yours to set: set KPUSH_GROUP",
 		"KPUSH_SASL_PASSWORD_FILE=/no/such: cannot be read (no such file or directory); it takes the path of a file that holds KPUSH_SASL_PASSWORD",

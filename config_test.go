@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/forwarder"
 )
 
 // contract is the table that users rely on, written down a second time: variable, origin's option, default.
@@ -147,10 +149,11 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	}
 	c := load(t,
 		"KPUSH_BROKERS= a:1 , [::1]:2,10.0.0.1:3", "KPUSH_TOPIC=a, b.c_d-e", "KPUSH_GROUP=g 1",
-		"KPUSH_HOST=app_1, [::1],10.0.0.2", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=%20", "KPUSH_DOMAIN=shop.example:8443",
-		"KPUSH_CONCURRENCY=10000", "KPUSH_ORDER=Partition", "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=0",
+		"KPUSH_HOST=app_1, [::1],10.0.0.2, unix:/run/[a] b.sock]", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=%20", "KPUSH_DOMAIN=shop.example:8443",
+		"KPUSH_CONCURRENCY=10000", "KPUSH_ORDER=Key", "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=0",
 		"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_RETRY_MAX_INTERVAL=1m30s", "KPUSH_CONN_TIMEOUT=1ms", "KPUSH_EXEC_TIMEOUT=0",
-		"KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=form", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=message",
+		"KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
+		"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=0s", "KPUSH_READY_URL=https://app/up?x=1",
 		"KPUSH_MESSAGE_DELIVERY_GUARANTEES=2", "KPUSH_OFFSETS_DIR=/data", "KPUSH_USE_SAVED_OFFSET_TIME=-1",
 		"KPUSH_COMMIT_INTERVAL=60s", "KPUSH_AUTO_OFFSET_RESET=latest",
 		"KPUSH_CONSUMER_CONF= session.timeout.ms = 45000 \r\n;; client.id=a=b;debug=cgrp,topic\n",
@@ -159,10 +162,11 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
 	want := load(t)
 	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
-	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2"}, 8080, "/in?x=%20", "shop.example:8443"
-	want.Concurrency, want.CanSkip, want.RetryNums = 10000, true, 0
+	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
+	want.Concurrency, want.Order, want.CanSkip, want.RetryNums = 10000, "key", true, 0
+	want.SkipOn, want.BatchSize, want.BatchLinger, want.ReadyURL = "any", 10000, 0, "https://app/up?x=1"
 	want.RetryInterval, want.RetryMaxInterval, want.ConnTimeout = 500*time.Millisecond, 90*time.Second, time.Millisecond
-	want.ExecTimeout, want.SlowTime, want.Format, want.Ack = 0, 0, "form", "errno"
+	want.ExecTimeout, want.SlowTime, want.Format, want.Ack = 0, 0, "raw", "errno"
 	want.OffsetsDir, want.UseSavedOffsetTime, want.CommitInterval, want.AutoOffsetReset = "/data", -time.Second, time.Minute, "latest"
 	want.ConsumerConf = Properties{"session.timeout.ms": "45000", "client.id": "a=b", "debug": "cgrp,topic"}
 	want.SecurityProtocol, want.SASLMechanism, want.SASLUsername, want.SASLPassword = "sasl_ssl", "SCRAM-SHA-256", "u", " p "
@@ -184,6 +188,9 @@ func TestTargets(t *testing.T) {
 		{[]string{"KPUSH_URL=//a"}, []string{"http://127.0.0.1:80//a"}},
 		{[]string{"KPUSH_URL=https://u:p@app.example/in?x=1"}, []string{"https://u:p@app.example/in?x=1"}},
 		{[]string{"KPUSH_URL=http://[::1]:81"}, []string{"http://[::1]:81"}},
+		{[]string{"KPUSH_HOST=unix:/run/app.sock", "KPUSH_URL=/in?x=1"}, []string{"http+unix://%2Frun%2Fapp.sock/in?x=1"}},
+		{[]string{"KPUSH_HOST=unix:/a?b%20]", "KPUSH_FORMAT=form", "KPUSH_BATCH_SIZE=1"}, []string{"http+unix://%2Fa%3Fb%2520%5D/"}},
+		{[]string{"KPUSH_HOST=a,unix:/" + strings.Repeat("s", 106), "KPUSH_PORT=81"}, []string{"http://a:81/", "http+unix://%2F" + strings.Repeat("s", 106) + "/"}},
 	} {
 		if got := load(t, row.set...).Targets(); !slices.Equal(got, row.want) {
 			t.Errorf("%q gives %q, want %q", row.set, got, row.want)
@@ -233,6 +240,36 @@ func TestKafkaIsACopy(t *testing.T) {
 	c.Kafka()["client.id"] = "b"
 	if got := c.Kafka()["client.id"]; got != "a" {
 		t.Errorf("writing into what Kafka returned changed the configuration to %q", got)
+	}
+}
+
+// A number is the user's; auto looks for one, and begins somewhere.
+func TestConcurrency(t *testing.T) {
+	for value, want := range map[string]struct {
+		shown    string
+		first    int
+		adaptive bool
+	}{"": {"16", 16, false}, "1": {"1", 1, false}, "10000": {"10000", 10000, false}, "auto": {"auto", 16, true}, "Auto": {"auto", 16, true}} {
+		c := load(t, "KPUSH_CONCURRENCY="+value, "KPUSH_ORDER=partition")
+		if got := forwarding(c, ""); c.Concurrency.String() != want.shown || got.Concurrency != want.first || got.Adaptive != want.adaptive {
+			t.Errorf("KPUSH_CONCURRENCY=%s is shown as %s and begins with %d, adaptive %v; want %v", value, c.Concurrency, got.Concurrency, got.Adaptive, want)
+		}
+	}
+}
+
+func TestSkipOn(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "message": false, "any": true} {
+		if got := forwarding(load(t, "KPUSH_SKIP_ON="+value), "").SkipOnAny; got != want {
+			t.Errorf("KPUSH_SKIP_ON=%s: faults of the service count: %v, want %v", value, got, want)
+		}
+	}
+}
+
+func TestOrdersAreTheForwarders(t *testing.T) {
+	for value, want := range map[string]string{"": forwarder.OrderPartition, "partition": forwarder.OrderPartition, "KEY": forwarder.OrderKey, "none": forwarder.OrderNone} {
+		if got := forwarding(load(t, "KPUSH_ORDER="+value), "").Order; got != want {
+			t.Errorf("KPUSH_ORDER=%s becomes %q, want %q", value, got, want)
+		}
 	}
 }
 

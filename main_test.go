@@ -49,7 +49,8 @@ func ready(t *testing.T, more ...string) *Config {
 
 // Whatever the forwarder has to know it is told: a field that main forgets is a variable that does nothing.
 func TestForwardingFillsEveryField(t *testing.T) {
-	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has")
+	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has",
+		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_READY_URL=/up")
 	v := reflect.ValueOf(forwarding(cfg, "0123456789abcdef"))
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {

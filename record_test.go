@@ -42,14 +42,23 @@ func TestGuaranteeOneCommitsSeldomAndKeepsNothing(t *testing.T) {
 	}
 }
 
-func TestConfirmTarget(t *testing.T) {
-	for set, want := range map[string]string{
-		"":              "",
-		"/has?x=1":      "http://10.0.0.1:81/has?x=1",
-		"https://b/has": "https://b/has",
+func TestConfirmTargetAndReadyTarget(t *testing.T) {
+	for _, row := range []struct{ service, set, want string }{
+		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "", ""},
+		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "/has?x=1", "http://10.0.0.1:80/has?x=1"},
+		{"KPUSH_HOST=10.0.0.1,unix:/run/app.sock", "https://b/has", "https://b/has"},
+		{"KPUSH_HOST=unix:/run/app.sock,10.0.0.1", "/has?x=1", "http+unix://%2Frun%2Fapp.sock/has?x=1"},
+		{"KPUSH_URL=https://u:p@app:8443/in?a=1", "/has", "https://u:p@app:8443/has"},
+		{"KPUSH_URL=https://app?to=http://x/", "/has", "https://app/has"},
+		{"KPUSH_URL=http://app", "//has", "http://app//has"},
+		{"KPUSH_URL=/in?to=http://x/", "/has", "http://127.0.0.1:80/has"},
 	} {
-		if got := load(t, "KPUSH_HOST=10.0.0.1,10.0.0.2", "KPUSH_PORT=81", "KPUSH_CONFIRM_URL="+set).ConfirmTarget(); got != want {
-			t.Errorf("KPUSH_CONFIRM_URL=%s: %q, want %q", set, got, want)
+		c := forwarding(load(t, row.service, "KPUSH_CONFIRM_URL="+row.set, "KPUSH_READY_URL="+row.set), "")
+		if c.ConfirmURL != row.want || c.ReadyURL != row.want {
+			t.Errorf("%s, %s: asked are %q and %q, want %q", row.service, row.set, c.ConfirmURL, c.ReadyURL, row.want)
 		}
+	}
+	if c := load(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_READY_URL=/up"); c.ReadyTarget() == "" {
+		t.Error("guarantee 1 knows nothing of a service's readiness")
 	}
 }
