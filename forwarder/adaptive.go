@@ -42,7 +42,7 @@ type adaptive struct {
 	mu      sync.Mutex
 	levels  [3]int   // in flight: fewer, right, more
 	times   [3]times // of each level
-	turn    int      // index of turns
+	turn    int      // index of rota
 	since   time.Time
 	own     times   // of the turn's level, since it began
 	step    float64 // the natural logarithm of more/right and right/fewer
@@ -61,8 +61,8 @@ const (
 	more
 )
 
-// turns is a round: of what is compared, one goes before and one after, so that a change of the service touches both.
-var turns = [...]int{right, more, right, more, right, fewer}
+// rota is a round: of what is compared, one goes before and one after, so that a change of the service touches both.
+var rota = [...]int{right, more, right, more, right, fewer}
 
 func newAdaptive() *adaptive {
 	a := &adaptive{step: stepMost, cap: adaptiveMost, scatter: 0.1, doubt: math.Inf(1)}
@@ -96,7 +96,7 @@ func (a *adaptive) ended(now time.Time, took time.Duration, inFlight int, overlo
 		return a.limit()
 	}
 	a.times[level].add(float64(took))
-	if a.levels[level] == a.levels[turns[a.turn]] {
+	if a.levels[level] == a.levels[rota[a.turn]] {
 		a.own.add(float64(took))
 	}
 	if a.own.n >= turnFew && now.Sub(a.since) >= max(turnLeast, time.Duration(turnTimes*a.own.mean())) {
@@ -124,7 +124,7 @@ func (a *adaptive) next(now time.Time) {
 		a.cap = adaptiveMost
 		a.spread()
 	}
-	switch turns[a.turn] {
+	switch rota[a.turn] {
 	case right:
 		a.turn++
 	case more:
@@ -147,7 +147,7 @@ func (a *adaptive) next(now time.Time) {
 // begin starts the turn that is due.
 func (a *adaptive) begin(now time.Time) {
 	a.since, a.own = now, times{}
-	a.allowed.Store(int32(a.levels[turns[a.turn]]))
+	a.allowed.Store(int32(a.levels[rota[a.turn]]))
 }
 
 // yield is how much of its share the step from one level to the next brings, and the standard error of that.
@@ -179,7 +179,7 @@ func (a *adaptive) move(to int) {
 	a.spread()
 	a.turn = 0
 	if to == fewer {
-		a.turn = len(turns) - 2 // whether fewer yet is better is known soonest
+		a.turn = len(rota) - 2 // whether fewer yet is better is known soonest
 	}
 }
 
