@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,4 +88,30 @@ func TestConfirmURLAfterATimeout(t *testing.T) {
 			t.Errorf("said %d times in a minute, want once: %s", n, fmt.Sprint(r.logs.with("CONFIRM")))
 		}
 	})
+}
+
+// The question over a real connection: a GET with the id, the URL's own query and password, asked again after no answer.
+func TestConfirmURLOverTheWire(t *testing.T) {
+	var asked []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		switch asked = append(asked, r.Method+" "+r.RequestURI+" "+user+" "+password); len(asked) {
+		case 1:
+			panic(http.ErrAbortHandler) // breaks the connection
+		case 2:
+			w.WriteHeader(503)
+		}
+	}))
+	defer s.Close()
+	cfg := hasty(s.URL)
+	cfg.ConfirmURL = strings.Replace(s.URL, "//", "//u:p@", 1) + "/has?tenant=a%20b"
+	r := newRig(t, cfg, nil)
+	d := handed(r.partition(t0), Message{Offset: 7, Value: []byte("v")})
+	d.attempt.InDoubt = true
+	out, err := r.f.handler.Handle(d)
+	finish(d)
+	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p"
+	if err != nil || out.Class != Delivered || !slices.Equal(asked, []string{want, want, want}) {
+		t.Errorf("%v, %v after %q", out, err, asked)
+	}
 }

@@ -480,3 +480,40 @@ func TestHTTPRefusesABadURL(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// The first attempt needs no retryablehttp; the others come through it, each after its wait.
+func TestHTTPFirstAttemptIsDirect(t *testing.T) {
+	for failures, want := range []int{0, 2, 3} {
+		var requests atomic.Int64
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if requests.Add(1) <= int64(failures) {
+				w.WriteHeader(503)
+			}
+		}))
+		r := newRig(t, hasty(s.URL), nil)
+		h, trips := r.f.handler.(*httpHandler), 0
+		h.client.HTTPClient.Transport = tripper(func(q *http.Request) (*http.Response, error) { trips++; return h.attempts.RoundTrip(q) })
+		deliverAll(t, r, 1, 1)
+		if trips != want || requests.Load() != int64(failures+1) {
+			t.Errorf("%d failures: %d round trips, want %d; %d requests", failures, trips, want, requests.Load())
+		}
+		s.Close()
+	}
+}
+
+// A large message leaves no large buffer behind.
+func TestHTTPKeepsNoLargeBuffers(t *testing.T) {
+	var a attempts
+	for _, c := range []*call{{request: make([]byte, 0, 65<<10)}, {answer: answer{body: make([]byte, 0, 65<<10)}}} {
+		a.done(c)
+		for range 100 {
+			if a.call() == c {
+				t.Fatal("a large buffer came back")
+			}
+		}
+	}
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (t tripper) RoundTrip(q *http.Request) (*http.Response, error) { return t(q) }

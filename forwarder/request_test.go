@@ -54,6 +54,65 @@ func arrived(t *testing.T, m Message, format string, slim bool) http.Header {
 	return parse(append(appendHeader(head, &m, format, slim), "\r\n"...), nil).Header
 }
 
+// The bytes of a request, whole.
+func TestRequestBytes(t *testing.T) {
+	r := newRig(t, hasty("http://localhost/"), nil)
+	p := r.partition(tp{"orders", 4})
+	for offset, row := range []struct {
+		message Message
+		target  string
+		domain  string
+		doubt   bool
+		format  string
+		want    string
+	}{
+		{Message{Timestamp: 17, Key: []byte("k"), Value: []byte("hello"), Headers: []Header{{"Trace-id", []byte("x y")}}}, "http://shop:8080/in?a=%20", "", false, "raw",
+			"POST /in?a=%20 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: kpush\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
+				"Kafka-Offset: 0\r\nKafka-Timestamp: 17\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/0/T\r\nKafka-Key: k\r\nKafka-Header-Trace-id: x y\r\n" +
+				"Kafka-Attempt: 1\r\nContent-Length: 5\r\n\r\nhello"},
+		{Message{}, "http://u:p@shop", "shop.example", true, "raw",
+			"POST / HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: kpush\r\nAuthorization: Basic dTpw\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\n" +
+				"Kafka-Partition: 4\r\nKafka-Offset: 1\r\nKafka-Timestamp: 0\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/1/T\r\nKafka-Tombstone: true\r\n" +
+				"Kafka-Attempt: 1\r\nKafka-In-Doubt: true\r\nContent-Length: 0\r\n\r\n"},
+		{Message{Value: []byte("a b")}, "http://shop/", "", false, "form",
+			"POST / HTTP/1.1\r\nHost: shop\r\nUser-Agent: kpush\r\nContent-Type: application/x-www-form-urlencoded\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
+				"Kafka-Offset: 2\r\nKafka-Timestamp: 0\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/2/T\r\nKafka-Attempt: 1\r\nContent-Length: 13\r\n\r\nm=a+b&p=4&o=2"},
+	} {
+		row.message.Offset = int64(offset)
+		d := handed(p, row.message)
+		d.attempt.Number, d.attempt.InDoubt = 1, row.doubt
+		_, u, err := newWire(row.target, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, err := opening(http.MethodPost, u, row.domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, rest := appendRequest(nil, head, d, row.format); string(out) != row.want || rest != nil {
+			t.Errorf("%q\nwant\n%q", out, row.want)
+		}
+		if id := string(appendID(nil, d.Message)); id != d.ID() {
+			t.Errorf("called %s, want %s", id, d.ID())
+		}
+	}
+}
+
+// Up to a limit the body goes out with the head, above it on its own: whole in either case.
+func TestLargeBodiesAreNotCopied(t *testing.T) {
+	r := newRig(t, hasty("http://localhost/"), nil)
+	p := r.partition(t0)
+	for offset, size := range []int{0, 1, atOnce, atOnce + 1} {
+		value := bytes.Repeat([]byte("v"), size)
+		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), handed(p, Message{Offset: int64(offset), Value: value}), "raw")
+		q := parse(out, rest)
+		got, err := io.ReadAll(q.Body)
+		if err != nil || !bytes.Equal(got, value) || q.ContentLength != int64(size) || (rest != nil) != (size > atOnce) {
+			t.Errorf("%d bytes: %d of %d came (%v), %d of them on their own", size, len(got), q.ContentLength, err, len(rest))
+		}
+	}
+}
+
 func TestHeadersOfEveryMessage(t *testing.T) {
 	m := Message{Topic: "orders.v1", TopicID: "AbC_-123", Partition: 4, Offset: 1234567890123, Timestamp: 1700000000123, Group: "shop", Key: []byte("k"), Value: []byte("v")}
 	got := arrived(t, m, "raw", false)

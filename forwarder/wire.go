@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	headRoom    = 8 << 10          // a connection's read buffer; an answer whose head is larger costs its connection
-	idleTimeout = 90 * time.Second // an unused connection is closed after this
+	headRoom    = 8 << 10               // a connection's read buffer; an answer whose head is larger costs its connection
+	idleTimeout = 90 * time.Second      // an unused connection is closed after this
+	writeRest   = 50 * time.Millisecond // how long a body may still be on its way when its answer is there
 )
 
 // wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket. Each exchange is one request
@@ -255,15 +256,13 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusa
 		_, err := (&net.Buffers{head, body}).WriteTo(c.Conn)
 		sent <- err
 	}()
-	reusable, err = c.receive(a)
-	select {
-	case broken := <-sent:
-		return reusable && broken == nil, err
-	default:
+	if reusable, err = c.receive(a); reusable {
+		c.limited = true
+		_ = c.SetWriteDeadline(time.Now().Add(writeRest)) // fails only where the write does
+	} else {
 		c.cut()
-		<-sent // nobody reads body any more when this returns
-		return false, err
 	}
+	return <-sent == nil && reusable, err // and nobody reads body any more
 }
 
 func (c *conn) receive(a *answer) (reusable bool, err error) {

@@ -93,6 +93,9 @@ func TestWireReadsAnswers(t *testing.T) {
 		{"bytes beyond ASCII", head + "X-Line: pä\xff\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			if status, body := netHTTP(t, row.raw); status != row.status || body != row.body {
+				t.Errorf("net/http reads %d with %.40q", status, body)
+			}
 			var connections atomic.Int64
 			w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 				connections.Add(1)
@@ -113,6 +116,27 @@ func TestWireReadsAnswers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// netHTTP is what net/http makes of an answer.
+func netHTTP(t *testing.T, raw string) (status int, body string) {
+	in := bufio.NewReader(strings.NewReader(raw))
+	for {
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == 101 {
+			return 101, ""
+		}
+		if resp.StatusCode >= 200 {
+			b, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+			if err != nil {
+				t.Error(err)
+			}
+			return resp.StatusCode, string(b)
+		}
 	}
 }
 
