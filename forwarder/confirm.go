@@ -3,16 +3,11 @@ package forwarder
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 )
 
 // confirmer asks the service whether it has a message that is in doubt, before it is sent again.
-type confirmer struct {
-	line
-	url     *url.URL
-	timeout time.Duration
-}
+type confirmer struct{ *question }
 
 // confirmTimeout bounds one question where KPUSH_EXEC_TIMEOUT does not.
 const confirmTimeout = time.Minute
@@ -27,7 +22,7 @@ func (c *confirmer) has(d, holder *Delivery) (bool, error) {
 				return false, err
 			}
 		}
-		status, err := c.ask(d)
+		status, err := c.ask(d.Attempt(), "id", d.ID())
 		switch {
 		case status == http.StatusOK:
 			f.log.Info("in doubt, and the service has it: not sent again", d.where())
@@ -43,21 +38,4 @@ func (c *confirmer) has(d, holder *Delivery) (bool, error) {
 			return false, err
 		}
 	}
-}
-
-func (c *confirmer) ask(d *Delivery) (status int, err error) {
-	u := *c.url
-	q := u.Query()
-	q.Set("id", d.ID())
-	u.RawQuery = q.Encode()
-	head, err := opening(http.MethodGet, &u, "")
-	if err != nil {
-		return 0, err
-	}
-	var a answer
-	c.exchange(d.Attempt(), c.timeout, append(head, "\r\n"...), nil, &a)
-	if a.err != nil {
-		return 0, fmt.Errorf("no answer: %s", clause(a.err))
-	}
-	return a.status, nil
 }

@@ -57,7 +57,8 @@ type Forwarder struct {
 	client    client
 	cluster   cluster
 	handler   Handler
-	batches   batcher // nil: a request holds one message
+	batches   batcher   // nil: a request holds one message
+	ready     *question // nil: deliveries begin at once
 	committer *committer
 	skips     *skipLog
 
@@ -106,7 +107,13 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 			return nil, err
 		}
 	}
-	return build(cfg, store, handler, c, a, log), nil
+	f := build(cfg, store, handler, c, a, log)
+	if cfg.ReadyURL != "" {
+		if f.ready, err = newQuestion(cfg.ReadyURL, &cfg, readyTime); err != nil {
+			return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
+		}
+	}
+	return f, nil
 }
 
 func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluster, log *slog.Logger) *Forwarder {
@@ -144,6 +151,9 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	defer func() { end(); <-watching; f.cluster.close() }()
 	go f.committer.run(background)
 	go f.lease.beat(background, f.committer.now)
+	if f.ready != nil {
+		go f.awaitReady(background)
+	}
 	if err := f.loop(ctx); err != nil {
 		f.state.fail(err)
 		f.lose(f.assignment(), errFatal)

@@ -36,8 +36,12 @@ type host struct {
 
 func newHTTP(cfg Config) (*httpHandler, error) {
 	a := &attempts{cfg: cfg}
+	most := cfg.Concurrency
+	if cfg.Adaptive {
+		most = adaptiveMost
+	}
 	for _, t := range cfg.Targets {
-		w, u, err := newWire(t, cfg.ConnTimeout, cfg.Concurrency)
+		w, u, err := newWire(t, cfg.ConnTimeout, most)
 		if err != nil {
 			return nil, err
 		}
@@ -48,11 +52,11 @@ func newHTTP(cfg Config) (*httpHandler, error) {
 		a.hosts = append(a.hosts, host{w, head})
 	}
 	if cfg.ConfirmURL != "" {
-		w, u, err := newWire(cfg.ConfirmURL, cfg.ConnTimeout, cfg.Concurrency)
+		q, err := newQuestion(cfg.ConfirmURL, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout))
 		if err != nil {
 			return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
 		}
-		a.confirm = &confirmer{line: w, url: u, timeout: cmp.Or(cfg.ExecTimeout, confirmTimeout)}
+		a.confirm = &confirmer{q}
 	}
 	return &httpHandler{attempts: a, client: &retryablehttp.Client{
 		HTTPClient: &http.Client{Transport: a},

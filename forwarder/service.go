@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -252,5 +251,3 @@ func (c *Config) backoff(number int) time.Duration {
 
 // retryAfterCap bounds what a service may ask for with Retry-After, where RETRY_MAX_INTERVAL is not larger.
 const retryAfterCap = 5 * time.Minute
-
-var errNotReady = errors.New("KPUSH_READY_URL has not answered 2xx yet: deliveries wait")

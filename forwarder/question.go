@@ -1,0 +1,44 @@
+package forwarder
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// question is a GET that kpush asks the service.
+type question struct {
+	line
+	url     *url.URL
+	timeout time.Duration
+}
+
+func newQuestion(target string, cfg *Config, timeout time.Duration) (*question, error) {
+	w, u, err := newWire(target, cfg.ConnTimeout, cfg.Concurrency)
+	if err != nil {
+		return nil, err
+	}
+	return &question{w, u, timeout}, nil
+}
+
+// ask returns the status of the answer. parameter is added to the URL's query, "" for none.
+func (q *question) ask(ctx context.Context, parameter, value string) (status int, err error) {
+	u := *q.url
+	if parameter != "" {
+		query := u.Query()
+		query.Set(parameter, value)
+		u.RawQuery = query.Encode()
+	}
+	head, err := opening(http.MethodGet, &u, "")
+	if err != nil {
+		return 0, err
+	}
+	var a answer
+	q.exchange(ctx, q.timeout, append(head, "\r\n"...), nil, &a)
+	if a.err != nil {
+		return 0, fmt.Errorf("no answer: %s", clause(a.err))
+	}
+	return a.status, nil
+}
