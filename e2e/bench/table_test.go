@@ -78,7 +78,7 @@ func TestCPU(t *testing.T) {
 }
 
 func TestThousands(t *testing.T) {
-	for value, want := range map[float64]string{0: "–", 7: "7", 999: "999", 1000: "1,000", 41_250.4: "41,250", 1e6: "1,000,000"} {
+	for value, want := range map[float64]string{0: "–", 7: "7", 999: "999", 123_456: "123,456", 1000: "1,000", 41_250.4: "41,250", 1e6: "1,000,000"} {
 		if got := thousands(value); got != want {
 			t.Errorf("%v is %q, want %q", value, got, want)
 		}
