@@ -265,6 +265,23 @@ func TestSkipOn(t *testing.T) {
 	}
 }
 
+func TestBatch(t *testing.T) {
+	for _, row := range []struct {
+		set    []string
+		size   int
+		linger time.Duration
+	}{
+		{nil, 1, 5 * time.Millisecond},
+		{[]string{"KPUSH_BATCH_SIZE=100"}, 100, 5 * time.Millisecond},
+		{[]string{"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=1m", "KPUSH_CONFIRM_URL=/has"}, 10000, time.Minute},
+		{[]string{"KPUSH_BATCH_SIZE=2", "KPUSH_BATCH_LINGER=0s", "KPUSH_ORDER=none"}, 2, 0},
+	} {
+		if got := forwarding(load(t, row.set...), ""); got.BatchSize != row.size || got.BatchLinger != row.linger {
+			t.Errorf("%q gives batches of %d after %v, want %d and %v", row.set, got.BatchSize, got.BatchLinger, row.size, row.linger)
+		}
+	}
+}
+
 func TestOrdersAreTheForwarders(t *testing.T) {
 	for value, want := range map[string]string{"": forwarder.OrderPartition, "partition": forwarder.OrderPartition, "KEY": forwarder.OrderKey, "none": forwarder.OrderNone} {
 		if got := forwarding(load(t, "KPUSH_ORDER="+value), "").Order; got != want {
