@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -162,4 +163,46 @@ func fullImage(tb testing.TB) ([]byte, float64) {
 		}
 	}
 	return d.cache, float64(s.pos) * frameSize / (1 << 20)
+}
+
+// BenchmarkWindow: the lowest of 10,000 offsets stays open. One more is handed over, tried and done, at random below the top.
+func BenchmarkWindow(b *testing.B) {
+	const n = 10_000
+	b.Run("message", func(b *testing.B) {
+		b.ReportAllocs()
+		tr, rng := &tracker{}, rand.New(rand.NewPCG(1, 1))
+		var open []int64
+		for o := range int64(n) {
+			tr.fetched(o)
+			open = append(open, o)
+		}
+		for b.Loop() { // as many are open as before, and the window slides when the lowest is finished
+			i := rng.IntN(len(open))
+			tr.write(tr.find(open[i]))
+			tr.finish(open[i])
+			open[i] = tr.position
+			tr.fetched(tr.position)
+		}
+	})
+	b.Run("progress", func(b *testing.B) {
+		b.ReportAllocs()
+		tr := ahead(n)
+		for b.Loop() {
+			tr.finished(recorded)
+		}
+	})
+	b.Run("recovery", func(b *testing.B) { // a MiB of outcomes in any order within a window
+		frames, rng := make([]frame, 0, 32768), rand.New(rand.NewPCG(2, 2))
+		for base := int64(0); len(frames) < 30_000; base += n {
+			for _, i := range rng.Perm(n) {
+				frames = append(frames, doneFrame(1, base+int64(i), 0, 0))
+			}
+		}
+		for b.Loop() {
+			r := reader{slots: make(map[uint32]*slot)}
+			for _, f := range frames {
+				r.take(f)
+			}
+		}
+	})
 }

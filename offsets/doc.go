@@ -59,8 +59,9 @@
 //
 // An intent is written before a request and not synced: kill -9 leaves it in the page cache, so a start on the same boot id
 // knows exactly which messages may have been sent. A ceiling that no request has passed is synced ahead of the requests: after
-// a power cut (another boot id, no clean frame) whatever is unfinished below it is in doubt. A clean stop leaves only intents
-// without an outcome in doubt.
+// a power cut (another boot id, no clean frame) whatever is unfinished below it is in doubt. It is about six sync windows of the
+// partition's pace ahead, 16 to 512 offsets, so that hardly any request waits for it and a cut flags little more than was under
+// way. A clean stop leaves only intents without an outcome in doubt.
 //
 // The device has to write a sector of 512 bytes whole or not at all, and Sync has to mean it.
 package offsets

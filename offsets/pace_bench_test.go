@@ -25,6 +25,7 @@ func BenchmarkMessage(b *testing.B) {
 		}
 	}
 }
+
 // benchMessage: b.N messages; with oneWrite, an outcome and the next intent go together.
 func benchMessage(b *testing.B, sy Sync, workers int, oneWrite bool) {
 	d := &counting{}

@@ -102,6 +102,9 @@ func (p *Partition) announce(a Attempt) (before Attempt, err error) {
 	a.InDoubt = true
 	p.note(r, a)
 	if s.sync.Window != 0 && t.near(a.Offset) { // with Window 0 the intent itself is on the disk before the request
+		if t.seq <= s.synced {
+			t.ceilingOn = t.ceiling
+		}
 		s.add(t.lift(a.Offset, s.now(), s.lag()))
 		t.seq = s.seq + 1
 	}

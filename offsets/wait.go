@@ -41,7 +41,9 @@ func (s *Store) covered(t *slot, seq uint64, offset int64) error {
 	if offset < t.ceilingOn {
 		return nil
 	}
-	t.stood = t.ceilingOn > 0 // for the first one everybody waits
+	if t.ceilingOn > 0 && t.seq > s.synced && s.sync.Window > 0 { // not the first one, for which everybody waits
+		t.stood = true
+	}
 	ceiling := t.ceiling
 	if err := s.flush(t.seq); err != nil {
 		return err

@@ -1,0 +1,115 @@
+package offsets
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sleepy is a disk whose syncs take their time.
+type sleepy struct{ disk }
+
+func (d sleepy) Sync() error {
+	time.Sleep(time.Millisecond)
+	return d.disk.Sync()
+}
+
+// TestPace: at a steady pace almost nobody waits for a ceiling, and a power cut flags little more than a few windows sent.
+func TestPace(t *testing.T) {
+	for _, rate := range []int{50, 200, 2000, 5000, 20_000} {
+		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := quiet()
+				o.idle, o.half, o.Sync, o.Now = false, 2<<20, DefaultSync, nil
+				o.wrap = func(inner disk) disk { return sleepy{inner} }
+				first, size := newFile(o)
+				d := newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))
+				s, err := recoverFrom(d, "offsets", o)
+				must(t, err)
+				p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+				began, waits, windows, most := time.Now(), 0, 0, int64(0)
+				for n := int64(0); time.Since(began) < 1500*time.Millisecond; n++ {
+					p.Fetched(n)
+					at := time.Now()
+					must(t, p.Intent(Attempt{Offset: n, Number: 1}))
+					steady := at.Sub(began) > 500*time.Millisecond
+					if steady && time.Since(at) > 0 {
+						waits++
+					}
+					if windows = int(at.Sub(began) / o.Sync.Window); steady && n%8 == 0 {
+						most = max(most, p.slot.ceiling-n)
+					}
+					must(t, p.Done(n))
+					time.Sleep(time.Until(began.Add(time.Duration(n+1) * time.Second / time.Duration(rate))))
+				}
+				if windows < 290 || waits > 2 {
+					t.Errorf("%d waits in the last 200 of %d windows", waits, windows)
+				}
+				sent := int64(rate) * 4 * int64(o.Sync.Window) / int64(time.Second)
+				o.boot, o.idle = "boot 1", true
+				after, err := recoverFrom(newSimDisk(nil, d.crash(false)), "offsets", o)
+				must(t, err)
+				v, _ := after.Saved(testKey)
+				if flagged := v.Ceiling - v.Next; max(flagged, most) > 2*sent+32 || v.Ceiling == 0 {
+					t.Errorf("a power cut flags %d, %d at other moments; 4 windows sent %d", flagged, most, sent)
+				}
+				t.Logf("%d waits, ceiling at most %d ahead, 4 windows sent %d", waits, most, sent)
+				must(t, s.Close())
+			})
+		})
+	}
+}
+
+// TestSlowing: a partition that was fast and is slow now comes back from its far ceiling.
+func TestSlowing(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	tr := slot{number: 1}
+	offset := int64(0)
+	send := func(n int, every time.Duration) {
+		for range n {
+			now = now.Add(every)
+			offset++
+			if tr.near(offset) {
+				tr.lift(offset, now, 5*time.Millisecond)
+			}
+		}
+	}
+	send(4000, 20*time.Microsecond)
+	if tr.reach != farthestReach {
+		t.Errorf("fast: reaches %d ahead", tr.reach)
+	}
+	send(600, 5*time.Millisecond)
+	if tr.reach != nearestReach {
+		t.Errorf("slow since 3 s: reaches %d ahead", tr.reach)
+	}
+	tr.stood = true
+	send(10, 5*time.Millisecond)
+	if tr.reach != 2*nearestReach {
+		t.Errorf("somebody had to wait: reaches %d ahead", tr.reach)
+	}
+}
+
+// TestEarlySync: a sync begins when half of what may be off disk is, without waiting for the window.
+func TestEarlySync(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o := quiet()
+		o.idle, o.Sync = false, Sync{Window: time.Hour, Unsynced: 10}
+		s, err := Open(dir, o)
+		must(t, err)
+		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+		for n := range int64(25) {
+			p.Fetched(n)
+			must(t, p.Done(n))
+			synctest.Wait()
+			s.mu.Lock()
+			unsynced := s.unsynced
+			s.mu.Unlock()
+			if want := int(n+1) % 5; unsynced != want {
+				t.Fatalf("after %d: %d off disk, want %d", n, unsynced, want)
+			}
+		}
+		must(t, s.Close())
+	})
+}
