@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestDoneThen: either half holds without the other, and each error is its own call's. Partition 3 has 0 under way and 1 waiting, partition
-// 4 has 0 waiting.
+// TestDoneThen: either half holds without the other, and each error is its own call's. Partition 3 has 0 under way and 1 waiting,
+// partition 4 has 0 waiting.
 func TestDoneThen(t *testing.T) {
 	for _, row := range []struct {
 		name         string

@@ -113,3 +113,65 @@ func TestEarlySync(t *testing.T) {
 		must(t, s.Close())
 	})
 }
+
+// TestEarlyAgain: what comes while a sync is under way does not wait for a window, either.
+func TestEarlyAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o, d := quiet(), &gated{}
+		o.idle, o.Sync = false, Sync{Window: time.Hour, Unsynced: 10}
+		o.wrap = func(inner disk) disk { d.disk = inner; return d }
+		s, err := Open(dir, o)
+		must(t, err)
+		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+		d.gate = make(chan struct{})
+		for n := range int64(10) {
+			p.Fetched(n)
+			must(t, p.Done(n))
+			synctest.Wait() // from the fifth on, run is at the disk
+		}
+		close(d.gate)
+		time.Sleep(time.Millisecond)
+		if s.unsynced != 0 {
+			t.Errorf("%d are still off disk", s.unsynced)
+		}
+		must(t, s.Close())
+	})
+}
+
+// TestSharedSync: whoever comes during a sync shares the next one, which one of them runs.
+func TestSharedSync(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o, d, g := quiet(), &counting{}, &gated{}
+		o.wrap = func(inner disk) disk { g.disk = inner; d.disk = g; return d }
+		s, err := Open(dir, o) // no goroutine of its own: the writers have to help themselves
+		must(t, err)
+		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+		before := d.syncs.Load()
+		g.gate = make(chan struct{})
+		for n := range int64(6) {
+			p.Fetched(n)
+			go func() {
+				if err := p.Done(n); err != nil {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait() // the first is at the disk, the others wait
+		}
+		if len(s.waiters) != 5 {
+			t.Errorf("%d wait", len(s.waiters))
+		}
+		g.gate <- struct{}{}
+		synctest.Wait()
+		if next, _ := p.Progress(); next != 1 || len(s.waiters) != 4 {
+			t.Errorf("after one sync: next %d, %d wait, want 4 and one at the disk", next, len(s.waiters))
+		}
+		close(g.gate)
+		synctest.Wait()
+		if next, _ := p.Progress(); next != 6 || d.syncs.Load()-before != 2 {
+			t.Errorf("next %d after %d syncs", next, d.syncs.Load()-before)
+		}
+		must(t, s.Close())
+	})
+}
