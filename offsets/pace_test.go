@@ -132,6 +132,7 @@ func TestEarlyAgain(t *testing.T) {
 		}
 		close(d.gate)
 		time.Sleep(time.Millisecond)
+		synctest.Wait()
 		if s.unsynced != 0 {
 			t.Errorf("%d are still off disk", s.unsynced)
 		}
