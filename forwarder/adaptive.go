@@ -35,7 +35,7 @@ const (
 // In turns too short to hurt it allows some more and some fewer than seem right, and compares the mean times. By
 // Little's law the rate is what is in flight over the mean time, so the times tell what more would yield: 1 its whole
 // share, 0 that it only waits inside the service. Only attempts that filled the limit count: without load it stands
-// still. Steps double while they go one way, and shrink to what the scatter of the times can still tell apart.
+// still. Steps begin with a doubling, and shrink to what the scatter of the times can still tell apart.
 type adaptive struct {
 	allowed atomic.Int32 // what limit says
 
@@ -46,7 +46,6 @@ type adaptive struct {
 	since   time.Time
 	own     times   // of the turn's level, since it began
 	step    float64 // the natural logarithm of more/right and right/fewer
-	moved   int     // the last move: 1 up, -1 down
 	doubt   float64 // the smallest standard error of this round
 	scatter float64 // relative variance of one attempt's time, remembered: a queue in the service hides it
 
@@ -83,15 +82,12 @@ func (a *adaptive) ended(now time.Time, took time.Duration, inFlight int, overlo
 	if a.since.IsZero() {
 		a.since = now
 	}
-	level := a.level(inFlight)
 	if overload {
-		if level >= 0 {
-			a.times[level].sum += float64(took) // time without yield
-		}
 		a.refuse(now, now.Add(-took), inFlight)
 		return a.limit()
 	}
 	a.answered++
+	level := a.level(inFlight)
 	if level < 0 {
 		return a.limit()
 	}
@@ -166,14 +162,6 @@ func (a *adaptive) yield(from, to int) (yield, err float64) {
 
 // move makes another level the right one.
 func (a *adaptive) move(to int) {
-	way := to - right
-	switch way {
-	case a.moved:
-		a.step = min(a.step*2, stepMost)
-	case -a.moved:
-		a.step = max(a.step/2, stepLeast)
-	}
-	a.moved = way
 	a.levels[right] = a.levels[to]
 	a.times, a.doubt = [3]times{}, math.Inf(1)
 	a.spread()
@@ -220,7 +208,7 @@ func (a *adaptive) refuse(now, began time.Time, inFlight int) {
 	a.answered, a.refused, a.cut = 0, 0, now
 	a.cap = max(adaptiveLeast, inFlight-1-inFlight/16)
 	a.levels[right] = min(a.levels[right], a.cap)
-	a.step, a.moved = stepLeast, 0
+	a.step = stepLeast
 	a.times, a.doubt = [3]times{}, math.Inf(1)
 	a.spread()
 	a.turn = 0
@@ -239,7 +227,6 @@ func (t *times) add(took float64) {
 
 func (t *times) fade() { t.n, t.sum, t.squares = t.n*fading, t.sum*fading, t.squares*fading }
 
-// mean is the time that an answer cost, refusals included.
 func (t *times) mean() float64 { return t.sum / t.n }
 
 // variance is relative to the mean.
