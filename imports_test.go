@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 var doors = map[string]struct{ files, why string }{
 	"github.com/kelseyhightower/envconfig":       {"config*.go", "the environment is read in one place"},
 	"github.com/hashicorp/go-retryablehttp":      {"forwarder/http.go e2e/bench/*", "what repeats a request must be seen at one glance"},
-	"github.com/valyala/fasthttp":                {"forwarder/wire.go e2e/bench/*", "it reads the head of an answer; its client repeats requests by itself"},
+	"github.com/valyala/fasthttp":                {"forwarder/conn.go e2e/bench/*", "it reads the head of an answer; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"forwarder/kafka*.go e2e/bench/*", "everything else is tested without librdkafka"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }

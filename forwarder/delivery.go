@@ -231,6 +231,9 @@ func (d *Delivery) log(took time.Duration) {
 	if slow := d.p.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != Aborted {
 		log.Warn("slow delivery", d.where(), "took", took.String(), "verdict", v.Class.String())
 	}
+	if v.Class == Delivered && d.attempt.Number == 1 {
+		return // the one that costs nothing
+	}
 	about := []any{d.where(), "attempt", d.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
 	switch n := d.attempt.Number; {
 	case v.Class == Delivered && n > 1:
