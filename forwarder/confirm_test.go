@@ -114,4 +114,7 @@ func TestConfirmURLOverTheWire(t *testing.T) {
 	if err != nil || out.Class != Delivered || !slices.Equal(asked, []string{want, want, want}) {
 		t.Errorf("%v, %v after %q", out, err, asked)
 	}
+	if len(r.logs.with("t/0/7: no answer: ")) != 1 {
+		t.Errorf("said %q", r.logs.with("CONFIRM"))
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -84,9 +85,11 @@ func TestWireReadsAnswers(t *testing.T) {
 		{"100 and 103 first", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\n\r\n" + head + "Content-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"102 again and again", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 500) + head + "Content-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"101 is final", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nwhatever", 101, "", false},
+		{"101 with nothing behind it", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101, "", false},
 		{"more than was asked for", head + "Content-Length: 2\r\n\r\nok" + head + "Content-Length: 3\r\n\r\nbad", 200, "ok", false},
 		{"as much as is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit) + big, 200, big, true},
 		{"more than is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big + "abc", 200, big, false},
+		{"more than is read, the rest late", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big, 200, big, false},
 		{"more than is read, in chunks", head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("10000\r\n"+big[:1<<16]+"\r\n", 17) + "0\r\n\r\n", 200, big, false},
 		{"head of 30 KiB", head + strings.Repeat("X-Line: "+big[:1000]+"\r\n", 30) + "Content-Length: 2\r\n\r\nok", 200, "ok", false},
 		{"line of 30 KiB", head + "X-Line: " + big[:30<<10] + "\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
@@ -210,6 +213,7 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 					if n == 1 {
 						after(c, later)
 						close(done)
+						n = 0
 					}
 				}
 			}))
@@ -560,6 +564,7 @@ func TestWireClosesWhatIsIdle(t *testing.T) {
 
 // Whatever happens to them, 2,000 requests leave no descriptor behind.
 func TestWireLeaksNothing(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // the collector closes what was forgotten
 	count := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
