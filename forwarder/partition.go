@@ -32,6 +32,7 @@ type partition struct {
 	hard     context.Context // ends when nobody waits for answers any more
 	abandon  context.CancelCauseFunc
 	held     atomic.Int64 // bytes of messages in memory
+	left     atomic.Int64 // bytes of messages that were in memory and are not any more
 	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
 
 	handedOver atomic.Bool // nothing commits it any more but the hand-over itself
@@ -40,6 +41,10 @@ type partition struct {
 	next   int64 // the offset after the newest message handed over
 	astray bool  // the log does not hold next any more
 	round  int   // the rebalance that brought it
+
+	pull     float64   // bytes a second that leave; owned by the poll goroutine, too
+	sampled  time.Time // when that was measured
+	leftThen int64
 
 	mu       sync.Mutex
 	ceiling  int64       // requests below it may start: Kafka has acknowledged this one or a higher one
@@ -96,6 +101,7 @@ func (p *partition) push(m *Message) {
 func (p *partition) let(m *Message) {
 	size := m.size()
 	p.held.Add(-size)
+	p.left.Add(size)
 	p.f.budget.free(size)
 }
 

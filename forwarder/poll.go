@@ -3,7 +3,6 @@ package forwarder
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ const (
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
 	relieveTime  = 5 * time.Millisecond   // between two looks at who idles
+	soonTime     = 300 * time.Millisecond // one whose messages last no longer is fetched again
+	aheadTime    = time.Second            // a partition whose messages last longer is far ahead
 	stallTime    = 50 * time.Millisecond  // without an outcome for so long, one above half of all is paused
 	stuckTime    = 250 * time.Millisecond // without an outcome for so long, a partition above its share is paused
 )
@@ -86,32 +87,47 @@ func (f *Forwarder) take(m *Message) {
 // share is what each partition may hold of the budget before it counts as ahead of the others.
 func (f *Forwarder) share() int64 { return f.budget.bound / int64(max(1, len(f.parts))) }
 
-// relieve stops fetching for lanes that are ahead while another partition has less than its share and more to fetch: far
-// ahead in any case, above their share as soon as one runs out of messages.
+// relieve stops fetching for partitions that are far ahead while another one has next to nothing and more to fetch: a long
+// run of one would take all the room. Far ahead is time as well as bytes: pausing drops what librdkafka has queued, and what
+// a fast service takes in a moment is fetched again more slowly than that.
 func (f *Forwarder) relieve() {
 	if !f.state.every("relieve", relieveTime) {
 		return
 	}
-	share := f.share()
-	limit := int64(math.MaxInt64)
+	share, starves := f.share(), false
 	for t, p := range f.parts {
-		held := p.held.Load()
-		if end := f.client.end(t); held >= share || end >= 0 && end <= p.next {
-			continue
-		}
-		limit = min(limit, share+share/2)
-		if held < share/4 {
-			limit = share
-			break
-		}
+		end := f.client.end(t)
+		starves = starves || p.held.Load() < share/4 && (end < 0 || end > p.next)
+	}
+	if !starves {
+		return
 	}
 	var ahead []*partition
 	for _, p := range f.parts {
-		if !p.paused && p.held.Load() > limit {
+		held, known := p.held.Load(), p.pull > 0
+		if !p.paused && (known && held > share && p.lasts() > aheadTime || !known && held > 2*share) {
 			ahead = append(ahead, p)
 		}
 	}
 	f.pause(ahead...)
+}
+
+// lasts is how long what a partition holds will last at its pace of the last moments.
+func (p *partition) lasts() time.Duration {
+	return time.Duration(float64(p.held.Load()) / max(p.pull, 1) * float64(time.Second))
+}
+
+// sample takes the pace at which a partition's messages leave.
+func (p *partition) sample(now time.Time) {
+	d := now.Sub(p.sampled)
+	if d < pollTime/2 {
+		return
+	}
+	left := p.left.Load()
+	if pull := float64(left-p.leftThen) / d.Seconds(); !p.sampled.IsZero() {
+		p.pull = (p.pull + pull) / 2
+	}
+	p.sampled, p.leftThen = now, left
 }
 
 func (p *partition) idle() time.Duration { return time.Since(time.Unix(0, p.progress.Load())) }
@@ -155,8 +171,10 @@ func (f *Forwarder) tidy() {
 		enough /= 2
 	}
 	var resume, drained []tp
+	now := time.Now()
 	for t, p := range f.parts {
-		if p.paused && p.held.Load() <= enough {
+		p.sample(now)
+		if p.paused && (p.held.Load() <= enough || !f.standing && p.lasts() < soonTime) {
 			p.paused = false
 			resume = append(resume, t)
 		}
