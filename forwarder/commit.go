@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -22,6 +23,17 @@ type committer struct {
 	token chan struct{} // who holds it may commit
 	kick  chan struct{}
 	limit int // characters of metadata; smaller where the broker allows less
+	rests atomic.Bool
+}
+
+// restAfter so long without anything to commit the committer looks only once in a while, until somebody stirs it.
+const restAfter = 10 * time.Second
+
+// stir tells that there is an outcome.
+func (c *committer) stir() {
+	if c.rests.Load() {
+		c.now()
+	}
 }
 
 func newCommitter(f *Forwarder) *committer {
@@ -37,9 +49,10 @@ func (c *committer) now() {
 }
 
 func (c *committer) run(ctx context.Context) {
-	tick := time.NewTicker(c.f.cfg.CommitInterval * 3 / 4) // a quarter is for Kafka's answer: until then it is not committed
+	interval := c.f.cfg.CommitInterval * 3 / 4 // a quarter is for Kafka's answer: until then it is not committed
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	for busy := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -48,7 +61,14 @@ func (c *committer) run(ctx context.Context) {
 		}
 		c.token <- struct{}{}
 		doubted := c.f.lease.doubted.Load()
-		err := c.commit(c.due(doubted), true)
+		due := c.due(doubted)
+		if len(due) > 0 {
+			busy = time.Now()
+		}
+		if rests := time.Since(busy) > restAfter; c.rests.CompareAndSwap(!rests, rests) {
+			tick.Reset(max(interval, map[bool]time.Duration{true: watchTime}[rests]))
+		}
+		err := c.commit(due, true)
 		if doubted && err == nil {
 			c.f.lease.doubted.Store(false)
 		}

@@ -88,6 +88,7 @@ type Forwarder struct {
 	remade    map[tp]int64 // likewise: partitions whose topic was made again, and how far they were read under the old id
 	asking    bool         // likewise: a goroutine asks where pending partitions start
 	round     int          // likewise: counts rebalance callbacks
+	busy      time.Time    // likewise: when a message came last, zero when that is long ago and memory was given back
 	strays    error        // likewise: some partition's position is out of range, and it is not known which
 }
 
@@ -123,7 +124,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16), remade: map[tp]int64{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), calls: make(chan func(), 16), remade: map[tp]int64{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }

@@ -15,7 +15,7 @@ type lease struct {
 }
 
 const (
-	beatTime = 200 * time.Millisecond
+	beatTime = 500 * time.Millisecond
 	// leaseTime without a beat casts doubt on the membership: below any session timeout, above what a busy machine takes.
 	leaseTime = 2 * time.Second
 )

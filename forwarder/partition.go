@@ -141,6 +141,7 @@ func (p *partition) conclude(d *Delivery) bool {
 	}
 	offsets.Crash("recorded, not committed")
 	p.tried.remove(d.Offset)
+	p.f.committer.stir()
 	p.progress.Store(time.Now().UnixNano())
 	return true
 }

@@ -10,6 +10,7 @@ import (
 
 const (
 	pollTime     = 100 * time.Millisecond // of one poll: bounds how late a stop is noticed
+	restTime     = 250 * time.Millisecond // of one poll when no message has come for a while
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
 	relieveTime  = 5 * time.Millisecond   // between two looks at who idles
@@ -43,7 +44,11 @@ func (f *Forwarder) loop(ctx context.Context) error {
 			call()
 		default:
 		}
-		switch e := f.client.poll(pollTime).(type) {
+		atMost := pollTime
+		if f.busy.IsZero() {
+			atMost = restTime
+		}
+		switch e := f.client.poll(atMost).(type) {
 		case *Message:
 			f.take(e)
 		case error:
@@ -54,6 +59,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 		if time.Since(tidy) > pollTime {
 			tidy = time.Now()
 			f.tidy()
+			f.tidyMemory()
 		}
 	}
 	return nil
@@ -69,6 +75,7 @@ func (f *Forwarder) take(m *Message) {
 		return // revoked
 	}
 	m.Topic = p.topic // one string for all
+	f.busy = time.Now()
 	p.push(m)
 	switch {
 	case p.paused:
