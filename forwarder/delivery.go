@@ -30,18 +30,21 @@ type Delivery struct {
 	verdict Verdict         // of the newest attempt
 	outcome Outcome
 	final   bool
-	again   bool      // for the Handler: what End answered
-	turn    turn      // guarded by turns.mu while nobody delivers it
-	since   time.Time // of the first attempt
-	begun   time.Time // of the newest attempt
-	host    int       // the host that the newest attempt went to, -1 before the first
-	probe   int       // the host that this attempt probes, plus one
-	probed  bool      // the newest attempt was a probe
-	hops    int       // hosts tried without a pause
-	among   int       // attempts that were under way when the newest one began, with it
-	slim    bool      // the service refused the size of the headers
-	batch   *batch    // nil: it goes alone
-	lane    *lane     // of a batch
+	// unrecorded: delivered, and not on record yet. The delivery is under way until it is.
+	unrecorded bool
+	again      bool      // for the Handler: what End answered
+	turn       turn      // guarded by turns.mu while nobody delivers it
+	since      time.Time // of the first attempt
+	begun      time.Time // of the newest attempt
+	host       int       // the host that the newest attempt went to, -1 before the first
+	probe      int       // the host that this attempt probes, plus one
+	probed     bool      // the newest attempt was a probe
+	hops       int       // hosts tried without a pause
+	among      int       // attempts that were under way when the newest one began, with it
+	slim       bool      // the service refused the size of the headers
+	before     *Delivery // one with an outcome that goes on record with this one's intent, or before anything is waited for
+	batch      *batch    // nil: it goes alone
+	lane       *lane     // of a batch
 
 	waiting context.Context // nil until the first failed attempt
 	skip    context.CancelCauseFunc
@@ -99,18 +102,22 @@ func (d *Delivery) Begin() error {
 				return err
 			}
 		}
-		if err := f.lease.wait(d); err != nil {
-			return err
+		if !f.lease.held() {
+			d.settleBefore()
+			if err := f.lease.wait(d); err != nil {
+				return err
+			}
 		}
 		if d.ctx().Err() != nil {
 			return context.Cause(d.ctx())
 		}
 		if d.probe == 0 && f.service.rests() { // since it got its turn
+			d.settleBefore()
 			f.turns.give(d)
 			continue
 		}
 		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
-		err := d.p.rec.Intent(next)
+		err := d.announce(next)
 		if err == nil {
 			offsets.Crash("intent written, not sent")
 			d.attempt = next
@@ -125,6 +132,43 @@ func (d *Delivery) Begin() error {
 			return err
 		}
 	}
+}
+
+// announce writes the intent of an attempt, and with it the outcome that is not on record yet.
+func (d *Delivery) announce(next offsets.Attempt) error {
+	b := d.before
+	if b == nil {
+		return d.p.rec.Intent(next)
+	}
+	offsets.Crash("answered, not recorded")
+	done, intent := b.p.rec.DoneThen(b.Offset, d.p.rec, next)
+	d.before = nil
+	b.recorded(done)
+	return intent
+}
+
+// settleBefore puts the outcome on record that was to go there with this one's intent: something has to be waited for.
+func (d *Delivery) settleBefore() {
+	if b := d.before; b != nil {
+		d.before = nil
+		b.put()
+	}
+}
+
+// put puts a delivered message on record, alone.
+func (d *Delivery) put() {
+	offsets.Crash("answered, not recorded")
+	d.recorded(d.p.rec.Done(d.Offset))
+}
+
+// recorded ends a delivered message, whose record came to err: tried again for as long as it takes. An error that stays says
+// that the partition belongs to somebody else, or that nobody waits any more.
+func (d *Delivery) recorded(err error) {
+	d.unrecorded = false
+	if err = d.p.record(d, err); err != nil {
+		d.p.f.log.Debug("an outcome could not be recorded; the message is in doubt", d.where(), "error", err)
+	}
+	d.p.running.Done()
 }
 
 // End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.

@@ -451,7 +451,7 @@ func (r *rig) again(cfg Config, handler Handler) *rig {
 func (r *rig) partition(t tp) *partition {
 	r.Helper()
 	start := offsets.Start{Lineage: 1, Committed: -1}
-	rec, err := r.store.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: t.topic, TopicID: "T", Partition: t.partition}, start)
+	rec, err := file{r.store}.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: t.topic, TopicID: "T", Partition: t.partition}, start)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -242,11 +242,17 @@ func (f *Forwarder) running() []*partition {
 
 // work delivers a lane's first message, and goes on with what turns gives it after that.
 func (f *Forwarder) work(l *lane) {
-	for l != nil {
+	for before := (*Delivery)(nil); l != nil; {
 		d := newDelivery(l.p, l.head)
-		d.turn, d.probe, l.probe = firstTurn, l.probe, 0
+		d.turn, d.probe, l.probe, d.before = firstTurn, l.probe, 0, before
 		done := l.p.deliver(d)
-		l = f.turns.next(l, d, done)
+		d.settleBefore()
+		if l = f.turns.next(l, d, done); !d.unrecorded {
+			before = nil
+		} else if before = d; l == nil {
+			d.put()
+			f.turns.give(d)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type record interface {
 	Intent(offsets.Attempt) error
 	Settled(offsets.Attempt) error
 	Done(offset int64) error
+	DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) // next is of the same ledger
 	Advance(position int64)
 	Progress() (next int64, done offsets.Ranges)
 	Next() int64
@@ -39,7 +40,14 @@ func (f file) Assign(k offsets.Key, st offsets.Start) (record, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	return filed{p}, nil
+}
+
+// filed is a partition in the file.
+type filed struct{ *offsets.Partition }
+
+func (p filed) DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) {
+	return p.Partition.DoneThen(offset, next.(filed).Partition, a)
 }
 
 // memory is the ledger of guarantee 1: what was sent counts as done, so a crash loses what is in flight and repeats what was
@@ -81,6 +89,10 @@ func (p *page) Earlier(offset int64) offsets.Attempt { return offsets.Attempt{Of
 func (p *page) Intent(a offsets.Attempt) error       { return p.turn(a.Offset, false) }
 func (p *page) Settled(offsets.Attempt) error        { return nil }
 func (p *page) Done(offset int64) error              { return p.turn(offset, true) }
+
+func (p *page) DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) {
+	return p.Done(offset), next.Intent(a)
+}
 
 func (p *page) turn(offset int64, done bool) error {
 	p.mu.Lock()

@@ -124,7 +124,12 @@ func (p *partition) deliver(d *Delivery) bool {
 		d.close()
 		return false
 	}
-	d.outcome = out
+	if d.outcome = out; out.Class == Delivered {
+		d.close()
+		d.unrecorded = true
+		p.progress.Store(time.Now().UnixNano())
+		return true
+	}
 	return p.conclude(d)
 }
 
@@ -136,14 +141,9 @@ func (p *partition) conclude(d *Delivery) bool {
 			return false
 		}
 	}
-	if p.record(d) != nil {
-		return false
-	}
-	offsets.Crash("recorded, not committed")
-	p.tried.remove(d.Offset)
-	p.f.committer.stir()
 	p.progress.Store(time.Now().UnixNano())
-	return true
+	offsets.Crash("answered, not recorded")
+	return p.record(d, p.rec.Done(d.Offset)) == nil
 }
 
 // skip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
@@ -161,18 +161,21 @@ func (p *partition) skip(d *Delivery, reason string) error {
 	}
 }
 
-// record writes the outcome into the file, for as long as that takes or until nobody waits: the service has the message.
-func (p *partition) record(d *Delivery) error {
-	offsets.Crash("answered, not recorded")
-	for {
-		err := p.rec.Done(d.Offset)
-		if err == nil || errors.Is(err, offsets.ErrReleased) {
+// record has an outcome in the file, for as long as that takes or until nobody waits: the service has the message. err is
+// what the first try came to.
+func (p *partition) record(d *Delivery, err error) error {
+	for err != nil && !errors.Is(err, offsets.ErrReleased) {
+		if err = p.diskWait(d.Attempt(), err); err != nil {
 			return err
 		}
-		if err := p.diskWait(d.Attempt(), err); err != nil {
-			return err
-		}
+		err = p.rec.Done(d.Offset)
 	}
+	if err == nil {
+		offsets.Crash("recorded, not committed")
+		p.tried.remove(d.Offset)
+		p.f.committer.stir()
+	}
+	return err
 }
 
 // diskWait says once that the volume does not take records, and waits a moment before the next try.

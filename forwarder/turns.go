@@ -245,12 +245,12 @@ func (t *turns) reclaim(d *Delivery) bool {
 }
 
 // next ends a lane's delivery: with an outcome the lane goes on, without one it is over. The goroutine goes on with the lane
-// that next returns; nil: it ends.
+// that next returns; nil: it ends. An outcome that is not on record yet goes there together with the intent of the next
+// message; where there is none, the delivery keeps its turn, and stays under way, until it is.
 func (t *turns) next(l *lane, d *Delivery, done bool) *lane {
 	p := l.p
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer p.running.Done() // after this nothing of the partition is under way
 	m := l.head
 	l.cut(m)
 	p.let(m)
@@ -259,6 +259,17 @@ func (t *turns) next(l *lane, d *Delivery, done bool) *lane {
 	} else {
 		l.drop()
 	}
+	if d.unrecorded {
+		if len(t.again) > 0 || t.taken > t.limit || t.service.resting.Load() {
+			return nil
+		}
+		l := t.lane()
+		if l != nil {
+			t.reclaim(d)
+		}
+		return l
+	}
+	p.running.Done() // after this nothing of the partition is under way
 	return t.onward(d)
 }
 
