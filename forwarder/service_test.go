@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,10 +95,10 @@ func TestOnlyOneProbes(t *testing.T) {
 				cfg.Order = order
 				cfg.Targets = make([]string, hosts)
 				b := newBook()
-				var up bool
+				var up atomic.Bool
 				r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
 					d.host = d.p.f.service.pick(d)
-					if up {
+					if up.Load() {
 						return good
 					}
 					return answer3
@@ -117,7 +118,7 @@ func TestOnlyOneProbes(t *testing.T) {
 				if n := len(r.logs.with("the service is down")); n != 1 {
 					t.Errorf("%d lines say that the service is down", n)
 				}
-				up = true
+				up.Store(true)
 				r.until("all delivered", func() bool {
 					return r.kafka.storedAt(t0) == 100 && r.kafka.storedAt(t1) == 100 && r.kafka.storedAt(t2) == 100
 				})
@@ -145,6 +146,7 @@ func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
 		r.kafka.give(t0, t1, t2)
 		r.kafka.produce(t0, 1, 10)
 		r.until("t0 has failed", func() bool { return b.count() == 1 })
+		pass(100 * time.Millisecond)
 		r.kafka.produce(t1, 10, 10)
 		r.until("it is down", r.f.service.isDown)
 		r.kafka.produce(t2, 10, 10)
