@@ -1,13 +1,12 @@
 package forwarder
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -19,35 +18,47 @@ type batch struct {
 	p     *partition
 	items []*Delivery // without an outcome
 	lanes []*lane     // under way, with a message among the items
-	size  int         // of the next request, at the most
+	size  int         // of the next request, at the most; never 0
+
+	suspects int // the first so many failed together: the message at fault is among them
 }
 
 // batcher is a Handler that takes many messages at once: it makes attempts at the batch that d is the first of, until none has
 // to follow, d has its outcome, or the partition stops.
 type batcher interface{ handleBatch(d *Delivery) }
 
-// gather takes more messages to the lane whose turn it is: from it and from the partition's other ready lanes.
+// join takes more of its partition's ready lanes to a lane that has got its turn, until they fill a batch. What is left waits
+// for more.
+func (t *turns) join(l *lane) {
+	s := &l.p.lanes
+	for n := l.count; n < t.cfg.BatchSize && len(s.ready) > 0 && l.p.admits(s.ready[0].head.Offset); {
+		other := s.take()
+		n += other.count
+		l.others = append(l.others, other)
+	}
+	s.due = time.Now().Add(t.cfg.BatchLinger)
+}
+
+// gather makes a batch of the lane whose turn it is and those that joined it. What was tried before goes without what is new
+// in its lane.
 func (t *turns) gather(l *lane) *batch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p, most := l.p, t.cfg.BatchSize
-	b := &batch{p: p, size: math.MaxInt, lanes: []*lane{l}}
-	for {
-		for m := l.head; m != nil && len(b.items) < most; m = m.next {
-			if m != l.head && !p.admits(m.Offset) {
-				return b
+	b := &batch{p: l.p, size: t.cfg.BatchSize, lanes: append([]*lane{l}, l.others...)}
+	l.others = nil
+	for _, l := range b.lanes {
+		tried := false
+		for m := l.head; m != nil && len(b.items) < t.cfg.BatchSize; m = m.next {
+			d := newDelivery(l.p, m)
+			if m != l.head && (tried && d.attempt.Number == 0 || !l.p.admits(m.Offset)) {
+				break
 			}
-			d := newDelivery(p, m)
-			d.lane = l
+			d.lane, tried = l, d.attempt.Number > 0
+			l.batched++
 			b.items = append(b.items, d)
 		}
-		if len(b.items) == most || len(p.lanes.ready) == 0 || !p.admits(p.lanes.ready[0].head.Offset) {
-			break
-		}
-		l = p.lanes.take()
-		b.lanes = append(b.lanes, l)
 	}
-	p.lanes.due = time.Now().Add(t.cfg.BatchLinger)
+	t.free(b) // those that had no room
 	return b
 }
 
@@ -78,21 +89,27 @@ func (t *turns) settle(b *batch, done []*Delivery) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, d := range done {
+		d.lane.batched--
 		d.lane.cut(d.Message)
 		b.p.let(d.Message)
 	}
 	t.free(b)
 }
 
-// part gives back all lanes but that of the first item: it failed alone, and the others need not wait for it. Their attempts
-// are known to the record.
-func (t *turns) part(b *batch) {
+// part gives back the lanes of which none is among the first n items: these failed, and the others need not wait for them.
+// Their attempts are known to the record.
+func (t *turns) part(b *batch, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	failed := map[*lane]bool{}
+	for _, d := range b.items[:n] {
+		failed[d.lane] = true
+	}
 	b.items = slices.DeleteFunc(b.items, func(d *Delivery) bool {
-		if d.lane == b.items[0].lane {
+		if failed[d.lane] {
 			return false
 		}
+		d.lane.batched--
 		d.close()
 		return true
 	})
@@ -102,7 +119,7 @@ func (t *turns) part(b *batch) {
 // free lets the lanes go on of which the batch has no item any more.
 func (t *turns) free(b *batch) {
 	b.lanes = slices.DeleteFunc(b.lanes, func(l *lane) bool {
-		if slices.ContainsFunc(b.items, func(d *Delivery) bool { return d.lane == l }) {
+		if l.batched > 0 {
 			return false
 		}
 		t.release(l)
@@ -185,6 +202,7 @@ func (b *batch) begin(lead *Delivery) error {
 				break
 			}
 			if err := b.p.diskWait(lead.ctx(), err); err != nil {
+				lead.tell(Verdict{Class: Aborted}, 0) // nothing was sent
 				return err
 			}
 		}
@@ -193,55 +211,71 @@ func (b *batch) begin(lead *Delivery) error {
 	return nil
 }
 
-// ended gives each item of a request its verdict. A message fault of several together is nobody's: the next request is half
-// as large, until the message at fault is alone.
+// ended gives each item of a request its verdict. A fault of several together is nobody's: the next request is half as
+// large, until the message at fault is alone. Those that failed by themselves are tried again by themselves.
 func (b *batch) ended(lead *Delivery, v Verdict, failed map[int64]bool) {
-	sent := slices.Clone(b.request())
-	whole := v.Class != Delivered
-	v.shared = v.Class == MessageFault && len(sent) > 1
+	f, sent := b.p.f, slices.Clone(b.request())
+	fault := v.Class == MessageFault || v.Class == ServiceFault && f.cfg.SkipOnAny
+	v.shared = fault && len(sent) > 1
 	took := time.Since(lead.begun)
 	for _, d := range sent {
 		single := v
 		if failed[d.Offset] {
 			single = Verdict{Class: MessageFault, Status: v.Status, Reason: "the service named it in batchItemFailures"}
 		}
-		d.take(single, took)
+		d.take(single)
+		if d != lead && (failed[d.Offset] || !d.said.IsZero()) {
+			d.log(0)
+		}
 	}
+	lead.log(took)
 	lead.tell(v, took)
+	all := len(b.items)
 	b.finish()
+	done := all - len(b.items)
+	left := len(sent) - done
+	b.suspects = max(0, b.suspects-done)
 	switch {
 	case v.shared:
-		b.size = max(1, len(sent)/2)
-	case whole && len(sent) == 1 && v.Class == MessageFault && len(b.items) > 1:
-		b.p.f.turns.part(b)
+		b.suspects, b.size = len(sent), len(sent)/2
+	case left > 0 && (fault || v.Class == Delivered):
+		b.size = left
+		f.turns.part(b, left)
+	case left == 0 && b.suspects > 0:
+		b.size = (b.suspects + 1) / 2
+	case left == 0:
+		b.size = f.cfg.BatchSize
 	}
 	if len(b.items) > 0 {
-		b.p.f.turns.give(lead)
+		f.turns.give(lead)
 	}
 }
 
 // batchFailures reads what a 2xx says of single messages: the offsets that failed. An identifier that is none of the sent
-// ones is an error: nobody knows what the service meant.
+// ones, or what cannot be read, is an error: nobody knows what the service meant.
 func batchFailures(body []byte, sent []*Delivery) (map[int64]bool, error) {
+	if !bytes.Contains(body, []byte(`"batchItemFailures"`)) {
+		return nil, nil
+	}
 	var said struct {
 		Failures []struct {
 			ID string `json:"itemIdentifier"`
 		} `json:"batchItemFailures"`
 	}
-	if len(body) == 0 || json.Unmarshal(body, &said) != nil || len(said.Failures) == 0 {
+	if json.Unmarshal(bytes.TrimPrefix(body, []byte(bom)), &said) != nil {
+		return nil, errors.New(`the response names batchItemFailures, but is not {"batchItemFailures": [{"itemIdentifier": "TOPIC/PARTITION/OFFSET"}, …]}`)
+	}
+	if len(said.Failures) == 0 {
 		return nil, nil
 	}
 	known := make(map[string]int64, len(sent))
 	for _, d := range sent {
 		known[fmt.Sprintf("%s/%d/%d", d.Topic, d.Partition, d.Offset)] = d.Offset
+		known[d.ID()] = d.Offset
 	}
 	failed := make(map[int64]bool, len(said.Failures))
 	for _, f := range said.Failures {
-		id := f.ID
-		if parts := strings.Split(id, "/"); len(parts) == 4 { // with the topic id
-			id = strings.Join(parts[:3], "/")
-		}
-		offset, ok := known[id]
+		offset, ok := known[f.ID]
 		if !ok {
 			return nil, errors.New("batchItemFailures names a message that was not in the batch")
 		}

@@ -174,7 +174,8 @@ func (d *Delivery) recorded(err error) {
 // End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.
 func (d *Delivery) End(v Verdict) (again bool) {
 	took := time.Since(d.begun)
-	d.take(v, took)
+	d.take(v)
+	d.log(took)
 	d.tell(v, took)
 	if !d.final {
 		d.p.f.turns.give(d) // not before a pause holds for those who wait for it
@@ -183,7 +184,7 @@ func (d *Delivery) End(v Verdict) (again bool) {
 }
 
 // take is what a verdict means for the message.
-func (d *Delivery) take(v Verdict, took time.Duration) {
+func (d *Delivery) take(v Verdict) {
 	d.verdict = v
 	if v.Class == Delivered {
 		d.final, d.outcome = true, Outcome{Class: Delivered}
@@ -191,7 +192,6 @@ func (d *Delivery) take(v Verdict, took time.Duration) {
 		d.failed(v)
 	}
 	d.again = !d.final && v.Class != Aborted
-	d.log(took)
 }
 
 // tell is what a verdict means for the service.

@@ -150,27 +150,42 @@ func (a *attempts) attempt(d *Delivery) error {
 func (a *attempts) attemptBatch(lead *Delivery) error {
 	b := lead.batch
 	if a.confirm != nil {
-		for _, d := range b.request() {
-			if !d.InDoubt() {
-				continue
-			}
-			has, err := a.confirm.has(d, lead)
-			if err != nil {
-				return err
-			}
-			if has {
-				d.final, d.outcome = true, Outcome{Class: Delivered}
-			}
+		if err := a.ask(lead); err != nil {
+			return err
 		}
-		if b.finish(); len(b.items) == 0 || b.items[0] != lead {
-			return nil
-		}
+	}
+	b.p.f.skipItems(b)
+	if len(b.items) == 0 || b.items[0] != lead {
+		return nil
 	}
 	if err := b.begin(lead); err != nil {
 		return err
 	}
 	v, failed := a.sendBatch(lead)
 	b.ended(lead, v, failed)
+	return nil
+}
+
+// ask confirms what is in doubt of the next request: so many items of the batch as a request may hold.
+func (a *attempts) ask(lead *Delivery) error {
+	b, n := lead.batch, 0
+	for _, d := range b.items {
+		if n == b.size {
+			break
+		}
+		has := false
+		if d.InDoubt() {
+			var err error
+			if has, err = a.confirm.has(d, lead); err != nil {
+				return err
+			}
+		}
+		if has {
+			d.final, d.outcome = true, Outcome{Class: Delivered}
+		} else {
+			n++
+		}
+	}
 	return nil
 }
 
@@ -182,11 +197,13 @@ func (a *attempts) sendBatch(lead *Delivery) (v Verdict, failed map[int64]bool) 
 	var rest []byte
 	c.request, rest = appendBatch(c.request[:0], h.opening, items)
 	h.exchange(lead.Attempt(), a.cfg.ExecTimeout, c.request, rest, &c.answer)
-	if v = judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout); v.Class == Delivered && c.action == "" {
-		var err error
-		if failed, err = batchFailures(c.body, items); err != nil {
-			return Verdict{Class: MessageFault, Status: c.status, Reason: err.Error()}, nil
-		}
+	v = judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
+	if v.Class != Delivered || action(&Verdict{}, c.action) {
+		return v, nil
+	}
+	var err error
+	if failed, err = batchFailures(c.body, items); err != nil {
+		v = Verdict{Class: MessageFault, Status: c.status, Reason: err.Error(), RetryAfter: pause(c.retryAfter, time.Now())}
 	}
 	return v, failed
 }

@@ -18,6 +18,8 @@ type lane struct {
 	stage      stage
 	probe      int // its first message probes this host: the number plus one
 	count      int
+	others     []*lane // under way with it, for one batch
+	batched    int     // messages in a batch
 	head, tail *Message
 }
 

@@ -83,6 +83,9 @@ func judge(a *answer, ack string, execTimeout time.Duration) Verdict {
 	return v
 }
 
+// bom is what some editors put in front of a text, and with them some services.
+const bom = "\xef\xbb\xbf"
+
 func action(v *Verdict, word string) bool {
 	switch strings.ToLower(strings.TrimSpace(word)) {
 	case "ack":
@@ -137,7 +140,7 @@ func acknowledged(a *answer, ack string, wait, execTimeout time.Duration) Verdic
 	var body struct {
 		Errno *json.RawMessage `json:"errno"`
 	}
-	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte("\xef\xbb\xbf")), &body); err != nil || body.Errno == nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte(bom)), &body); err != nil || body.Errno == nil {
 		v.Class, v.RetryAfter = MessageFault, wait
 		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.status)
 		return v

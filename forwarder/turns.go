@@ -146,7 +146,11 @@ func (t *turns) lane() *lane {
 		}
 		t.at++
 		p.running.Add(1)
-		return p.lanes.take()
+		l := p.lanes.take()
+		if t.cfg.BatchSize > 1 {
+			t.join(l)
+		}
+		return l
 	}
 	return nil
 }

@@ -1,0 +1,623 @@
+package forwarder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// element is a message in a batch, as a service reads it.
+type element struct {
+	ID        string          `json:"id"`
+	Topic     string          `json:"topic"`
+	Partition int32           `json:"partition"`
+	Offset    int64           `json:"offset"`
+	Timestamp int64           `json:"timestamp"`
+	Attempt   int             `json:"attempt"`
+	InDoubt   bool            `json:"inDoubt"`
+	Key       *string         `json:"key"`
+	KeyBase64 []byte          `json:"keyBase64"`
+	Headers   [][]*string     `json:"headers"`
+	Value     json.RawMessage `json:"value"`
+	Encoding  string          `json:"encoding"`
+}
+
+// posted is a request that a desk got.
+type posted struct {
+	at    time.Duration // since the desk opened
+	asked string        // the id that a question is about, "" for a batch
+	items []element
+	ctx   context.Context
+}
+
+// String is such as "[0 1 2]", with what is not a flawless first attempt at them: "[0#2 1#2?]".
+func (q posted) String() string {
+	var words []string
+	for _, e := range q.items {
+		word := fmt.Sprint(e.Offset)
+		if e.Attempt > 1 {
+			word += fmt.Sprintf("#%d", e.Attempt)
+		}
+		if e.InDoubt {
+			word += "?"
+		}
+		words = append(words, word)
+	}
+	return fmt.Sprint(words)
+}
+
+func (q posted) has(offset int64) bool {
+	return slices.ContainsFunc(q.items, func(e element) bool { return e.Offset == offset })
+}
+
+// reply is a desk's answer. With cut there is none; with refused there was no connection.
+type reply struct {
+	status             int // 0 is 200
+	body, action, wait string
+	cut, refused       bool
+	hang               bool
+	takes              time.Duration
+}
+
+var unwell = reply{status: 500}
+
+// naming is a 2xx that names these offsets of t/0.
+func naming(offsets ...int64) reply {
+	var list []string
+	for _, o := range offsets {
+		list = append(list, fmt.Sprintf(`{"itemIdentifier":"t/0/%d"}`, o))
+	}
+	return reply{body: `{"batchItemFailures":[` + strings.Join(list, ",") + `]}`}
+}
+
+// desk answers the requests of the real handler without a network.
+type desk struct {
+	begun  time.Time
+	answer func(q posted) reply
+	mu     sync.Mutex
+	got    []posted
+}
+
+func opened(r *rig, answer func(posted) reply) *desk {
+	k := &desk{begun: time.Now(), answer: answer}
+	h := r.f.handler.(*httpHandler)
+	for i := range h.hosts {
+		h.hosts[i].line = k
+	}
+	if h.confirm != nil {
+		h.confirm.line = k
+	}
+	return k
+}
+
+func (k *desk) exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer) {
+	a.reset()
+	if timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		ctx = limited
+	}
+	q := posted{at: time.Since(k.begun), ctx: ctx}
+	h := parse(head, body)
+	if h.Method == http.MethodGet {
+		q.asked = h.URL.Query().Get("id")
+	} else if text, err := io.ReadAll(h.Body); err != nil || json.Unmarshal(text, &q.items) != nil || h.Header.Get("Content-Type") != "application/json" ||
+		h.Header.Get("Kafka-Batch") != fmt.Sprint(len(q.items)) {
+		panic(fmt.Sprintf("%v, no batch: %s%s", err, head, body))
+	}
+	k.mu.Lock()
+	k.got = append(k.got, q)
+	k.mu.Unlock()
+	y := k.answer(q)
+	if y.hang {
+		<-ctx.Done()
+	}
+	select {
+	case <-time.After(y.takes):
+	case <-ctx.Done():
+	}
+	switch a.sent = !y.refused; {
+	case ctx.Err() != nil:
+		a.err = context.Cause(ctx)
+	case y.refused:
+		a.err = errors.New("connection refused")
+	case y.cut:
+		a.err = io.EOF
+	default:
+		a.status, a.action, a.retryAfter = max(200, y.status), y.action, y.wait
+		a.body = append(a.body, y.body...)
+	}
+}
+
+// seen are the requests so far.
+func (k *desk) seen() []posted {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.got)
+}
+
+// text is what seen holds, in words, without the time.
+func (k *desk) text() string { return fmt.Sprint(k.seen()) }
+
+// batches is a configuration of batches of so many.
+func batches(size int, order string, change func(*Config)) Config {
+	return local(func(c *Config) {
+		c.BatchSize, c.BatchLinger, c.Order = size, 5*time.Millisecond, order
+		if change != nil {
+			change(c)
+		}
+	})
+}
+
+var orders = []string{OrderPartition, OrderKey, OrderNone}
+
+// load pushes count messages, each with one of so many keys (0: none).
+func load(p *partition, count, keys int) {
+	for range count {
+		o := p.next
+		m := &Message{Topic: p.topic, Partition: p.partition, Offset: o, Value: []byte("v")}
+		if keys > 0 {
+			m.Key = fmt.Appendf(nil, "k%d", o%int64(keys))
+		}
+		p.push(m)
+	}
+}
+
+// isEmpty wants that nothing is held any more.
+func (r *rig) isEmpty() {
+	r.Helper()
+	if r.turnsTaken() != 0 || r.f.budget.held.Load() != 0 {
+		r.Errorf("%d turns and %d bytes are held", r.turnsTaken(), r.f.budget.held.Load())
+	}
+}
+
+// A batch that is full goes at once; one that is not waits for the linger and then takes all there are, whatever the order.
+func TestBatchLingers(t *testing.T) {
+	for _, order := range orders {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, batches(100, order, func(c *Config) { c.BatchLinger = 7 * time.Second }), nil)
+			k := opened(r, func(posted) reply { <-time.After(time.Millisecond); return reply{} })
+			p := r.partition(t0)
+			load(p, 250, 250)
+			pass(20 * time.Second)
+			load(p, 30, 250)
+			pass(4 * time.Second)
+			load(p, 30, 250)
+			pass(20 * time.Second)
+			load(p, 100, 250)
+			pass(time.Second)
+			var got []string
+			for _, q := range k.seen() {
+				got = append(got, fmt.Sprintf("%d after %ds", len(q.items), q.at/time.Second))
+			}
+			if want := "[100 after 0s 100 after 0s 50 after 7s 60 after 27s 100 after 44s]"; fmt.Sprint(got) != want {
+				t.Errorf("order %s: %v, want %s", order, got, want)
+			}
+			r.isEmpty()
+		})
+	}
+}
+
+// What there are ready goes into as few requests as possible, also when several turns are free and the linger is over.
+func TestBatchesAreNotSplit(t *testing.T) {
+	for _, order := range []string{OrderKey, OrderNone} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, batches(10, order, nil), nil)
+			k := opened(r, func(posted) reply { <-time.After(time.Second); return reply{} })
+			p := r.partition(t0)
+			r.f.turns.setLimit(0)
+			load(p, 45, 45)
+			pass(time.Second)
+			r.f.turns.setLimit(16)
+			pass(time.Minute)
+			if got := k.seen(); len(got) != 5 || len(got[3].items) != 10 {
+				t.Errorf("order %s: %s", order, k.text())
+			}
+		})
+	}
+}
+
+// F3 for batches: a lane is in one request at a time, in its order, and nothing of it is tried for the first time before all
+// that was tried has its outcome. Nothing is lost or sent again after its outcome.
+func TestBatchKeepsTheOrder(t *testing.T) {
+	for _, order := range orders {
+		for _, concurrency := range []int{1, 16} {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				rng := rand.New(rand.NewPCG(5, 6))
+				busy, open, done, most := map[string]bool{}, map[string]map[int64]bool{}, map[string]bool{}, 0
+				lane := func(e element) string {
+					switch {
+					case order == OrderPartition:
+						return fmt.Sprint(e.Partition)
+					case order == OrderNone || e.Key == nil:
+						return e.ID
+					}
+					return fmt.Sprint(e.Partition, *e.Key)
+				}
+				r := newRig(t, batches(10, order, func(c *Config) { c.Concurrency = concurrency }), nil)
+				opened(r, func(q posted) reply {
+					mu.Lock()
+					last := map[string]int64{}
+					for _, e := range q.items {
+						l := lane(e)
+						if before, has := last[l]; busy[l] && !has || has && before >= e.Offset || done[e.ID] {
+							t.Errorf("order %s: %d of lane %s in %s (busy %t, done %t)", order, e.Offset, l, q, busy[l], done[e.ID])
+						}
+						if !open[l][e.Offset] && e.Attempt == 1 && len(open[l]) > 0 {
+							for o := range open[l] {
+								if !q.has(o) || o < last[l] && o < q.items[0].Offset {
+									t.Errorf("order %s: %d in %s while %v have no outcome", order, e.Offset, q, open[l])
+								}
+							}
+						}
+						if e.Attempt == 1 && slices.ContainsFunc(q.items, func(o element) bool { return lane(o) == l && o.Attempt > 1 }) {
+							t.Errorf("order %s: %d for the first time beside what is tried again: %s", order, e.Offset, q)
+						}
+						busy[l], last[l] = true, e.Offset
+					}
+					most = max(most, len(q.items))
+					took, how := time.Duration(rng.IntN(50))*time.Millisecond, rng.IntN(10)
+					mu.Unlock()
+					<-time.After(took)
+					mu.Lock()
+					defer mu.Unlock()
+					y := reply{}
+					var failed []string
+					for _, e := range q.items {
+						l := lane(e)
+						delete(busy, l)
+						bad := how == 0 || how < 4 && rng.IntN(4) == 0
+						if open[l] == nil {
+							open[l] = map[int64]bool{}
+						}
+						if delete(open[l], e.Offset); bad {
+							open[l][e.Offset] = true
+							failed = append(failed, fmt.Sprintf(`{"itemIdentifier":%q}`, e.ID))
+						} else {
+							done[e.ID] = true
+						}
+					}
+					if how == 0 {
+						return []reply{{status: 500}, {status: 503}, {status: 429}, {cut: true}, {refused: true}}[rng.IntN(5)]
+					}
+					if len(failed) > 0 {
+						y.body = fmt.Sprintf(`{"batchItemFailures":[%s]}`, strings.Join(failed, ","))
+					}
+					return y
+				})
+				r.run()
+				r.kafka.give(t0, t1)
+				for range 5 {
+					keyed(r.kafka, t0, 100, 20)
+					keyed(r.kafka, t1, 100, 3)
+					pass(time.Second)
+				}
+				r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 500 && r.kafka.storedAt(t1) == 500 })
+				if len(done) != 1000 || most != 10 {
+					t.Errorf("order %s: %d delivered, at most %d in a request", order, len(done), most)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+				r.isEmpty()
+			})
+		}
+	}
+}
+
+// Those that the service names come again after the pause, by themselves; the others have their outcome, and hold up what
+// is behind them only in their own lane.
+func TestBatchPartialFailure(t *testing.T) {
+	for _, row := range []struct{ order, want string }{
+		{OrderPartition, "[[0 1 2 3 4] [1#2 3#2] [3#3] [5 6 7 8 9] [10 11]]"},
+		{OrderKey, "[[0 1 2 3 4] [5 7 9 10 11] [1#2 3#2] [6] [3#3] [8]]"},
+		{OrderNone, "[[0 1 2 3 4] [5 6 7 8 9] [10 11] [1#2 3#2] [3#3]]"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, batches(5, row.order, nil), nil)
+			k := opened(r, func(q posted) reply {
+				switch q.String() {
+				case "[0 1 2 3 4]":
+					return naming(1, 3)
+				case "[1#2 3#2]":
+					return naming(3)
+				}
+				return reply{}
+			})
+			p := r.partition(t0)
+			for o := range int64(12) {
+				key := o
+				if o == 6 || o == 8 { // of the keys that fail
+					key = o/2*2 - 5 + o%2
+				}
+				p.push(&Message{Topic: "t", Offset: o, Key: fmt.Append(nil, key)})
+				if o == 4 {
+					synctest.Wait()
+				}
+			}
+			pass(time.Minute)
+			if got := k.text(); got != row.want {
+				t.Errorf("order %s: %s, want %s", row.order, got, row.want)
+			}
+			for _, q := range k.seen() {
+				if q.has(3) && q.items[0].Attempt > 1 && q.at < time.Duration(q.items[0].Attempt-1)*2*time.Second {
+					t.Errorf("order %s: %s after %s, the pause is 2s", row.order, q, q.at)
+				}
+			}
+			if p.rec.Next() != 12 || p.failing.Load() != 0 {
+				t.Errorf("order %s: done up to %d, %d fail", row.order, p.rec.Next(), p.failing.Load())
+			}
+			r.isEmpty()
+		})
+	}
+}
+
+// What a 2xx may say of its messages; what nobody understands is the fault of the whole batch, and nothing is lost by it.
+func TestBatchAnswers(t *testing.T) {
+	const all, second, halves = "[[0 1 2 3]]", "[[0 1 2 3] [1#2]]", "[[0 1 2 3] [0#2 1#2] [2#2] [3#2]]"
+	for name, row := range map[string]struct {
+		first reply
+		want  string
+	}{
+		"nothing":                   {reply{}, all},
+		"204":                       {reply{status: 204}, all},
+		"a text":                    {reply{body: "all right"}, all},
+		"other JSON":                {reply{body: `{"done":4}`}, all},
+		"no failures":               {reply{body: `{"batchItemFailures":[]}`}, all},
+		"null":                      {reply{body: `{"batchItemFailures":null}`}, all},
+		"one":                       {naming(1), second},
+		"one twice":                 {naming(1, 1), second},
+		"with the topic's id":       {reply{body: `{"batchItemFailures":[{"itemIdentifier":"t/0/1/T"}]}`}, second},
+		"a byte order mark":         {reply{body: bom + naming(1).body}, second},
+		"all of them":               {naming(0, 1, 2, 3), "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"},
+		"an action nobody knows":    {reply{body: naming(1).body, action: "sing"}, second},
+		"Kafka-Action: ack":         {reply{body: naming(1).body, action: "Ack"}, all},
+		"Kafka-Action: retry":       {reply{action: "retry"}, halves},
+		"an unknown message":        {naming(1, 4), halves},
+		"another partition's":       {reply{body: `{"batchItemFailures":[{"itemIdentifier":"t/1/1"}]}`}, halves},
+		"another topic's id":        {reply{body: `{"batchItemFailures":[{"itemIdentifier":"t/0/1/U"}]}`}, halves},
+		"an offset":                 {reply{body: `{"batchItemFailures":[{"itemIdentifier":"1"}]}`}, halves},
+		"a number":                  {reply{body: `{"batchItemFailures":[{"itemIdentifier":1}]}`}, halves},
+		"none":                      {reply{body: `{"batchItemFailures":[{}]}`}, halves},
+		"an object":                 {reply{body: `{"batchItemFailures":{"itemIdentifier":"t/0/1"}}`}, halves},
+		"cut off":                   {reply{body: naming(1, 2).body[:50]}, halves},
+		"not 2xx, whatever it says": {reply{status: 500, body: naming(1).body}, halves},
+		"500":                       {reply{status: 500}, halves},
+		"413":                       {reply{status: 413}, halves},
+		"503":                       {reply{status: 503}, "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"},
+		"429":                       {reply{status: 429, wait: "1"}, "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"},
+		"refused":                   {reply{refused: true}, "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"},
+		"broken":                    {reply{cut: true}, "[[0 1 2 3] [0#2? 1#2? 2#2? 3#2?]]"},
+		"no answer in time":         {reply{hang: true}, "[[0 1 2 3] [0#2? 1#2?] [2#2?] [3#2?]]"},
+		"skip":                      {reply{status: 400, action: "skip"}, all},
+	} {
+		for _, order := range orders {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, batches(4, order, nil), nil)
+				k := opened(r, func(q posted) reply {
+					if q.items[0].Attempt == 1 {
+						return row.first
+					}
+					return reply{}
+				})
+				p := r.partition(t0)
+				load(p, 4, 4)
+				pass(time.Hour)
+				if got := k.text(); got != row.want {
+					t.Errorf("%s, order %s: %s, want %s", name, order, got, row.want)
+				}
+				if got := k.seen(); len(got) > 1 && strings.HasSuffix(row.want, " 3#2]]") && got[1].at < 2*time.Second {
+					t.Errorf("%s, order %s: again after %s, the pause is 2s", name, order, got[1].at)
+				}
+				if p.rec.Next() != 4 || p.failing.Load() != 0 {
+					t.Errorf("%s, order %s: done up to %d, %d fail", name, order, p.rec.Next(), p.failing.Load())
+				}
+				r.isEmpty()
+			})
+		}
+	}
+}
+
+// Several that fail together: nobody knows whose fault it is, so it counts for nobody until the one at fault is alone. That one
+// is given up after its own RETRY_NUMS, and all the others are delivered.
+func TestBatchFindsTheOneAtFault(t *testing.T) {
+	for _, row := range []struct {
+		order    string
+		bad      []int64
+		requests int // at the most
+	}{
+		{OrderPartition, []int64{0}, 11}, {OrderKey, []int64{0}, 11}, {OrderNone, []int64{0}, 11},
+		{OrderPartition, []int64{37}, 13}, {OrderKey, []int64{37}, 13}, {OrderNone, []int64{37}, 13},
+		{OrderPartition, []int64{63}, 13}, {OrderNone, []int64{63}, 13},
+		{OrderPartition, []int64{5, 6, 40}, 32}, {OrderKey, []int64{5, 6, 40}, 40}, {OrderNone, []int64{5, 6, 40}, 40},
+	} {
+		for _, any := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := batches(64, row.order, func(c *Config) { c.CanSkip, c.RetryNums, c.SkipOnAny = true, 3, any })
+				r := newRig(t, cfg, nil)
+				done, alone := map[int64]int{}, map[int64]int{}
+				k := opened(r, func(q posted) reply {
+					for _, o := range row.bad {
+						if q.has(o) && len(q.items) == 1 {
+							alone[o]++
+						}
+						if q.has(o) {
+							return map[bool]reply{false: unwell, true: {status: 404}}[any]
+						}
+					}
+					for _, e := range q.items {
+						done[e.Offset]++
+					}
+					return reply{}
+				})
+				p := r.partition(t0)
+				load(p, 64, 64)
+				pass(time.Hour)
+				for o := range int64(64) {
+					want := map[bool][2]int{false: {1, 0}, true: {0, 3}}[slices.Contains(row.bad, o)]
+					if done[o] != want[0] || alone[o] != want[1] {
+						t.Errorf("order %s, bad %v: offset %d was delivered %d times, and failed alone %d times", row.order, row.bad, o, done[o], alone[o])
+					}
+				}
+				if n := len(k.seen()); n > row.requests && !any {
+					t.Errorf("order %s, bad %v: %d requests: %s", row.order, row.bad, n, k.text())
+				}
+				if n := len(r.logs.with("message skipped")); n != len(row.bad) || p.rec.Next() != 64 || p.failing.Load() != 0 {
+					t.Errorf("order %s, bad %v: %d skipped, done up to %d, %d fail", row.order, row.bad, n, p.rec.Next(), p.failing.Load())
+				}
+				r.isEmpty()
+			})
+		}
+	}
+}
+
+// A message of a batch that fails for ever holds up its lane and nobody else.
+func TestBatchAroundOneThatFails(t *testing.T) {
+	for _, row := range []struct {
+		order string
+		least int
+		named int // those of its batch are done, also where they are behind it in its lane
+	}{{OrderPartition, 103, 149}, {OrderKey, 991, 999}, {OrderNone, 999, 999}} {
+		for name, fail := range map[string]reply{"alone": unwell, "by name": naming(103)} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, batches(50, row.order, nil), nil)
+				var mu sync.Mutex
+				done := map[int64]bool{}
+				opened(r, func(q posted) reply {
+					mu.Lock()
+					defer mu.Unlock()
+					bad := q.has(103)
+					for _, e := range q.items {
+						if !bad || name == "by name" && e.Offset != 103 {
+							done[e.Offset] = true
+						}
+					}
+					if bad {
+						return fail
+					}
+					return reply{}
+				})
+				p := r.partition(t0)
+				load(p, 1000, 100)
+				pass(time.Hour)
+				if n := len(done); n < row.least || n > row.named || name == "alone" && n != row.least {
+					t.Errorf("%s, order %s: %d done, want %d, by name at most %d", name, row.order, n, row.least, row.named)
+				}
+				if p.rec.Next() != 103 {
+					t.Errorf("%s, order %s: done up to %d", name, row.order, p.rec.Next())
+				}
+				p.drain(time.Now(), errStopping)
+				r.isEmpty()
+			})
+		}
+	}
+}
+
+// One failure of a request is said once, not once for each of its messages.
+func TestBatchIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, batches(100, OrderNone, func(c *Config) { c.SlowTime = time.Second }), nil)
+		opened(r, func(q posted) reply {
+			switch q.items[0].Attempt {
+			case 1:
+				<-time.After(2 * time.Second)
+				return reply{status: 503}
+			case 2:
+				return naming(7, 8)
+			}
+			return reply{}
+		})
+		load(r.partition(t0), 100, 0)
+		pass(time.Minute)
+		for text, want := range map[string]int{"slow delivery": 1, "will be retried": 1, "delivered after failures": 2} {
+			if n := len(r.logs.with(text)); n != want {
+				t.Errorf("%q was said %d times, want %d", text, n, want)
+			}
+		}
+	})
+}
+
+// F4 for batches: once a partition has gone nothing of it is sent, recorded or held, and what was under way is in doubt if it
+// was cut off, done if it had the time.
+func TestBatchOfAPartitionThatGoes(t *testing.T) {
+	for _, moment := range []string{"in flight", "in flight too long", "between attempts", "lingering", "waiting for a turn", "asking"} {
+		for _, how := range []string{"revoked", "lost", "stopped"} {
+			for _, order := range orders {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := batches(10, order, func(c *Config) {
+						c.RetryInterval, c.RetryMaxInterval, c.ExecTimeout = time.Minute, time.Minute, 0
+						switch moment {
+						case "lingering":
+							c.BatchLinger = time.Hour
+						case "asking":
+							c.ConfirmURL = "http://service/has"
+						}
+					})
+					r := newRig(t, cfg, nil)
+					k := opened(r, func(q posted) reply {
+						switch moment {
+						case "in flight":
+							return reply{takes: 5 * time.Second}
+						case "asking":
+							return reply{cut: true}
+						case "between attempts":
+							return naming(q.items[0].Offset)
+						}
+						return reply{hang: true}
+					})
+					r.run()
+					if moment == "waiting for a turn" {
+						r.f.turns.setLimit(0)
+					}
+					keyed(r.kafka, t0, 8, 4)
+					r.kafka.give(t0)
+					pass(map[bool]time.Duration{false: 2, true: 62}[moment == "asking"] * time.Second)
+					p := r.f.parts[t0]
+					begun, before := time.Now(), len(k.seen())
+					switch how {
+					case "stopped":
+						if err := r.stop(); err != nil {
+							t.Error(err)
+						}
+					default:
+						r.kafka.take(how == "lost", t0)
+					}
+					took, next := time.Since(begun), p.rec.Next()
+					pass(time.Hour)
+					name := fmt.Sprintf("%s, %s, order %s", moment, how, order)
+					if n := len(k.seen()); n != before {
+						t.Errorf("%s: %s began after the end", name, fmt.Sprint(k.seen()[before:]))
+					}
+					want, most := int64(0), time.Duration(0)
+					switch {
+					case how == "lost":
+					case moment == "in flight":
+						want, most = 8, 3*time.Second
+					case moment == "in flight too long", moment == "asking" && took > 0:
+						most = 25 * time.Second
+					}
+					if next != want && moment != "between attempts" || took > most+time.Second || p.rec.Next() != next {
+						t.Errorf("%s: took %s, done up to %d and later %d, want %d", name, took, next, p.rec.Next(), want)
+					}
+					r.isEmpty()
+					if how != "stopped" {
+						if err := r.stop(); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
