@@ -61,12 +61,12 @@ func appendEnvelope(b []byte, d *Delivery) []byte {
 	switch {
 	case d.Value == nil:
 		return append(b, "null}"...)
+	case !utf8.Valid(d.Value):
+		return append(appendBase64(b, d.Value), `,"encoding":"base64"}`...)
 	case json.Valid(d.Value):
 		return append(append(b, d.Value...), `,"encoding":"json"}`...)
-	case utf8.Valid(d.Value):
-		return append(appendString(b, string(d.Value)), `,"encoding":"text"}`...)
 	}
-	return append(appendBase64(b, d.Value), `,"encoding":"base64"}`...)
+	return append(appendString(b, string(d.Value)), `,"encoding":"text"}`...)
 }
 
 // appendString appends s as a JSON string.

@@ -1,0 +1,193 @@
+package forwarder
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// unpacked is what a service gets of messages that travel in one request, and the head of that request.
+func unpacked(t *testing.T, ds ...*Delivery) (head string, items []element) {
+	t.Helper()
+	opening := []byte("POST /orders HTTP/1.1\r\nHost: s\r\n")
+	first, rest := appendBatch(nil, opening, ds)
+	q := parse(first, rest)
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(q.Body); err != nil {
+		t.Fatal(err)
+	}
+	if !utf8.Valid(body.Bytes()) {
+		t.Errorf("the body is no UTF-8, so no JSON: %q", body.Bytes())
+	}
+	d := json.NewDecoder(&body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&items); err != nil {
+		t.Fatalf("%v in %s", err, body.Bytes())
+	}
+	head, _, _ = strings.Cut(string(first), "\r\n\r\n")
+	return head, items
+}
+
+// value is the message's value, as a service gets it back.
+func (e element) value(t *testing.T) []byte {
+	t.Helper()
+	var text string
+	if e.Encoding == "text" || e.Encoding == "base64" {
+		if err := json.Unmarshal(e.Value, &text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch e.Encoding {
+	case "":
+		if string(e.Value) != "null" {
+			t.Errorf("a value without encoding: %s", e.Value)
+		}
+		return nil
+	case "json":
+		return e.Value
+	case "text":
+		return []byte(text)
+	case "base64":
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append([]byte{}, b...)
+	}
+	t.Fatalf("encoding %q", e.Encoding)
+	return nil
+}
+
+// Every value comes back byte for byte, and says how.
+func TestEnvelopeOfValues(t *testing.T) {
+	for _, row := range []struct{ value, encoding string }{
+		{`{"order":1,"note":"äöü","big":12345678901234567890123,"f":1e400,"a":[1,2,{"b":null}]}`, "json"},
+		{`{"order":1,` + "\n\t" + `"twice":1,"twice":2}`, "json"},
+		{`"a string"`, "json"},
+		{`"\ud800 alone, and \u0000"`, "json"},
+		{"null", "json"},
+		{"true", "json"},
+		{"-0.10E+5", "json"},
+		{"[]", "json"},
+		{"", "text"},
+		{"a text", "text"},
+		{`{"order":1`, "text"},
+		{`{"order":1} {"order":2}`, "text"},
+		{`{'order':1}`, "text"},
+		{"01", "text"},
+		{"\ufeff{}", "text"},
+		{"NaN", "text"},
+		{"quotes \" and \\ and / and <&>", "text"},
+		{"\x00\x01\b\f\n\r\t\x1f\x7f", "text"},
+		{"\u2028 \u2029 \ufffd \U0001f600", "text"},
+		{"\xff\xfe", "base64"},
+		{"\xed\xa0\x80", "base64"}, // a surrogate in UTF-8
+		{"almost all of it is text \xc3", "base64"},
+		{"\"a JSON string with a byte \xff\"", "base64"},
+		{"{\"k\xc3\":1}", "base64"},
+		{strings.Repeat("\x80", 100_000), "base64"},
+	} {
+		_, items := unpacked(t, &Delivery{Message: &Message{Topic: "t", Value: []byte(row.value)}})
+		if got := items[0].value(t); items[0].Encoding != row.encoding || got == nil || string(got) != row.value {
+			t.Errorf("%.40q: came back as %.40q by %q, want %q", row.value, got, items[0].Encoding, row.encoding)
+		}
+	}
+	_, items := unpacked(t, &Delivery{Message: &Message{Topic: "t"}})
+	if got := items[0].value(t); got != nil || items[0].Encoding != "" {
+		t.Errorf("a tombstone came back as %q by %q", got, items[0].Encoding)
+	}
+	for c := range 256 {
+		for _, value := range []string{string([]byte{byte(c)}), fmt.Sprintf("x%c", c), string([]byte{'"', byte(c), '"'})} {
+			_, items := unpacked(t, &Delivery{Message: &Message{Topic: "t", Value: []byte(value)}})
+			got := items[0].value(t)
+			if items[0].Encoding == "json" { // blanks around a value are not part of it
+				value = strings.TrimSpace(value)
+			}
+			if string(got) != value {
+				t.Errorf("%q came back as %q by %q", value, got, items[0].Encoding)
+			}
+		}
+	}
+}
+
+// A key is text where it is UTF-8, and is there when it is empty, but not where there is none.
+func TestEnvelopeOfKeys(t *testing.T) {
+	for _, row := range []struct {
+		key  []byte
+		text bool
+	}{
+		{nil, false}, {[]byte{}, true}, {[]byte("customer-17"), true}, {[]byte("Bücher \"\n"), true}, {[]byte{0}, true},
+		{[]byte{0xff}, false}, {[]byte{0, 0, 0, 7, 0x80}, false},
+	} {
+		_, items := unpacked(t, &Delivery{Message: &Message{Topic: "t", Key: row.key, Value: []byte("v")}})
+		e := items[0]
+		switch {
+		case row.text && (e.Key == nil || *e.Key != string(row.key) || e.KeyBase64 != nil):
+			t.Errorf("key %q came as %v and %q", row.key, e.Key, e.KeyBase64)
+		case !row.text && (e.Key != nil || !bytes.Equal(e.KeyBase64, row.key)):
+			t.Errorf("key %q came as %v and %q", row.key, e.Key, e.KeyBase64)
+		}
+	}
+}
+
+// Headers keep their order, repeats, null and bytes.
+func TestEnvelopeOfHeaders(t *testing.T) {
+	for _, list := range [][]Header{
+		nil,
+		{{"a", []byte("1")}, {"A", []byte("2")}, {"a", []byte("1")}},
+		{{"null", nil}, {"empty", []byte{}}, {"", []byte("no name")}},
+		{{"not a \"token\"\r\n", []byte("\x00\xff\r\n")}, {"ü", []byte("ü")}},
+		{{"long", bytes.Repeat([]byte{0xaa}, 70_000)}},
+	} {
+		_, items := unpacked(t, &Delivery{Message: &Message{Topic: "t", Headers: list, Value: []byte("v")}})
+		got := items[0].Headers
+		if len(got) != len(list) {
+			t.Errorf("%d headers came back as %d", len(list), len(got))
+			continue
+		}
+		for i, h := range list {
+			if len(got[i]) != 2 || got[i][0] == nil || *got[i][0] != h.Name || (got[i][1] == nil) != (h.Value == nil) {
+				t.Errorf("header %q came back as %v", h.Name, got[i])
+			} else if h.Value != nil {
+				if b, err := base64.StdEncoding.DecodeString(*got[i][1]); err != nil || !bytes.Equal(b, h.Value) {
+					t.Errorf("header %q came back as %.40q (%v)", h.Name, b, err)
+				}
+			}
+		}
+	}
+}
+
+// The envelope says what a request of its own would say in its headers; the request says what is the same for all.
+func TestEnvelopeOfTheRest(t *testing.T) {
+	var ds []*Delivery
+	for i := range 3 {
+		d := &Delivery{Message: &Message{Topic: "a.topic-of_9", TopicID: "USiVIew0TVeSVDySqVN7wg", Partition: 7, Offset: 1<<62 + int64(i), Timestamp: 1795000000000, Group: "g",
+			Value: bytes.Repeat([]byte("x"), i*atOnce)}}
+		d.attempt = offsets.Attempt{Number: i + 1, InDoubt: i == 1}
+		ds = append(ds, d)
+	}
+	for n := 1; n <= 3; n++ { // the first in one piece, the others too large for that
+		head, items := unpacked(t, ds[:n]...)
+		if len(items) != n {
+			t.Fatalf("%d of %d items", len(items), n)
+		}
+		for i, e := range items {
+			if d := ds[i]; e.ID != d.ID() || e.Topic != d.Topic || e.Partition != 7 || e.Offset != d.Offset || e.Timestamp != d.Timestamp ||
+				e.Attempt != i+1 || e.InDoubt != (i == 1) || len(e.value(t)) != i*atOnce {
+				t.Errorf("item %d: %+v", i, e)
+			}
+		}
+		for _, line := range []string{"POST /orders HTTP/1.1", "Content-Type: application/json", fmt.Sprintf("Kafka-Batch: %d", n), "Kafka-Topic: a.topic-of_9",
+			"Kafka-Partition: 7", "Kafka-Group: g"} {
+			if !strings.Contains(head+"\r\n", line+"\r\n") {
+				t.Errorf("the head lacks %q: %q", line, head)
+			}
+		}
+	}
+}
