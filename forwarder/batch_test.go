@@ -146,6 +146,10 @@ func (k *desk) seen() []posted {
 	return slices.Clone(k.got)
 }
 
+func (k *desk) has(offset int64) bool {
+	return slices.ContainsFunc(k.seen(), func(q posted) bool { return q.has(offset) })
+}
+
 // text is what seen holds, in words, without the time.
 func (k *desk) text() string { return fmt.Sprint(k.seen()) }
 
@@ -520,104 +524,6 @@ func TestBatchAroundOneThatFails(t *testing.T) {
 				p.drain(time.Now(), errStopping)
 				r.isEmpty()
 			})
-		}
-	}
-}
-
-// One failure of a request is said once, not once for each of its messages.
-func TestBatchIsQuiet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, batches(100, OrderNone, func(c *Config) { c.SlowTime = time.Second }), nil)
-		opened(r, func(q posted) reply {
-			switch q.items[0].Attempt {
-			case 1:
-				<-time.After(2 * time.Second)
-				return reply{status: 503}
-			case 2:
-				return naming(7, 8)
-			}
-			return reply{}
-		})
-		load(r.partition(t0), 100, 0)
-		pass(time.Minute)
-		for text, want := range map[string]int{"slow delivery": 1, "will be retried": 1, "delivered after failures": 2} {
-			if n := len(r.logs.with(text)); n != want {
-				t.Errorf("%q was said %d times, want %d", text, n, want)
-			}
-		}
-	})
-}
-
-// F4 for batches: once a partition has gone nothing of it is sent, recorded or held, and what was under way is in doubt if it
-// was cut off, done if it had the time.
-func TestBatchOfAPartitionThatGoes(t *testing.T) {
-	for _, moment := range []string{"in flight", "in flight too long", "between attempts", "lingering", "waiting for a turn", "asking"} {
-		for _, how := range []string{"revoked", "lost", "stopped"} {
-			for _, order := range orders {
-				synctest.Test(t, func(t *testing.T) {
-					cfg := batches(10, order, func(c *Config) {
-						c.RetryInterval, c.RetryMaxInterval, c.ExecTimeout = time.Minute, time.Minute, 0
-						switch moment {
-						case "lingering":
-							c.BatchLinger = time.Hour
-						case "asking":
-							c.ConfirmURL = "http://service/has"
-						}
-					})
-					r := newRig(t, cfg, nil)
-					k := opened(r, func(q posted) reply {
-						switch moment {
-						case "in flight":
-							return reply{takes: 5 * time.Second}
-						case "asking":
-							return reply{cut: true}
-						case "between attempts":
-							return naming(q.items[0].Offset)
-						}
-						return reply{hang: true}
-					})
-					r.run()
-					if moment == "waiting for a turn" {
-						r.f.turns.setLimit(0)
-					}
-					keyed(r.kafka, t0, 8, 4)
-					r.kafka.give(t0)
-					pass(map[bool]time.Duration{false: 2, true: 62}[moment == "asking"] * time.Second)
-					p := r.f.parts[t0]
-					begun, before := time.Now(), len(k.seen())
-					switch how {
-					case "stopped":
-						if err := r.stop(); err != nil {
-							t.Error(err)
-						}
-					default:
-						r.kafka.take(how == "lost", t0)
-					}
-					took, next := time.Since(begun), p.rec.Next()
-					pass(time.Hour)
-					name := fmt.Sprintf("%s, %s, order %s", moment, how, order)
-					if n := len(k.seen()); n != before {
-						t.Errorf("%s: %s began after the end", name, fmt.Sprint(k.seen()[before:]))
-					}
-					want, most := int64(0), time.Duration(0)
-					switch {
-					case how == "lost":
-					case moment == "in flight":
-						want, most = 8, 3*time.Second
-					case moment == "in flight too long", moment == "asking" && took > 0:
-						most = 25 * time.Second
-					}
-					if next != want && moment != "between attempts" || took > most+time.Second || p.rec.Next() != next {
-						t.Errorf("%s: took %s, done up to %d and later %d, want %d", name, took, next, p.rec.Next(), want)
-					}
-					r.isEmpty()
-					if how != "stopped" {
-						if err := r.stop(); err != nil {
-							t.Error(err)
-						}
-					}
-				})
-			}
 		}
 	}
 }
