@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -77,4 +78,19 @@ func (p *process) wait(limit time.Duration) (int, bool) {
 func (p *process) kill() {
 	_ = p.signal(syscall.SIGKILL) // fails only when it is gone already
 	<-p.exited
+}
+
+// Peak is the most memory that the running process had so far, in MiB.
+func (sc *Sidecar) Peak(t T) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", sc.process.cmd.Process.Pid))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	var kib float64
+	_, rest, found := strings.Cut(string(text), "\nVmHWM:")
+	if _, err := fmt.Sscan(rest, &kib); !found || err != nil {
+		t.Fatalf("/proc/PID/status has no VmHWM: %v", err)
+	}
+	return kib / 1024
 }

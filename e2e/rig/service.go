@@ -11,7 +11,8 @@ import (
 // Service is the business service behind the sidecar, and the oracle: it remembers every request. Without
 // orders it answers 200 at once.
 type Service struct {
-	Port int
+	Port  int
+	Order string // as in KPUSH_ORDER: what Judge holds the requests to; "" is partition
 
 	mu       sync.Mutex
 	hosts    []string

@@ -197,3 +197,41 @@ func BenchmarkService(b *testing.B) {
 		}
 	})
 }
+
+// TestVerdictKnowsLanes holds the same deliveries, one after the other and all at once, against each order.
+func TestVerdictKnowsLanes(t *testing.T) {
+	a, b, none := []byte("a"), []byte("b"), []byte(nil)
+	for name, c := range map[string]struct {
+		offsets          []int64
+		keys             [][]byte
+		atOnce           bool
+		partition, byKey string
+	}{
+		"in order":               {[]int64{0, 1, 2}, [][]byte{a, b, a}, false, "0 0", "0 0"},
+		"keys apart":             {[]int64{1, 2, 0}, [][]byte{b, b, a}, false, "1 0", "0 0"},
+		"a key out of order":     {[]int64{2, 1, 0}, [][]byte{a, b, a}, false, "2 0", "1 0"},
+		"two keys at once":       {[]int64{0, 1}, [][]byte{a, b}, true, "0 1", "0 0"},
+		"a key twice at once":    {[]int64{0, 1}, [][]byte{a, a}, true, "0 1", "0 1"},
+		"without a key":          {[]int64{1, 0}, [][]byte{none, none}, true, "1 1", "0 0"},
+		"the empty key is a key": {[]int64{1, 0}, [][]byte{{}, {}}, true, "1 1", "1 1"},
+	} {
+		var requests []*Request
+		begin := time.Now()
+		for i, offset := range c.offsets {
+			r := &Request{Offset: offset, Key: c.keys[i], Status: 200, Done: true, Start: begin, End: begin.Add(time.Duration(i) * time.Second)}
+			if !c.atOnce && i > 0 {
+				r.Start = requests[i-1].End
+			} else if c.atOnce {
+				r.End = begin.Add(time.Duration(i+1) * time.Second)
+			}
+			requests = append(requests, r)
+		}
+		for order, want := range map[string]string{"": c.partition, "partition": c.partition, "key": c.byKey, "none": "0 0"} {
+			v := &Verdict{}
+			v.order(lanes(requests, order))
+			if got := fmt.Sprint(len(v.Disorder), " ", len(v.Overlap)); got != want {
+				t.Errorf("%s, order %q: %s out of order and overlapping, want %s", name, order, got, want)
+			}
+		}
+	}
+}

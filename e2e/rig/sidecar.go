@@ -176,9 +176,10 @@ func (sc *Sidecar) Shut(t T, limit time.Duration) time.Duration {
 
 // Answer is what /healthz or /readyz says.
 type Answer struct {
-	OK   bool     `json:"ok"`
-	Why  []string `json:"why"`
-	Code int      `json:"-"`
+	OK    bool     `json:"ok"`
+	Why   []string `json:"why"`
+	Notes []string `json:"notes"`
+	Code  int      `json:"-"`
 }
 
 // HealthAddr is where /healthz and /readyz are, "" until it listens.

@@ -19,8 +19,8 @@ type Verdict struct {
 	Repeats   []string // requests after the service had completed a 2xx for the message
 	Unflagged []string // requests after one that may have taken effect, without Kafka-In-Doubt
 	Needless  []string // Kafka-In-Doubt although every earlier request had got its answer, or none had arrived
-	Disorder  []string // first deliveries of a partition out of the order of its offsets
-	Overlap   []string // requests for two messages of one partition at the same time
+	Disorder  []string // first deliveries of a lane out of the order of its offsets
+	Overlap   []string // requests for two messages of one lane at the same time
 	Altered   []string // value, key or headers differ from what was produced
 }
 
@@ -52,7 +52,7 @@ func (s *Service) Judge(produced []Record) *Verdict {
 		}
 	}
 	slices.Sort(v.Lost)
-	v.order(requests)
+	v.order(lanes(requests, s.Order))
 	return v
 }
 
@@ -79,9 +79,9 @@ func (v *Verdict) history(requests []*Request) bool {
 	return delivered
 }
 
-// order looks at each partition by itself.
-func (v *Verdict) order(requests []*Request) {
-	for _, lane := range partitions(requests) {
+// order looks at each lane by itself.
+func (v *Verdict) order(lanes map[lane][]*Request) {
+	for _, lane := range lanes {
 		seen := map[int64]bool{}
 		newest := int64(-1)
 		done := slices.DeleteFunc(slices.Clone(lane), func(r *Request) bool { return !r.Done })
@@ -101,14 +101,27 @@ func (v *Verdict) order(requests []*Request) {
 	}
 }
 
-// partitions sorts the requests by partition, in the order of their arrival.
-func partitions(requests []*Request) map[position][]*Request {
-	lanes := map[position][]*Request{}
+// lane is what one message at a time is delivered of: a partition, or a key of it.
+type lane struct {
+	topic     string
+	partition int32
+	key       string
+}
+
+// lanes sorts the requests by lane, in the order of their arrival; what is delivered in no order is in none.
+func lanes(requests []*Request, order string) map[lane][]*Request {
+	found := map[lane][]*Request{}
 	for _, r := range requests {
-		lane := position{r.Topic, r.Partition, 0}
-		lanes[lane] = append(lanes[lane], r)
+		of := lane{topic: r.Topic, partition: r.Partition}
+		switch {
+		case order == "none", order == "key" && r.Key == nil:
+			continue
+		case order == "key":
+			of.key = string(r.Key)
+		}
+		found[of] = append(found[of], r)
 	}
-	return lanes
+	return found
 }
 
 func (r *Request) String() string {
@@ -176,7 +189,7 @@ func (v *Verdict) Kept(t T, repeats int) {
 	atMost(t, "repeats", v.Repeats, repeats)
 	atMost(t, "doubtful requests without Kafka-In-Doubt", v.Unflagged, 0)
 	atMost(t, "first deliveries out of order", v.Disorder, 0)
-	atMost(t, "overlapping requests in a partition", v.Overlap, 0)
+	atMost(t, "overlapping requests in a lane", v.Overlap, 0)
 	atMost(t, "altered messages", v.Altered, 0)
 }
 
@@ -206,7 +219,7 @@ func (g Gap) String() string {
 // Silence returns the longest gap between deliveries of any partition that stayed with its sidecar, and of
 // any that moved, within the time given.
 func (s *Service) Silence(from, to time.Time) (stayed, moved Gap) {
-	for _, lane := range partitions(s.Requests()) {
+	for _, lane := range lanes(s.Requests(), "partition") {
 		var last *Request
 		for _, r := range lane {
 			if !r.Done || r.End.Before(from) || r.End.After(to) {
