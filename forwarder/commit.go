@@ -91,8 +91,8 @@ func (c *committer) due(all bool) []*partition {
 		next, _ := p.rec.Progress()
 		p.mu.Lock()
 		p.measure()
-		left, room := p.ceiling-p.begun, p.room()
-		off := left < room/4 || p.ceiling-max(p.begun, p.inherits) > 2*room
+		reach, room := p.reach(), p.room()
+		off := p.ceiling-reach < room/4 || p.ceiling-max(reach, p.inherits) > 2*room
 		if all || next != p.synced.offset || c.f.keeps() && off {
 			out = append(out, p)
 		}
@@ -147,7 +147,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 		m.ceiling = p.inherits
 	}
 	if alive && c.f.keeps() {
-		m.ceiling = max(m.ceiling, max(next, p.begun)+p.room())
+		m.ceiling = max(m.ceiling, max(next, p.reach())+p.room())
 		p.ceiling = min(p.ceiling, m.ceiling)
 	}
 	*state = commitState{offset: next, count: p.count, at: time.Now()}
@@ -170,6 +170,9 @@ func (p *partition) measure() {
 		p.pace = now
 	}
 }
+
+// reach is how far requests have come or want to come: what was done before leaves gaps between them. The caller holds p.mu.
+func (p *partition) reach() int64 { return max(p.begun, p.wanted) }
 
 // room is the headroom in offsets. The caller holds p.mu.
 func (p *partition) room() int64 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -191,6 +192,45 @@ func TestCeilingFollowsThePace(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A message far behind the one before it gets its ceiling also while no commit has anything else to say: an old one fails,
+// and what lies between them was done by another machine, or is not in the log.
+func TestCeilingIsRaisedOverAGap(t *testing.T) {
+	for name, m := range map[string]mark{
+		"done before":    {offset: 10, done: offsets.Ranges{{From: 11, To: 130}}},
+		"not in the log": {offset: 10},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Order = OrderNone
+			b := newBook()
+			r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+				if d.Offset == 10 {
+					return bad
+				}
+				return good
+			})).run()
+			m.cluster, m.topicID, m.lineage, m.volume = "C", "T", 3, "other"
+			r.kafka.produce(t0, 140, 10)
+			r.kafka.with(func() {
+				if len(m.done) == 0 {
+					r.kafka.log[t0] = slices.Delete(r.kafka.log[t0], 11, 130)
+				}
+				r.kafka.stored[t0] = commit{t0, m.offset, m.text(markSize)}
+			})
+			r.kafka.give(t0)
+			pass(time.Minute)
+			for o := int64(130); o < 140; o++ {
+				if !slices.Contains(b.of(t0), fmt.Sprintf("%s/%d#1", t0, o)) {
+					t.Errorf("%s: offset %d was not sent within a minute", name, o)
+				}
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // Commits that fail are tried again at the pace of the interval, whatever the reason, and all ends committed.
