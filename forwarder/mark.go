@@ -33,7 +33,8 @@ const (
 	markSize    = 4096 // the broker's default offset.metadata.max.bytes, in characters
 )
 
-// text is the mark in at most limit characters.
+// text is the mark in at most limit characters. The highest offsets are left out first, and of what there is more: among
+// many messages that fail many are done, and knowing of only one kind would be of no use.
 func (m mark) text(limit int) string {
 	for {
 		s := m.encode()
@@ -41,7 +42,7 @@ func (m mark) text(limit int) string {
 			return s
 		}
 		switch {
-		case len(m.done) > 0:
+		case len(m.done) > 0 && len(m.done) >= len(m.attempts):
 			cut := len(m.done) / 2
 			m.ceiling = max(m.ceiling, m.done[len(m.done)-1].To)
 			m.done = m.done[:cut]
