@@ -77,7 +77,12 @@ func TestTwentyKillsBeyondThePartitions(t *testing.T) {
 	inOrder(t, func(t *testing.T, svc *rig.Service, env ...string) {
 		const kills, least = 20, 2_000
 		k := kafka(t)
-		svc.Rule(rig.Every(10, rig.Action{Status: 500}, rig.Slow(2*time.Millisecond))) // some wait for their retry at each kill
+		svc.Rule(after(2*time.Millisecond, func(r *rig.Request) rig.Action { // some wait for their retry at each kill
+			if r.Attempt == 1 && r.Offset%10 == 7 { // later attempts succeed: what is repeated is repeated once
+				return rig.Action{Status: 500}
+			}
+			return rig.Action{}
+		}))
 		topic := k.Topic(t, 8)
 		produced := k.Produce(t, topic, sold(3*least)...)
 		sc := sidecar(t, k, topic, svc, append(env, "KPUSH_RETRY_INTERVAL=10ms")...)
@@ -287,11 +292,11 @@ func TestWhatDoesNotFitIntoACommitIsFlagged(t *testing.T) {
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, count/2)
 	for _, r := range svc.Requests()[before:] {
-		if r.Offset < known && (r.Offset%2 == 0 || r.Attempt != 2 || r.InDoubt) {
+		if r.Offset < known && (r.Offset%2 == 0 || r.Attempt != 2) {
 			t.Errorf("%s came on the other machine: what is known of the oldest offsets fits.", r)
 		}
 	}
-	if repeats := len(verdict.Repeats); repeats == 0 {
+	if len(verdict.Repeats) == 0 {
 		t.Error("Nothing was repeated: this story needs more holes.")
 	}
 	committedIsEnd(t, k, topic)
