@@ -103,6 +103,17 @@ func Slow(d time.Duration) func(*Request) Action {
 	return func(*Request) Action { return Action{Delay: d} }
 }
 
+// Workers is a service that takes so many requests at once, each for d; the others wait inside of it.
+func Workers(count int, d time.Duration) func(*Request) Action {
+	free := make(chan struct{}, count)
+	return func(*Request) Action {
+		free <- struct{}{}
+		time.Sleep(d)
+		<-free
+		return Action{}
+	}
+}
+
 // Status answers every request with the status.
 func Status(status int) func(*Request) Action {
 	return func(*Request) Action { return Action{Status: status} }

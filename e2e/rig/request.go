@@ -44,6 +44,14 @@ type Request struct {
 // position names the message in every report.
 func (r *Request) position() position { return position{r.Topic, r.Partition, r.Offset} }
 
+// To tells whether the request came to that host of the service.
+func (r *Request) To(host string) bool {
+	if path, ok := strings.CutPrefix(host, "unix:"); ok {
+		return r.Target == path
+	}
+	return strings.HasPrefix(r.Target, host+":")
+}
+
 type position struct {
 	topic     string
 	partition int32

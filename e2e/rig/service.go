@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,10 +17,11 @@ type Service struct {
 
 	mu       sync.Mutex
 	hosts    []string
-	servers  []*http.Server
+	servers  map[string]*http.Server // by host; those that are up
 	requests []*Request
 	rule     func(*Request) Action
-	done     map[position]bool // a 2xx was completed
+	doors    map[string]func() int // by path
+	done     map[position]bool     // a 2xx was completed
 	repeats  int
 	open     int // requests whose end is not noted yet
 	load     load
@@ -38,44 +40,89 @@ func (l *load) change(by int, at time.Time) {
 	l.max = max(l.max, l.now)
 }
 
-// StartService listens on the hosts (127.0.0.1 unless named), all with one port.
+// StartService listens on the hosts (127.0.0.1 unless named), all with one port; one that begins with unix: is a socket.
 func StartService(t T, hosts ...string) *Service {
 	t.Helper()
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
 	}
-	s := &Service{hosts: hosts, done: map[position]bool{}}
+	s := &Service{hosts: hosts, servers: map[string]*http.Server{}, done: map[position]bool{}, doors: map[string]func() int{}}
 	s.load.begin, s.load.last = time.Now(), time.Now()
-	s.Up(t)
-	t.Cleanup(s.Down)
+	for tries := 1; ; tries++ { // a port that is free on one host need not be on the others
+		err := s.up(hosts)
+		if err == nil {
+			break
+		}
+		s.Down()
+		if s.Port = 0; tries == 10 {
+			t.Fatalf("The service cannot listen: %v", err)
+		}
+	}
+	t.Cleanup(func() { s.Down() })
 	return s
 }
 
-// Up opens the port again, the same one.
-func (s *Service) Up(t T) {
+// Up opens the port again, the same one: of the hosts named, or of all.
+func (s *Service) Up(t T, hosts ...string) {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, host := range s.hosts {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.Port)))
-		if err != nil {
-			t.Fatalf("The service cannot listen: %v", err)
-		}
-		s.Port = l.Addr().(*net.TCPAddr).Port
-		server := &http.Server{Handler: s, MaxHeaderBytes: 4 << 20}
-		s.servers = append(s.servers, server)
-		go func() { _ = server.Serve(l) }() // ends with Down
+	if err := s.up(s.which(hosts)); err != nil {
+		t.Fatalf("The service cannot listen: %v", err)
 	}
 }
 
-// Down closes the port and breaks every connection.
-func (s *Service) Down() {
+func (s *Service) up(hosts []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, server := range s.servers {
-		_ = server.Close() // what it breaks is broken on purpose
+	for _, host := range hosts {
+		if s.servers[host] != nil {
+			continue
+		}
+		l, err := s.listen(host)
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: s, MaxHeaderBytes: 4 << 20}
+		s.servers[host] = server
+		go func() { _ = server.Serve(l) }() // ends with Down
 	}
-	s.servers = nil
+	return nil
+}
+
+func (s *Service) which(hosts []string) []string {
+	if len(hosts) == 0 {
+		return s.hosts
+	}
+	return hosts
+}
+
+func (s *Service) listen(host string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(host, "unix:"); ok {
+		return net.Listen("unix", path)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.Port)))
+	if err == nil {
+		s.Port = l.Addr().(*net.TCPAddr).Port
+	}
+	return l, err
+}
+
+// Down closes the port and breaks every connection: of the hosts named, or of all.
+func (s *Service) Down(hosts ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, host := range s.which(hosts) {
+		if server := s.servers[host]; server != nil {
+			_ = server.Close() // what it breaks is broken on purpose
+			delete(s.servers, host)
+		}
+	}
+}
+
+// Door answers GET at the path with the status that f says, beside the messages.
+func (s *Service) Door(path string, f func() int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doors[path] = f
 }
 
 // Rule lets f decide what happens to each request; nil is 200 at once.
@@ -87,6 +134,13 @@ func (s *Service) Rule(f func(*Request) Action) {
 
 // ServeHTTP takes a request down, does with it what the rule says, and notes how that went.
 func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
+	s.mu.Lock()
+	door := s.doors[h.URL.Path]
+	s.mu.Unlock()
+	if h.Method == http.MethodGet && door != nil {
+		w.WriteHeader(door())
+		return
+	}
 	r := parse(h)
 	s.mu.Lock()
 	s.requests = append(s.requests, r)

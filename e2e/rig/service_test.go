@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -170,6 +171,65 @@ func TestServiceDownAndUp(t *testing.T) {
 	}
 	if s.Delivered() != 1 || s.Attempts() != 1 || s.Requests()[0].Target != fmt.Sprintf("127.0.0.1:%d", port) {
 		t.Errorf("delivered %d, attempts %d, target %s", s.Delivered(), s.Attempts(), s.Requests()[0].Target)
+	}
+}
+
+func TestServiceOnASocketAndEachHostByItself(t *testing.T) {
+	socket := "unix:" + t.TempDir() + "/s"
+	s := StartService(t, "127.0.0.1", socket)
+	s.Door("/up", func() int { return http.StatusTeapot })
+	over := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
+		return net.Dial("unix", strings.TrimPrefix(socket, "unix:"))
+	}}}
+	reach := func() (port, file bool) {
+		_, err := post(s, records(1)[0], 1, false)
+		response, fileErr := over.Get("http://localhost/up")
+		if fileErr == nil {
+			file = response.StatusCode == http.StatusTeapot
+			_ = response.Body.Close() // nothing is in it
+		}
+		return err == nil, file
+	}
+	for _, step := range []struct {
+		do         func()
+		port, file bool
+	}{
+		{func() {}, true, true},
+		{func() { s.Down("127.0.0.1") }, false, true},
+		{func() { s.Down() }, false, false},
+		{func() { s.Up(t, socket) }, false, true},
+		{func() { s.Up(t) }, true, true},
+	} {
+		step.do()
+		if port, file := reach(); port != step.port || file != step.file {
+			t.Fatalf("port %t, socket %t, want %t and %t", port, file, step.port, step.file)
+		}
+	}
+	if _, err := over.Post("http://localhost/", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	Within(t, time.Second, "the end of the requests", s.idle)
+	for i, r := range s.Requests() {
+		if last := i == len(s.Requests())-1; r.To(socket) != last || r.To("127.0.0.1") == last || r.To("127.0.0.") {
+			t.Errorf("the request number %d came to %s", i, r.Target)
+		}
+	}
+}
+
+func TestResting(t *testing.T) {
+	begin := time.Now()
+	at := func(from, to int) *Request {
+		return &Request{Target: "h:1", Start: begin.Add(time.Duration(from) * time.Second), End: begin.Add(time.Duration(to) * time.Second), complete: true}
+	}
+	s := &Service{requests: []*Request{at(0, 2), at(1, 3), at(2, 4), at(3, 4), at(5, 6), at(8, 8), at(10, 11)}}
+	when := func(second int) time.Time { return begin.Add(time.Duration(second) * time.Second) }
+	if came, inHand := s.Resting(when(2), when(10)); len(came) != 3 || inHand != 2 {
+		t.Errorf("%d came, %d were in hand, want 3 and 2", len(came), inHand)
+	}
+	for interval, want := range map[time.Duration]int{time.Second: 0, 2 * time.Second: 0, 3 * time.Second: 2} {
+		if hasty, probes := s.Hasty("h", when(4), when(11), interval); len(hasty) != want || probes != 3 {
+			t.Errorf("%v: %d of %d probes came too early, want %d of 3: %q", interval, len(hasty), probes, want, hasty)
+		}
 	}
 }
 
