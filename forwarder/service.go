@@ -29,7 +29,8 @@ type service struct {
 // hostHealth is what is known of one of Config.Targets.
 type hostHealth struct {
 	faults atomic.Int32 // service faults in a row
-	down   bool         // this and the next two are guarded by service.mu
+	down   bool         // this and the next three are guarded by service.mu
+	since  time.Time    // down since
 	failed int          // probes
 	next   time.Time    // when it may be probed
 }
@@ -179,7 +180,7 @@ func (s *service) ended(d *Delivery, v Verdict) {
 	case v.Class == ServiceFault:
 		s.failed(h, d.probe > 0, v)
 	case h.faults.Load() > 0:
-		s.answered(h)
+		s.answered(h, d)
 	}
 }
 
@@ -206,7 +207,7 @@ func (s *service) failed(h *hostHealth, probe bool, v Verdict) {
 	case inARow < downAfter && !refused:
 		return
 	default:
-		h.down = true
+		h.down, h.since = true, time.Now()
 	}
 	h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
 	for _, h := range s.hosts {
@@ -221,8 +222,13 @@ func (s *service) failed(h *hostHealth, probe bool, v Verdict) {
 	}
 }
 
-func (s *service) answered(h *hostHealth) {
+// answered notes an answer, whatever it says. One to a request that was under way when the host went down tells of before.
+func (s *service) answered(h *hostHealth, d *Delivery) {
 	s.mu.Lock()
+	if h.down && d.begun.Before(h.since) {
+		s.mu.Unlock()
+		return
+	}
 	h.faults.Store(0)
 	h.down, h.failed = false, 0
 	was := s.down

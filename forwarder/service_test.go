@@ -47,7 +47,7 @@ func TestPickOfHosts(t *testing.T) {
 			}
 			pass(cfg.RetryInterval + time.Millisecond)
 		}
-		d = &Delivery{host: 1, probe: 2}
+		d = &Delivery{host: 1, probe: 2, begun: time.Now()}
 		s.ended(d, good)
 		if seen = map[int]int{}; !s.rests() {
 			for range 300 {
@@ -83,6 +83,29 @@ func TestWhenAHostIsDown(t *testing.T) {
 			t.Errorf("%s: down is %t", row.name, s.isDown())
 		}
 	}
+}
+
+// A host that went down stays down when requests are answered that were under way then, and goes up with one begun later.
+func TestOldAnswersDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		s := newService(&cfg)
+		said := 0
+		s.changed = func(error) { said++ }
+		old := &Delivery{begun: time.Now()}
+		pass(time.Second)
+		s.ended(&Delivery{begun: time.Now()}, refused)
+		for range 3 {
+			if s.ended(old, good); !s.isDown() {
+				t.Fatal("an old answer brings it up")
+			}
+			s.ended(&Delivery{begun: time.Now()}, refused)
+		}
+		pass(time.Second)
+		if s.ended(&Delivery{begun: time.Now()}, bad); s.isDown() || said != 2 {
+			t.Errorf("down is %t after an answer, %d changes", s.isDown(), said)
+		}
+	})
 }
 
 // While the service is down it sees one request per retry interval and host; the oldest message probes, and when an
@@ -214,7 +237,7 @@ func TestDownSaysWhy(t *testing.T) {
 	s.changed = func(err error) { said = append(said, fmt.Sprint(err)) }
 	s.ended(&Delivery{}, refused)
 	s.ended(&Delivery{}, refused)
-	s.ended(&Delivery{}, good)
+	s.ended(&Delivery{begun: time.Now()}, good)
 	if want := "[the service is down (no connection to the service): the oldest message probes, the rest wait <nil>]"; fmt.Sprint(said) != want {
 		t.Errorf("said %v", said)
 	}
