@@ -23,18 +23,6 @@ func (s *Service) Completed(from, to time.Time) (count int) {
 	return count
 }
 
-// Resting returns the requests that began after from, when the service gave an answer that asks for silence until to, and
-// how many others it had in hand at from. The sidecar cannot have known yet of what was on its way then: that is at the
-// most its concurrency, less what the service had in hand, less the one that was answered.
-func (s *Service) Resting(from, to time.Time) (came []*Request, inHand int) {
-	for _, r := range s.Requests() {
-		if !r.Start.After(from) && r.End.After(from) {
-			inHand++
-		}
-	}
-	return s.Between(from.Add(1), to), inHand
-}
-
 // Hasty holds the requests that came to a host within [from, to) against an interval: each has to begin no earlier than that
 // after the end of the one before. It also returns how many there were.
 func (s *Service) Hasty(host string, from, to time.Time, interval time.Duration) (hasty []string, probes int) {

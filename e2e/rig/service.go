@@ -17,7 +17,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	hosts    []string
-	servers  map[string]*http.Server // by host; those that are up
+	servers  map[string]server // by host; those that are up
 	requests []*Request
 	rule     func(*Request) Action
 	doors    map[string]func() int // by path
@@ -25,6 +25,12 @@ type Service struct {
 	repeats  int
 	open     int // requests whose end is not noted yet
 	load     load
+}
+
+// server is what listens at one host.
+type server struct {
+	*http.Server
+	port net.Listener
 }
 
 // load weighs the requests in flight by time.
@@ -46,7 +52,7 @@ func StartService(t T, hosts ...string) *Service {
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
 	}
-	s := &Service{hosts: hosts, servers: map[string]*http.Server{}, done: map[position]bool{}, doors: map[string]func() int{}}
+	s := &Service{hosts: hosts, servers: map[string]server{}, done: map[position]bool{}, doors: map[string]func() int{}}
 	s.load.begin, s.load.last = time.Now(), time.Now()
 	for tries := 1; ; tries++ { // a port that is free on one host need not be on the others
 		err := s.up(hosts)
@@ -74,14 +80,14 @@ func (s *Service) up(hosts []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, host := range hosts {
-		if s.servers[host] != nil {
+		if _, up := s.servers[host]; up {
 			continue
 		}
 		l, err := s.listen(host)
 		if err != nil {
 			return err
 		}
-		server := &http.Server{Handler: s, MaxHeaderBytes: 4 << 20}
+		server := server{&http.Server{Handler: s, MaxHeaderBytes: 4 << 20}, l}
 		s.servers[host] = server
 		go func() { _ = server.Serve(l) }() // ends with Down
 	}
@@ -111,8 +117,9 @@ func (s *Service) Down(hosts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, host := range s.which(hosts) {
-		if server := s.servers[host]; server != nil {
-			_ = server.Close() // what it breaks is broken on purpose
+		if server, up := s.servers[host]; up {
+			_ = server.port.Close() // the port is free at once, even if the server has not yet begun
+			_ = server.Close()      // what it breaks is broken on purpose
 			delete(s.servers, host)
 		}
 	}

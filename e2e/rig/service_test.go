@@ -169,6 +169,7 @@ func TestServiceDownAndUp(t *testing.T) {
 	if _, err := post(s, records(1)[0], 1, false); err != nil || s.Port != port {
 		t.Errorf("after Up on port %d (was %d): %v", s.Port, port, err)
 	}
+	Within(t, time.Second, "the end of the request", s.idle)
 	if s.Delivered() != 1 || s.Attempts() != 1 || s.Requests()[0].Target != fmt.Sprintf("127.0.0.1:%d", port) {
 		t.Errorf("delivered %d, attempts %d, target %s", s.Delivered(), s.Attempts(), s.Requests()[0].Target)
 	}
@@ -216,15 +217,15 @@ func TestServiceOnASocketAndEachHostByItself(t *testing.T) {
 	}
 }
 
-func TestResting(t *testing.T) {
+func TestHasty(t *testing.T) {
 	begin := time.Now()
 	at := func(from, to int) *Request {
 		return &Request{Target: "h:1", Start: begin.Add(time.Duration(from) * time.Second), End: begin.Add(time.Duration(to) * time.Second), complete: true}
 	}
 	s := &Service{requests: []*Request{at(0, 2), at(1, 3), at(2, 4), at(3, 4), at(5, 6), at(8, 8), at(10, 11)}}
 	when := func(second int) time.Time { return begin.Add(time.Duration(second) * time.Second) }
-	if came, inHand := s.Resting(when(2), when(10)); len(came) != 3 || inHand != 2 {
-		t.Errorf("%d came, %d were in hand, want 3 and 2", len(came), inHand)
+	if came := s.Between(when(3), when(10)); len(came) != 3 {
+		t.Errorf("%d requests between 3 s and 10 s, want 3", len(came))
 	}
 	for interval, want := range map[time.Duration]int{time.Second: 0, 2 * time.Second: 0, 3 * time.Second: 2} {
 		if hasty, probes := s.Hasty("h", when(4), when(11), interval); len(hasty) != want || probes != 3 {
