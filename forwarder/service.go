@@ -12,7 +12,8 @@ import (
 //
 // Service faults in a row, without any answer in between, put a host down: it gets nothing but one request per retry
 // interval, the probe, until that has an answer. With all hosts down the service rests. So a service that is down is not
-// run over, and a message that alone breaks its connection each time stops nobody else.
+// run over, and a message that alone breaks its connection each time stops nobody else. Where another host is up, no answer
+// in time counts like a service fault, or the host that hangs would soon have all turns.
 type service struct {
 	cfg     *Config
 	wake    func()      // the rest may be over
@@ -138,8 +139,8 @@ func (s *service) pick(d *Delivery) int {
 		switch h := s.hosts[i]; {
 		case i == d.host:
 		case h.down && time.Now().After(h.next):
-			h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
 			d.probe = i + 1
+			s.claim(h)
 			return i
 		case best < 0 && !h.down:
 			best = i
@@ -161,12 +162,34 @@ func (s *service) elsewhere(d *Delivery) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, h := range s.hosts {
-		if i != d.host && !h.down {
+	return s.upBeside(s.hosts[max(0, d.host)])
+}
+
+func (s *service) upBeside(one *hostHealth) bool {
+	for _, h := range s.hosts {
+		if h != one && !h.down {
 			return true
 		}
 	}
 	return false
+}
+
+// claim keeps everybody else from a host that is down as long as this probe may hang: each would cost a turn that
+// the hosts that are up need.
+func (s *service) claim(h *hostHealth) {
+	h.next = never
+	if s.cfg.ExecTimeout > 0 {
+		h.next = time.Now().Add(s.cfg.ExecTimeout + s.cfg.backoff(h.failed+1))
+	}
+}
+
+// unclaim lets others probe a host again whose probe was cancelled.
+func (s *service) unclaim(h *hostHealth, d *Delivery) {
+	if d.probe > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
+	}
 }
 
 // ended takes the verdict on an attempt.
@@ -177,7 +200,8 @@ func (s *service) ended(d *Delivery, v Verdict) {
 	h := s.hosts[max(0, d.host)]
 	switch {
 	case v.Class == Aborted:
-	case v.Class == ServiceFault:
+		s.unclaim(h, d)
+	case v.Class == ServiceFault, v.Class == MessageFault && v.Status == 0:
 		s.failed(h, d.probe > 0, v)
 	case h.faults.Load() > 0:
 		s.answered(h, d)
@@ -197,6 +221,9 @@ func (s *service) holdOff(d time.Duration) {
 func (s *service) failed(h *hostHealth, probe bool, v Verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if v.Class == MessageFault && !h.down && !s.upBeside(h) {
+		return // no answer in time may be the message's fault: that alone does not put the last host down
+	}
 	inARow := h.faults.Add(1)
 	refused := v.Status == 0 && !v.InDoubt
 	switch {

@@ -108,6 +108,84 @@ func TestOldAnswersDoNotCount(t *testing.T) {
 	})
 }
 
+// A host that hangs goes down only where another one is up, and what hangs is no answer: it brings none up.
+func TestAHostThatHangs(t *testing.T) {
+	silent := Verdict{Class: MessageFault, Reason: "no answer", InDoubt: true}
+	for _, row := range []struct {
+		name  string
+		hosts int
+		ended []int // the hosts whose requests hang; of the first host, -1: one is refused, -2: one breaks
+		down  []bool
+	}{
+		{"the only one", 1, []int{0, 0, 0, 0, 0, 0}, []bool{false}},
+		{"the only one, and broken twice", 1, []int{0, 0, 0, -2, -2}, []bool{false}},
+		{"one of two", 2, []int{1, 1, 1}, []bool{false, true}},
+		{"one of two, twice", 2, []int{1, 1}, []bool{false, false}},
+		{"both of two", 2, []int{0, 1, 0, 1, 0, 1, 0, 1}, []bool{true, false}},
+		{"a probe", 1, []int{-1, 0, 0}, []bool{true}},
+	} {
+		cfg := small()
+		cfg.Targets = make([]string, row.hosts)
+		s := newService(&cfg)
+		for _, host := range row.ended {
+			switch host {
+			case -1:
+				s.ended(&Delivery{}, refused)
+			case -2:
+				s.ended(&Delivery{}, broken)
+			default:
+				s.ended(&Delivery{host: host, probe: 1, begun: time.Now()}, silent)
+			}
+		}
+		for i, h := range s.hosts {
+			if h.down != row.down[i] {
+				t.Errorf("%s: host %d down is %t", row.name, i, h.down)
+			}
+		}
+	}
+}
+
+// Where others are up, a host that is down has one probe at a time, for as long as that may hang.
+func TestOneProbeAtATime(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Minute, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Targets, cfg.ExecTimeout = []string{"a", "b"}, timeout
+			s := newService(&cfg)
+			s.ended(&Delivery{host: 1}, refused)
+			probes := func() (prober *Delivery) {
+				for range 20 {
+					if d := (&Delivery{host: -1}); s.pick(d) == 1 {
+						if prober != nil {
+							t.Fatalf("two probes at once with a timeout of %v", timeout)
+						}
+						d.host, prober = 1, d
+					}
+				}
+				return prober
+			}
+			interval := cfg.RetryInterval + time.Millisecond
+			for range 3 {
+				pass(interval)
+				prober := probes()
+				if prober == nil {
+					t.Fatal("no probe after an interval")
+				}
+				if pass(10 * interval); probes() != nil {
+					t.Fatal("another probe while one hangs")
+				}
+				s.ended(prober, Verdict{Class: Aborted})
+			}
+			pass(interval)
+			if probes(); timeout > 0 {
+				if pass(timeout + interval); probes() == nil {
+					t.Error("no probe when the one before must have ended")
+				}
+			}
+		})
+	}
+}
+
 // While the service is down it sees one request per retry interval and host; the oldest message probes, and when an
 // answer comes all go on.
 func TestOnlyOneProbes(t *testing.T) {
