@@ -126,7 +126,7 @@ func TestADownServiceIsProbed(t *testing.T) {
 				t.Errorf("%d requests came as the service went down, then %d in %v with an interval of %v: %q", early, probes, length, interval, hasty)
 			}
 			below(t, "The first delivery after the service was back", next, interval+250*time.Millisecond)
-			if float64(after) < 0.8*float64(before) {
+			if float64(after) < 0.75*float64(before) {
 				t.Errorf("%d messages were delivered in %v once the service was back for two intervals, before it went down there were %d.", after, measure, before)
 			}
 			if n := len(sc.Find("the service is down")); n != 1 {
