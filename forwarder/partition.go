@@ -49,7 +49,7 @@ type partition struct {
 	mu       sync.Mutex
 	ceiling  int64       // requests below it may start: Kafka has acknowledged this one or a higher one
 	begun    int64       // the highest offset that a request was started for, plus one
-	wanted   int64       // the highest offset that had to wait for a higher ceiling, plus one
+	wanted   int64       // the highest offset that had to wait for a higher ceiling
 	count    int64       // requests started
 	pace     float64     // requests a second
 	stood    time.Time   // when a lane last had to wait for a higher ceiling
@@ -213,7 +213,7 @@ func (p *partition) admits(offset int64) bool {
 	case stall != "":
 		return false
 	case offset >= p.ceiling:
-		p.stood, p.wanted = time.Now(), max(p.wanted, offset+1)
+		p.stood, p.wanted = time.Now(), max(p.wanted, offset)
 		p.f.committer.now()
 		return false
 	}
