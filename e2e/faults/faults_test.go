@@ -72,7 +72,8 @@ type setting struct {
 	kafka                   *rig.Kafka // nil: the shared one
 	volume                  string     // "": one of its own
 	env                     []string
-	bound                   int // as in scene
+	order                   string // KPUSH_ORDER, "": its default
+	bound                   int    // as in scene
 }
 
 // stage makes a scene; the sidecar is not started yet.
@@ -87,12 +88,16 @@ func stage(t *testing.T, story string, set setting) *scene {
 		set.volume = t.TempDir()
 	}
 	s.svc, s.topic = rig.StartService(t), s.k.Topic(t, int32(set.partitions))
+	s.svc.Order = set.order
 	s.svc.Rule(troubled(2 * time.Millisecond))
 	s.sc = rig.NewSidecar(t, set.volume, s.wiring(set.env...)...)
 	return s
 }
 
 func (s *scene) wiring(env ...string) []string {
+	if s.svc.Order != "" {
+		env = append(env, "KPUSH_ORDER="+s.svc.Order)
+	}
 	return append([]string{"KPUSH_BROKERS=" + s.k.Brokers, "KPUSH_TOPIC=" + s.topic, "KPUSH_GROUP=" + s.topic,
 		fmt.Sprintf("KPUSH_PORT=%d", s.svc.Port), fmt.Sprintf("KPUSH_CONCURRENCY=%d", s.concurrency), "KPUSH_RETRY_INTERVAL=10ms"}, env...)
 }
@@ -112,8 +117,23 @@ func troubled(delay time.Duration) func(*rig.Request) rig.Action {
 func (s *scene) stock(each int) {
 	s.Helper()
 	if missing := each*s.partitions - (len(s.produced) - s.svc.Delivered()); missing > 0 {
-		s.produced = append(s.produced, s.k.ProduceEvenly(s, s.topic, int32(s.partitions), missing+each*s.partitions, 100)...)
+		s.produced = append(s.produced, s.produce(missing+each*s.partitions)...)
 	}
+}
+
+func (s *scene) produce(count int) []rig.Record {
+	s.Helper()
+	if s.svc.Order == "" {
+		return s.k.ProduceEvenly(s, s.topic, int32(s.partitions), count, 100)
+	}
+	records := make([]rig.Record, count) // of 500 keys; every 20th has none
+	for i := range records {
+		records[i] = rig.Record{Partition: int32(i % s.partitions), Key: fmt.Appendf(nil, "customer-%d", s.rng.IntN(500)), Value: fmt.Append(nil, i)}
+		if s.rng.IntN(20) == 0 {
+			records[i].Key = nil
+		}
+	}
+	return s.k.Produce(s, s.topic, records...)
 }
 
 // crash does one fault after some more deliveries and starts again; it returns once every partition has delivered.

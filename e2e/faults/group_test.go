@@ -11,10 +11,27 @@ import (
 // TestRebalances: two to four sidecars come and go in good order; nothing is lost, repeated or in doubt.
 func TestRebalances(t *testing.T) {
 	t.Parallel()
-	const partitions, least = 8, 2
+	const partitions = 8
 	s := stage(t, "rebalance of two to four sidecars", setting{partitions: partitions, concurrency: partitions})
-	s.flagBound = 0
 	s.svc.Rule(rig.Slow(5 * time.Millisecond))
+	s.comeAndGo(50)
+}
+
+// TestRebalancesByKey also has messages that wait for another attempt when their partition moves.
+func TestRebalancesByKey(t *testing.T) {
+	t.Parallel()
+	const partitions = 8
+	s := stage(t, "rebalance of two to four sidecars, order key", setting{partitions: partitions, concurrency: 2 * partitions, order: "key"})
+	s.svc.Rule(troubled(10 * time.Millisecond))
+	s.comeAndGo(100)
+}
+
+// comeAndGo starts and stops sidecars, with at least so many messages left in each partition at any time.
+func (s *scene) comeAndGo(stock int) {
+	s.Helper()
+	const least = 2
+	t := s.T
+	s.flagBound = 0
 	cars := []*rig.Sidecar{s.sc}
 	for n := range 3 {
 		cars = append(cars, rig.NewSidecar(t, t.TempDir(), s.wiring(fmt.Sprintf("KPUSH_URL=/%d", n+1))...))
@@ -24,7 +41,7 @@ func TestRebalances(t *testing.T) {
 		car.Start(t)
 		running++
 	}
-	s.stable(running)
+	s.stable(running, stock)
 	begin := time.Now()
 	for range times(50, 4) {
 		car := cars[s.rng.IntN(len(cars))]
@@ -39,7 +56,7 @@ func TestRebalances(t *testing.T) {
 			running++
 		}
 		s.crashes++
-		s.stable(running)
+		s.stable(running, stock)
 	}
 	took := time.Since(begin)
 	s.svc.Rule(nil)
@@ -56,11 +73,11 @@ func TestRebalances(t *testing.T) {
 }
 
 // stable waits for a group of so many members in which every partition delivers.
-func (s *scene) stable(members int) {
+func (s *scene) stable(members, stock int) {
 	s.Helper()
 	since := time.Now()
 	rig.Within(s, patience, fmt.Sprintf("a stable group of %d in which every partition delivers", members), func() bool {
-		s.stock(50)
+		s.stock(stock)
 		seen := map[int32]bool{}
 		for _, r := range s.svc.Since(since) {
 			seen[r.Partition] = true

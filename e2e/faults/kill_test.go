@@ -41,6 +41,25 @@ func TestKills(t *testing.T) {
 	}
 }
 
+// TestKillsOutOfOrder is TestKills with far more requests at once than partitions.
+func TestKillsOutOfOrder(t *testing.T) {
+	const concurrency, partitions = 32, 8
+	for _, order := range []string{"key", "none"} {
+		t.Run(order, func(t *testing.T) {
+			s := stage(t, fmt.Sprintf("kill -9, order %s, concurrency %d", order, concurrency), setting{partitions: partitions, concurrency: concurrency,
+				bound: concurrency, order: order})
+			s.svc.Rule(troubled(4 * time.Millisecond))
+			s.flagBound = 2 * concurrency
+			s.sc.Start(t)
+			for range times(100, 4) {
+				s.stock(200)
+				s.crash(1+s.rng.IntN(400), s.sc.Kill, func() { s.sc.Start(t) })
+			}
+			s.tell("")
+		})
+	}
+}
+
 // TestKillsThatAsk: with guarantee 3 and KPUSH_CONFIRM_URL nothing comes twice, whatever is killed.
 func TestKillsThatAsk(t *testing.T) {
 	for _, l := range loads {
