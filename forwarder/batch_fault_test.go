@@ -180,7 +180,7 @@ func TestBatchAsksBeforeItRepeats(t *testing.T) {
 					defer mu.Unlock()
 					if q.asked != "" {
 						asked[q.asked] = true
-						for _, o := range []int64{0, 1, 6} {
+						for _, o := range []int64{1, 2, 6} {
 							if q.asked == fmt.Sprintf("t/0/%d/T", o) {
 								done[o]++
 								return reply{}
@@ -328,4 +328,42 @@ func TestBatchAfterARestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who waits for another attempt has no turn, and what failed by name goes on alone: nothing behind it in its lane overtakes it,
+// not even what was tried with it before.
+func TestBatchThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, batches(4, OrderPartition, func(c *Config) { c.Concurrency, c.RetryInterval, c.RetryMaxInterval = 1, time.Hour, time.Hour }), nil)
+		k := opened(r, func(q posted) reply {
+			switch {
+			case q.items[0].Partition == 1:
+				return reply{}
+			case len(q.items) == 4:
+				return unwell
+			case q.has(0) && q.items[0].Attempt < 4:
+				return naming(0)
+			}
+			return reply{}
+		})
+		load(r.partition(t0), 4, 0)
+		pass(time.Second)
+		p := r.partition(t1)
+		load(p, 100, 0)
+		pass(time.Minute)
+		if p.rec.Next() != 100 {
+			t.Errorf("%d of the other partition are done while one waits", p.rec.Next())
+		}
+		pass(24 * time.Hour)
+		var got []string
+		for _, q := range k.seen() {
+			if q.items[0].Partition == 0 {
+				got = append(got, q.String())
+			}
+		}
+		if want := "[[0 1 2 3] [0#2 1#2] [0#3] [0#4] [2#2] [3#2]]"; fmt.Sprint(got) != want {
+			t.Errorf("%v, want %s", got, want)
+		}
+		r.isEmpty()
+	})
 }

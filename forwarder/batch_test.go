@@ -477,6 +477,9 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 				if n := len(k.seen()); n > row.requests && !any {
 					t.Errorf("order %s, bad %v: %d requests: %s", row.order, row.bad, n, k.text())
 				}
+				if last := k.seen()[len(k.seen())-1].at; last > time.Duration(len(row.bad))*4*time.Second+time.Second && !any {
+					t.Errorf("order %s, bad %v: it took %s, the one at fault waits twice 2s and nobody else", row.order, row.bad, last)
+				}
 				if n := len(r.logs.with("message skipped")); n != len(row.bad) || p.rec.Next() != 64 || p.failing.Load() != 0 {
 					t.Errorf("order %s, bad %v: %d skipped, done up to %d, %d fail", row.order, row.bad, n, p.rec.Next(), p.failing.Load())
 				}
