@@ -16,6 +16,7 @@ type Action struct {
 	Header map[string]string
 	Body   string
 	Break  Break
+	Named  bool // in a batch: this message is named in batchItemFailures
 }
 
 // Break is a way not to answer.

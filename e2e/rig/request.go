@@ -39,6 +39,8 @@ type Request struct {
 	Status     int       // 0: no answer was begun
 	Done       bool      // a 2xx was written to its last byte
 	complete   bool
+
+	member
 }
 
 // position names the message in every report.
@@ -130,6 +132,11 @@ func (r *Request) parseHeaders(h http.Header) {
 		r.wrong("Kafka-Headers is not JSON [[name, base64|null],…]: %v", err)
 		return
 	}
+	r.pairs(pairs)
+}
+
+// pairs takes the headers as they were produced.
+func (r *Request) pairs(pairs [][2]*string) {
 	for _, pair := range pairs {
 		if pair[0] == nil {
 			r.wrong("Kafka-Headers has a header without a name")

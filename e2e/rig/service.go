@@ -23,6 +23,7 @@ type Service struct {
 	doors    map[string]func() int // by path
 	done     map[position]bool     // a 2xx was completed
 	repeats  int
+	batches  int
 	open     int // requests whose end is not noted yet
 	load     load
 }
@@ -149,6 +150,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 		return
 	}
 	r := parse(h)
+	if h.Header.Get("Kafka-Batch") != "" {
+		s.serveBatch(w, h)
+		return
+	}
 	s.mu.Lock()
 	s.requests = append(s.requests, r)
 	s.open++
@@ -174,11 +179,14 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 	}
 }
 
-func (s *Service) end(r *Request) {
+func (s *Service) end(together ...*Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.End = time.Now()
-	s.load.change(-1, r.End)
+	now := time.Now()
+	for _, r := range together {
+		r.End = now
+	}
+	s.load.change(-1, now)
 }
 
 // Requests returns the finished requests in the order of their arrival.

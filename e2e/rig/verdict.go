@@ -84,17 +84,23 @@ func (v *Verdict) order(lanes map[lane][]*Request) {
 	for _, lane := range lanes {
 		seen := map[int64]bool{}
 		newest := int64(-1)
+		ahead := map[int64]int64{} // what the service named as failed is behind the others of its batch
+		for _, r := range lane {
+			if r.Named {
+				ahead[r.Offset] = max(ahead[r.Offset], r.last)
+			}
+		}
 		done := slices.DeleteFunc(slices.Clone(lane), func(r *Request) bool { return !r.Done })
 		slices.SortStableFunc(done, func(a, b *Request) int { return a.End.Compare(b.End) })
 		for _, r := range done {
-			if !seen[r.Offset] && r.Offset < newest {
+			if !seen[r.Offset] && r.Offset < newest && newest > ahead[r.Offset] {
 				v.Disorder = append(v.Disorder, fmt.Sprintf("%s after %d", r, newest))
 			}
 			seen[r.Offset], newest = true, max(newest, r.Offset)
 		}
 		for i := 1; i < len(lane); i++ {
 			// an abandoned request ends here later than the sidecar gave it up
-			if a, b := lane[i-1], lane[i]; a.Offset != b.Offset && a.Status != 0 && b.Start.Before(a.End) {
+			if a, b := lane[i-1], lane[i]; a.Offset != b.Offset && (a.Batch == 0 || a.Batch != b.Batch) && a.Status != 0 && b.Start.Before(a.End) {
 				v.Overlap = append(v.Overlap, fmt.Sprintf("%s before the end of %s", b, a))
 			}
 		}
