@@ -2,24 +2,19 @@ package forwarder
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"syscall"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 const (
-	headRoom  = 8 << 10               // a connection's read buffer; an answer whose head is larger costs its connection
+	headRoom  = 8 << 10               // a connection's read buffer; no limit of what is read
 	writeRest = 50 * time.Millisecond // how long a body may still be on its way when its answer is there
 )
 
@@ -31,8 +26,8 @@ type conn struct {
 	look     func(fd uintptr) // made once: a closure per request would be an allocation
 	quiet    bool             // what look saw
 	in       *bufio.Reader
-	head     fasthttp.ResponseHeader
-	failed   error // what Read failed with: the parser tells less
+	head     answerHead
+	failed   error // what Read failed with, even behind a whole answer
 	limited  bool  // a deadline is set
 	used     time.Time
 }
@@ -106,96 +101,51 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusa
 }
 
 func (c *conn) receive(a *answer) (reusable bool, err error) {
-	in, err := c.readHead()
-	if err != nil {
-		return false, err
-	}
-	a.status = c.head.StatusCode()
-	a.action, a.retryAfter = string(c.head.Peek("Kafka-Action")), string(c.head.Peek("Retry-After"))
-	whole, err := c.readBody(in, a)
-	return whole && err == nil && c.failed == nil && in == c.in && in.Buffered() == 0 && !c.closing(), err
-}
-
-var (
-	errNotHTTP   = errors.New("what came is no HTTP answer")
-	errHeadLarge = errors.New("the head of the answer is larger than 1 MiB")
-)
-
-// readHead reads the head of the answer, past those with 1xx that come before it. in has the body.
-func (c *conn) readHead() (in *bufio.Reader, err error) {
-	in = c.in
-	for {
-		err := c.head.Read(in)
-		switch status := c.head.StatusCode(); {
-		case err == nil && (status < 100 || status >= 200 || status == http.StatusSwitchingProtocols):
-			return in, nil
-		case err == nil:
-		case !tooSmall(err) && c.failed != nil:
-			return nil, c.failed
-		case !tooSmall(err):
-			return nil, errNotHTTP // err holds what the service wrote
-		case in != c.in:
-			return nil, errHeadLarge
-		default:
-			in = bufio.NewReaderSize(in, answerLimit)
+	for a.status == 0 {
+		if err := c.head.read(c.in); err != nil {
+			return false, err
+		}
+		if s := c.head.status; s >= 200 || s == http.StatusSwitchingProtocols { // others with 1xx come before the answer
+			a.status = s
 		}
 	}
-}
-
-func tooSmall(err error) bool {
-	var small *fasthttp.ErrSmallBuffer
-	return errors.As(err, &small)
+	a.action, a.retryAfter = c.head.action, c.head.retryAfter
+	whole, err := c.readBody(a)
+	return whole && err == nil && c.failed == nil && c.in.Buffered() == 0 && !c.head.closing(), err
 }
 
 // readBody reads the body, up to answerLimit. whole: its end was seen, and the connection goes on behind it.
-func (c *conn) readBody(in *bufio.Reader, a *answer) (whole bool, err error) {
-	status, length := c.head.StatusCode(), c.head.ContentLength()
+func (c *conn) readBody(a *answer) (whole bool, err error) {
+	status, length := c.head.status, c.head.length
 	switch {
 	case status == http.StatusSwitchingProtocols: // the body is the connection, and has no end
 		return false, nil
-	case status == http.StatusNoContent, status == http.StatusNotModified, length == 0:
+	case status == http.StatusNoContent, status == http.StatusNotModified:
 		return true, nil
-	case length > 0:
-		err = a.read(in, min(length, answerLimit))
+	case c.head.chunked:
+		if err = a.read(httputil.NewChunkedReader(c.in), answerLimit); err != nil || len(a.body) == answerLimit {
+			return false, err
+		}
+		return true, c.skipTrailer()
+	case length >= 0:
+		err = a.read(c.in, min(length, answerLimit))
 		if err == nil && len(a.body) < min(length, answerLimit) {
 			err = io.ErrUnexpectedEOF
 		}
 		return length <= answerLimit, err
-	case length == -1:
-		if err = a.read(httputil.NewChunkedReader(in), answerLimit); err != nil || len(a.body) == answerLimit {
-			return false, err
-		}
-		return true, skipTrailer(in)
 	}
-	return false, a.read(in, answerLimit)
+	return false, a.read(c.in, answerLimit)
 }
 
 // skipTrailer reads what follows the last chunk, through its empty line.
-func skipTrailer(in *bufio.Reader) error {
+func (c *conn) skipTrailer() error {
 	for {
-		line, err := in.ReadSlice('\n')
+		line, err := c.head.line(c.in)
 		switch {
 		case err == io.EOF:
 			return io.ErrUnexpectedEOF
-		case err != nil:
+		case err != nil || len(line) == 0:
 			return err
-		case len(bytes.TrimRight(line, "\r\n")) == 0:
-			return nil
 		}
 	}
-}
-
-// closing tells whether the service ends the connection behind this answer.
-func (c *conn) closing() bool {
-	if c.head.ConnectionClose() {
-		return true
-	}
-	for _, line := range c.head.PeekAll("Connection") {
-		for token := range bytes.SplitSeq(line, []byte{','}) {
-			if strings.EqualFold(string(bytes.TrimSpace(token)), "close") {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -91,13 +91,14 @@ func TestWireReadsAnswers(t *testing.T) {
 		{"more than is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big + "abc", 200, big, false},
 		{"more than is read, the rest late", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big, 200, big, false},
 		{"more than is read, in chunks", head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("10000\r\n"+big[:1<<16]+"\r\n", 17) + "0\r\n\r\n", 200, big, false},
-		{"head of 30 KiB", head + strings.Repeat("X-Line: "+big[:1000]+"\r\n", 30) + "Content-Length: 2\r\n\r\nok", 200, "ok", false},
-		{"line of 30 KiB", head + "X-Line: " + big[:30<<10] + "\r\nContent-Length: 2\r\n\r\nok", 200, "ok", false},
+		{"head of 30 KiB", head + strings.Repeat("X-Line: "+big[:1000]+"\r\n", 30) + "Content-Length: 2\r\n\r\nok", 200, "ok", true},
+		{"line of 30 KiB", head + "X-Line: " + big[:30<<10] + "\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
+		{"lines that end in LF", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 200, "ok", true},
 		{"bytes beyond ASCII", head + "X-Line: pä\xff\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if status, body := netHTTP(t, row.raw); status != row.status || body != row.body {
-				t.Errorf("net/http reads %d with %.40q", status, body)
+			if a, err := netHTTP(row.raw); err != nil || a.status != row.status || string(a.body) != row.body {
+				t.Errorf("net/http reads %d with %.40q (%v)", a.status, a.body, err)
 			}
 			var connections atomic.Int64
 			w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
@@ -119,27 +120,6 @@ func TestWireReadsAnswers(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// netHTTP is what net/http makes of an answer.
-func netHTTP(t *testing.T, raw string) (status int, body string) {
-	in := bufio.NewReader(strings.NewReader(raw))
-	for {
-		resp, err := http.ReadResponse(in, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode == 101 {
-			return 101, ""
-		}
-		if resp.StatusCode >= 200 {
-			b, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
-			if err != nil {
-				t.Error(err)
-			}
-			return resp.StatusCode, string(b)
-		}
 	}
 }
 
@@ -169,7 +149,7 @@ func TestWireBrokenAnswers(t *testing.T) {
 		{"no chunk", head + "Transfer-Encoding: chunked\r\n\r\nsecret\r\n", 200, "invalid byte in chunk length"},
 		{"no last chunk", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", 200, "unexpected EOF"},
 		{"half a trailer", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: secret\r\n", 200, "unexpected EOF"},
-		{"endless trailer", head + "Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("secret", headRoom), 200, "buffer full"},
+		{"endless trailer", head + "Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("secret", answerLimit/5), 200, "larger than 1 MiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
