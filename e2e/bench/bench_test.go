@@ -85,12 +85,13 @@ func BenchmarkOrders(b *testing.B) {
 }
 
 func BenchmarkBatch(b *testing.B) {
-	s := begin(b, "batch, 8 partitions, 100 B")
+	s := begin(b, "batch, service of 5 ms, 8 partitions, 100 B")
 	n := messages(300_000)
 	topic := s.fill(8, n, 100)
+	sleep := []string{"SLEEP=5ms"}
 	s.race(
-		entry{name: "batch of 100", program: "kpush", topic: topic, messages: n, env: []string{"KPUSH_BATCH_SIZE=100"}},
-		entry{name: "single", program: "kpush", topic: topic, messages: n},
+		entry{name: "batch of 100", program: "kpush", topic: topic, messages: n, env: []string{"KPUSH_BATCH_SIZE=100"}, service: sleep},
+		entry{name: "single", program: "kpush", topic: topic, messages: n / 50, service: sleep},
 	)
 	s.compare("messages/s", rate, "batch of 100", "single", atLeast(10, ""))
 }

@@ -17,25 +17,26 @@ import (
 	"github.com/kpush/kpush/e2e/rig"
 )
 
-// programs builds kpush, what it is compared with, and the service, once, and returns the directory of the latter.
+// programs builds what is compared, and the service, once, and returns their directory. kpush is built as the Dockerfile does.
 var programs = sync.OnceValues(func() (string, error) {
 	kpush, err := rig.Binary()
 	if err != nil {
 		return "", err
 	}
 	dir := filepath.Join(filepath.Dir(kpush), "bench")
-	out, err := exec.Command("go", "build", "-o", dir+"/", "./floor", "./loop", "./service").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("the programs of the benchmark do not build: %w\n%s", err, out)
+	for _, args := range [][]string{
+		{"./floor", "./loop", "./service"},
+		{"-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w -linkmode external -extldflags -static", "github.com/kpush/kpush"},
+	} {
+		if out, err := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("the programs of the benchmark do not build: %w\n%s", err, out)
+		}
 	}
 	return dir, nil
 })
 
 func find(program string) (string, error) {
 	dir, err := programs()
-	if err == nil && program == "kpush" {
-		return rig.Binary()
-	}
 	return filepath.Join(dir, program), err
 }
 
