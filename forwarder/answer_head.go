@@ -108,7 +108,7 @@ func (h *answerHead) line(in *bufio.Reader) ([]byte, error) {
 		return nil, nil
 	}
 	if err == nil && in.Buffered() > 0 && !folded(in) {
-		return part, nil // nearly every line; with an empty buffer the look at the next one would overwrite this
+		return bytes.TrimLeft(part, blanks), nil // nearly every line; with an empty buffer the look at the next one would overwrite this
 	}
 	h.long = h.long[:0]
 	for from := 0; err == nil || err == bufio.ErrBufferFull; part, err = h.part(in) {

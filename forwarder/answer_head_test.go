@@ -259,6 +259,7 @@ func FuzzHead(f *testing.F) {
 		plain + "Connection: keep-alive\r\nConnection: x, close\r\n" + two + "\r\nok",
 		plain + "Trailer: Content-Length\r\n" + two + "\r\nok",
 		plain + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\nTrailer: A\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\nmore",
+		" HTTP/1.0 \n0", // a blank before everything
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n" + two + "\r\nok", "HTTP/1.0 200 OK\r\n\r\nok",
 		plain + "Kafka-Action:\r\n\tskip\r\n \r\nRetry-After: Wed,\n 21 Oct\r\n" + two + "\r\nok",
 		plain + "Kafka-Action:abc d\r\n" + two + "\r\nok", // a piece ends before the blank
