@@ -47,7 +47,7 @@ func TestOneInAHundredFailsForEver(t *testing.T) {
 	s.svc.Rule(failing(fails, 0))
 	bound := partitions * (first + window - window/every)
 	s.svc.Await(t, bound, patience)
-	rig.Within(t, patience, "a note of every partition", func() bool { return strings.Count(s.note(), s.topic+"/") == partitions })
+	rig.Within(t, 15*time.Second, "a note of every partition", func() bool { return strings.Count(s.note(), s.topic+"/") == partitions })
 	if got := s.svc.Delivered(); got != bound {
 		t.Errorf("%d messages were delivered although the oldest of each partition fails, the bound is %d.", got, bound)
 	}
