@@ -36,7 +36,7 @@ func sent(requests []*rig.Request, host string) (count int) {
 // TestOneOfTwoHostsIsDown: the other one is used at the rate that it has alone at the same time, and the first again once it
 // is back.
 func TestOneOfTwoHostsIsDown(t *testing.T) {
-	const good, ill, interval, settle, measure, least = "127.0.0.1", "127.0.0.2", 500 * time.Millisecond, 3 * time.Second, 3 * time.Second, 0.75
+	const good, ill, interval, settle, measure, least = "127.0.0.1", "127.0.0.2", 500 * time.Millisecond, 4 * time.Second, 3 * time.Second, 0.75
 	workers := func() func(*rig.Request) rig.Action { return rig.Workers(8, 40*time.Millisecond) }
 	prepare := func(t *testing.T, count int, hosts string, rule func(*rig.Request) rig.Action) (*rig.Service, *rig.Sidecar, []rig.Record) {
 		k, svc := kafka(t), service(t, good, ill)
@@ -44,7 +44,7 @@ func TestOneOfTwoHostsIsDown(t *testing.T) {
 		svc.Rule(byHost(map[string]func(*rig.Request) rig.Action{good: workers(), ill: rule}))
 		produced := k.ProduceEvenly(t, topic, 8, count, 100)
 		sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_HOST="+hosts, "KPUSH_ORDER=key", "KPUSH_CONCURRENCY=16",
-			"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_EXEC_TIMEOUT=1s")...)
+			"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_EXEC_TIMEOUT=2s")...)
 		return svc, sc, produced
 	}
 	alone, sc, _ := prepare(t, 12_000, good, nil)
@@ -56,7 +56,7 @@ func TestOneOfTwoHostsIsDown(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				svc, sc, produced := prepare(t, 3_000, good+","+ill, rule)
+				svc, sc, produced := prepare(t, 2_600, good+","+ill, rule)
 				if rule == nil {
 					svc.Down(ill)
 				}
