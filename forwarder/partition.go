@@ -41,6 +41,7 @@ type partition struct {
 	next   int64 // the offset after the newest message handed over
 	astray bool  // the log does not hold next any more
 	round  int   // the rebalance that brought it
+	told   bool  // the log has said that it stands
 
 	pull     float64   // bytes a second that leave; owned by the poll goroutine, too
 	sampled  time.Time // when that was measured
@@ -243,7 +244,7 @@ func (p *partition) stands() string {
 	if p.stall == "" || time.Since(p.stalled) < standingTime {
 		return ""
 	}
-	return fmt.Sprintf("%s: %s", p.tp, p.stall)
+	return p.stall
 }
 
 // raise lets requests below ceiling start.

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -207,24 +208,26 @@ func (f *Forwarder) tidy() {
 	f.startPending()
 }
 
-// sayStalls names the partitions whose oldest messages keep failing for so long that nothing new of them is tried: once in
-// the log, and for readiness as long as it lasts.
+// sayStalls names the partitions whose oldest messages keep failing for so long that nothing new of them is tried: each once
+// in the log, and all of them for readiness as long as it lasts.
 func (f *Forwarder) sayStalls() {
 	var all []string
 	for _, p := range f.parts {
-		if s := p.stands(); s != "" {
-			all = append(all, s)
+		why := p.stands()
+		if why != "" {
+			all = append(all, fmt.Sprintf("%s: %s", p.tp, why))
 		}
+		if why != "" && !p.told {
+			f.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", "topic", p.topic, "partition", p.partition, "why", why)
+		}
+		p.told = why != ""
 	}
 	if len(all) == 0 {
 		f.state.say(behind, nil)
 		return
 	}
 	slices.Sort(all)
-	sentence := "nothing new is tried until messages that keep failing have an outcome: " + strings.Join(all, "; ")
-	if f.state.say(behind, errors.New(sentence)) && f.state.every("behind", time.Minute) {
-		f.log.Warn(sentence)
-	}
+	f.state.say(behind, errors.New("nothing new is tried until messages that keep failing have their outcome: "+strings.Join(all, "; ")))
 }
 
 // advance moves partitions with nothing outstanding to the consumer's position: behind the last message there may be
