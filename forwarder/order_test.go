@@ -289,3 +289,22 @@ func TestTurnsGoRound(t *testing.T) {
 		}
 	})
 }
+
+// The share of the messages that may fail grows when another partition goes, and is used at once.
+func TestTheShareGrowsWithARevoke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Order = OrderNone
+		r := newRig(t, cfg, handle(func(*Delivery) Verdict { return bad })).run()
+		r.kafka.give(t0, t1)
+		r.kafka.produce(t0, 3000, 10)
+		r.until("half of the limit fails", func() bool { return r.f.parts[t0] != nil && r.f.parts[t0].failing.Load() >= failingLimit/2 })
+		p := r.f.parts[t0]
+		r.kafka.take(false, t1)
+		r.until("all of the limit fails", func() bool { return p.failing.Load() >= failingLimit })
+		r.kafka.take(true, t0)
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -216,6 +216,7 @@ func (f *Forwarder) sayStalls() {
 		why := p.stands()
 		if why != "" {
 			all = append(all, fmt.Sprintf("%s: %s", p.tp, why))
+			f.turns.resume(p) // its share of the failing may have grown since
 		}
 		if why != "" && !p.told {
 			f.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", "topic", p.topic, "partition", p.partition, "why", why)
