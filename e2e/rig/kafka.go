@@ -107,10 +107,10 @@ func startKafka(run runner, dir string, count int, props ...string) (*Kafka, err
 		k.nodes = append(k.nodes, n)
 	}
 	if err := k.each(func(n *node) error {
-		if err := run.prepare(n); err != nil {
-			return err
+		err := run.prepare(n)
+		if err == nil {
+			n.process, err = run.start(n)
 		}
-		n.process, err = run.start(n)
 		return err
 	}); err != nil {
 		k.close(false, nil)
