@@ -2,27 +2,40 @@ package offsets
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// sleepy is a disk whose syncs take their time.
-type sleepy struct{ disk }
+// sleepy is a disk whose syncs take their time. Its mutex lets the test look at the disk below meanwhile.
+type sleepy struct {
+	disk
+	mu *sync.Mutex
+}
 
 func (d sleepy) Sync() error {
 	time.Sleep(time.Millisecond)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	return d.disk.Sync()
+}
+
+func (d sleepy) WriteAt(b []byte, at int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.disk.WriteAt(b, at)
 }
 
 // TestPace: at a steady pace almost nobody waits for a ceiling, and a power cut flags little more than a few windows sent.
 func TestPace(t *testing.T) {
-	for _, rate := range []int{50, 200, 2000, 5000, 20_000} {
+	for _, rate := range []int{50, 200, 2000, 20_000} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := quiet()
 				o.idle, o.half, o.Sync, o.Now = false, 2<<20, DefaultSync, nil
-				o.wrap = func(inner disk) disk { return sleepy{inner} }
+				var mu sync.Mutex
+				o.wrap = func(inner disk) disk { return sleepy{inner, &mu} }
 				first, size := newFile(o)
 				d := newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))
 				s, err := recoverFrom(d, "offsets", o)
@@ -48,7 +61,10 @@ func TestPace(t *testing.T) {
 				}
 				sent := int64(rate) * 4 * int64(o.Sync.Window) / int64(time.Second)
 				o.boot, o.idle = "boot 1", true
-				after, err := recoverFrom(newSimDisk(nil, d.crash(false)), "offsets", o)
+				mu.Lock()
+				left := d.crash(false)
+				mu.Unlock()
+				after, err := recoverFrom(newSimDisk(nil, left), "offsets", o)
 				must(t, err)
 				v, _ := after.Saved(testKey)
 				if flagged := v.Ceiling - v.Next; max(flagged, most) > 2*sent+32 || v.Ceiling == 0 {

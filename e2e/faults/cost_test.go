@@ -12,7 +12,7 @@ import (
 // BenchmarkGuarantees is what the whole process uses for a message with each guarantee, and the ratios to guarantee 1, as
 // medians of interleaved runs: go test ./e2e/faults -run ^$ -bench Guarantees -benchtime 5x
 func BenchmarkGuarantees(b *testing.B) {
-	const partitions, messages = 32, 60_000
+	const partitions, messages = 32, 150_000
 	k := rig.Shared(b)
 	topic := k.Topic(b, partitions)
 	k.ProduceEvenly(b, topic, partitions, messages, 200)
