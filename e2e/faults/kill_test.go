@@ -51,7 +51,7 @@ func TestKillsOutOfOrder(t *testing.T) {
 			s.svc.Rule(troubled(4 * time.Millisecond))
 			s.flagBound = 2 * concurrency
 			s.sc.Start(t)
-			for range times(100, 4) {
+			for range times(40, 3) {
 				s.stock(200)
 				s.crash(1+s.rng.IntN(400), s.sc.Kill, func() { s.sc.Start(t) })
 			}
