@@ -9,6 +9,7 @@ import (
 )
 
 func TestABrokerIsKilledAndBackAfterEightSeconds(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const outage, bound = 8 * time.Second, 2 * time.Second
 	k, svc := rig.Own(t, 1), service(t)
 	topic := k.Topic(t, 8)
@@ -53,6 +54,7 @@ func TestABrokerIsKilledAndBackAfterEightSeconds(t *testing.T) {
 
 // TestAStopWhileTheBrokerIsFrozen: commits are outstanding all the time, and the client's Close can block for ever.
 func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const frozen, drain = 30 * time.Second, 5 * time.Second
 	k, svc := rig.Own(t, 1), service(t)
 	topic := k.Topic(t, 8)

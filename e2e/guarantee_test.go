@@ -15,6 +15,7 @@ import (
 
 // TestGuaranteeOneAtACrash loses at the most what is in flight, and repeats at the most what a commit interval brought.
 func TestGuaranteeOneAtACrash(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const partitions, kills = 4, 5
 	const interval = time.Second
 	k, svc := kafka(t), service(t)
@@ -75,6 +76,7 @@ func empty(t *testing.T, volume string) {
 
 // TestGuaranteeOneAtAStop loses and repeats nothing, nor at a handover, with messages that fail and wait meanwhile.
 func TestGuaranteeOneAtAStop(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const partitions, count, stops = 4, 4_000, 5
 	k, svc := kafka(t), service(t)
 	svc.Rule(rig.Every(9, rig.Action{Status: 500}, rig.Slow(3*time.Millisecond)))
@@ -220,6 +222,7 @@ func everyPoint(t *testing.T) {
 
 // TestAnotherMachineAfterACrash: the volume is gone with the machine, the commit's mark is all that is left.
 func TestAnotherMachineAfterACrash(t *testing.T) {
+	t.Parallel() // it mostly waits
 	if os.Getuid() != 0 {
 		t.Skip("another host name needs root, for unshare --uts")
 	}

@@ -41,6 +41,7 @@ func producesAndCommits(t *testing.T, k *Kafka) {
 }
 
 func TestKafkaIsKilledAndFrozen(t *testing.T) {
+	t.Parallel() // it mostly waits
 	k := Own(t, 1)
 	topic := k.Topic(t, 1)
 	k.Produce(t, topic, Record{Value: []byte("before")})
@@ -62,6 +63,7 @@ func TestKafkaIsKilledAndFrozen(t *testing.T) {
 }
 
 func TestThreeNodes(t *testing.T) {
+	t.Parallel() // it mostly waits
 	k := Own(t, 3)
 	topic := k.Topic(t, 6)
 	k.Kill(t, k.Coordinator(t, "a group"))
