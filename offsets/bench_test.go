@@ -203,6 +203,7 @@ func BenchmarkWindow(b *testing.B) {
 			for _, f := range frames {
 				r.take(f)
 			}
+			r.sort(r.last)
 		}
 	})
 }

@@ -1,10 +1,12 @@
 package offsets
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/bits"
+	"slices"
 )
 
 // image is what the bytes of a file say.
@@ -156,8 +158,32 @@ func (m *image) byteOf(frame int) int64 {
 type reader struct {
 	slots  map[uint32]*slot
 	text   map[uint32][]byte
-	length map[uint32]int // of the text of slots that were opened
-	last   *slot          // facts come in runs
+	length map[uint32]int   // of the text of slots that were opened
+	last   *slot            // facts come in runs
+	late   map[*slot]Ranges // finished, below what was finished before: in no order until current sorts them
+}
+
+// finish adds from ≤ n < to to what is finished of a slot.
+func (r *reader) finish(t *slot, from, to int64) {
+	if n := len(t.done); n == 0 || t.done[n-1].From <= from {
+		t.done = t.done.Add(from, to)
+		return
+	}
+	if r.late == nil {
+		r.late = make(map[*slot]Ranges)
+	}
+	r.late[t] = append(r.late[t], Range{from, to})
+}
+
+// sort puts what came late to what is finished.
+func (r *reader) sort(t *slot) {
+	late := r.late[t]
+	slices.SortFunc(late, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
+	var sorted Ranges
+	for _, x := range late {
+		sorted = sorted.Add(x.From, x.To)
+	}
+	t.done = t.done.Union(sorted)
 }
 
 func (r *reader) slot(n uint32) *slot {
@@ -185,17 +211,17 @@ func (r *reader) take(f frame) bool {
 		t.next, t.lineage = max(t.next, f.offset), f.value
 		r.length[f.slot] = int(f.count)
 	case doneKind:
-		t.done = t.done.Add(f.offset-int64(f.value>>32), f.offset+1)
+		r.finish(t, f.offset-int64(f.value>>32), f.offset+1)
 		t.at = max(t.at, int64(uint32(f.value)))
 		if len(t.attempts) > 0 {
 			delete(t.attempts, f.offset)
 		}
 	case finishedKind:
-		t.done = t.done.Add(int64(f.value), f.offset)
+		r.finish(t, int64(f.value), f.offset)
 	case bitsKind:
 		for v := f.value; v != 0; v &= v - 1 {
 			at := f.offset + int64(bits.TrailingZeros64(v))
-			t.done = t.done.Add(at, at+1)
+			r.finish(t, at, at+1)
 		}
 	case intentKind, settledKind:
 		if t.attempts == nil {
@@ -225,6 +251,7 @@ func (r *reader) current() map[Key]*slot {
 			continue
 		}
 		t.key = k
+		r.sort(t)
 		t.absorb()
 		maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
 		out[k] = t
