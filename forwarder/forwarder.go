@@ -88,7 +88,8 @@ type Forwarder struct {
 	remade    map[tp]int64 // likewise: partitions whose topic was made again, and how far they were read under the old id
 	asking    bool         // likewise: a goroutine asks where pending partitions start
 	round     int          // likewise: counts rebalance callbacks
-	busy      time.Time    // likewise: when a message came last, zero when that is long ago and memory was given back
+	busy      time.Time    // likewise: when a message came last
+	tidied    time.Time    // likewise: when memory was given back
 	strays    error        // likewise: some partition's position is out of range, and it is not known which
 }
 

@@ -13,15 +13,22 @@ import (
 	"time"
 )
 
-// idleTime without a message, what busy times needed goes back to the system.
-const idleTime = 5 * time.Second
+// idleTime without a message, what busy times needed goes back to the system, and every tidyTime from then on what being idle
+// has piled up.
+const (
+	idleTime = 5 * time.Second
+	tidyTime = 20 * time.Second
+)
 
-// tidyMemory gives back memory once after each busy time. It belongs to the poll goroutine.
+// idle tells whether no message has come for a while. It belongs to the poll goroutine, as does tidyMemory.
+func (f *Forwarder) idle() bool { return time.Since(f.busy) > idleTime }
+
+// tidyMemory gives back memory, Go's, librdkafka's and the program's own.
 func (f *Forwarder) tidyMemory() {
-	if f.busy.IsZero() || time.Since(f.busy) < idleTime {
+	if !f.idle() || f.tidied.After(f.busy) && time.Since(f.tidied) < tidyTime {
 		return
 	}
-	f.busy = time.Time{}
+	f.tidied = time.Now()
 	go func() {
 		debug.FreeOSMemory()
 		C.malloc_trim(0) // librdkafka's

@@ -46,7 +46,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 		default:
 		}
 		atMost := pollTime
-		if f.busy.IsZero() {
+		if f.idle() {
 			atMost = restTime
 		}
 		switch e := f.client.poll(atMost).(type) {
