@@ -122,7 +122,7 @@ func TestEarlySync(t *testing.T) {
 			s.mu.Lock()
 			unsynced := s.unsynced
 			s.mu.Unlock()
-			if want := int(n+1) % 5; unsynced != want {
+			if want := int(n+1) % 3; unsynced != want {
 				t.Fatalf("after %d: %d off disk, want %d", n, unsynced, want)
 			}
 		}
@@ -144,7 +144,7 @@ func TestEarlyAgain(t *testing.T) {
 		for n := range int64(10) {
 			p.Fetched(n)
 			must(t, p.Done(n))
-			synctest.Wait() // from the fifth on, run is at the disk
+			synctest.Wait() // from the third on, run is at the disk
 		}
 		close(d.gate)
 		time.Sleep(time.Millisecond)

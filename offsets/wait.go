@@ -29,8 +29,9 @@ func (s *Store) await() error {
 	return nil
 }
 
-// early is so many finished offsets off disk that the sync begins before the window is over: on a quick disk nobody waits.
-func (s *Store) early() int { return max(1, s.sync.Unsynced/2) }
+// early is so many finished offsets off disk that the sync begins before the window is over. Twice as many may come while it
+// is under way before anybody waits: to park and wake thirty-two lanes costs more than a sync.
+func (s *Store) early() int { return max(1, s.sync.Unsynced/3) }
 
 // covered holds an intent, which was write number seq, back until a ceiling above it is on disk; with Window 0, until it is
 // there itself.
