@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // KPUSH_CONFIRM_URL is asked before what is in doubt is sent again, until it says 200 or 404; nothing else is asked about.
@@ -87,6 +89,29 @@ func TestConfirmURLAfterATimeout(t *testing.T) {
 		if n := len(r.logs.with("does not say whether the service has a message in doubt")); n != 1 {
 			t.Errorf("said %d times in a minute, want once: %s", n, fmt.Sprint(r.logs.with("CONFIRM")))
 		}
+	})
+}
+
+// What was delivered before does not wait for the question: it is on record, or a crash would call it in doubt and the end of its
+// partition would wait for the service's answer about another.
+func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, local(func(c *Config) { c.ConfirmURL, c.Concurrency = "http://service/has", 1 }), nil)
+		serving(r, func(q *http.Request) (*http.Response, error) {
+			if q.Method == http.MethodGet {
+				<-q.Context().Done() // never answers
+				return nil, q.Context().Err()
+			}
+			return says(q, 200)
+		})
+		p := r.partition(t0, offsets.Attempt{Offset: 1, Number: 1, InDoubt: true})
+		p.push(&Message{Topic: "t", Offset: 0})
+		p.push(&Message{Topic: "t", Offset: 1})
+		synctest.Wait()
+		if next := p.rec.Next(); next != 1 {
+			t.Errorf("everything below %d is on record while the service is asked about 1", next)
+		}
+		p.drain(time.Now(), errRevoked)
 	})
 }
 

@@ -447,10 +447,10 @@ func (r *rig) again(cfg Config, handler Handler) *rig {
 	return r
 }
 
-// partition is an assigned partition without a poll loop; everything below 1<<40 may be sent.
-func (r *rig) partition(t tp) *partition {
+// partition is an assigned partition without a poll loop; everything below 1<<40 may be sent. earlier are attempts of another life.
+func (r *rig) partition(t tp, earlier ...offsets.Attempt) *partition {
 	r.Helper()
-	start := offsets.Start{Lineage: 1, Committed: -1}
+	start := offsets.Start{Lineage: 1, Committed: -1, Attempts: earlier}
 	rec, err := file{r.store}.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: t.topic, TopicID: "T", Partition: t.partition}, start)
 	if err != nil {
 		r.Fatal(err)

@@ -130,6 +130,7 @@ func (a *attempts) attempt(d *Delivery) error {
 		return a.attemptBatch(d)
 	}
 	if a.confirm != nil && d.InDoubt() {
+		d.settleBefore()
 		has, err := a.confirm.has(d, d)
 		if err != nil {
 			return err

@@ -38,7 +38,8 @@ type Outcome struct {
 // Handler brings messages to their outcome. The default one POSTs them; a Go program may handle them in place.
 type Handler interface {
 	// Handle returns when the message has its outcome, or with an error when it was stopped before. Around each attempt
-	// it calls Begin, which waits for its turn, and End. No attempt begins once d.Waits() has ended; one under way may go
+	// it calls Begin, which waits for its turn, and End; the first Begin comes before anything that may wait, because the
+	// outcome of the message before may go on record with it. No attempt begins once d.Waits() has ended; one under way may go
 	// on until d.Attempt() ends.
 	Handle(d *Delivery) (Outcome, error)
 }

@@ -111,6 +111,7 @@ func (p *partition) let(m *Message) {
 func (p *partition) deliver(d *Delivery) bool {
 	out, err := p.f.handler.Handle(d)
 	for err != nil && !errors.Is(err, errSkipped) && p.soft.Err() == nil {
+		d.settleBefore()
 		p.f.turns.give(d)
 		p.f.log.Error("the handler has given back a message without an outcome; it gets it again", d.where(), "error", err)
 		if stopped := sleep(d.ctx(), p.f.cfg.RetryInterval); stopped != nil {
