@@ -223,9 +223,7 @@ func everyPoint(t *testing.T) {
 // TestAnotherMachineAfterACrash: the volume is gone with the machine, the commit's mark is all that is left.
 func TestAnotherMachineAfterACrash(t *testing.T) {
 	t.Parallel() // it mostly waits
-	if os.Getuid() != 0 {
-		t.Skip("another host name needs root, for unshare --uts")
-	}
+	mayRename(t)
 	const partitions, crashes = 8, 3
 	const interval = 200 * time.Millisecond
 	k, svc := kafka(t), service(t)

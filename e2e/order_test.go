@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -209,9 +208,7 @@ func elsewhere(t *testing.T, k *rig.Kafka, svc *rig.Service, sc *rig.Sidecar, to
 
 // TestAnotherMachineKnowsWhatWasDoneOutOfOrder: behind messages that fail for ever all is done, and only they go on.
 func TestAnotherMachineKnowsWhatWasDoneOutOfOrder(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("another host name needs root, for unshare --uts")
-	}
+	mayRename(t)
 	const partitions, count, every = 2, 2_000, 50
 	k, svc := kafka(t), service(t)
 	svc.Order = "none"
@@ -265,9 +262,7 @@ func TestAnotherMachineKnowsWhatWasDoneOutOfOrder(t *testing.T) {
 
 // TestWhatDoesNotFitIntoACommitIsFlagged: with so many holes another machine cannot know of all that is done.
 func TestWhatDoesNotFitIntoACommitIsFlagged(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("another host name needs root, for unshare --uts")
-	}
+	mayRename(t)
 	const count, known = 3_000, 100
 	k, svc := kafka(t), service(t)
 	svc.Order = "none"

@@ -25,6 +25,14 @@ func service(t *testing.T, hosts ...string) *rig.Service {
 	return rig.StartService(t, hosts...)
 }
 
+// mayRename leaves out a story of another machine where this one cannot be given another name.
+func mayRename(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("another host name needs root, for unshare --uts")
+	}
+}
+
 // sidecar starts kpush between the topic and the service; the group is named after the topic.
 func sidecar(t *testing.T, k *rig.Kafka, topic string, svc *rig.Service, env ...string) *rig.Sidecar {
 	t.Helper()

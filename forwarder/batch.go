@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/kpush/kpush/offsets"
 )
 
 // batch is messages of one partition that go into one request: the oldest of several lanes, each lane's in its order.
@@ -195,7 +193,7 @@ func (b *batch) begin(lead *Delivery) error {
 		return err
 	}
 	for _, d := range b.request()[1:] {
-		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
+		next := d.following()
 		for {
 			err := b.p.rec.Intent(next)
 			if err == nil {

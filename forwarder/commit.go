@@ -65,8 +65,11 @@ func (c *committer) run(ctx context.Context) {
 		if len(due) > 0 {
 			busy = time.Now()
 		}
-		if rests := time.Since(busy) > restAfter; c.rests.CompareAndSwap(!rests, rests) {
-			tick.Reset(max(interval, map[bool]time.Duration{true: watchTime}[rests]))
+		switch rests := time.Since(busy) > restAfter; {
+		case rests && c.rests.CompareAndSwap(false, true):
+			tick.Reset(max(interval, watchTime))
+		case !rests && c.rests.CompareAndSwap(true, false):
+			tick.Reset(interval)
 		}
 		err := c.commit(due, true)
 		if doubted && err == nil {

@@ -116,7 +116,7 @@ func (d *Delivery) Begin() error {
 			f.turns.give(d)
 			continue
 		}
-		next := offsets.Attempt{Offset: d.Offset, Number: d.attempt.Number + 1, Faults: d.attempt.Faults, InDoubt: d.attempt.InDoubt}
+		next := d.following()
 		err := d.announce(next)
 		if err == nil {
 			offsets.Crash("intent written, not sent")
@@ -132,6 +132,13 @@ func (d *Delivery) Begin() error {
 			return err
 		}
 	}
+}
+
+// following is the attempt after the newest one.
+func (d *Delivery) following() offsets.Attempt {
+	next := d.attempt
+	next.Number++
+	return next
 }
 
 // announce writes the intent of an attempt, and with it the outcome that is not on record yet.
