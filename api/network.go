@@ -31,12 +31,16 @@ func NewNetwork(brokers []string) *Network {
 // The namespace is looked at every networkTick; the process ends networkGrace after it was found dead. The grace is for
 // the partner to be up again: Docker does not restart a container into the network of one that is down.
 const (
-	networkTick  = time.Second
+	networkTick  = 3 * time.Second
 	networkGrace = 10 * time.Second
 )
 
 // Watch returns nil when ctx ends, and an error once the network has been dead for networkGrace.
 func (n *Network) Watch(ctx context.Context) error {
+	if !n.elsewhere {
+		<-ctx.Done()
+		return nil
+	}
 	tick := time.NewTicker(networkTick)
 	defer tick.Stop()
 	var since time.Time
@@ -47,7 +51,7 @@ func (n *Network) Watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		links, err := n.links()
-		switch dead := n.elsewhere && err == nil && onlyLoopback(links); {
+		switch dead := err == nil && onlyLoopback(links); {
 		case !dead:
 			since = time.Time{}
 			n.dead.Store(false)

@@ -46,21 +46,21 @@ func TestDeadNetwork(t *testing.T) {
 		pass(time.Hour)
 		well("with eth0", true)
 		links.set("lo")
-		pass(2 * time.Second)
+		pass(networkTick + time.Second)
 		well("with lo alone", false)
-		pass(networkGrace - 3*time.Second)
+		pass(networkGrace - networkTick - time.Second)
 		links.set("lo", "eth0")
-		pass(2 * time.Second)
+		pass(networkTick + time.Second)
 		well("with eth0 again", true)
 		links.set("lo")
 		pass(networkGrace - 2*time.Second)
 		links.broken.Store(true) // a look that fails says nothing
-		pass(2 * time.Second)
+		pass(networkTick)
 		well("unknown", true)
 		links.broken.Store(false)
 		begun := time.Now()
 		err := <-ended
-		if took := time.Since(begun); took < networkGrace || took > networkGrace+3*time.Second {
+		if took := time.Since(begun); took < networkGrace || took > networkGrace+2*networkTick {
 			t.Errorf("ended after %s with lo alone, the grace is %s", took, networkGrace)
 		}
 		if err == nil || !strings.Contains(err.Error(), "only the loopback interface") || !strings.Contains(err.Error(), "restart") {

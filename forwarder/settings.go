@@ -8,7 +8,9 @@ import (
 // consumerDefaults are librdkafka's settings under a bound of buffer bytes. The queue of librdkafka and what is on its
 // way from the broker get half of the bound, messages waiting in lanes the other half. fetch.queue.backoff.ms belongs to
 // the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
-// max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
+// max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle. fetch.wait.max.ms is how
+// late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is work for nothing
+// where nothing comes.
 func consumerDefaults(buffer int64) map[string]any {
 	return map[string]any{
 		"partition.assignment.strategy":      "cooperative-sticky",
@@ -22,7 +24,7 @@ func consumerDefaults(buffer int64) map[string]any {
 		"fetch.queue.backoff.ms":             10,
 		"fetch.max.bytes":                    int(max(1<<20, buffer/4)),
 		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
-		"fetch.wait.max.ms":                  100,
+		"fetch.wait.max.ms":                  200,
 		"fetch.error.backoff.ms":             100,
 		"socket.timeout.ms":                  15000,
 		"socket.keepalive.enable":            true,

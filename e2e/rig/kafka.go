@@ -87,6 +87,7 @@ func startKafka(run runner, dir string, count int, props ...string) (*Kafka, err
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
+	id[0] &= 0x7f        // as text it must not begin with "-": Kafka's tools would read an option
 	k := &Kafka{}
 	var voters, brokers []string
 	for i := range count {
