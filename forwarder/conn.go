@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"os"
 	"syscall"
 	"time"
 )
@@ -23,13 +25,23 @@ type conn struct {
 	net.Conn // the socket, or TLS on it
 	cut      func()
 	raw      syscall.RawConn
-	look     func(fd uintptr) // made once: a closure per request would be an allocation
+	look     func(fd uintptr) // made once, as step is: a closure per request would be an allocation
 	quiet    bool             // what look saw
 	in       *bufio.Reader
 	head     answerHead
 	failed   error // what Read failed with, even behind a whole answer
-	limited  bool  // a deadline is set
+
+	step   func(fd uintptr) bool // nil with TLS
+	unsent []byte                // what step writes before it reads
+	into   []byte                // where it reads to
+	got    int
+	stuck  error // what it failed with
+
+	deadline time.Time // of the exchange; zero: none
+	alarm    time.Time // what the poller knows of it: earlier at times, see limit
 	used     time.Time
+	user     context.Context // whose exchange it is; guarded by wire.mu, as is place
+	place    int             // in wire.busy
 }
 
 func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, error) {
@@ -45,7 +57,9 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		c.quiet = err == syscall.EAGAIN
 	}
-	if config != nil {
+	if config == nil {
+		c.step = func(fd uintptr) bool { return c.writeOrRead(int(fd)) }
+	} else {
 		secure := tls.Client(socket, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)
@@ -63,24 +77,103 @@ func (c *conn) silent() bool {
 	return c.raw.Control(c.look) == nil && c.quiet
 }
 
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+func (c *conn) Read(p []byte) (n int, err error) {
+	if c.step != nil {
+		n, err = c.turn(p)
+	} else {
+		n, err = c.Conn.Read(p)
+	}
 	if err != nil {
 		c.failed = err
 	}
 	return n, err
 }
 
-// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them.
-func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusable bool, err error) {
-	if c.limited || !deadline.IsZero() {
-		c.limited = !deadline.IsZero()
-		if err := c.SetDeadline(deadline); err != nil {
-			return false, err
+// turn writes what is unsent, and reads what comes. The poller listens before the request goes out, so the first look at the
+// socket is when there is something to read: one call to the kernel less than a Write and a Read.
+func (c *conn) turn(p []byte) (int, error) {
+	c.into = p
+	for {
+		c.got, c.stuck = 0, nil
+		err := c.raw.Read(c.step)
+		switch {
+		case err != nil:
+			if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(c.deadline) {
+				return 0, err
+			}
+			c.alarm = c.deadline // it went off early
+			if err := c.SetReadDeadline(c.deadline); err != nil {
+				return 0, err
+			}
+		case c.stuck != nil:
+			return 0, c.stuck
+		case len(c.unsent) > 0: // more than the socket takes at once
+			rest := c.unsent
+			c.unsent = nil
+			if err := c.SetWriteDeadline(c.deadline); err != nil {
+				return 0, err
+			}
+			if _, err := c.Conn.Write(rest); err != nil {
+				return 0, err
+			}
+		case c.got == 0 && len(p) > 0:
+			return 0, io.EOF
+		default:
+			return c.got, nil
 		}
 	}
+}
+
+// writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more.
+func (c *conn) writeOrRead(fd int) bool {
+	if len(c.unsent) > 0 {
+		n, err := again(syscall.Write, fd, c.unsent)
+		c.unsent = c.unsent[n:]
+		if err != nil && err != syscall.EAGAIN {
+			c.stuck = &net.OpError{Op: "write", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("write", err)}
+		}
+		return c.stuck != nil || len(c.unsent) > 0
+	}
+	n, err := again(syscall.Read, fd, c.into)
+	if err == syscall.EAGAIN {
+		return false
+	}
+	c.got = n
+	if err != nil {
+		c.stuck = &net.OpError{Op: "read", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", err)}
+	}
+	return true
+}
+
+// again makes a system call until no signal interrupts it.
+func again(call func(int, []byte) (int, error), fd int, p []byte) (int, error) {
+	for {
+		if n, err := call(fd, p); err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+// limit sets until when the exchange may last. Unless it has to be exact, the poller keeps the alarm of an earlier exchange:
+// when it goes off, turn looks at the clock. To set one costs as much as a call to the kernel.
+func (c *conn) limit(deadline time.Time, exact bool) error {
+	c.deadline = deadline
+	if early := deadline.Sub(c.alarm); early == 0 || early > 0 && !exact && !c.alarm.IsZero() {
+		return nil
+	}
+	c.alarm = deadline
+	return c.SetDeadline(deadline)
+}
+
+// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them.
+func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusable bool, err error) {
+	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
+		return false, err
+	}
 	if len(body) == 0 {
-		if _, err := c.Write(head); err != nil {
+		if c.step != nil {
+			c.unsent = head
+		} else if _, err := c.Write(head); err != nil {
 			return false, err
 		}
 		return c.receive(a)
@@ -92,8 +185,8 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusa
 		sent <- err
 	}()
 	if reusable, err = c.receive(a); reusable {
-		c.limited = true
-		_ = c.SetWriteDeadline(time.Now().Add(writeRest)) // fails only where the write does
+		c.alarm = time.Now()                           // sets it anew the next time
+		_ = c.SetWriteDeadline(c.alarm.Add(writeRest)) // fails only where the write does
 	} else {
 		c.cut()
 	}

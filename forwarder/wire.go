@@ -25,8 +25,10 @@ type wire struct {
 	most             int           // idle connections kept
 
 	mu       sync.Mutex
-	idle     []*conn // the one used last at the end, and taken first
-	sweeping bool    // a timer runs that closes what has been idle for too long
+	idle     []*conn                  // the one used last at the end, and taken first
+	sweeping bool                     // a timer runs that closes what has been idle for too long
+	busy     []*conn                  // those with an exchange under way
+	users    map[context.Context]bool // whose end is waited for: all that busy has, and perhaps more
 }
 
 // newWire reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
@@ -82,13 +84,9 @@ func (w *wire) exchange(ctx context.Context, timeout time.Duration, head, body [
 		}
 	}
 	a.sent = true
-	stop := context.AfterFunc(ctx, c.cut)
+	w.enter(c, ctx)
 	reusable, err := c.exchange(deadline, head, body, a)
-	if stop() && reusable {
-		w.put(c)
-	} else {
-		c.cut()
-	}
+	w.leave(c, reusable && ctx.Err() == nil)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -142,11 +140,46 @@ func (w *wire) take() *conn {
 	}
 }
 
-func (w *wire) put(c *conn) {
+// enter has the exchange on c broken off when ctx ends. One call to context.AfterFunc serves all exchanges of a context, which
+// are most often all of a partition's.
+func (w *wire) enter(c *conn, ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.user, c.place = ctx, len(w.busy)
+	w.busy = append(w.busy, c)
+	if ctx.Done() == nil || w.users[ctx] {
+		return
+	}
+	if w.users == nil {
+		w.users = make(map[context.Context]bool)
+	}
+	w.users[ctx] = true
+	context.AfterFunc(ctx, func() { w.breakOff(ctx) })
+}
+
+// breakOff ends the exchanges of a context that has ended.
+func (w *wire) breakOff(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.users, ctx) // whoever enters from now on calls AfterFunc again, which calls at once
+	for _, c := range w.busy {
+		if c.user == ctx {
+			c.cut()
+		}
+	}
+}
+
+// leave keeps a connection for the next exchange, or closes it.
+func (w *wire) leave(c *conn, keep bool) {
 	c.used = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.idle) >= w.most {
+	last := len(w.busy) - 1
+	w.busy[c.place] = w.busy[last]
+	w.busy[c.place].place = c.place
+	w.busy[last], w.busy = nil, w.busy[:last]
+	c.user = nil
+	if !keep || len(w.idle) >= w.most {
 		c.cut()
 		return
 	}

@@ -513,7 +513,8 @@ func TestWireClosesWhatIsIdle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.put(c)
+			w.enter(c, t.Context())
+			w.leave(c, true)
 		}
 		idle := func(want int) {
 			t.Helper()

@@ -1,0 +1,142 @@
+package forwarder
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A head larger than the socket takes at once arrives whole, and its answer is read; where nobody reads it, the deadline ends it.
+func TestConnLargeHead(t *testing.T) {
+	head := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\nX: %s\r\n\r\n", strings.Repeat("x", 16<<20))
+	var got atomic.Int64
+	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		pass(50 * time.Millisecond) // the buffers fill up
+		n, err := io.CopyN(io.Discard, r, int64(len(head)))
+		got.Store(n)
+		if err == nil {
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+			read(r)
+		}
+	}))
+	var a answer
+	if w.exchange(t.Context(), 20*time.Second, head, nil, &a); a.status != 204 || got.Load() != int64(len(head)) || len(w.idle) != 1 {
+		t.Errorf("%d, %v; the service got %d of %d bytes, %d connections are kept", a.status, a.err, got.Load(), len(head), len(w.idle))
+	}
+	deaf := wireTo(t, bare(t, func(_ int, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() }))
+	begun := time.Now()
+	deaf.exchange(t.Context(), 200*time.Millisecond, head, nil, &a)
+	if took := time.Since(begun); !errors.Is(a.err, context.DeadlineExceeded) || took < 200*time.Millisecond || took > 10*time.Second {
+		t.Errorf("nobody reads: %v after %s", a.err, took)
+	}
+}
+
+// Each exchange has its whole time, and not more, whatever the one before it left with the poller.
+func TestConnAlarm(t *testing.T) {
+	const timeout = 600 * time.Millisecond
+	answers := make(chan time.Duration, 4)
+	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for read(r) {
+			select {
+			case <-time.After(<-answers):
+			case <-t.Context().Done():
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	}))
+	for n, wait := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} { // the second answer comes behind the first one's deadline
+		answers <- wait
+		if a := ask(t.Context(), w, timeout, nil); a.status != 204 {
+			t.Fatalf("answer %d: %v", n, a.err)
+		}
+	}
+	pass(timeout) // the alarm goes off while nobody listens
+	answers <- 0
+	if a := ask(t.Context(), w, timeout, nil); a.status != 204 || len(w.idle) != 1 {
+		t.Fatalf("after a rest: %v, %d connections", a.err, len(w.idle))
+	}
+	answers <- time.Hour
+	begun := time.Now()
+	a := ask(t.Context(), w, timeout, nil)
+	if took := time.Since(begun); !errors.Is(a.err, context.DeadlineExceeded) || took < timeout || took > timeout+5*time.Second {
+		t.Errorf("no answer: %v after %s, the timeout is %s", a.err, took, timeout)
+	}
+}
+
+// The end of a context breaks off all that was asked under it, and nothing else.
+func TestWireBreaksOffWhatBelongsToTheContext(t *testing.T) {
+	answer := make(chan struct{})
+	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for read(r) {
+			<-answer
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	}))
+	ending, end := context.WithCancelCause(t.Context())
+	lasting, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var broken, answered atomic.Int64
+	for n := range 12 {
+		ctx := ending
+		if n%3 == 0 {
+			ctx = lasting
+		}
+		wg.Go(func() {
+			switch a := ask(ctx, w, 20*time.Second, []byte("x")); {
+			case ctx == ending && errors.Is(a.err, errRevoked):
+				broken.Add(1)
+			case ctx == lasting && a.status == 204:
+				answered.Add(1)
+			default:
+				t.Errorf("%d, %v", a.status, a.err)
+			}
+		})
+	}
+	busy := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.busy)
+	}
+	eventually(t, "all are under way", func() bool { return busy() == 12 })
+	end(errRevoked)
+	eventually(t, "the others alone are under way", func() bool { return busy() == 4 })
+	close(answer)
+	wg.Wait()
+	if broken.Load() != 8 || answered.Load() != 4 {
+		t.Errorf("%d broken off, %d answered", broken.Load(), answered.Load())
+	}
+	stop()
+	eventually(t, "no context is kept", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.users) == 0 && len(w.busy) == 0
+	})
+}
+
+// The peer's end and its reset are told apart, by their system call.
+func TestConnSaysWhatFailed(t *testing.T) {
+	for want, then := range map[string]func(net.Conn){
+		"EOF":                      func(c net.Conn) { c.Close() },
+		"connection reset by peer": reset,
+	} {
+		w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			if read(r) {
+				then(c)
+			}
+		}))
+		a := ask(t.Context(), w, 5*time.Second, bytes.Repeat([]byte("x"), 100))
+		if !a.sent || a.err == nil || !strings.Contains(clause(a.err), want) {
+			t.Errorf("%v, want %s", a.err, want)
+		}
+	}
+}
