@@ -22,7 +22,8 @@ var (
 	errSkipped  = errors.New("skipped by SIGUSR1")
 )
 
-// Delivery is one message on its way to its outcome. It belongs to its lane's goroutine.
+// Delivery is one message on its way to its outcome. It belongs to its lane's goroutine, and is used again for another message:
+// a Handler must not keep it.
 type Delivery struct {
 	*Message
 	p       *partition
@@ -62,7 +63,14 @@ const (
 )
 
 func newDelivery(p *partition, m *Message) *Delivery {
-	return &Delivery{Message: m, p: p, attempt: p.rec.Earlier(m.Offset), host: -1}
+	d := new(Delivery)
+	d.begin(p, m)
+	return d
+}
+
+// begin makes d the delivery of m, whatever it was before.
+func (d *Delivery) begin(p *partition, m *Message) {
+	*d = Delivery{Message: m, p: p, attempt: p.rec.Earlier(m.Offset), host: -1}
 }
 
 // Waits is the context of the waiting between attempts: it ends when the partition stops or the message is skipped.

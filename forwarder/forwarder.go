@@ -136,7 +136,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	f.pace = newPace(f.turns, &f.cfg)
 	f.disk = &repeated{log: log, every: time.Minute, text: "the volume does not take records: deliveries wait"}
 	f.unsure = &repeated{log: log, every: time.Minute, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits"}
-	f.state.turn()
+	f.state.turn(time.Now())
 	return f
 }
 
@@ -241,13 +241,21 @@ func (f *Forwarder) running() []*partition {
 	return out
 }
 
-// work delivers a lane's first message, and goes on with what turns gives it after that.
+// work delivers a lane's first message, and goes on with what turns gives it after that. Two Deliveries in turn do for a
+// goroutine as long as nothing fails: one is under way, the one before waits for its record.
 func (f *Forwarder) work(l *lane) {
-	for before := (*Delivery)(nil); l != nil; {
-		d := newDelivery(l.p, l.head)
+	for before, spare := (*Delivery)(nil), (*Delivery)(nil); l != nil; {
+		d := spare
+		if d == nil {
+			d = new(Delivery)
+		}
+		d.begin(l.p, l.head)
 		d.turn, d.probe, l.probe, d.before = firstTurn, l.probe, 0, before
 		done := l.p.deliver(d)
 		d.settleBefore()
+		if spare = before; spare != nil && spare.waiting != nil {
+			spare = nil // somebody may still know it
+		}
 		if l = f.turns.next(l, d, done); !d.unrecorded {
 			before = nil
 		} else if before = d; l == nil {

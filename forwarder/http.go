@@ -204,7 +204,7 @@ func (a *attempts) sendBatch(lead *Delivery) (v Verdict, failed map[int64]bool) 
 	}
 	var err error
 	if failed, err = batchFailures(c.body, items); err != nil {
-		v = Verdict{Class: MessageFault, Status: c.status, Reason: err.Error(), RetryAfter: pause(c.retryAfter, time.Now())}
+		v = Verdict{Class: MessageFault, Status: c.status, Reason: err.Error(), RetryAfter: pause(c.retryAfter)}
 	}
 	return v, failed
 }

@@ -21,14 +21,14 @@ const (
 )
 
 // idle tells whether no message has come for a while. It belongs to the poll goroutine, as does tidyMemory.
-func (f *Forwarder) idle() bool { return time.Since(f.busy) > idleTime }
+func (f *Forwarder) idle(now time.Time) bool { return now.Sub(f.busy) > idleTime }
 
 // tidyMemory gives back memory, Go's, librdkafka's and the program's own.
-func (f *Forwarder) tidyMemory() {
-	if !f.idle() || f.tidied.After(f.busy) && time.Since(f.tidied) < tidyTime {
+func (f *Forwarder) tidyMemory(now time.Time) {
+	if !f.idle(now) || f.tidied.After(f.busy) && now.Sub(f.tidied) < tidyTime {
 		return
 	}
-	f.tidied = time.Now()
+	f.tidied = now
 	go func() {
 		debug.FreeOSMemory()
 		C.malloc_trim(0) // librdkafka's

@@ -64,7 +64,7 @@ func judge(a *answer, ack string, execTimeout time.Duration) Verdict {
 	if a.status == 0 {
 		return noAnswer(a.err, a.sent, execTimeout)
 	}
-	v := Verdict{Status: a.status, RetryAfter: pause(a.retryAfter, time.Now())}
+	v := Verdict{Status: a.status, RetryAfter: pause(a.retryAfter)}
 	switch s := a.status; {
 	case action(&v, a.action):
 	case s >= 200 && s < 300:
@@ -153,7 +153,7 @@ func acknowledged(a *answer, ack string, wait, execTimeout time.Duration) Verdic
 }
 
 // pause reads both forms of Retry-After; 0: none, or in the past.
-func pause(s string, now time.Time) time.Duration {
+func pause(s string) time.Duration {
 	if s == "" {
 		return 0
 	}
@@ -161,7 +161,7 @@ func pause(s string, now time.Time) time.Duration {
 		return time.Duration(min(max(n, 0), 1<<31)) * time.Second
 	}
 	if t, err := http.ParseTime(s); err == nil {
-		return max(0, t.Sub(now))
+		return max(0, time.Until(t))
 	}
 	return 0
 }

@@ -25,15 +25,17 @@ const (
 // up it does not poll, and when that lasts it stands by: it polls on, with the partitions paused that hold messages, so that
 // the group sees a living member and a message of a partition that is not stuck is delivered.
 func (f *Forwarder) loop(ctx context.Context) error {
-	for tidy := time.Now(); ctx.Err() == nil; {
-		f.state.turn()
+	now := time.Now() // once a turn: the clock has its price, too
+	for tidy := now; ctx.Err() == nil; {
+		f.state.turn(now)
 		if f.budget.full() && !f.standing {
 			if f.full.IsZero() {
-				f.full = time.Now()
+				f.full = now
 			}
-			if time.Since(f.full) < standingTime {
+			if now.Sub(f.full) < standingTime {
 				f.relieve()
 				f.budget.wait(fullTime)
+				now = time.Now()
 				continue
 			}
 			f.stand()
@@ -46,21 +48,24 @@ func (f *Forwarder) loop(ctx context.Context) error {
 		default:
 		}
 		atMost := pollTime
-		if f.idle() {
+		if f.idle(now) {
 			atMost = restTime
 		}
-		switch e := f.client.poll(atMost).(type) {
+		e := f.client.poll(atMost)
+		now = time.Now()
+		switch e := e.(type) {
 		case *Message:
+			f.busy = now
 			f.take(e)
 		case error:
 			if err := f.event(e); err != nil {
 				return err
 			}
 		}
-		if time.Since(tidy) > pollTime {
-			tidy = time.Now()
+		if now.Sub(tidy) > pollTime {
+			tidy = now
 			f.tidy()
-			f.tidyMemory()
+			f.tidyMemory(now)
 		}
 	}
 	return nil
@@ -76,7 +81,6 @@ func (f *Forwarder) take(m *Message) {
 		return // revoked
 	}
 	m.Topic = p.topic // one string for all
-	f.busy = time.Now()
 	p.push(m)
 	switch {
 	case p.paused:

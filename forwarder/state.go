@@ -40,7 +40,7 @@ type state struct {
 	deadline time.Time // of the stop
 }
 
-func (s *state) turn() { s.turned.Store(time.Now().UnixNano()) }
+func (s *state) turn(now time.Time) { s.turned.Store(now.UnixNano()) }
 
 func (s *state) with(do func()) {
 	s.mu.Lock()
@@ -63,7 +63,7 @@ func (s *state) callback() (end func()) {
 	s.with(func() { s.inside = time.Now() })
 	return func() {
 		s.with(func() { s.inside = time.Time{} })
-		s.turn()
+		s.turn(time.Now())
 	}
 }
 

@@ -84,7 +84,7 @@ func TestLive(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always))
-			r.f.state.turn()
+			r.f.state.turn(time.Now())
 			row.state(&r.f.state)
 			pass(row.after)
 			if why := strings.Join(r.f.Live(), "; "); row.want == "" && why != "" || !strings.Contains(why, row.want) {
