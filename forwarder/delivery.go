@@ -37,6 +37,7 @@ type Delivery struct {
 	turn       turn      // guarded by turns.mu while nobody delivers it
 	since      time.Time // of the first attempt
 	begun      time.Time // of the newest attempt
+	ended      time.Time // of it; zero before the first
 	host       int       // the host that the newest attempt went to, -1 before the first
 	probe      int       // the host that this attempt probes, plus one
 	probed     bool      // the newest attempt was a probe
@@ -188,7 +189,8 @@ func (d *Delivery) recorded(err error) {
 
 // End takes the verdict on the attempt that Begin started, and tells whether another one has to follow.
 func (d *Delivery) End(v Verdict) (again bool) {
-	took := time.Since(d.begun)
+	d.ended = time.Now()
+	took := d.ended.Sub(d.begun)
 	d.take(v)
 	d.log(took)
 	d.tell(v, took)

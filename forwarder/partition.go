@@ -130,7 +130,10 @@ func (p *partition) deliver(d *Delivery) bool {
 	if d.outcome = out; out.Class == Delivered {
 		d.close()
 		d.unrecorded = true
-		p.progress.Store(time.Now().UnixNano())
+		if d.ended.IsZero() { // without an attempt
+			d.ended = time.Now()
+		}
+		p.progress.Store(d.ended.UnixNano())
 		return true
 	}
 	return p.conclude(d)

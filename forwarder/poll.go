@@ -33,7 +33,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 				f.full = now
 			}
 			if now.Sub(f.full) < standingTime {
-				f.relieve()
+				f.relieve(now)
 				f.budget.wait(fullTime)
 				now = time.Now()
 				continue
@@ -56,7 +56,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 		switch e := e.(type) {
 		case *Message:
 			f.busy = now
-			f.take(e)
+			f.take(e, now)
 		case error:
 			if err := f.event(e); err != nil {
 				return err
@@ -75,7 +75,7 @@ func (f *Forwarder) loop(ctx context.Context) error {
 // stuck, or when it crowds others out: librdkafka hands over long runs of one partition (a whole one where batches are
 // compressed), and a lane without messages is a lane that idles. Ordinary flow control never pauses, because that drops
 // what librdkafka has queued.
-func (f *Forwarder) take(m *Message) {
+func (f *Forwarder) take(m *Message, now time.Time) {
 	p := f.parts[tp{m.Topic, m.Partition}]
 	if p == nil {
 		return // revoked
@@ -87,12 +87,12 @@ func (f *Forwarder) take(m *Message) {
 	case f.standing && p.held.Load() > f.share()/2:
 		f.pause(p)
 	case p.held.Load() <= f.share():
-	case p.held.Load() > f.budget.bound/2 && p.idle() > stallTime && len(f.parts) > 1:
+	case p.held.Load() > f.budget.bound/2 && p.idle(now) > stallTime && len(f.parts) > 1:
 		f.pause(p) // a stuck one must not take everything before it counts as stuck
-	case p.idle() > stuckTime:
+	case p.idle(now) > stuckTime:
 		f.pause(p)
 	default:
-		f.relieve()
+		f.relieve(now)
 	}
 }
 
@@ -102,10 +102,11 @@ func (f *Forwarder) share() int64 { return f.budget.bound / int64(max(1, len(f.p
 // relieve stops fetching for partitions that are far ahead while another one has next to nothing and more to fetch: a long
 // run of one would take all the room. Far ahead is time as well as bytes: pausing drops what librdkafka has queued, and what
 // a fast service takes in a moment is fetched again more slowly than that.
-func (f *Forwarder) relieve() {
-	if !f.state.every("relieve", relieveTime) {
+func (f *Forwarder) relieve(now time.Time) {
+	if now.Sub(f.relieved) < relieveTime {
 		return
 	}
+	f.relieved = now
 	share, starves := f.share(), false
 	for t, p := range f.parts {
 		end := f.client.end(t)
@@ -142,7 +143,9 @@ func (p *partition) sample(now time.Time) {
 	p.sampled, p.leftThen = now, left
 }
 
-func (p *partition) idle() time.Duration { return time.Since(time.Unix(0, p.progress.Load())) }
+func (p *partition) idle(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, p.progress.Load()))
+}
 
 func (f *Forwarder) pause(ps ...*partition) {
 	if len(ps) == 0 {

@@ -106,26 +106,70 @@ func TestSlowing(t *testing.T) {
 	}
 }
 
-// TestEarlySync: a sync begins when half of what may be off disk is, without waiting for the window.
+// TestEarlySync: a sync begins before the window is over: at a third of what may be off disk where much comes during one, at
+// three quarters where nothing does.
 func TestEarlySync(t *testing.T) {
+	const most = 120
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		o := quiet()
-		o.idle, o.Sync = false, Sync{Window: time.Hour, Unsynced: 10}
+		o, d := quiet(), &counting{}
+		o.idle, o.half, o.Sync = false, 1<<20, Sync{Window: time.Hour, Unsynced: most}
+		o.wrap = func(inner disk) disk { d.disk = inner; return d }
 		s, err := Open(dir, o)
 		must(t, err)
 		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
-		for n := range int64(25) {
+		next := int64(0)
+		one := func() {
+			n := next
+			next++ // before Done, which may wake whoever goes on
 			p.Fetched(n)
 			must(t, p.Done(n))
-			synctest.Wait()
-			s.mu.Lock()
-			unsynced := s.unsynced
-			s.mu.Unlock()
-			if want := int(n+1) % 3; unsynced != want {
-				t.Fatalf("after %d: %d off disk, want %d", n, unsynced, want)
+		}
+		// begins tells with how many off disk the next sync begins.
+		begins := func() int {
+			t.Helper()
+			before := d.syncs.Load()
+			for n := 1; n <= most; n++ {
+				one()
+				if synctest.Wait(); d.syncs.Load() > before {
+					return n
+				}
+			}
+			t.Fatalf("%d are off disk, and no sync", most)
+			return 0
+		}
+		first := begins()
+		for range 40 {
+			begins()
+		}
+		if first >= most/2 {
+			t.Errorf("the first sync begins with %d, before it is known how much comes during one", first)
+		}
+		if n := begins(); n != most*3/4 {
+			t.Errorf("where nothing comes during a sync it begins with %d, want %d", n, most*3/4)
+		}
+		during := func(n int) {
+			d.during = func() { // of this sync alone
+				d.during = nil
+				for range n {
+					one()
+				}
 			}
 		}
+		during(most / 4)
+		begins()
+		if n := begins(); n != most/4 { // with those that came: half of what may be off disk
+			t.Errorf("behind a sync during which a quarter came the next begins with %d more, want %d", n, most/4)
+		}
+		during(most / 3)
+		begins()
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		s.mu.Lock()
+		if s.unsynced > 0 { // they were enough to begin again at once
+			t.Errorf("%d are off disk after a slow sync", s.unsynced)
+		}
+		s.mu.Unlock()
 		must(t, s.Close())
 	})
 }

@@ -51,13 +51,12 @@ func (p *Partition) Settled(a Attempt) error {
 // again until it does.
 func (p *Partition) Done(offset int64) error {
 	s := p.store
-	now := s.now().Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := p.begin(2)
 	if err == nil {
 		var added bool
-		if added, err = p.conclude(offset, now); added {
+		if added, err = p.conclude(offset); added {
 			err = p.concluded(offset, s.write())
 		}
 	}
@@ -68,13 +67,12 @@ func (p *Partition) Done(offset int64) error {
 // hold without the other: each error is what its own call would have returned. Both partitions are of the same Store.
 func (p *Partition) DoneThen(offset int64, next *Partition, a Attempt) (done, intent error) {
 	s := p.store
-	now := s.now().Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.begin(4)
 	var added bool
 	if done = p.usable(err); done == nil {
-		added, done = p.conclude(offset, now)
+		added, done = p.conclude(offset)
 	}
 	var before Attempt
 	if intent = next.usable(err); intent == nil {
@@ -138,8 +136,8 @@ func (p *Partition) note(r *row, a Attempt) {
 }
 
 // conclude adds the outcome of an offset to the next write, if it is not on record yet.
-func (p *Partition) conclude(offset, now int64) (added bool, err error) {
-	t := p.slot
+func (p *Partition) conclude(offset int64) (added bool, err error) {
+	t, now := p.slot, p.store.second()
 	r := t.find(offset)
 	switch {
 	case r == nil && offset < t.next, r != nil && r.progress == recorded:

@@ -39,6 +39,9 @@ type Store struct {
 	synced   uint64        // writes known to be on disk
 	unsynced int           // finished offsets among those in between
 	took     time.Duration // of the newest sync
+	burst    int           // finished offsets that came during a sync lately
+	hurried  bool          // the next sync is asked for
+	clock    int64         // Unix seconds, about
 	waiters  []*waiter
 	resting  []*waiter // for the next who wait
 	busy     bool      // somebody is at disk.Sync
@@ -109,6 +112,7 @@ func (s *Store) defaults() {
 	if s.sync.Unsynced == 0 {
 		s.sync.Unsynced = 128
 	}
+	s.burst = s.sync.Unsynced / 3
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -58,6 +58,7 @@ func (s *Store) tick() time.Duration {
 	if s.closed {
 		return 0
 	}
+	s.hurried = false
 	if s.failed != nil {
 		if wait := s.retryAt.Sub(s.now()); wait > 0 {
 			return wait

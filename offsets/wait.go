@@ -17,7 +17,8 @@ func (s *Store) await() error {
 	case s.sync.Window == 0:
 		return s.reach(s.seq)
 	case s.sync.Window > 0:
-		if s.unsynced == s.early() {
+		if !s.busy && !s.hurried && s.unsynced >= s.early() { // during a sync they are counted that it covers
+			s.hurried = true
 			s.hurry()
 		}
 		for s.unsynced > s.sync.Unsynced {
@@ -29,9 +30,24 @@ func (s *Store) await() error {
 	return nil
 }
 
-// early is so many finished offsets off disk that the sync begins before the window is over. Twice as many may come while it
-// is under way before anybody waits: to park and wake thirty-two lanes costs more than a sync.
-func (s *Store) early() int { return max(1, s.sync.Unsynced/3) }
+// early is so many finished offsets off disk that the sync begins before the window is over: late enough to be shared by many,
+// early enough that twice as many as have lately come during a sync find room before anybody waits. To park and wake
+// thirty-two lanes costs more than a sync.
+func (s *Store) early() int {
+	most := s.sync.Unsynced
+	return max(1, most/3, min(most*3/4, most-2*s.burst))
+}
+
+// meanwhile remembers how many offsets finished during a sync: a slow one for the next ten or so.
+func (s *Store) meanwhile(n int) { s.burst = max(n, s.burst-(s.burst+7)/8) }
+
+// second is the time in Unix seconds, and at most a sync old: a look at the clock for each offset costs a twentieth of a record.
+func (s *Store) second() int64 {
+	if s.synced == s.seq || s.sync.Window < 0 {
+		s.clock = s.now().Unix()
+	}
+	return s.clock
+}
 
 // covered holds an intent, which was write number seq, back until a ceiling above it is on disk; with Window 0, until it is
 // there itself.
@@ -133,14 +149,15 @@ func (s *Store) syncNow() error {
 	s.mu.Unlock()
 	began := s.now()
 	err := s.disk.Sync()
-	took := s.now().Sub(began)
+	end := s.now()
 	s.mu.Lock()
 	s.busy = false
 	defer s.rouse()
 	if err != nil {
 		return s.fail(err)
 	}
-	s.synced, s.onDisk, s.took = seq, pos, took
+	s.synced, s.onDisk, s.took, s.clock = seq, pos, end.Sub(began), end.Unix()
 	s.unsynced -= unsynced
+	s.meanwhile(s.unsynced)
 	return nil
 }
