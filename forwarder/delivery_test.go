@@ -564,3 +564,35 @@ func TestWaitsIsTheDeliverysContext(t *testing.T) {
 		t.Errorf("after a stop: %v, attempt %v", context.Cause(d.ctx()), d.Attempt().Err())
 	}
 }
+
+// A Delivery serves one message after the other as long as nothing fails. One that has failed may be known to others, as
+// SkipBlocked is, and never comes back.
+func TestAFailedDeliveryIsNotUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const messages = 300
+		var mu sync.Mutex
+		failed, seen := map[*Delivery]int64{}, map[*Delivery]bool{}
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			mu.Lock()
+			defer mu.Unlock()
+			if o, known := failed[d]; known && o != d.Offset {
+				t.Errorf("the delivery of offset %d, which failed, is that of %d now", o, d.Offset)
+			}
+			seen[d] = true
+			if d.Offset%10 == 3 && d.Number() == 1 {
+				failed[d] = d.Offset
+				return Verdict{Class: MessageFault, Reason: "no"}
+			}
+			return good
+		})).run()
+		r.kafka.give(t0)
+		r.kafka.produce(t0, messages, 10)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == messages })
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if len(failed) != messages/10 || len(seen) > messages/2 {
+			t.Errorf("%d deliveries failed, and %d served %d messages", len(failed), len(seen), messages)
+		}
+	})
+}
