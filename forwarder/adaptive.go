@@ -18,6 +18,7 @@ const (
 const (
 	worthwhile = 0.3                   // the part of its share that more has to yield
 	surely     = 2                     // standard errors between a yield and worthwhile before the limit moves
+	anyway     = 4                     // the same where only the quickest turns say so
 	exact      = 0.15                  // the standard error that the size of a step aims at
 	fading     = 0.6                   // what a round's times count for in the next
 	stepMost   = math.Ln2              // twice as many
@@ -39,15 +40,16 @@ const (
 type adaptive struct {
 	allowed atomic.Int32 // what limit says
 
-	mu      sync.Mutex
-	levels  [3]int   // in flight: fewer, right, more
-	times   [3]times // of each level
-	turn    int      // index of rota
-	since   time.Time
-	own     times   // of the turn's level, since it began
-	step    float64 // the natural logarithm of more/right and right/fewer
-	doubt   float64 // the smallest standard error of this round
-	scatter float64 // relative variance of one attempt's time, remembered: a queue in the service hides it
+	mu       sync.Mutex
+	levels   [3]int   // in flight: fewer, right, more
+	times    [3]times // of each level
+	quickest [3]times // of each level's quickest turn in this round
+	turn     int      // index of rota
+	since    time.Time
+	own      times   // of the turn's level, since it began
+	step     float64 // the natural logarithm of more/right and right/fewer
+	doubt    float64 // the smallest standard error of this round
+	scatter  float64 // relative variance of one attempt's time, remembered: a queue in the service hides it
 
 	answered, refused int // since the last cut, fading
 	cut               time.Time
@@ -120,17 +122,21 @@ func (a *adaptive) next(now time.Time) {
 		a.cap = adaptiveMost
 		a.spread()
 	}
-	switch rota[a.turn] {
+	level := rota[a.turn]
+	if quickest := &a.quickest[level]; quickest.n == 0 || a.own.mean() < quickest.mean() {
+		*quickest = a.own
+	}
+	switch level {
 	case right:
 		a.turn++
 	case more:
 		a.turn++
-		if yield, err := a.yield(right, more); yield-surely*err > worthwhile {
+		if a.pays() {
 			a.move(more)
 		}
 	case fewer:
 		a.turn = 0
-		if yield, err := a.yield(fewer, right); yield+surely*err < worthwhile {
+		if a.suffices() {
 			a.move(fewer)
 		} else {
 			a.stay()
@@ -144,6 +150,21 @@ func (a *adaptive) next(now time.Time) {
 func (a *adaptive) begin(now time.Time) {
 	a.since, a.own = now, times{}
 	a.allowed.Store(int32(a.levels[rota[a.turn]]))
+}
+
+// pays tells whether more is worth it. What stalls the service or this process for a moment makes a whole turn slow, and
+// so says nothing of its level: the quickest turns have to agree.
+func (a *adaptive) pays() bool {
+	yield, err := a.yield(right, more)
+	least, _ := a.leastYield(right, more)
+	return yield-surely*err > worthwhile && least > worthwhile
+}
+
+// suffices tells whether fewer are enough: for certain by all turns, or by the quickest alone with far more certainty.
+func (a *adaptive) suffices() bool {
+	yield, err := a.yield(fewer, right)
+	least, leastErr := a.leastYield(fewer, right)
+	return yield+surely*err < worthwhile && least < worthwhile || least+anyway*leastErr < worthwhile
 }
 
 // yield is how much of its share the step from one level to the next brings, and the standard error of that.
@@ -160,10 +181,20 @@ func (a *adaptive) yield(from, to int) (yield, err float64) {
 	return 1 - math.Log(t.mean()/f.mean())/share, err
 }
 
+// leastYield is the same by the quickest turn of each level in this round.
+func (a *adaptive) leastYield(from, to int) (yield, err float64) {
+	f, t := &a.quickest[from], &a.quickest[to]
+	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
+		return worthwhile, math.Inf(1)
+	}
+	share := math.Log(float64(a.levels[to]) / float64(a.levels[from]))
+	return 1 - math.Log(t.mean()/f.mean())/share, math.Sqrt(f.variance()/f.n+t.variance()/t.n) / share
+}
+
 // move makes another level the right one.
 func (a *adaptive) move(to int) {
 	a.levels[right] = a.levels[to]
-	a.times, a.doubt = [3]times{}, math.Inf(1)
+	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
 	a.spread()
 	a.turn = 0
 	if to == fewer {
@@ -176,7 +207,7 @@ func (a *adaptive) stay() {
 	if !math.IsInf(a.doubt, 1) {
 		a.step = min(stepMost, max(stepLeast, a.step/1.5, a.step*min(1.5, a.doubt/exact)))
 	}
-	a.doubt = math.Inf(1)
+	a.quickest, a.doubt = [3]times{}, math.Inf(1)
 	before := a.levels
 	a.spread()
 	for i := range a.times {
@@ -209,7 +240,7 @@ func (a *adaptive) refuse(now, began time.Time, inFlight int) {
 	a.cap = max(adaptiveLeast, inFlight-1-inFlight/16)
 	a.levels[right] = min(a.levels[right], a.cap)
 	a.step = stepLeast
-	a.times, a.doubt = [3]times{}, math.Inf(1)
+	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
 	a.spread()
 	a.turn = 0
 	a.begin(now)

@@ -48,7 +48,7 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 						c.RetryInterval, c.RetryMaxInterval, c.ExecTimeout = time.Minute, time.Minute, 0
 						switch moment {
 						case "lingering":
-							c.BatchLinger = time.Hour
+							c.BatchLinger = 5 * time.Minute
 						case "asking":
 							c.ConfirmURL = "http://service/has"
 						}
@@ -83,7 +83,7 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 						r.kafka.take(how == "lost", t0)
 					}
 					took, next := time.Since(begun), p.rec.Next()
-					pass(time.Hour)
+					pass(10 * time.Minute)
 					name := fmt.Sprintf("%s, %s, order %s", moment, how, order)
 					if n := len(k.seen()); n != before {
 						t.Errorf("%s: %s began after the end", name, fmt.Sprint(k.seen()[before:]))

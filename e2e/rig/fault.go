@@ -43,7 +43,10 @@ func (k *Kafka) Start(t T, nodes ...int) {
 			t.Fatalf("%v", err)
 		}
 	}
-	Within(t, time.Minute, "Kafka's return", func() bool { return k.serves() == nil })
+	var err error
+	if took, ok := Until(2*time.Minute, func() bool { err = k.serves(); return err == nil || k.died() }); !ok || err != nil {
+		t.Fatalf("Kafka did not return within %v: %v\n%s", took, err, k.tail())
+	}
 }
 
 // Coordinator is the number of the node that coordinates the group.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -152,18 +153,38 @@ func properties(id, port, controller, replicas int, voters, extra []string) map[
 	return props
 }
 
-// freePorts holds all of them before it lets any go, so that they differ.
+// givenPorts are those that freePorts has given away in this process.
+var givenPorts struct {
+	sync.Mutex
+	all map[int]bool
+}
+
+// freePorts finds ports below those that the kernel gives to clients (32768 and up): a broker or service that was down finds
+// its own again, which otherwise any connection of this machine may have taken meanwhile.
 func freePorts(count int) ([]int, error) {
-	var ports []int
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	givenPorts.Lock()
+	defer givenPorts.Unlock()
+	if givenPorts.all == nil {
+		givenPorts.all = map[int]bool{}
 	}
-	return ports, nil
+	var ports []int
+	for range 10_000 {
+		if len(ports) == count {
+			return ports, nil
+		}
+		port := 15_000 + mathrand.IntN(17_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if givenPorts.all[port] {
+			continue
+		}
+		givenPorts.all[port] = true
+		ports = append(ports, port)
+	}
+	return nil, fmt.Errorf("%d free ports between 15000 and 32000 on 127.0.0.1 cannot be found", count)
 }
 
 // each does the same to all nodes at once.
@@ -184,7 +205,7 @@ func connect(k *Kafka) (*Kafka, error) {
 	if k.client, err = newClient(k.Brokers); err != nil {
 		return nil, err
 	}
-	_, _ = Until(time.Minute, func() bool { err = k.serves(); return err == nil || k.died() })
+	_, _ = Until(2*time.Minute, func() bool { err = k.serves(); return err == nil || k.died() })
 	if err != nil {
 		err = fmt.Errorf("Kafka at %s does not serve: %w\n%s", k.Brokers, err, k.tail())
 		k.close(false, nil)

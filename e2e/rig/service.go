@@ -106,11 +106,14 @@ func (s *Service) listen(host string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(host, "unix:"); ok {
 		return net.Listen("unix", path)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.Port)))
-	if err == nil {
-		s.Port = l.Addr().(*net.TCPAddr).Port
+	if s.Port == 0 {
+		ports, err := freePorts(1)
+		if err != nil {
+			return nil, err
+		}
+		s.Port = ports[0]
 	}
-	return l, err
+	return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(s.Port)))
 }
 
 // Down closes the port and breaks every connection: of the hosts named, or of all.
