@@ -24,6 +24,9 @@ type row struct {
 	progress     progress
 }
 
+// rowsKept is the room for rows that a partition keeps when all of it is recorded.
+const rowsKept = 1024
+
 // tracker knows which offsets of a partition are finished. Its owner locks.
 type tracker struct {
 	next     int64             // every offset below is finished
@@ -110,7 +113,9 @@ func (t *tracker) settle() {
 		t.done = t.done.TrimBelow(t.next)
 		return
 	}
-	t.rows, t.head = t.rows[:0], 0
+	if t.rows, t.head = t.rows[:0], 0; cap(t.rows) > rowsKept {
+		t.rows = nil // a buffer full of messages is no measure of what an idle partition needs
+	}
 	t.next = t.position
 	t.done = t.done.TrimBelow(t.next)
 	if len(t.done) > 0 && t.done[0].From == t.next {

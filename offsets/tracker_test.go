@@ -192,3 +192,27 @@ func TestDoneFrames(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsAreGivenBack: a partition that once had many messages in memory keeps little room for them when all are recorded.
+func TestRowsAreGivenBack(t *testing.T) {
+	var k tracker
+	k.start()
+	for _, row := range []struct{ messages, most int }{{50_000, 0}, {rowsKept / 2, rowsKept}} {
+		from := k.position
+		for o := range int64(row.messages) {
+			k.fetched(from + o)
+		}
+		for o := range int64(row.messages) {
+			if cap(k.rows) == 0 {
+				t.Fatalf("no room while %d messages are outstanding", k.waiting)
+			}
+			k.finish(from + o)
+		}
+		if k.next != from+int64(row.messages) || k.waiting != 0 || cap(k.rows) > row.most {
+			t.Errorf("after %d messages: next %d, %d waiting, room for %d more, want at most %d", row.messages, k.next, k.waiting, cap(k.rows), row.most)
+		}
+	}
+	if cap(k.rows) == 0 {
+		t.Error("a partition with few messages at a time has to find new room for each")
+	}
+}
