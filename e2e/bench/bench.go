@@ -39,6 +39,8 @@ type figures struct {
 	rate float64 // messages a second, from the first delivered one to the last
 	cpu  float64 // CPU seconds of the contender for 100,000 messages, its start included
 	rss  float64 // its peak memory in MiB
+
+	p50, p99 float64 // milliseconds from produced to requested, where that is measured
 }
 
 // scene is one scenario: a part of the table.

@@ -104,7 +104,8 @@ func median(runs []figures) figures {
 		n := len(values)
 		return (values[(n-1)/2] + values[n/2]) / 2
 	}
-	return figures{middle(rate), middle(cpu), middle(func(f figures) float64 { return f.rss })}
+	return figures{rate: middle(rate), cpu: middle(cpu), rss: middle(func(f figures) float64 { return f.rss }),
+		p50: middle(func(f figures) float64 { return f.p50 }), p99: middle(func(f figures) float64 { return f.p99 })}
 }
 
 // spread is how far the runs' messages/s lie apart: what the machine's other work did to them.

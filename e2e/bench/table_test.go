@@ -9,15 +9,15 @@ import (
 )
 
 func TestMedian(t *testing.T) {
-	a, b, c, d := figures{1, 40, 100}, figures{3, 10, 200}, figures{2, 20, 400}, figures{9, 30, 300}
+	a, b, c, d := figures{1, 40, 100, 5, 9}, figures{3, 10, 200, 7, 8}, figures{2, 20, 400, 6, 7}, figures{9, 30, 300, 8, 6}
 	for _, row := range []struct {
 		runs []figures
 		want figures
 	}{
 		{[]figures{a}, a},
-		{[]figures{a, b}, figures{2, 25, 150}},
-		{[]figures{a, b, c}, figures{2, 20, 200}},
-		{[]figures{a, b, c, d}, figures{2.5, 25, 250}},
+		{[]figures{a, b}, figures{2, 25, 150, 6, 8.5}},
+		{[]figures{a, b, c}, figures{2, 20, 200, 6, 8}},
+		{[]figures{a, b, c, d}, figures{2.5, 25, 250, 6.5, 7.5}},
 	} {
 		if got := median(row.runs); got != row.want {
 			t.Errorf("the median of %v is %v, want %v", row.runs, got, row.want)
@@ -57,7 +57,7 @@ func TestBound(t *testing.T) {
 
 func TestFigures(t *testing.T) {
 	got := figuresOf(count{Messages: 50_000, First: 1e9, Last: 3e9}, 2*time.Second, 30)
-	if want := (figures{25_000, 4, 30}); got != want {
+	if want := (figures{rate: 25_000, cpu: 4, rss: 30}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if got := figuresOf(count{Messages: 1, First: 1e9, Last: 1e9}, time.Second, 30); got.rate != 0 {
@@ -87,7 +87,7 @@ func TestThousands(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var sheet table
-	sheet.row(row{scene: "a", name: "kpush", figures: figures{41_250, 1.987, 43}})
+	sheet.row(row{scene: "a", name: "kpush", figures: figures{rate: 41_250, cpu: 1.987, rss: 43}})
 	sheet.row(row{scene: "b", name: "order=key", remark: "not supported yet"})
 	sheet.verdicts = []verdict{{"a", "messages/s, kpush : loop", 3.4, atLeast(3.5, "")}, {"a", "peak RSS", 43, atMost(48, " MiB")}}
 	if !sheet.has("b") || sheet.has("c") {
