@@ -130,7 +130,7 @@ func (c *conn) writeOrRead(fd int) bool {
 		n, err := again(syscall.Write, fd, c.unsent)
 		c.unsent = c.unsent[n:]
 		if err != nil && err != syscall.EAGAIN {
-			c.stuck = &net.OpError{Op: "write", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("write", err)}
+			c.stuck = c.opError("write", err)
 		}
 		return c.stuck != nil || len(c.unsent) > 0
 	}
@@ -140,9 +140,14 @@ func (c *conn) writeOrRead(fd int) bool {
 	}
 	c.got = n
 	if err != nil {
-		c.stuck = &net.OpError{Op: "read", Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", err)}
+		c.stuck = c.opError("read", err)
 	}
 	return true
+}
+
+// opError is what a net.Conn would have said.
+func (c *conn) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
 }
 
 // again makes a system call until no signal interrupts it.

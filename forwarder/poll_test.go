@@ -112,6 +112,29 @@ func TestStuckPartitionStarvesNobody(t *testing.T) {
 	}
 }
 
+// A partition whose messages take long, and of which a long run is fetched first, does not take the room of one that is quick.
+func TestSlowPartitionStarvesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
+			if d.p.tp == t0 {
+				time.Sleep(200 * time.Millisecond)
+			}
+			return good
+		})).run()
+		r.kafka.produce(t0, 5000, 1000)
+		r.kafka.produce(t1, 500, 1000)
+		r.kafka.give(t0, t1)
+		pass(time.Minute)
+		if slow, quick := len(b.of(t0)), len(b.of(t1)); quick != 500 || slow < 280 || slow > 310 {
+			t.Errorf("in a minute %d of the slow partition's 300 and %d of the quick one's 500 came through", slow, quick)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A partition that is stuck is paused once and stays so; when its message is through, it is fetched again. Nothing is
 // delivered twice or left out.
 func TestPauseAndResume(t *testing.T) {
