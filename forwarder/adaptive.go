@@ -18,7 +18,7 @@ const (
 const (
 	worthwhile = 0.3                   // the part of its share that more has to yield
 	surely     = 2                     // standard errors between a yield and worthwhile before the limit moves
-	anyway     = 4                     // the same where only the quickest turns say so
+	certainly  = 4                     // the same where only the quickest turns say so
 	exact      = 0.15                  // the standard error that the size of a step aims at
 	fading     = 0.6                   // what a round's times count for in the next
 	stepMost   = math.Ln2              // twice as many
@@ -164,7 +164,7 @@ func (a *adaptive) pays() bool {
 func (a *adaptive) suffices() bool {
 	yield, err := a.yield(fewer, right)
 	least, leastErr := a.leastYield(fewer, right)
-	return yield+surely*err < worthwhile && least < worthwhile || least+anyway*leastErr < worthwhile
+	return yield+surely*err < worthwhile && least < worthwhile || least+certainly*leastErr < worthwhile
 }
 
 // yield is how much of its share the step from one level to the next brings, and the standard error of that.
@@ -173,7 +173,7 @@ func (a *adaptive) yield(from, to int) (yield, err float64) {
 	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
 		return worthwhile, math.Inf(1)
 	}
-	share := math.Log(float64(a.levels[to]) / float64(a.levels[from]))
+	share := a.share(from, to)
 	seen := (a.scatter*believed + f.variance()*f.n + t.variance()*t.n) / (believed + f.n + t.n)
 	a.scatter = max(seen, a.scatter*0.99)
 	err = math.Sqrt(a.scatter*(1/f.n+1/t.n)) / share
@@ -187,8 +187,13 @@ func (a *adaptive) leastYield(from, to int) (yield, err float64) {
 	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
 		return worthwhile, math.Inf(1)
 	}
-	share := math.Log(float64(a.levels[to]) / float64(a.levels[from]))
+	share := a.share(from, to)
 	return 1 - math.Log(t.mean()/f.mean())/share, math.Sqrt(f.variance()/f.n+t.variance()/t.n) / share
+}
+
+// share is the natural logarithm of a step from one level to the next.
+func (a *adaptive) share(from, to int) float64 {
+	return math.Log(float64(a.levels[to]) / float64(a.levels[from]))
 }
 
 // move makes another level the right one.

@@ -216,6 +216,7 @@ type row struct {
 }
 
 func TestAdaptiveFollowsTheServicesBestRate(t *testing.T) {
+	t.Parallel()
 	good := within{rate: 0.9, lowest: 0.8, latency: 3, refused: 0}
 	polite := within{rate: 0.9, lowest: 0.8, latency: 3, refused: 0.01}
 	rows := []row{
@@ -252,6 +253,7 @@ func TestAdaptiveFollowsTheServicesBestRate(t *testing.T) {
 // With times that differ a hundredfold, five seconds are often too short to tell what more would yield: the limit wavers,
 // now and then far. What holds is the mean, how seldom it does, and a bound on the queue.
 func TestAdaptiveWaversWithBimodalTimes(t *testing.T) {
+	t.Parallel()
 	const seeds = 20
 	for _, n := range []int{8, 32} {
 		t.Run(fmt.Sprint(n, " workers"), func(t *testing.T) {

@@ -33,7 +33,7 @@ type file struct {
 
 func newFileDisk(f *os.File) file { return file{File: f, fd: int(f.Fd())} }
 
-// WriteAt may run beside another one only where both are longer than mapMost.
+// WriteAt of up to mapMost bytes may not run beside another such one: there is one mapping.
 func (f file) WriteAt(b []byte, off int64) (int, error) {
 	if f.mapped != nil && len(b) <= mapMost {
 		if stored, err := f.mapped.store(b, off); err != nil {
