@@ -169,42 +169,53 @@ func (a *adaptive) suffices() bool {
 
 // yield is how much of its share the step from one level to the next brings, and the standard error of that.
 func (a *adaptive) yield(from, to int) (yield, err float64) {
-	f, t := &a.times[from], &a.times[to]
-	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
-		return worthwhile, math.Inf(1)
+	yield, share, known := a.compare(&a.times, from, to)
+	if !known {
+		return yield, math.Inf(1)
 	}
-	share := a.share(from, to)
+	f, t := &a.times[from], &a.times[to]
 	seen := (a.scatter*believed + f.variance()*f.n + t.variance()*t.n) / (believed + f.n + t.n)
 	a.scatter = max(seen, a.scatter*0.99)
 	err = math.Sqrt(a.scatter*(1/f.n+1/t.n)) / share
 	a.doubt = min(a.doubt, err)
-	return 1 - math.Log(t.mean()/f.mean())/share, err
+	return yield, err
 }
 
 // leastYield is the same by the quickest turn of each level in this round.
 func (a *adaptive) leastYield(from, to int) (yield, err float64) {
-	f, t := &a.quickest[from], &a.quickest[to]
-	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
-		return worthwhile, math.Inf(1)
+	yield, share, known := a.compare(&a.quickest, from, to)
+	if !known {
+		return yield, math.Inf(1)
 	}
-	share := a.share(from, to)
-	return 1 - math.Log(t.mean()/f.mean())/share, math.Sqrt(f.variance()/f.n+t.variance()/t.n) / share
+	f, t := &a.quickest[from], &a.quickest[to]
+	return yield, math.Sqrt(f.variance()/f.n+t.variance()/t.n) / share
 }
 
-// share is the natural logarithm of a step from one level to the next.
-func (a *adaptive) share(from, to int) float64 {
-	return math.Log(float64(a.levels[to]) / float64(a.levels[from]))
+// compare tells what the mean times of two levels say of the step between them: its yield, and its share, which is the natural
+// logarithm of it. Where too little is known the yield is one that moves nothing.
+func (a *adaptive) compare(of *[3]times, from, to int) (yield, share float64, known bool) {
+	f, t := &of[from], &of[to]
+	if a.levels[from] == a.levels[to] || f.n < 2 || t.n < 2 {
+		return worthwhile, 0, false
+	}
+	share = math.Log(float64(a.levels[to]) / float64(a.levels[from]))
+	return 1 - math.Log(t.mean()/f.mean())/share, share, true
 }
 
 // move makes another level the right one.
 func (a *adaptive) move(to int) {
 	a.levels[right] = a.levels[to]
-	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
-	a.spread()
-	a.turn = 0
+	a.restart()
 	if to == fewer {
 		a.turn = len(rota) - 2 // whether fewer yet is better is known soonest
 	}
+}
+
+// restart begins a round around another level, of which nothing is known yet.
+func (a *adaptive) restart() {
+	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
+	a.spread()
+	a.turn = 0
 }
 
 // stay ends a round that moved nothing.
@@ -245,9 +256,7 @@ func (a *adaptive) refuse(now, began time.Time, inFlight int) {
 	a.cap = max(adaptiveLeast, inFlight-1-inFlight/16)
 	a.levels[right] = min(a.levels[right], a.cap)
 	a.step = stepLeast
-	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
-	a.spread()
-	a.turn = 0
+	a.restart()
 	a.begin(now)
 }
 

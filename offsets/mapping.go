@@ -30,7 +30,7 @@ var mappable = map[int64]bool{
 	0xef53:     true, // ext2, ext3, ext4
 	0x58465342: true, // xfs
 	0x01021994: true, // tmpfs
-	0x794c7630: true, // overlayfs, over one of these
+	0x794c7630: true, // overlayfs, whatever lies below
 }
 
 // newMapping maps nothing yet. It is nil where the file is to be written instead.

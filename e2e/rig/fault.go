@@ -43,9 +43,8 @@ func (k *Kafka) Start(t T, nodes ...int) {
 			t.Fatalf("%v", err)
 		}
 	}
-	var err error
-	if took, ok := Until(2*time.Minute, func() bool { err = k.serves(); return err == nil || k.died() }); !ok || err != nil {
-		t.Fatalf("Kafka did not return within %v: %v\n%s", took, err, k.tail())
+	if err := k.await(); err != nil {
+		t.Fatalf("%v", err)
 	}
 }
 

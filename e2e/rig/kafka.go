@@ -154,33 +154,30 @@ func properties(id, port, controller, replicas int, voters, extra []string) map[
 }
 
 // givenPorts are those that freePorts has given away in this process.
-var givenPorts struct {
+var givenPorts = struct {
 	sync.Mutex
 	all map[int]bool
-}
+}{all: map[int]bool{}}
 
 // freePorts finds ports below those that the kernel gives to clients (32768 and up): a broker or service that was down finds
 // its own again, which otherwise any connection of this machine may have taken meanwhile.
 func freePorts(count int) ([]int, error) {
 	givenPorts.Lock()
 	defer givenPorts.Unlock()
-	if givenPorts.all == nil {
-		givenPorts.all = map[int]bool{}
-	}
 	var ports []int
 	for range 10_000 {
 		if len(ports) == count {
 			return ports, nil
 		}
 		port := 15_000 + mathrand.IntN(17_000)
+		if givenPorts.all[port] {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
-		l.Close()
-		if givenPorts.all[port] {
-			continue
-		}
+		_ = l.Close()
 		givenPorts.all[port] = true
 		ports = append(ports, port)
 	}
@@ -205,13 +202,20 @@ func connect(k *Kafka) (*Kafka, error) {
 	if k.client, err = newClient(k.Brokers); err != nil {
 		return nil, err
 	}
-	_, _ = Until(2*time.Minute, func() bool { err = k.serves(); return err == nil || k.died() })
-	if err != nil {
-		err = fmt.Errorf("Kafka at %s does not serve: %w\n%s", k.Brokers, err, k.tail())
+	if err = k.await(); err != nil {
 		k.close(false, nil)
 		return nil, err
 	}
 	return k, nil
+}
+
+// await waits until every node serves, for as long as none has ended.
+func (k *Kafka) await() (err error) {
+	_, _ = Until(2*time.Minute, func() bool { err = k.serves(); return err == nil || k.died() })
+	if err != nil {
+		return fmt.Errorf("Kafka at %s does not serve: %w\n%s", k.Brokers, err, k.tail())
+	}
+	return nil
 }
 
 func (k *Kafka) died() bool {
