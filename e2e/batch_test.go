@@ -70,26 +70,6 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// blamed is how many messages each kill has brought again: those that the service had done in a request of before it.
-func blamed(svc *rig.Service, killed []time.Time) []int {
-	cost := make([]int, len(killed)+1) // the last one: without a kill
-	done, counted := map[string]time.Time{}, map[string]bool{}
-	for _, r := range svc.Requests() {
-		if sent, again := done[r.ID]; again && !counted[r.ID] {
-			life := 0
-			for life < len(killed) && killed[life].Before(sent) {
-				life++
-			}
-			cost[life]++
-			counted[r.ID] = true // until it is done once more
-		}
-		if r.Done {
-			done[r.ID], counted[r.ID] = r.Start, false
-		}
-	}
-	return cost
-}
-
 // TestBatchKills: what was in flight at a kill -9 comes again, flagged, and nothing else.
 func TestBatchKills(t *testing.T) {
 	const partitions, count, kills, bound = 8, 20_000, 5, concurrency * 100
@@ -103,29 +83,17 @@ func TestBatchKills(t *testing.T) {
 		for kill := range kills {
 			svc.Await(t, max(svc.Delivered()+500, 1_000+kill*(count-4_000)/kills), patience)
 			sc.Kill()
-			killed = append(killed, time.Now())
+			killed = append(killed, svc.Orphaned(t))
 			sc.Start(t)
 		}
 		svc.Await(t, count, patience)
 		sc.Shut(t, 10*time.Second)
 		verdict := svc.Judge(produced)
 		verdict.Kept(t, kills*bound)
-		most := 0
-		cost := blamed(svc, killed)
-		if cost[kills] > 0 {
-			t.Errorf("Order %s: %d repeats had no kill behind them.", order, cost[kills])
-		}
-		for kill, repeats := range cost {
-			if most = max(most, repeats); repeats > bound {
-				t.Errorf("Order %s: kill %d cost %d repeats, the bound is %d.", order, kill+1, repeats, bound)
-			}
-		}
-		if needless := len(verdict.Needless); needless > 2*bound*kills {
-			t.Errorf("Order %s: %d messages were flagged although nothing had arrived, the bound is %d.", order, needless, 2*bound*kills)
-		}
+		most := svc.Bounded(t, killed, bound, 2*bound)
 		committedIsEnd(t, k, topic)
 		t.Logf("Order %s: %d kills -9 over %d messages in batches of 100: %d repeats (at most %d a kill, bound %d), all flagged, %d flagged needlessly.",
-			order, kills, count, len(verdict.Repeats), most, bound, len(verdict.Needless))
+			order, kills, count, len(verdict.Repeats), most.Repeats, bound, len(verdict.Needless))
 	}
 }
 

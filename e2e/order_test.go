@@ -86,41 +86,25 @@ func TestTwentyKillsBeyondThePartitions(t *testing.T) {
 		produced := k.Produce(t, topic, sold(3*least)...)
 		sc := sidecar(t, k, topic, svc, append(env, "KPUSH_RETRY_INTERVAL=10ms")...)
 		svc.Await(t, 100, patience)
-		most, mostFlagged := 0, 0
-		for kill := range kills {
+		var killed []time.Time
+		for range kills {
 			if len(produced)-svc.Delivered() < least {
 				produced = append(produced, k.Produce(t, topic, sold(2*least)...)...)
 			}
 			svc.Await(t, svc.Delivered()+rand.IntN(500), patience)
 			sc.Kill()
-			before, restart := svc.Repeats(), time.Now()
+			killed = append(killed, svc.Orphaned(t))
 			sc.Start(t)
-			svc.Next(t, restart, patience)
 			svc.Await(t, svc.Delivered()+500, patience)
-			repeats, flags := svc.Repeats()-before, flagged(svc.Since(restart))
-			most, mostFlagged = max(most, repeats), max(mostFlagged, flags)
-			if repeats > crowd || flags > 2*crowd {
-				t.Errorf("Kill %d cost %d repeats and %d messages in doubt, the bounds are %d and %d.", kill+1, repeats, flags, crowd, 2*crowd)
-			}
 		}
 		svc.Await(t, len(produced), patience)
 		sc.Shut(t, 10*time.Second)
 		verdict := svc.Judge(produced)
 		verdict.Kept(t, kills*crowd)
+		most := svc.Bounded(t, killed, crowd, 2*crowd)
 		committedIsEnd(t, k, topic)
-		t.Logf("%d kills -9: %d repeats, at most %d a kill; at most %d messages in doubt, %d requests in vain.", kills, len(verdict.Repeats), most, mostFlagged, len(verdict.Needless))
+		t.Logf("%d kills -9: %d repeats, at most %d a kill; at most %d messages in doubt, %d requests in vain.", kills, len(verdict.Repeats), most.Repeats, most.Flagged, len(verdict.Needless))
 	})
-}
-
-// flagged counts the messages in doubt.
-func flagged(requests []*rig.Request) int {
-	ids := map[string]bool{}
-	for _, r := range requests {
-		if r.InDoubt {
-			ids[r.ID] = true
-		}
-	}
-	return len(ids)
 }
 
 // TestKeysStayInOrderOverRebalances: three sidecars come and go in good order, each of them once, while some messages wait

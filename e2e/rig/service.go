@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,7 @@ type Service struct {
 	batches  int
 	open     int // requests whose end is not noted yet
 	load     load
+	conns    atomic.Int32
 }
 
 // server is what listens at one host.
@@ -88,11 +90,20 @@ func (s *Service) up(hosts []string) error {
 		if err != nil {
 			return err
 		}
-		server := server{&http.Server{Handler: s, MaxHeaderBytes: 4 << 20}, l}
+		server := server{&http.Server{Handler: s, MaxHeaderBytes: 4 << 20, ConnState: s.count}, l}
 		s.servers[host] = server
 		go func() { _ = server.Serve(l) }() // ends with Down
 	}
 	return nil
+}
+
+func (s *Service) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.conns.Add(1)
+	case http.StateHijacked, http.StateClosed:
+		s.conns.Add(-1)
+	}
 }
 
 func (s *Service) which(hosts []string) []string {
