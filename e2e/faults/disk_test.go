@@ -81,7 +81,7 @@ func TestAVolumeThatCannotBeWritten(t *testing.T) {
 				s.stopped("offsets", "cannot be written")
 				heal()
 				took = max(took, s.goesOn())
-				s.within("repeats before the kill", s.svc.Repeats()-before, 0)
+				s.within("repeats", "a disk that cannot be written", s.svc.Repeats()-before, 0)
 				s.crash(200, s.sc.Kill, func() { s.sc.Start(t) })
 			}
 			s.tell(fmt.Sprintf("by system call; went on by itself after at most %v; a kill -9 after each", took.Round(time.Millisecond)))
@@ -102,7 +102,7 @@ func TestSyncsThatFail(t *testing.T) {
 		s.stock(300)
 		return len(s.sc.Find("can be written again")) >= times(5, 2)
 	})
-	s.within("repeats without a crash", s.svc.Repeats(), 0)
+	s.within("repeats", "failing syncs", s.svc.Repeats(), 0)
 	heal()
 	s.crash(0, s.sc.Kill, func() { s.sc.Start(t) })
 	s.tell("by system call; a kill -9 at the end")

@@ -59,11 +59,14 @@ type scene struct {
 	flagBound int    // flagged requests that it may cost; negative: as many as lie below the ceiling
 	skipped   string // a message that is given up on purpose
 
-	crashes                  int
-	restart                  time.Time // after the latest crash
-	earlier                  int       // repeats before it
-	allowed, mostBound       int       // the bounds of all crashes so far, and the largest
-	mostRepeats, mostFlagged int       // that one crash has cost
+	crashes int
+	charges []charge // of those that may cost something
+}
+
+// charge is a crash, and what it may cost at most; a negative number of flags: any.
+type charge struct {
+	at     time.Time
+	bounds rig.Cost
 }
 
 // setting is what differs between scenes.
@@ -141,32 +144,20 @@ func (s *scene) crash(deliveries int, fault, start func()) {
 	s.Helper()
 	s.svc.Await(s, min(s.svc.Delivered()+deliveries, len(s.produced)), patience)
 	fault()
-	s.count()
-	s.crashes++
-	s.restart = time.Now()
-	start()
-	s.settled(s.restart)
+	s.crashed(start)
+	s.settled(s.charges[len(s.charges)-1].at)
 }
 
-// count adds up what the latest crash has cost, and holds it against its bounds.
-func (s *scene) count() {
+// crashed starts again, and notes the crash before with the bounds that are then in force.
+func (s *scene) crashed(start func()) {
 	s.Helper()
-	repeats, flagged := s.svc.Repeats()-s.earlier, 0
-	for _, r := range s.svc.Since(s.restart) {
-		if r.InDoubt {
-			flagged++
-		}
+	at := time.Now()
+	if !s.sc.Alive() {
+		at = s.svc.Orphaned(s)
 	}
-	s.within("repeats", repeats, s.bound)
-	if s.flagBound >= 0 {
-		s.within("flagged requests", flagged, s.flagBound)
-	}
-	if s.crashes > 0 {
-		s.allowed += s.bound
-		s.mostBound = max(s.mostBound, s.bound)
-	}
-	s.earlier += repeats
-	s.mostRepeats, s.mostFlagged = max(s.mostRepeats, repeats), max(s.mostFlagged, flagged)
+	start()
+	s.crashes++
+	s.charges = append(s.charges, charge{at, rig.Cost{Repeats: s.bound, Flagged: s.flagBound}})
 }
 
 // settled waits until every partition has delivered after the moment, or has nothing left.
@@ -181,11 +172,33 @@ func (s *scene) settled(since time.Time) {
 	})
 }
 
-// within fails the test when a crash has cost more than its bound.
-func (s *scene) within(what string, got, bound int) {
+// cost holds what each crash has cost against its bounds, and adds up; what no crash has cost must not be.
+func (s *scene) cost() (most rig.Cost, mostBound, allowed int) {
+	s.Helper()
+	var moments []time.Time
+	for _, c := range s.charges {
+		moments = append(moments, c.at)
+		allowed, mostBound = allowed+c.bounds.Repeats, max(mostBound, c.bounds.Repeats)
+	}
+	for n, cost := range s.svc.Costs(moments) {
+		what, bounds := "no crash", rig.Cost{Flagged: min(s.flagBound, 0)}
+		if n < len(s.charges) {
+			what, bounds = fmt.Sprintf("crash %d", n+1), s.charges[n].bounds
+			most = rig.Cost{Repeats: max(most.Repeats, cost.Repeats), Flagged: max(most.Flagged, cost.Flagged)}
+		}
+		s.within("repeats", what, cost.Repeats, bounds.Repeats)
+		if bounds.Flagged >= 0 {
+			s.within("messages in doubt", what, cost.Flagged, bounds.Flagged)
+		}
+	}
+	return most, mostBound, allowed
+}
+
+// within fails the test when something has cost more than its bound.
+func (s *scene) within(cost, what string, got, bound int) {
 	s.Helper()
 	if got > bound {
-		s.Errorf("%s, crash %d (seed %d): %d %s, the bound is %d.", s.story, s.crashes, *seed, got, what, bound)
+		s.Errorf("%s (seed %d): %s cost %d %s, the bound is %d.", s.story, *seed, what, got, cost, bound)
 	}
 }
 
@@ -202,16 +215,16 @@ func (s *scene) tell(remark string) {
 func (s *scene) judge(remark string) {
 	s.Helper()
 	v := s.svc.Judge(s.produced)
-	s.count()
+	most, mostBound, allowed := s.cost()
 	v.Lost = slices.DeleteFunc(v.Lost, func(line string) bool { return s.skipped != "" && strings.HasPrefix(line, s.skipped+",") })
-	v.Kept(s, s.allowed)
+	v.Kept(s, allowed)
 	missed := "all"
 	if len(v.Unflagged) > 0 {
 		missed = fmt.Sprintf("all but %d", len(v.Unflagged))
 	}
 	rig.Tell(s, rig.Row{Story: s.story, Runs: fmt.Sprint(s.crashes), Lost: len(v.Lost),
-		Repeats: fmt.Sprintf("%d, a run at most %d (%d)", len(v.Repeats), s.mostRepeats, s.mostBound),
-		Flagged: fmt.Sprintf("%s; a run at most %d, in vain %d", missed, s.mostFlagged, len(v.Needless)), Remark: remark})
+		Repeats: fmt.Sprintf("%d, a run at most %d (%d)", len(v.Repeats), most.Repeats, mostBound),
+		Flagged: fmt.Sprintf("%s; a run at most %d, in vain %d", missed, most.Flagged, len(v.Needless)), Remark: remark})
 }
 
 // failing makes one message fail for ever, and says so to the judge where it is to be skipped.

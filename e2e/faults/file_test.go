@@ -74,7 +74,7 @@ func lived(t *testing.T, story string) *scene {
 	s.sc.Start(t)
 	s.svc.Await(t, 2_500, patience)
 	s.sc.Kill()
-	s.crashes++
+	s.crashed(func() {})
 	return s
 }
 

@@ -88,13 +88,15 @@ func TestShortLives(t *testing.T) {
 		env: []string{"KPUSH_CAN_SKIP=true", fmt.Sprintf("KPUSH_RETRY_NUMS=%d", retries)}})
 	s.failing(poison, rig.Action{Delay: 2 * time.Millisecond})
 	fruitful := 0
-	for range lives {
+	start := func() { s.sc.Start(t) }
+	for life := range lives {
 		s.stock(400)
 		delivered := s.svc.Delivered()
-		s.count()
-		s.crashes++
-		s.restart = time.Now()
-		s.sc.Start(t)
+		if life == 0 {
+			start()
+		} else {
+			s.crashed(start)
+		}
 		pass(time.Duration(50+s.rng.IntN(200)) * time.Millisecond)
 		s.sc.Kill()
 		if s.svc.Delivered() > delivered {
@@ -104,7 +106,7 @@ func TestShortLives(t *testing.T) {
 	if fruitful < lives/3 {
 		t.Errorf("Only %d of %d lives delivered anything.", fruitful, lives)
 	}
-	s.sc.Start(t)
+	s.crashed(start)
 	rig.Within(t, patience, "the end of the message that always fails", func() bool { return skips(t, s.sc.Volume) > 0 })
 	s.svc.Await(t, len(s.produced)-1, patience)
 	attempts := s.ascending(0, poison)

@@ -18,11 +18,11 @@ func (s *Service) Orphaned(t T) time.Time {
 
 // Costs charges each kill with the messages whose latest request before had come in the life that it ended, however many
 // lives later they come again: what is in doubt waits for its turn, and the next kill may be sooner. The last cost is of
-// no kill: a message that was done came again in the same life, or was called in doubt after no kill at all. The moments
-// are Orphaned's.
+// no kill: a message was done and came again, or was called in doubt, within one life. The moments are Orphaned's.
 func (s *Service) Costs(killed []time.Time) []Cost {
 	costs := make([]Cost, len(killed)+1)
-	latest, done, counted := map[position]int{}, map[position]int{}, map[position]bool{} // lives; counted until it is done once more
+	latest, done := map[position]int{}, map[position]int{}       // lives
+	counted, doubted := map[position]bool{}, map[position]bool{} // until it is done once more; by the latest request
 	life := 0
 	for _, r := range s.Requests() {
 		at := r.position()
@@ -34,13 +34,13 @@ func (s *Service) Costs(killed []time.Time) []Cost {
 			counted[at] = true
 		}
 		was, again := latest[at]
-		switch {
-		case r.InDoubt && !again: // nothing of it had arrived
-			costs[blame(life-1, life, len(killed))].Flagged++
-		case r.InDoubt && was < life:
-			costs[was].Flagged++
+		if !again {
+			was = life - 1 // nothing of it had arrived
 		}
-		latest[at] = life
+		if r.InDoubt && (was < life || !doubted[at]) {
+			costs[blame(was, life, len(killed))].Flagged++
+		}
+		latest[at], doubted[at] = life, r.InDoubt
 		if r.Done {
 			done[at], counted[at] = life, false
 		}

@@ -25,7 +25,7 @@ func TestCosts(t *testing.T) {
 		"in vain":               {[][]sent{{{offset: 0}}, {{offset: 1, doubt: true}}}, []Cost{{0, 1}, {}}},
 		"without a kill":        {[][]sent{{{offset: 0}, {offset: 0}}, {{offset: 1}, {offset: 1}}}, []Cost{{}, {2, 0}}},
 		"in vain without one":   {[][]sent{{{offset: 0, doubt: true}}, {}}, []Cost{{}, {0, 1}}},
-		"a timeout's doubt":     {[][]sent{{{offset: 0, failed: true}, {offset: 0, doubt: true}}}, []Cost{{}}},
+		"a timeout's doubt":     {[][]sent{{{offset: 0, failed: true}, {offset: 0, doubt: true}}}, []Cost{{0, 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, now := &Service{}, time.Now()
