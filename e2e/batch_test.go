@@ -90,6 +90,7 @@ func TestBatchKills(t *testing.T) {
 		sc.Shut(t, 10*time.Second)
 		verdict := svc.Judge(produced)
 		verdict.Kept(t, kills*bound)
+		verdict.Rare(t, 2*bound*kills)
 		most := svc.Bounded(t, killed, bound, 2*bound)
 		committedIsEnd(t, k, topic)
 		t.Logf("Order %s: %d kills -9 over %d messages in batches of 100: %d repeats (at most %d a kill, bound %d), all flagged, %d flagged needlessly.",

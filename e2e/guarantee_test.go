@@ -123,6 +123,7 @@ func TestGuaranteeThreeAtKills(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, kills*concurrency)
+	verdict.Rare(t, 2*concurrency*kills)
 	most := svc.Bounded(t, killed, concurrency, 2*concurrency)
 	committedIsEnd(t, k, topic)
 	t.Logf("Guarantee 3, %d kills -9 over %d messages in %d partitions: %d lost, %d repeats (at most %d a kill, bound %d), all flagged, %d flagged needlessly.",

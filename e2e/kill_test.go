@@ -44,6 +44,7 @@ func TestTwentyKills(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, kills*concurrency)
+	verdict.Rare(t, 2*concurrency*kills)
 	most := svc.Bounded(t, killed, concurrency, 2*concurrency)
 	// one start may meet other work on a shared machine; a member that has to wait for its session is late at every kill
 	if slices.Max(nexts) > 4*bound || late > 1 {

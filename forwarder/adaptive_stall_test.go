@@ -58,8 +58,8 @@ func (s *stalling) lost() (sum time.Duration) {
 // A stall makes a whole turn slow, and says nothing of how many requests are best.
 func TestAdaptiveIsNotMisledByStalls(t *testing.T) {
 	t.Parallel()
-	const seeds, length = 5, 20 * time.Second
-	for _, n := range []int{8, 32} {
+	const seeds, length = 8, 20 * time.Second
+	for _, n := range []int{4, 8, 32} {
 		for _, stalls := range []struct{ gap, most time.Duration }{{200 * ms, 60 * ms}, {500 * ms, 300 * ms}, {30 * ms, 15 * ms}} {
 			t.Run(fmt.Sprintf("%d workers, every %v up to %v", n, stalls.gap, stalls.most), func(t *testing.T) {
 				var rate, latency float64

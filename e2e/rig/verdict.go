@@ -199,6 +199,12 @@ func (v *Verdict) Kept(t T, repeats int) {
 	atMost(t, "altered messages", v.Altered, 0)
 }
 
+// Rare fails the test when more requests than the bound were called in doubt although nothing had arrived.
+func (v *Verdict) Rare(t T, bound int) {
+	t.Helper()
+	atMost(t, "requests called in doubt in vain", v.Needless, bound)
+}
+
 func atMost(t T, what string, list []string, bound int) {
 	t.Helper()
 	if len(list) > bound {
