@@ -49,6 +49,7 @@ func sizes(svc *rig.Service) (batches int, average float64) {
 // TestBatches: every tenth message of a batch fails by name, some requests fail whole, some break; each message arrives once,
 // in its order and unaltered.
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	const partitions, count = 8, 20_000
 	for _, order := range []string{"partition", "key", "none"} {
 		k, svc := kafka(t), service(t)
@@ -72,6 +73,7 @@ func TestBatches(t *testing.T) {
 
 // TestBatchKills: what was in flight at a kill -9 comes again, flagged, and nothing else.
 func TestBatchKills(t *testing.T) {
+	t.Parallel()
 	const partitions, count, kills, bound = 8, 20_000, 5, concurrency * 100
 	for _, order := range []string{"partition", "key", "none"} {
 		k, svc := kafka(t), service(t)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestABrokerIsKilledAndBackAfterEightSeconds(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	svc.Judge(produced).Kept(t, 0)
 	committedIsEnd(t, k, topic)
-	below(t, "The flow after the broker's return", flow, bound)
+	below(t, "The flow after the broker's return", back, flow, bound)
 	t.Logf("Broker killed, back after %v: flow again after %v (bound %v), 0 lost, 0 repeated.", back.Sub(killed).Round(time.Second), flow.Round(time.Millisecond), bound)
 }
 
@@ -72,6 +73,7 @@ func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
 		return nil
 	})
 	during := svc.Delivered() - delivered
+	asked := time.Now()
 	sc.Term(t)
 	stop := sc.Wait(t, 1, drain+2*time.Second)
 	rig.Within(t, frozen, "30 seconds of frost", func() bool { return time.Since(paused) >= frozen })
@@ -83,7 +85,62 @@ func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, concurrency) // the frost outlasts the session: the partitions are lost, and requests of a lost partition are cancelled
 	committedIsEnd(t, k, topic)
-	below(t, "A stop while the broker was frozen", stop, drain+500*time.Millisecond)
+	below(t, "A stop while the broker was frozen", asked, stop, drain+500*time.Millisecond)
 	t.Logf("Broker frozen for %v (%d deliveries meanwhile), SIGTERM in it: ended after %v (KPUSH_DRAIN_TIMEOUT %v); then 0 lost, %d repeated, flagged.",
 		frozen, during, stop.Round(time.Millisecond), drain, len(verdict.Repeats))
+}
+
+// TestABrokerThatIsAwayHoldsUpOnlyWhatItLeads: of three, one is frozen or dead, and nobody else leads its partitions. A sidecar
+// that starts meanwhile delivers the others, and those when the broker is back.
+func TestABrokerThatIsAwayHoldsUpOnlyWhatItLeads(t *testing.T) {
+	t.Parallel()
+	const partitions, each, bound = 6, 4_000, 10 * time.Second // three of which Kafka takes to do without a replica
+	k, svc := rig.Own(t, 3, "default.replication.factor=1"), service(t)
+	svc.Rule(rig.Slow(2 * time.Millisecond))
+	topic := k.Topic(t, partitions)
+	produced := k.ProduceEvenly(t, topic, partitions, partitions*each, 100)
+	away := k.Coordinator(t, topic)%3 + 1
+	led := k.LedBy(t, topic, away)
+	if len(led) == 0 || len(led) == partitions {
+		t.Fatalf("Broker %d leads %v of %d partitions.", away, led, partitions)
+	}
+	others := func(since time.Time) func() bool {
+		return func() bool {
+			seen := svc.Seen(since)
+			for _, p := range led {
+				delete(seen, p)
+			}
+			return len(seen) == partitions-len(led)
+		}
+	}
+	sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc)...)
+	for _, how := range []struct {
+		name     string
+		hurt     func(t rig.T, nodes ...int)
+		heal     func(t rig.T, nodes ...int)
+		restarts bool
+	}{{"frozen", k.Pause, k.Cont, false}, {"dead", k.Kill, k.Start, true}} {
+		how.hurt(t, away)
+		if how.restarts {
+			sc.Kill()
+			svc.Orphaned(t)
+		}
+		begin := time.Now()
+		sc.Start(t)
+		took := rig.Within(t, patience, "a delivery of each partition that another broker leads", others(begin))
+		below(t, "The first delivery past a broker that is "+how.name, begin, took, bound)
+		how.heal(t, away)
+		begin = time.Now()
+		rig.Within(t, patience, "a delivery of each partition of the broker that is back", func() bool {
+			seen := svc.Seen(begin)
+			return !slices.ContainsFunc(led, func(p int32) bool { return !seen[p] })
+		})
+		t.Logf("One of three brokers %s: what the others lead delivered %v after the start, what it leads %v after it was back.",
+			how.name, took.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+	}
+	svc.Rule(nil)
+	svc.Await(t, len(produced), patience)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, concurrency)
+	committedIsEnd(t, k, topic)
 }

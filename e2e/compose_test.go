@@ -58,7 +58,7 @@ func TestComposeSurvivesItsParts(t *testing.T) {
 	c.wantEachOnceInOrder()
 	begin := time.Now()
 	c.docker("stop", c.name("kpush"))
-	below(t, "docker stop of kpush", time.Since(begin), 5*time.Second)
+	below(t, "docker stop of kpush", begin, time.Since(begin), 5*time.Second)
 	if code := c.inspect("kpush", "{{.State.ExitCode}}"); code != "0" {
 		t.Errorf("kpush ended with exit code %s after docker stop.", code)
 	}

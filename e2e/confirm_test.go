@@ -85,6 +85,7 @@ func (b *book) questions() ([]question, map[int]int) {
 
 // TestNothingIsRepeatedThatTheServiceConfirms: kill -9 with requests in flight, and no message ever arrives twice.
 func TestNothingIsRepeatedThatTheServiceConfirms(t *testing.T) {
+	t.Parallel()
 	const partitions, kills = 8, 10
 	for _, guarantee := range []int{2, 3} {
 		t.Run(fmt.Sprint("guarantee ", guarantee), func(t *testing.T) {

@@ -19,6 +19,7 @@ func troubled() func(*rig.Request) rig.Action {
 }
 
 func TestEveryMessageOnceInOrderPastATroubledService(t *testing.T) {
+	t.Parallel()
 	const count = 20_000
 	k, svc := kafka(t), service(t)
 	svc.Rule(troubled())

@@ -156,6 +156,7 @@ var crashPoints = []crashPoint{
 
 // TestACrashAtEachNamedPoint loses nothing, and what comes again is flagged.
 func TestACrashAtEachNamedPoint(t *testing.T) {
+	t.Parallel()
 	const partitions, each = 4, 600
 	k, svc := kafka(t), service(t)
 	svc.Rule(rig.Every(13, rig.Action{Status: 500}, rig.Slow(time.Millisecond)))

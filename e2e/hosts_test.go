@@ -116,7 +116,7 @@ func TestARefusedHostCostsNoWait(t *testing.T) {
 	if refused == 0 {
 		t.Errorf("No message was refused by %s first.", ill)
 	}
-	below(t, "Delivery past a host that refuses", took, interval)
+	below(t, "Delivery past a host that refuses", begin, took, interval)
 	t.Logf("%d refused attempts, %d messages in %v (interval %v).", refused, count, took.Round(time.Millisecond), interval)
 }
 

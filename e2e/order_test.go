@@ -110,6 +110,7 @@ func TestTwentyKillsBeyondThePartitions(t *testing.T) {
 // TestKeysStayInOrderOverRebalances: three sidecars come and go in good order, each of them once, while some messages wait
 // for another attempt.
 func TestKeysStayInOrderOverRebalances(t *testing.T) {
+	t.Parallel()
 	const partitions = 8
 	k, svc := kafka(t), service(t)
 	svc.Order = "key"

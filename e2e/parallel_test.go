@@ -14,12 +14,12 @@ import (
 // TestEveryPartitionIsBusy counts in the service: small messages in large producer batches, whose long runs of
 // one partition would leave the other lanes idle.
 func TestEveryPartitionIsBusy(t *testing.T) {
-	const partitions, count, least, slices = 8, 40_000, 7.0, 8
+	const partitions, count, least, slices = 8, 24_000, 7.0, 8
 	k, svc := kafka(t), service(t)
 	svc.Rule(rig.Slow(2 * time.Millisecond))
 	topic := k.Topic(t, partitions)
 	produced := k.ProduceEvenly(t, topic, partitions, count, 100)
-	before := bare(t, partitions)
+	before := bare(t, partitions, 2*time.Millisecond)
 	sc := sidecar(t, k, topic, svc)
 	svc.Await(t, count/10, patience)
 	svc.Load()
@@ -39,11 +39,11 @@ func TestEveryPartitionIsBusy(t *testing.T) {
 
 	// other work on the machine only takes away: the claim is held against the best eighth of the run, and where even a
 	// bare loop keeps fewer in flight, that is the measure; the whole run must come close to it
-	loop := min(before, bare(t, partitions))
+	loop := min(before, bare(t, partitions, 2*time.Millisecond))
 	if bound := min(least, 0.9*loop); best < bound {
 		t.Errorf("%.2f requests were in flight in the best eighth of the run over %d partitions, the bound is %.2f.", best, partitions, bound)
 	}
-	if bound := 0.85 * loop; average < bound {
+	if bound := 0.75 * loop; average < bound {
 		t.Errorf("%.2f requests were in flight on average over %d partitions, the bound is %.2f.", average, partitions, bound)
 	}
 	if most > partitions {
@@ -53,11 +53,32 @@ func TestEveryPartitionIsBusy(t *testing.T) {
 		partitions, average, best, loop, most, rate, sc.CPU().Seconds()*100_000/count)
 }
 
+// TestASlowServiceKeepsAllPartitionsBusy: far more waits than KPUSH_BUFFER holds, of more partitions than there are runs in it.
+func TestASlowServiceKeepsAllPartitionsBusy(t *testing.T) {
+	const partitions, least, slow = 32, 0.65, 20 * time.Millisecond
+	k, svc := kafka(t), service(t)
+	svc.Rule(rig.Slow(slow))
+	topic := k.Topic(t, partitions)
+	k.ProduceEvenly(t, topic, partitions, 300_000, 100)
+	sc := sidecar(t, k, topic, svc, fmt.Sprintf("KPUSH_CONCURRENCY=%d", partitions))
+	svc.Await(t, 1_000, patience)
+	svc.Load()
+	svc.Await(t, 6_000, patience)
+	average, _ := svc.Load()
+	peak := sc.Peak(t)
+	sc.Shut(t, 10*time.Second)
+	loop := bare(t, partitions, slow)
+	if average < least*loop {
+		t.Errorf("%.1f requests were in flight on average over %d partitions, the bound is %.2f of %.1f.", average, partitions, least, loop)
+	}
+	t.Logf("%d partitions, 20 ms service, 300,000 messages waiting: %.1f requests in flight on average (a bare loop without Kafka has %.1f), %.1f MiB at most.", partitions, average, loop, peak)
+}
+
 // bare is what as many plain loops keep in flight at such a service here and now.
-func bare(t *testing.T, loops int) float64 {
+func bare(t *testing.T, loops int, slow time.Duration) float64 {
 	t.Helper()
 	svc := service(t)
-	svc.Rule(rig.Slow(2 * time.Millisecond))
+	svc.Rule(rig.Slow(slow))
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loops}}
 	defer client.CloseIdleConnections()
 	end := time.Now().Add(time.Second)

@@ -92,6 +92,7 @@ func above(records []rig.Record, at func(partition int32) int64) (out []rig.Reco
 // TestTheOperatorsToolMovesTheGroup: Kafka's own kafka-consumer-groups, backwards after a stop, and forward after a
 // kill -9 in the middle of deliveries, when the file knows better and the doubts are still open.
 func TestTheOperatorsToolMovesTheGroup(t *testing.T) {
+	t.Parallel()
 	const partitions, each, back, ahead = 2, 200, 30, 350
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)
@@ -166,6 +167,7 @@ func without(records []rig.Record, values []string) (out []rig.Record) {
 // TestAConsoleConsumerInTheGroup: a Java consumer beside the sidecar commits what it was given, read or not, without a
 // mark when it leaves. What it read is its own; of the rest nothing is lost, repeated or in doubt.
 func TestAConsoleConsumerInTheGroup(t *testing.T) {
+	t.Parallel()
 	const partitions, count, taken = 4, 400, 5
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)
@@ -200,6 +202,7 @@ func TestAConsoleConsumerInTheGroup(t *testing.T) {
 // TestAConsoleConsumerWipesTheMarks of a sidecar that is dead, while the file is far ahead of the commits. Where it read
 // nothing its commit says nothing new, and the file goes on. Where it read its commit is obeyed, as an operator's is.
 func TestAConsoleConsumerWipesTheMarks(t *testing.T) {
+	t.Parallel()
 	const partitions, count = 4, 2_000
 	k, svc := kafka(t), service(t)
 	svc.Rule(rig.Slow(2 * time.Millisecond))
@@ -310,6 +313,7 @@ func TestTheBrokerLosesOrRewindsTheCommit(t *testing.T) {
 
 // TestAPartitionIsAnotherMachinesInBetween: graceful handovers between two volumes repeat nothing and doubt nothing.
 func TestAPartitionIsAnotherMachinesInBetween(t *testing.T) {
+	t.Parallel()
 	const partitions, count, rounds = 4, 200, 4
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)

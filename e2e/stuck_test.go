@@ -124,7 +124,7 @@ func TestAStuckPartitionStarvesNobody(t *testing.T) {
 		k.Produce(t, topic, rig.Record{Partition: 1, Value: []byte("from somebody else")})
 		svc.Await(t, i+1, patience)
 		waits = append(waits, time.Since(begin))
-		below(t, "A message of the other partition", waits[i], bound)
+		below(t, "A message of the other partition", begin, waits[i], bound)
 	}
 	svc.Rule(nil)
 	svc.Await(t, 5_005, patience)
@@ -203,6 +203,6 @@ func TestAServiceDownForThreePollIntervals(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	svc.Judge(produced).Kept(t, 0)
 	committedIsEnd(t, k, topic)
-	below(t, "The first delivery after the service was back", next, interval+100*time.Millisecond)
+	below(t, "The first delivery after the service was back", back, next, interval+100*time.Millisecond)
 	t.Logf("Service down for %v with max.poll.interval %v: no rebalance, 0 lost, next delivery after %v (retry interval %v).", 3*poll, poll, next.Round(time.Millisecond), interval)
 }

@@ -43,7 +43,7 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 			}
 			hears(t, svc, from, produced)
 			took := time.Since(made)
-			below(t, "The delivery of a topic that was made again", took, 20*time.Second)
+			below(t, "The delivery of a topic that was made again", made, took, 20*time.Second)
 			late := k.Produce(t, topic, numbered("late", partitions, partitions)...)
 			hears(t, svc, from, late)
 			sc.Shut(t, 10*time.Second)
@@ -82,6 +82,7 @@ func early(svc *rig.Service, from int) (out []*rig.Request) {
 
 // TestATopicIsMadeAgainInTheMiddle of deliveries, with messages of the old one in memory, in flight and failing.
 func TestATopicIsMadeAgainInTheMiddle(t *testing.T) {
+	t.Parallel()
 	const partitions, before, after = 4, 4_000, 1_000
 	k, svc := kafka(t), service(t)
 	var again atomic.Bool
@@ -149,6 +150,7 @@ func TestRetentionPassesTheSavedOffset(t *testing.T) {
 
 // TestRetentionOvertakesADeadService: what is in memory is the last copy and is delivered; the rest goes on at what is left.
 func TestRetentionOvertakesADeadService(t *testing.T) {
+	t.Parallel()
 	const partitions, count, size = 2, 4_000, 4_000
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)
@@ -206,13 +208,14 @@ func TestPartitionsAreAdded(t *testing.T) {
 			hears(t, svc, 0, produced)
 			k.Widen(t, topic, 6)
 			produced = append(produced, k.Fresh(t).Produce(t, topic, numbered("second", 6, 600)...)...)
+			added := time.Now()
 			took := hears(t, svc, 0, produced)
 			sc.Shut(t, 10*time.Second)
 			verdict := svc.Judge(produced)
 			verdict.Kept(t, 0)
 			noDoubt(t, verdict)
 			committedIsEnd(t, k, topic)
-			below(t, "Finding partitions that were added", took, bound)
+			below(t, "Finding partitions that were added", added, took, bound)
 			t.Logf("4 partitions added to 2 (%s): all delivered after %v (bound %v), 0 lost, 0 repeated.", reset, took.Round(10*time.Millisecond), bound)
 		})
 	}
@@ -264,6 +267,7 @@ func noLag(t *testing.T, k *rig.Kafka, topic string) time.Duration {
 
 // TestACompactedTopic has holes where messages were, also at the saved offset and at the end.
 func TestACompactedTopic(t *testing.T) {
+	t.Parallel()
 	const keys, count = 10, 2_000
 	k, svc := rig.Own(t, 1, "log.cleaner.backoff.ms=100", "log.cleaner.min.cleanable.ratio=0.01", "log.initial.task.delay.ms=100"), service(t)
 	topic := k.Topic(t, 1, "cleanup.policy=compact", "segment.ms=200", "min.cleanable.dirty.ratio=0.01", "delete.retention.ms=100")

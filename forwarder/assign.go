@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"time"
@@ -8,9 +9,9 @@ import (
 	"github.com/kpush/kpush/offsets"
 )
 
-// resolveTime is how long the assign callback tries to learn where partitions start; what is not known by then is tried
-// again outside of it, so that the other partitions go on.
-const resolveTime = 5 * time.Second
+// resolveTime is how long the assign callback tries to learn where partitions start: as long as it lasts, those that stay are
+// not fetched either. Once some can start, or the time is over, the rest is tried again outside of it.
+const resolveTime = time.Second
 
 // assigned is the rebalance callback for new partitions. It resolves where they start: an error of the broker is never
 // taken for "no offset".
@@ -24,10 +25,12 @@ func (f *Forwarder) assigned(tps []tp) {
 	f.mu.Unlock()
 	f.state.joined()
 	var starts []tpOffset
-	for deadline := time.Now().Add(resolveTime); len(f.pending) > 0; {
+	ctx, cancel := context.WithTimeout(f.stopping, resolveTime)
+	defer cancel()
+	for len(f.pending) > 0 {
 		asked := keys(f.pending)
-		starts = append(starts, f.begin(asked, f.know(asked))...)
-		if len(f.waitingForBroker()) == 0 || time.Now().After(deadline) || sleep(f.stopping, 100*time.Millisecond) != nil {
+		starts = f.begin(asked, f.know(ctx, asked))
+		if len(starts) > 0 || len(f.waitingForBroker()) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -89,17 +92,11 @@ func (f *Forwarder) lose(tps []tp, cause error) {
 
 // giveUp ends partitions in good order: what is under way may finish, then all progress is committed.
 func (f *Forwarder) giveUp(tps []tp, cause error) {
-	deadline := f.drainDeadline()
 	if _, stopping := f.state.stopDeadline(); stopping {
 		cause = errStopping
 	}
 	ps := f.present(tps)
-	for _, p := range ps {
-		p.stop(cause)
-	}
-	for _, p := range ps {
-		p.drain(deadline, cause)
-	}
+	f.drain(ps, cause)
 	for _, p := range ps {
 		if m, ok := p.rec.(*page); ok {
 			m.settle()
@@ -134,10 +131,12 @@ func (f *Forwarder) forget(tps []tp) []*partition {
 	out := f.present(tps)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, p := range out {
+		f.former[p.tp] = former{p.topicID, p.next}
+	}
 	for _, t := range tps {
 		delete(f.parts, t)
 		delete(f.pending, t)
-		delete(f.remade, t)
 	}
 	f.started.Store(int32(len(f.parts)))
 	return out
@@ -156,10 +155,16 @@ func (f *Forwarder) restart(p *partition, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending[p.tp] = why
-	if why == errRemade {
-		f.remade[p.tp] = p.next
-	}
 }
+
+// former is what this process had of a partition before: under which topic id, and how far it was read.
+type former struct {
+	topicID string
+	next    int64
+}
+
+// remade tells whether the topic with this id was made after it.
+func (e former) remade(id string) bool { return e.topicID != "" && id != "" && e.topicID != id }
 
 func names(tps []tp) string {
 	var b strings.Builder

@@ -40,6 +40,7 @@ func TestBatchIsQuiet(t *testing.T) {
 // F4 for batches: once a partition has gone nothing of it is sent, recorded or held, and what was under way is in doubt if it
 // was cut off, done if it had the time.
 func TestBatchOfAPartitionThatGoes(t *testing.T) {
+	t.Parallel()
 	for _, moment := range []string{"in flight", "in flight too long", "between attempts", "lingering", "waiting for a turn", "asking"} {
 		for _, how := range []string{"revoked", "lost", "stopped"} {
 			for _, order := range orders {
@@ -284,7 +285,7 @@ func TestBatchStoppedOnAFullVolume(t *testing.T) {
 		p.rec = &brimful{p.rec, time.Now().Add(time.Hour), func(what string, o int64) bool { return what == "intent" && o == 2 }}
 		load(p, 4, 0)
 		pass(10 * time.Second)
-		p.drain(time.Now().Add(time.Second), errRevoked)
+		drained(p, time.Second, errRevoked)
 		if n := r.f.pace.inFlight.Load(); n != 0 || len(k.seen()) != 0 {
 			t.Errorf("%d attempts are counted as under way after %s", n, k.text())
 		}

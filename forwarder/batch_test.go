@@ -100,8 +100,12 @@ func opened(r *rig, answer func(posted) reply) *desk {
 	return k
 }
 
-func (k *desk) exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer) {
+func (k *desk) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
 	a.reset()
+	ctx := o.Attempt()
+	if _, a.err = o.cleared(); a.err != nil {
+		return
+	}
 	if timeout > 0 {
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -369,6 +373,7 @@ func TestBatchPartialFailure(t *testing.T) {
 
 // What a 2xx may say of its messages; what nobody understands is the fault of the whole batch, and nothing is lost by it.
 func TestBatchAnswers(t *testing.T) {
+	t.Parallel()
 	const all, second, halves = "[[0 1 2 3]]", "[[0 1 2 3] [1#2]]", "[[0 1 2 3] [0#2 1#2] [2#2] [3#2]]"
 	for name, row := range map[string]struct {
 		first reply
@@ -491,6 +496,7 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 
 // A message of a batch that fails for ever holds up its lane and nobody else.
 func TestBatchAroundOneThatFails(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		order string
 		least int
@@ -524,7 +530,7 @@ func TestBatchAroundOneThatFails(t *testing.T) {
 				if p.rec.Next() != 103 {
 					t.Errorf("%s, order %s: done up to %d", name, row.order, p.rec.Next())
 				}
-				p.drain(time.Now(), errStopping)
+				drained(p, 0, errStopping)
 				r.isEmpty()
 			})
 		}

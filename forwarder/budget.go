@@ -30,6 +30,9 @@ func (b *budget) free(n int64) {
 
 func (b *budget) full() bool { return b.held.Load() >= b.bound }
 
+// most is what may be held while all that have enough are paused: less than Config.Buffer.
+func (b *budget) most() int64 { return b.bound + b.bound/2 }
+
 // low is where a waiting poll goroutine is woken: far enough below the bound that it is not woken for each message.
 func (b *budget) low() int64 { return b.bound - b.bound/16 }
 

@@ -1,13 +1,16 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
 	"text/tabwriter"
+	"time"
 )
 
 // Check connects, and tells what it finds of topics and group, and the limits that follow from cfg. It changes nothing and
@@ -26,9 +29,10 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 	defer a.close()
 	ctx, cancel := context.WithTimeout(ctx, 3*adminTimeout)
 	defer cancel()
+	why := reasons(c)
 	id, err := a.clusterID(ctx)
-	if err != nil {
-		return fmt.Errorf("no broker at %s answers: %w", cfg.Kafka["bootstrap.servers"], err)
+	if reason := why(); err != nil {
+		return fmt.Errorf("no broker at %s answers: %w", cfg.Kafka["bootstrap.servers"], cmp.Or(reason, errors.New(noReason)))
 	}
 	ids, err := a.topicIDs(ctx, cfg.Topics)
 	if err != nil {
@@ -39,6 +43,9 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 		return fmt.Errorf("cannot describe the topics: %w", err)
 	}
 	limits, err := a.bounds(ctx, tps)
+	for err != nil && sleep(ctx, time.Second) == nil { // a first connection may be slow
+		limits, err = a.bounds(ctx, tps)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot look up where the partitions begin and end: %w", err)
 	}
@@ -71,4 +78,25 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// reasons listens to the client, which tells on its own why it reaches no broker. Call what it returns for the newest reason,
+// nil where it gave none; that ends it.
+func reasons(c *librdkafka) (newest func() error) {
+	over, told := make(chan struct{}), make(chan error)
+	go func() {
+		var why error
+		for {
+			if err, _ := c.poll(pollTime).(error); errors.Is(err, errNoBroker) && !errors.Is(err, errAllDown) {
+				why = err
+			}
+			select {
+			case <-over:
+				told <- why
+				return
+			default:
+			}
+		}
+	}()
+	return func() error { close(over); return <-told }
 }

@@ -9,25 +9,32 @@ import (
 
 // client is what the forwarder needs of a Kafka consumer. Only the goroutine that owns it calls it, but for commit.
 type client interface {
+	source
 	subscribe(topics []string, on rebalance) error
-	poll(timeout time.Duration) any // nil, *Message or error
 	committed(tps []tp, timeout time.Duration) ([]commit, error)
 	commit(cs []commit) error // may block for as long as the broker is silent
 	assign(at []tpOffset) error
 	unassign(tps []tp) error
+	nudge(tps []tp) // after a rebalance: fetching of the partitions that stay goes on at once
+	unsubscribe() error
+	standIn(at []tpOffset) (source, error) // reads these partitions without a group; the caller closes it
+}
+
+// source is what messages come from.
+type source interface {
+	poll(timeout time.Duration) any // nil, *Message or error
 	pause(tps []tp) error
 	resume(tps []tp) error
 	position(tps []tp) ([]tpOffset, error)
 	end(t tp) int64 // the end of the log as of the newest fetch, -1 if not known
-	nudge(tps []tp) // after a rebalance: fetching of the partitions that stay goes on at once
-	unsubscribe() error
-	close() error // may block for ever
+	close() error   // may block for ever
 }
 
 // cluster is what the forwarder asks a broker beside consuming. Safe for concurrent use.
 type cluster interface {
 	clusterID(ctx context.Context) (string, error)
 	topicIDs(ctx context.Context, topics []string) (map[string]string, error)
+	// bounds returns what it has learned beside an error: a broker that does not answer leaves out only what it leads.
 	bounds(ctx context.Context, tps []tp) (map[tp]bounds, error)
 	close()
 }

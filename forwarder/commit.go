@@ -14,6 +14,7 @@ import (
 const (
 	headroom     = 5 * time.Second
 	leastCeiling = 100
+	paceTime     = time.Second // a pace falls to what was sent in so long
 )
 
 // committer tells Kafka what is on record, one commit at a time. It is a goroutine of its own because a commit during a
@@ -153,7 +154,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 		m.ceiling = max(m.ceiling, max(next, p.reach())+p.room())
 		p.ceiling = min(p.ceiling, m.ceiling)
 	}
-	*state = commitState{offset: next, count: p.count, at: time.Now()}
+	*state = commitState{next, sample{p.count, time.Now()}}
 	return m
 }
 
@@ -164,14 +165,27 @@ func (f *Forwarder) keeps() bool {
 	return !no
 }
 
-// measure takes the pace since the newest commit. It does not fall while a lane has to wait for a commit: that lane does
-// nothing in the meantime, and with less room it would wait for the next one, too. The caller holds p.mu.
+// measure takes the pace. It rises with what was sent since the newest commit, but falls only to what was sent in a longer
+// time: commits can follow each other within a millisecond, and the last of them be the one that waits for the group. Nor
+// does it fall while a lane has to wait for a commit: that lane does nothing in the meantime, and with less room
+// it would wait for the next one, too. The caller holds p.mu.
 func (p *partition) measure() {
-	d := max(100*time.Millisecond, time.Since(p.synced.at))
-	now := float64(p.count-p.synced.count) / d.Seconds()
-	if p.synced.offset >= 0 && (now > p.pace || time.Since(p.stood) > time.Second) {
-		p.pace = now
+	if p.synced.offset < 0 {
+		return
 	}
+	p.pace = max(p.pace, p.paceSince(p.synced.sample))
+	if time.Since(p.past.at) < paceTime {
+		return
+	}
+	if time.Since(p.stood) > paceTime {
+		p.pace = p.paceSince(p.past)
+	}
+	p.past = sample{p.count, time.Now()}
+}
+
+// paceSince is in requests a second. The caller holds p.mu.
+func (p *partition) paceSince(s sample) float64 {
+	return float64(p.count-s.count) / max(100*time.Millisecond, time.Since(s.at)).Seconds()
 }
 
 // reach is how far requests have come or want to come: what was done before leaves gaps between them. The caller holds p.mu.

@@ -194,6 +194,36 @@ func TestCeilingFollowsThePace(t *testing.T) {
 	})
 }
 
+// A commit that waits for the whole group holds up nothing, whatever commits went before it: a rebalance brings several
+// within milliseconds, and the last of them waits until the next members have joined.
+func TestNothingWaitsForTheGroup(t *testing.T) {
+	for _, gaps := range [][]time.Duration{{}, {time.Millisecond}, {20 * time.Millisecond, time.Millisecond, 0}, {100 * time.Millisecond, 100 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
+			r.kafka.give(t0)
+			r.kafka.produce(t0, 20000, 10)
+			pass(3*time.Second + 7*time.Millisecond)
+			for _, gap := range gaps {
+				r.f.committer.now()
+				pass(gap)
+			}
+			r.kafka.fail(func([]commit) error { <-time.After(3 * time.Second); return errRebalancing })
+			r.f.committer.now()
+			before := b.count()
+			pass(3 * time.Second)
+			if n := b.count() - before; n < 2900 {
+				t.Errorf("commits %v apart: %d messages in the 3 s for which a commit waited, at 1,000 a second", gaps, n)
+			}
+			r.kafka.fail(nil)
+			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20000 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A message far behind the one before it gets its ceiling also while no commit has anything else to say: an old one fails,
 // and what lies between them was done by another machine, or is not in the log.
 func TestCeilingIsRaisedOverAGap(t *testing.T) {
@@ -358,6 +388,7 @@ func TestNoCommitAfterARevoke(t *testing.T) {
 				if err := r.stop(); err != nil {
 					t.Error(err)
 				}
+				pass(row.slow) // one that proves the membership may be under way
 			})
 		}
 	}
@@ -408,6 +439,6 @@ func TestCommitterIsAsked(t *testing.T) {
 		}
 		end()
 		<-done
-		p.drain(time.Now(), errStopping)
+		drained(p, 0, errStopping)
 	})
 }

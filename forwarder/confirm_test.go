@@ -111,7 +111,7 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 		if next := p.rec.Next(); next != 1 {
 			t.Errorf("everything below %d is on record while the service is asked about 1", next)
 		}
-		p.drain(time.Now(), errRevoked)
+		drained(p, 0, errRevoked)
 	})
 }
 

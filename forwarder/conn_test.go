@@ -29,12 +29,12 @@ func TestConnLargeHead(t *testing.T) {
 		}
 	}))
 	var a answer
-	if w.exchange(t.Context(), 20*time.Second, head, nil, &a); a.status != 204 || got.Load() != int64(len(head)) || len(w.idle) != 1 {
+	if w.exchange(asked{t.Context()}, 20*time.Second, head, nil, &a); a.status != 204 || got.Load() != int64(len(head)) || len(w.idle) != 1 {
 		t.Errorf("%d, %v; the service got %d of %d bytes, %d connections are kept", a.status, a.err, got.Load(), len(head), len(w.idle))
 	}
 	deaf := wireTo(t, bare(t, func(_ int, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() }))
 	begun := time.Now()
-	deaf.exchange(t.Context(), 200*time.Millisecond, head, nil, &a)
+	deaf.exchange(asked{t.Context()}, 200*time.Millisecond, head, nil, &a)
 	if took := time.Since(begun); !errors.Is(a.err, context.DeadlineExceeded) || took < 200*time.Millisecond || took > 10*time.Second {
 		t.Errorf("nobody reads: %v after %s", a.err, took)
 	}

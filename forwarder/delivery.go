@@ -2,7 +2,6 @@ package forwarder
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -12,14 +11,20 @@ import (
 // blockedAfter attempts without an outcome a message is called blocked: said once, and skipped by SIGUSR1.
 const blockedAfter = 10
 
-// Causes of a cancelled delivery.
-var (
-	errStopping = errors.New("kpush is stopping")
-	errRevoked  = errors.New("the partition was given to another member of the group")
-	errLost     = errors.New("the partition was lost: this process was silent for longer than the session timeout")
-	errAstray   = errors.New("the partition starts again: its position had left the log")
-	errRemade   = errors.New("the partition starts again: its topic was deleted and made again")
-	errSkipped  = errors.New("skipped by SIGUSR1")
+// ending is a cause of a cancelled delivery: nobody's fault.
+type ending string
+
+func (e ending) Error() string { return string(e) }
+
+const (
+	errStopping  ending = "kpush is stopping"
+	errRevoked   ending = "the partition was given to another member of the group"
+	errLost      ending = "the partition was lost: this process was silent for longer than the session timeout"
+	errAstray    ending = "the partition starts again: its position had left the log"
+	errUnfetched ending = "the partition starts again: the Kafka client did not fetch its messages"
+	errRemade    ending = "the partition starts again: its topic was deleted and made again"
+	errFatal     ending = "the Kafka client has failed"
+	errSkipped   ending = "skipped by SIGUSR1"
 )
 
 // Delivery is one message on its way to its outcome. It belongs to its lane's goroutine, and is used again for another message:
@@ -141,6 +146,15 @@ func (d *Delivery) Begin() error {
 			return err
 		}
 	}
+}
+
+// cleared waits, right before the request goes out, until the lease is held: since Begin looked, the disk, a connection or the
+// machine may have taken their time. An error means that the delivery was stopped, and nothing goes out.
+func (d *Delivery) cleared() (waited bool, err error) {
+	if d.p.f.lease.held() {
+		return false, nil
+	}
+	return true, d.p.f.lease.wait(d)
 }
 
 // following is the attempt after the newest one.

@@ -38,8 +38,12 @@ func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *script
 	return s
 }
 
-func (s *script) exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer) {
+func (s *script) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
 	a.reset()
+	ctx := o.Attempt()
+	if _, a.err = o.cleared(); a.err != nil {
+		return
+	}
 	if timeout > 0 {
 		limited, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()

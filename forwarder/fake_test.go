@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -43,6 +44,7 @@ type fakeKafka struct {
 	commitFault    func([]commit) error // asked before a commit is acknowledged; may block
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
+	leaderless     map[tp]bool                 // nobody tells their bounds
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 }
@@ -159,18 +161,20 @@ func (k *fakeKafka) poll(timeout time.Duration) any {
 }
 
 // fetch stays with a partition for as long as it has messages.
-func (k *fakeKafka) fetch() *Message {
-	order := slices.SortedFunc(maps.Keys(k.at), func(a, b tp) int { return int(a.partition - b.partition) })
+func (k *fakeKafka) fetch() *Message { return k.next(k.at, k.paused) }
+
+func (k *fakeKafka) next(positions map[tp]int64, paused map[tp]bool) *Message {
+	order := slices.SortedFunc(maps.Keys(positions), func(a, b tp) int { return int(a.partition - b.partition) })
 	for _, t := range append([]tp{k.current}, order...) {
-		at, assigned := k.at[t]
-		if !assigned || k.paused[t] {
+		at, assigned := positions[t]
+		if !assigned || paused[t] {
 			continue
 		}
 		from := max(at, k.oldest[t])
 		i := sort.Search(len(k.log[t]), func(i int) bool { return k.log[t][i].Offset >= from })
 		if i < len(k.log[t]) {
 			c := *k.log[t][i]
-			k.current, k.at[t] = t, c.Offset+1
+			k.current, positions[t] = t, c.Offset+1
 			return &c
 		}
 	}
@@ -266,14 +270,17 @@ func (k *fakeKafka) resume(tps []tp) error {
 }
 
 func (k *fakeKafka) position(tps []tp) (out []tpOffset, _ error) {
-	k.with(func() {
-		for _, t := range tps {
-			if at, ok := k.at[t]; ok {
-				out = append(out, tpOffset{t, at})
-			}
-		}
-	})
+	k.with(func() { out = located(k.at, tps) })
 	return out, nil
+}
+
+func located(at map[tp]int64, tps []tp) (out []tpOffset) {
+	for _, t := range tps {
+		if at, ok := at[t]; ok {
+			out = append(out, tpOffset{t, at})
+		}
+	}
+	return out
 }
 
 func (k *fakeKafka) end(t tp) (end int64) {
@@ -282,6 +289,60 @@ func (k *fakeKafka) end(t tp) (end int64) {
 }
 
 func (k *fakeKafka) nudge([]tp) {}
+
+func (k *fakeKafka) standIn(at []tpOffset) (source, error) {
+	s := &fakeStandIn{fakeKafka: k, at: map[tp]int64{}, paused: map[tp]bool{}}
+	k.with(func() {
+		for _, a := range at {
+			s.at[a.tp] = a.offset
+		}
+		k.calls = append(k.calls, "stand-in")
+	})
+	return s, nil
+}
+
+// fakeStandIn reads the same log with positions and pauses of its own.
+type fakeStandIn struct {
+	*fakeKafka
+	at     map[tp]int64
+	paused map[tp]bool
+}
+
+func (s *fakeStandIn) poll(timeout time.Duration) any {
+	for end := time.Now().Add(timeout); time.Now().Before(end); <-time.After(time.Millisecond) {
+		var m *Message
+		s.with(func() { m = s.next(s.at, s.paused) })
+		if m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+func (s *fakeStandIn) pause(tps []tp) error {
+	s.with(func() {
+		for _, t := range tps {
+			s.paused[t] = true
+		}
+	})
+	return nil
+}
+
+func (s *fakeStandIn) resume(tps []tp) error {
+	s.with(func() {
+		for _, t := range tps {
+			delete(s.paused, t)
+		}
+	})
+	return nil
+}
+
+func (s *fakeStandIn) position(tps []tp) (out []tpOffset, _ error) {
+	s.with(func() { out = located(s.at, tps) })
+	return out, nil
+}
+
+func (s *fakeStandIn) close() error { return nil }
 
 func (k *fakeKafka) unsubscribe() error {
 	k.with(func() {
@@ -335,9 +396,15 @@ func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) 
 	out := map[tp]bounds{}
 	a.with(func() {
 		for _, t := range tps {
-			out[t] = bounds{a.oldest[t], a.endOf(t)}
+			if !a.leaderless[t] {
+				out[t] = bounds{a.oldest[t], a.endOf(t) + a.markers[t]}
+			}
 		}
 	})
+	if len(out) < len(tps) {
+		<-ctx.Done()
+		return out, ctx.Err()
+	}
 	return out, nil
 }
 
@@ -468,6 +535,13 @@ func (r *rig) turnsTaken() (n int) {
 	r.f.turns.mu.Lock()
 	defer r.f.turns.mu.Unlock()
 	return r.f.turns.taken
+}
+
+// underWay waits until so many attempts are: whoever has a turn has yet to put the intent into the file.
+func (r *rig) underWay(n int) {
+	r.Helper()
+	r.until("under way", func() bool { return r.turnsTaken() == n })
+	synctest.Wait()
 }
 
 // until passes time until ok, a day at most.

@@ -2,7 +2,6 @@ package forwarder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -83,15 +82,19 @@ type Forwarder struct {
 	calls     chan func() // for the poll goroutine
 	clusterID string      // "" until a broker has said it; set before the first partition starts
 	stopping  context.Context
-	full      time.Time    // since when the budget is used up; owned by the poll goroutine
-	standing  bool         // likewise: full for longer than a moment
-	remade    map[tp]int64 // likewise: partitions whose topic was made again, and how far they were read under the old id
-	asking    bool         // likewise: a goroutine asks where pending partitions start
-	round     int          // likewise: counts rebalance callbacks
-	busy      time.Time    // likewise: when a message came last
-	tidied    time.Time    // likewise: when memory was given back
-	relieved  time.Time    // likewise: when relieve looked last
-	strays    error        // likewise: some partition's position is out of range, and it is not known which
+	source    source        // what the poll goroutine polls: client, or its stand-in; owned by the poll goroutine
+	waiting   bool          // likewise: a drain waits, and the stand-in is polled
+	swept     time.Time     // likewise: when it was tidied last
+	full      time.Time     // since when the budget is used up; owned by the poll goroutine
+	standing  bool          // likewise: full for longer than a moment
+	former    map[tp]former // likewise: partitions that it had and has not any more
+	asking    bool          // likewise: a goroutine asks where pending partitions start
+	looked    time.Time     // likewise: when the watchdog looked last
+	round     int           // likewise: counts rebalance callbacks
+	busy      time.Time     // likewise: when a message came last
+	tidied    time.Time     // likewise: when memory was given back
+	relieved  time.Time     // likewise: when relieve looked last
+	strays    error         // likewise: some partition's position is out of range, and it is not known which
 }
 
 // New connects nothing yet. The store stays the caller's, who closes it after Run; nil: guarantee 1, nothing is kept. handler
@@ -124,9 +127,9 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	if store != nil {
 		b = file{store}
 	}
-	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, cluster: a, handler: handler,
+	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, source: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), calls: make(chan func(), 16), remade: map[tp]int64{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }
@@ -153,7 +156,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	go func() { defer close(watching); f.watch(background) }()
 	defer func() { end(); <-watching; f.cluster.close() }()
 	go f.committer.run(background)
-	go f.lease.beat(background, f.committer.now)
+	go f.lease.beat(background, f.cutOff, f.committer.now)
 	if f.ready != nil {
 		go f.awaitReady(background)
 	}
@@ -165,17 +168,11 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	return f.stop()
 }
 
-var errFatal = errors.New("the Kafka client has failed")
-
 // stop ends the membership. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
 // member without partitions that only closes is missed by the group for its session timeout); one that means to come
 // back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
-	deadline := time.Now().Add(f.cfg.DrainTimeout - f.margin())
-	f.state.stop(deadline)
-	for _, p := range f.running() {
-		p.stop(errStopping)
-	}
+	deadline := f.stopBegins()
 	done := make(chan error, 1)
 	go func() {
 		if !f.cfg.ComesBack {
@@ -199,6 +196,15 @@ func (f *Forwarder) stop() error {
 	case <-t.C:
 		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; nothing is lost, what is not committed is in the file on the volume", f.cfg.DrainTimeout)
 	}
+}
+
+// stopBegins sets the stop's deadline, once, and lets nothing new start.
+func (f *Forwarder) stopBegins() (deadline time.Time) {
+	deadline = f.state.stop(time.Now().Add(f.cfg.DrainTimeout - f.margin()))
+	for _, p := range f.running() {
+		p.stop(errStopping)
+	}
+	return deadline
 }
 
 // drainDeadline is until when requests under way may finish when a partition is given up now. A stop keeps a part of

@@ -25,7 +25,13 @@ type httpHandler struct {
 
 // line is the way to one host: a wire.
 type line interface {
-	exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer)
+	exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer)
+}
+
+// outgoing is what a request goes out for: a Delivery.
+type outgoing interface {
+	Attempt() context.Context          // ends when nobody waits for the answer any more
+	cleared() (waited bool, err error) // asked last, with a connection at hand; an error: nothing goes out
 }
 
 // host is one of Config.Targets.
@@ -197,7 +203,7 @@ func (a *attempts) sendBatch(lead *Delivery) (v Verdict, failed map[int64]bool) 
 	h, items := a.hosts[a.target(lead)], lead.batch.request()
 	var rest []byte
 	c.request, rest = appendBatch(c.request[:0], h.opening, items)
-	h.exchange(lead.Attempt(), a.cfg.ExecTimeout, c.request, rest, &c.answer)
+	h.exchange(lead, a.cfg.ExecTimeout, c.request, rest, &c.answer)
 	v = judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
 	if v.Class != Delivered || action(&Verdict{}, c.action) {
 		return v, nil
@@ -216,7 +222,7 @@ func (a *attempts) send(d *Delivery) Verdict {
 	h := a.hosts[a.target(d)]
 	var rest []byte
 	c.request, rest = appendRequest(c.request[:0], h.opening, d, a.cfg.Format)
-	h.exchange(d.Attempt(), a.cfg.ExecTimeout, c.request, rest, &c.answer)
+	h.exchange(d, a.cfg.ExecTimeout, c.request, rest, &c.answer)
 	v := judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
 	if !d.slim && c.action == "" && tooLarge(c.status, d.Message) {
 		d.slim = true

@@ -11,16 +11,22 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// This file is the package's one door to librdkafka: it translates, and decides nothing.
+// This file and kafka_admin.go are the door to librdkafka: they translate, and decide nothing.
 
 type librdkafka struct {
 	c      *kafka.Consumer
+	cfg    Config
+	log    *slog.Logger
 	asking sync.WaitGroup // calls from other goroutines that must be over before the handle goes away
 }
 
 func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
+	return newConsumer(cfg, "kpush", log)
+}
+
+func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
 	logs := make(chan kafka.LogEvent, 256)
-	conf := kafka.ConfigMap{"go.logs.channel.enable": true, "go.logs.channel": logs, "client.id": "kpush"}
+	conf := kafka.ConfigMap{"go.logs.channel.enable": true, "go.logs.channel": logs, "client.id": id}
 	for k, v := range consumerDefaults(cfg.Buffer) {
 		conf[k] = v
 	}
@@ -47,7 +53,7 @@ func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
 			log.Log(context.Background(), level, "librdkafka: "+l.Message, "tag", l.Tag)
 		}
 	}()
-	return &librdkafka{c: c}, nil
+	return &librdkafka{c: c, cfg: cfg, log: log}, nil
 }
 
 func (l *librdkafka) subscribe(topics []string, on rebalance) error {
@@ -161,19 +167,29 @@ func (l *librdkafka) commit(cs []commit) error {
 }
 
 func (l *librdkafka) assign(at []tpOffset) error {
-	list := make([]kafka.TopicPartition, len(at))
-	tps := make([]kafka.TopicPartition, len(at))
-	for i := range at {
-		list[i] = kafka.TopicPartition{Topic: &at[i].topic, Partition: at[i].partition, Offset: kafka.Offset(at[i].offset)}
-		tps[i] = kafka.TopicPartition{Topic: &at[i].topic, Partition: at[i].partition}
+	list := positions(at)
+	if len(list) > 0 {
+		// The pause flag of a partition outlives its revoke. Not after the assign, which librdkafka carries out on a thread of
+		// its own: a resume that crosses it can be dropped, or drop the start (librdkafka #5591).
+		if err := l.c.Resume(list); err != nil {
+			return translate(err)
+		}
 	}
-	if err := l.c.IncrementalAssign(list); err != nil {
-		return translate(err)
+	return translate(l.c.IncrementalAssign(list))
+}
+
+// standIn is a consumer that never joins: what is assigned to it is no business of the group's.
+func (l *librdkafka) standIn(at []tpOffset) (source, error) {
+	cfg := l.cfg
+	cfg.InstanceID = ""
+	s, err := newConsumer(cfg, "kpush-stand-in", l.log)
+	if err != nil {
+		return nil, err
 	}
-	if len(tps) == 0 {
-		return nil
+	if err := s.c.Assign(positions(at)); err != nil {
+		return nil, errors.Join(translate(err), s.close())
 	}
-	return l.c.Resume(tps) // the pause flag of a partition outlives its revoke
+	return s, nil
 }
 
 func (l *librdkafka) unassign(tps []tp) error { return l.c.IncrementalUnassign(toKafka(tps)) }
@@ -233,104 +249,18 @@ func toKafka(tps []tp) []kafka.TopicPartition {
 	return out
 }
 
+func positions(at []tpOffset) []kafka.TopicPartition {
+	out := make([]kafka.TopicPartition, len(at))
+	for i := range at {
+		out[i] = kafka.TopicPartition{Topic: &at[i].topic, Partition: at[i].partition, Offset: kafka.Offset(at[i].offset)}
+	}
+	return out
+}
+
 func fromKafka(list []kafka.TopicPartition) []tp {
 	out := make([]tp, len(list))
 	for i, p := range list {
 		out[i] = tp{*p.Topic, p.Partition}
 	}
 	return out
-}
-
-// admin asks through a connection of its own: on the consumer's, each question would wait behind the long poll of Fetch.
-type admin struct {
-	a         *kafka.AdminClient
-	isolation kafka.IsolationLevel // the consumer's: where a partition ends depends on it
-}
-
-func newAdmin(cfg Config) (*admin, error) {
-	conf := kafka.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
-		"log.connection.close": false, "log_level": 0}
-	for k, v := range cfg.Kafka {
-		if adminKnows(k) {
-			conf[k] = v
-		}
-	}
-	a, err := kafka.NewAdminClient(&conf)
-	if err != nil {
-		return nil, fmt.Errorf("the Kafka admin client refuses its configuration: %w", err)
-	}
-	isolation := kafka.IsolationLevelReadCommitted
-	if cfg.Kafka["isolation.level"] == "read_uncommitted" {
-		isolation = kafka.IsolationLevelReadUncommitted
-	}
-	return &admin{a, isolation}, nil
-}
-
-func (a *admin) close() { a.a.Close() }
-
-func (a *admin) clusterID(ctx context.Context) (string, error) {
-	id, err := a.a.ClusterID(ctx)
-	return id, translate(err)
-}
-
-func (a *admin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
-	ids := make(map[string]string)
-	return ids, a.describe(ctx, topics, func(d kafka.TopicDescription) {
-		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
-			ids[d.Name] = d.TopicID.String()
-		}
-	})
-}
-
-// partitions lists all of the topics' partitions.
-func (a *admin) partitions(ctx context.Context, topics []string) (out []tp, err error) {
-	err = a.describe(ctx, topics, func(d kafka.TopicDescription) {
-		for _, p := range d.Partitions {
-			out = append(out, tp{d.Name, int32(p.Partition)})
-		}
-	})
-	return out, err
-}
-
-func (a *admin) describe(ctx context.Context, topics []string, each func(kafka.TopicDescription)) error {
-	got, err := a.a.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics), kafka.SetAdminRequestTimeout(adminTimeout))
-	if err != nil {
-		return translate(err)
-	}
-	for _, d := range got.TopicDescriptions {
-		if d.Error.Code() != kafka.ErrNoError {
-			return fmt.Errorf("%s: %w", d.Name, translate(d.Error))
-		}
-		each(d)
-	}
-	return nil
-}
-
-func (a *admin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
-	out := make(map[tp]bounds, len(tps))
-	for _, spec := range []kafka.OffsetSpec{kafka.EarliestOffsetSpec, kafka.LatestOffsetSpec} {
-		ask := make(map[kafka.TopicPartition]kafka.OffsetSpec, len(tps))
-		for _, p := range toKafka(tps) {
-			ask[p] = spec
-		}
-		got, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(adminTimeout),
-			kafka.SetAdminIsolationLevel(a.isolation))
-		if err != nil {
-			return nil, translate(err)
-		}
-		for p, r := range got.ResultInfos {
-			t := tp{*p.Topic, p.Partition}
-			if r.Error.Code() != kafka.ErrNoError {
-				return nil, fmt.Errorf("%s: %w", t, translate(r.Error))
-			}
-			b := out[t]
-			if spec == kafka.EarliestOffsetSpec {
-				b.oldest = int64(r.Offset)
-			} else {
-				b.end = int64(r.Offset)
-			}
-			out[t] = b
-		}
-	}
-	return out, nil
 }

@@ -216,8 +216,7 @@ func TestDrainDeadline(t *testing.T) {
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.produce(t1, 10, 10)
 			r.kafka.give(t0, t1)
-			r.until("both are under way", func() bool { return r.turnsTaken() == 2 })
-			synctest.Wait()
+			r.underWay(2)
 			begun := time.Now()
 			r.kafka.take(row.lost, t0, t1)
 			if took := time.Since(begun); took > row.most || took < row.most-time.Second {
@@ -249,7 +248,7 @@ func TestCutOffIsInDoubtForTheNext(t *testing.T) {
 			})).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return r.turnsTaken() == 1 })
+			r.underWay(1)
 			if err := r.stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -355,7 +354,7 @@ func TestLaneQueue(t *testing.T) {
 		}
 		p.stop(errRevoked)
 		p.push(&Message{Topic: "t", Offset: next + 5})
-		p.drain(time.Now().Add(time.Second), errRevoked)
+		drained(p, time.Second, errRevoked)
 		if n := len(b.of(t0)); int64(n) != next || p.held.Load() != 0 || r.f.budget.held.Load() != 0 {
 			t.Errorf("after the end: %d delivered, %d bytes held", n, p.held.Load())
 		}
@@ -412,7 +411,7 @@ func TestHandlerThatReturnsAnError(t *testing.T) {
 		if n := p.rec.Outstanding(); n != 0 {
 			t.Errorf("%d messages wait for ever behind a Handler's error", n)
 		}
-		p.drain(time.Now(), errStopping)
+		drained(p, 0, errStopping)
 	})
 }
 

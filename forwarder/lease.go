@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// lease holds requests back after the process has stood still (SIGSTOP, a frozen machine, a swapped-out container): the
-// group may have given its partitions to somebody else in the meantime, and the client learns of it only when it asks.
-// A commit that Kafka takes is the proof that this process is still a member.
+// lease holds requests back after the process has stood still (SIGSTOP, a frozen machine, a swapped-out container), or is
+// cut off from Kafka: the group may have given its partitions to somebody else in the meantime, and the client learns of
+// it only when it asks, or a moment after the group. A commit that Kafka takes is the proof that this process is still a
+// member.
 type lease struct {
 	pulse   atomic.Int64 // unix nanoseconds of the newest beat
 	doubted atomic.Bool
@@ -20,12 +21,12 @@ const (
 	leaseTime = 2 * time.Second
 )
 
-// beat runs until ctx ends; ask is called when the process has stood still.
-func (l *lease) beat(ctx context.Context, ask func()) {
+// beat runs until ctx ends; ask is called when the process has stood still, or is cut off.
+func (l *lease) beat(ctx context.Context, cutOff func() bool, ask func()) {
 	tick := time.NewTicker(beatTime)
 	defer tick.Stop()
 	for {
-		if l.stale() {
+		if l.stale() || cutOff() {
 			l.doubted.Store(true) // before the pulse, so that nobody slips through
 			ask()
 		}
@@ -53,5 +54,5 @@ func (l *lease) wait(d *Delivery) error {
 			return err
 		}
 	}
-	return nil
+	return context.Cause(d.ctx())
 }

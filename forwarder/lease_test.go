@@ -1,10 +1,13 @@
 package forwarder
 
 import (
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // A process that has stood still sends nothing until Kafka has taken a commit from it.
@@ -34,12 +37,44 @@ func TestNothingIsSentBeforeTheMembershipIsProven(t *testing.T) {
 	})
 }
 
+// A process that Kafka does not answer sends nothing any more, well before the group may have given its partitions away, and
+// goes on by itself.
+func TestNothingIsSentByWhoIsCutOff(t *testing.T) {
+	for _, row := range []struct {
+		session string
+		least   int // of messages of a second each
+		most    int
+	}{{"", 6, 9}, {"6000", 3, 6}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			cfg := small()
+			cfg.Kafka = map[string]string{"session.timeout.ms": row.session}
+			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(time.Second); return good })).run()
+			r.kafka.produce(t0, 60, 10)
+			r.kafka.give(t0)
+			r.until("the first ones", func() bool { return b.count() == 5 })
+			answer := make(chan struct{})
+			r.kafka.fail(func([]commit) error { <-answer; return nil })
+			before := b.count()
+			pass(time.Minute)
+			if n := b.count() - before; n < row.least || n > row.most {
+				t.Errorf("session %q: %d messages of a second each were sent while no commit was answered, want %d to %d", row.session, n, row.least, row.most)
+			}
+			close(answer)
+			r.until("it goes on", func() bool { return r.kafka.storedAt(t0) == 60 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lease
 		var asked atomic.Int64
 		ctx := t.Context()
-		go l.beat(ctx, func() { asked.Add(1) })
+		go l.beat(ctx, func() bool { return false }, func() { asked.Add(1) })
 		pass(time.Hour)
 		if !l.held() || asked.Load() > 0 {
 			t.Errorf("a process that runs: held %t, asked %d times", l.held(), asked.Load())
@@ -57,4 +92,48 @@ func TestLease(t *testing.T) {
 			t.Error("not held after the proof")
 		}
 	})
+}
+
+// standing is a record whose intents take so long that the machine has stood still meanwhile.
+type standing struct {
+	record
+	lease *lease
+}
+
+func (s standing) Intent(a offsets.Attempt) error {
+	s.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano())
+	return s.record.Intent(a)
+}
+
+// The machine stands still after the message had its turn, while the disk is waited for: the request does not go out before
+// the membership is proven, and not at all once the partition is lost. Nothing is in doubt then.
+func TestNothingIsSentAfterAStandstillWithinAnAttempt(t *testing.T) {
+	for name, c := range map[string]struct {
+		proven bool
+		batch  int
+	}{"proven": {true, 1}, "lost": {false, 1}, "lost, batch": {false, 5}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(cfg *Config) { cfg.BatchSize = c.batch }), nil)
+			s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200) })
+			p := r.partition(t0)
+			p.rec = standing{p.rec, &r.f.lease}
+			p.push(&Message{Topic: "t", Offset: 0, Value: []byte("v")})
+			pass(time.Minute)
+			if n := s.count(); n != 0 {
+				t.Errorf("%s: %d requests while the membership is in doubt", name, n)
+			}
+			if c.proven {
+				r.f.lease.pulse.Store(time.Now().UnixNano())
+				pass(time.Second)
+			} else {
+				r.f.lose([]tp{t0}, errLost)
+			}
+			if n := s.count(); n != map[bool]int{true: 1}[c.proven] {
+				t.Errorf("%s: %d requests", name, n)
+			}
+			if len(r.logs.with("no connection")) > 0 || r.f.service.isDown() {
+				t.Errorf("%s: the service is blamed: %q", name, r.logs.with("service"))
+			}
+		})
+	}
 }

@@ -85,6 +85,7 @@ func TestOrderByKey(t *testing.T) {
 // Messages that keep failing hold up nobody but their keys, until the window is used up; then that is said by name, nothing
 // new of the partition is tried, and all goes on when they have their outcome.
 func TestFailingKeysHoldUpOnlyTheirOwn(t *testing.T) {
+	t.Parallel()
 	for _, order := range []string{OrderKey, OrderNone} {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
@@ -178,6 +179,7 @@ func TestFailingAreBounded(t *testing.T) {
 
 // Retries that take long have no more than half of the turns while others wait for their first attempt.
 func TestHangingRetriesLeaveHalf(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := small()
 		cfg.Order, cfg.Concurrency = OrderNone, 4

@@ -40,8 +40,12 @@ type partition struct {
 	paused bool  // this and the next two are owned by the poll goroutine
 	next   int64 // the offset after the newest message handed over
 	astray bool  // the log does not hold next any more
+	behind bool  // the consumer brings again what the stand-in has brought
 	round  int   // the rebalance that brought it
 	told   bool  // the log has said that it stands
+
+	came time.Time // when a message of it was handed over last, or it was started; owned by the poll goroutine, too
+	owed int64     // where it ended when it had brought nothing for silentTime
 
 	pull     float64   // bytes a second that leave; owned by the poll goroutine, too
 	sampled  time.Time // when that was measured
@@ -53,6 +57,7 @@ type partition struct {
 	wanted   int64       // the highest offset that had to wait for a higher ceiling
 	count    int64       // requests started
 	pace     float64     // requests a second
+	past     sample      // what it may fall to is measured from here
 	stood    time.Time   // when a lane last had to wait for a higher ceiling
 	inherits int64       // ceiling of whoever had the partition before: offsets below it stay in doubt until they are done
 	synced   commitState // what the committer last had acknowledged
@@ -63,13 +68,18 @@ type partition struct {
 // commitState is the newest acknowledged commit of a partition, for the committer.
 type commitState struct {
 	offset int64 // -1: none of this assignment yet
-	count  int64 // requests started until then
-	at     time.Time
+	sample
+}
+
+// sample is how many requests of a partition had been started at a time.
+type sample struct {
+	count int64
+	at    time.Time
 }
 
 func newPartition(f *Forwarder, t tp, topicID string, rec record, start offsets.Start) *partition {
 	p := &partition{tp: t, topicID: topicID, lineage: start.Lineage, f: f, rec: rec, inherits: start.Ceiling, next: start.Next, begun: start.Next,
-		synced: commitState{offset: -1}}
+		synced: commitState{offset: -1}, past: sample{at: time.Now()}, came: time.Now()}
 	if !f.keeps() {
 		p.ceiling = math.MaxInt64
 	}
@@ -262,21 +272,19 @@ func (p *partition) raise(ceiling int64) {
 	}
 }
 
-// drain ends the partition: no new attempt, those under way may finish until the deadline. It returns when no
-// goroutine of the partition is left. Draining many partitions: call stop on all of them first.
-func (p *partition) drain(deadline time.Time, cause error) {
-	p.stop(cause)
-	p.f.turns.drop(p)
+// goes tells whether the partition is not being given up.
+func (p *partition) goes() bool { return p.soft.Err() == nil }
+
+// drain returns when no goroutine of the stopped partition is left: those under way may finish until late is closed.
+func (p *partition) drain(late <-chan struct{}, cause error) {
 	gone := make(chan struct{})
 	go func() {
 		p.running.Wait()
 		close(gone)
 	}()
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
 	select {
 	case <-gone:
-	case <-t.C:
+	case <-late:
 		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.topic, "partition", p.partition)
 		p.abandon(cause)
 		<-gone

@@ -105,7 +105,7 @@ func action(v *Verdict, word string) bool {
 
 func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	switch {
-	case errors.Is(err, errStopping), errors.Is(err, errRevoked), errors.Is(err, errLost), errors.Is(err, errFatal), errors.Is(err, errRemade), errors.Is(err, errAstray):
+	case errors.As(err, new(ending)):
 		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
 	case !sent:
 		return Verdict{Class: ServiceFault, Reason: "no connection to the service: " + clause(err)}

@@ -24,51 +24,58 @@ const (
 // loop polls until ctx ends or the client has failed. It never waits for the service for long: while the budget is used
 // up it does not poll, and when that lasts it stands by: it polls on, with the partitions paused that hold messages, so that
 // the group sees a living member and a message of a partition that is not stuck is delivered.
-func (f *Forwarder) loop(ctx context.Context) error {
-	now := time.Now() // once a turn: the clock has its price, too
-	for tidy := now; ctx.Err() == nil; {
-		f.state.turn(now)
-		if f.budget.full() && !f.standing {
-			if f.full.IsZero() {
-				f.full = now
-			}
-			if now.Sub(f.full) < standingTime {
-				f.relieve(now)
-				f.budget.wait(fullTime)
-				now = time.Now()
-				continue
-			}
-			f.stand()
-		} else if !f.budget.full() {
-			f.full = time.Time{}
+func (f *Forwarder) loop(ctx context.Context) (err error) {
+	for now := time.Now(); ctx.Err() == nil && err == nil; { // the clock has its price, too
+		now, err = f.turn(now)
+	}
+	return err
+}
+
+// turn is one turn of the loop, or of the one beside it while a rebalance callback waits.
+func (f *Forwarder) turn(now time.Time) (time.Time, error) {
+	f.state.turn(now)
+	if f.budget.full() && !f.standing {
+		if f.full.IsZero() {
+			f.full = now
 		}
+		if now.Sub(f.full) < standingTime && !f.relieve(now) {
+			f.budget.wait(fullTime)
+			return time.Now(), nil
+		}
+		f.stand()
+	} else if !f.budget.full() {
+		f.full = time.Time{}
+	}
+	if !f.waiting {
 		select {
 		case call := <-f.calls:
 			call()
 		default:
 		}
-		atMost := pollTime
-		if f.idle(now) {
-			atMost = restTime
-		}
-		e := f.client.poll(atMost)
-		now = time.Now()
-		switch e := e.(type) {
-		case *Message:
-			f.busy = now
-			f.take(e, now)
-		case error:
-			if err := f.event(e); err != nil {
-				return err
-			}
-		}
-		if now.Sub(tidy) > pollTime {
-			tidy = now
-			f.tidy()
-			f.tidyMemory(now)
+	}
+	atMost := pollTime
+	if f.idle(now) {
+		atMost = restTime
+	}
+	e := f.source.poll(atMost)
+	now = time.Now()
+	switch e := e.(type) {
+	case *Message:
+		f.busy = now
+		f.take(e, now)
+	case error:
+		if f.waiting {
+			f.log.Debug("Kafka reports to the stand-in", "error", e)
+		} else if err := f.event(e); err != nil {
+			return now, err
 		}
 	}
-	return nil
+	if now.Sub(f.swept) > pollTime {
+		f.swept = now
+		f.tidy()
+		f.tidyMemory(now)
+	}
+	return now, nil
 }
 
 // take hands a message to its partition. A lane that has more than its share stops being fetched when its message is
@@ -80,11 +87,16 @@ func (f *Forwarder) take(m *Message, now time.Time) {
 	if p == nil {
 		return // revoked
 	}
+	if p.behind && m.Offset < p.next {
+		return // the stand-in has brought it
+	}
+	p.behind = false
+	p.came = now
 	m.Topic = p.topic // one string for all
 	p.push(m)
 	switch {
 	case p.paused:
-	case f.standing && p.held.Load() > f.share()/2:
+	case f.standing && (p.held.Load() > f.share()/2 || f.budget.held.Load() > f.budget.most()):
 		f.pause(p)
 	case p.held.Load() <= f.share():
 	case p.held.Load() > f.budget.bound/2 && p.idle(now) > stallTime && len(f.parts) > 1:
@@ -101,33 +113,52 @@ func (f *Forwarder) share() int64 { return f.budget.bound / int64(max(1, len(f.p
 
 // relieve stops fetching for partitions that are far ahead while another one has next to nothing and more to fetch: a long
 // run of one would take all the room. Far ahead is time as well as bytes: pausing drops what librdkafka has queued, and what
-// a fast service takes in a moment is fetched again more slowly than that.
-func (f *Forwarder) relieve(now time.Time) {
+// a fast service takes in a moment is fetched again more slowly than that. It returns true where that is not enough: the room
+// is used up by what will last, and would go, one message at a time, to the run that happens to be next.
+func (f *Forwarder) relieve(now time.Time) (stand bool) {
 	if now.Sub(f.relieved) < relieveTime {
-		return
+		return false
 	}
 	f.relieved = now
 	share, starves := f.share(), false
 	for t, p := range f.parts {
-		end := f.client.end(t)
-		starves = starves || p.held.Load() < share/4 && (end < 0 || end > p.next)
+		end := f.source.end(t)
+		starves = starves || p.goes() && p.held.Load() < share/4 && (end < 0 || end > p.next)
 	}
 	if !starves {
-		return
+		return false
 	}
 	var ahead []*partition
 	for _, p := range f.parts {
 		held, known := p.held.Load(), p.pull > 0
-		if !p.paused && (known && held > share && p.lasts() > aheadTime || !known && held > 2*share) {
+		if !p.paused && p.goes() && (known && held > share && p.lasts() > aheadTime || !known && held > 2*share) {
 			ahead = append(ahead, p)
 		}
 	}
 	f.pause(ahead...)
+	return f.budget.full() && f.lasts() > aheadTime*time.Duration(max(8, len(f.parts)))/8 // to pause many, each with little, has its price
+}
+
+// lasts is how long what all partitions hold will last at their pace; 0 where that is not known.
+func (f *Forwarder) lasts() time.Duration {
+	pull := 0.0
+	for _, p := range f.parts {
+		pull += p.pull
+	}
+	if pull == 0 {
+		return 0
+	}
+	return lasting(f.budget.held.Load(), pull)
 }
 
 // lasts is how long what a partition holds will last at its pace of the last moments.
 func (p *partition) lasts() time.Duration {
-	return time.Duration(float64(p.held.Load()) / max(p.pull, 1) * float64(time.Second))
+	return lasting(p.held.Load(), p.pull)
+}
+
+// lasting is how long so many bytes last at so many a second.
+func lasting(held int64, pull float64) time.Duration {
+	return time.Duration(float64(held) / max(pull, 1) * float64(time.Second))
 }
 
 // sample takes the pace at which a partition's messages leave.
@@ -155,19 +186,28 @@ func (f *Forwarder) pause(ps ...*partition) {
 	for i, p := range ps {
 		tps[i], p.paused = p.tp, true
 	}
-	if err := f.client.pause(tps); err != nil {
+	if err := f.source.pause(tps); err != nil {
 		f.log.Warn("cannot pause partitions", "partitions", tps, "error", err)
 	}
 }
 
-// stand begins to stand by: what holds more than half of its share is paused. So all of them together hold at the most the
-// bound and half of it, which still is less than Config.Buffer.
+func (f *Forwarder) resume(tps []tp) {
+	if len(tps) == 0 {
+		return
+	}
+	if err := f.source.resume(tps); err != nil {
+		f.log.Warn("cannot resume partitions", "partitions", tps, "error", err)
+	}
+}
+
+// stand begins to stand by: what holds more than half of its share is paused. So all of them together hold hardly more than
+// the bound and half of it, and at the most that, and a message each, where partitions come later.
 func (f *Forwarder) stand() {
 	f.standing = true
 	f.state.say(stalled, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
 	var full []*partition
 	for _, p := range f.parts {
-		if !p.paused && p.held.Load() > f.share()/2 {
+		if !p.paused && p.goes() && p.held.Load() > f.share()/2 {
 			full = append(full, p)
 		}
 	}
@@ -188,30 +228,34 @@ func (f *Forwarder) tidy() {
 	var resume, drained []tp
 	now := time.Now()
 	for t, p := range f.parts {
+		if !p.goes() {
+			continue
+		}
 		p.sample(now)
-		if p.paused && (p.held.Load() <= enough || !f.standing && p.lasts() < soonTime) {
+		if p.paused && (p.held.Load() <= enough || !f.standing && p.lasts() < soonTime) && (p.held.Load() == 0 || f.budget.held.Load() < f.budget.most()) {
 			p.paused = false
 			resume = append(resume, t)
 		}
 		if p.rec.Outstanding() > 0 {
 			continue
 		}
-		if p.astray {
+		switch {
+		case p.astray && !f.waiting:
 			f.restart(p, errAstray)
-		} else {
+		case !p.astray:
 			drained = append(drained, t)
 		}
 	}
-	if len(resume) > 0 {
-		if err := f.client.resume(resume); err != nil {
-			f.log.Warn("cannot resume partitions", "partitions", resume, "error", err)
-		}
-	}
+	f.resume(resume)
 	f.advance(drained)
 	f.sayStalls()
+	if f.waiting {
+		return
+	}
 	if f.strays != nil && f.state.every("strays", time.Second) {
 		f.outOfRange(f.strays)
 	}
+	f.watchdog(now)
 	f.startPending()
 }
 
@@ -244,7 +288,7 @@ func (f *Forwarder) advance(drained []tp) {
 	if len(drained) == 0 {
 		return
 	}
-	at, err := f.client.position(drained)
+	at, err := f.source.position(drained)
 	if err != nil {
 		return // asked again at the next turn
 	}

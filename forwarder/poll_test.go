@@ -138,6 +138,7 @@ func TestSlowPartitionStarvesNobody(t *testing.T) {
 // A partition that is stuck is paused once and stays so; when its message is through, it is fetched again. Nothing is
 // delivered twice or left out.
 func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook()
 		var free atomic.Bool
@@ -174,6 +175,7 @@ func TestPauseAndResume(t *testing.T) {
 
 // A service that is down stops fetching by pause, not by silence: the group sees a living member, and all goes on by itself.
 func TestServiceDownForHours(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var up atomic.Bool
 		r := newRig(t, tight(), handle(func(*Delivery) Verdict {
@@ -215,6 +217,41 @@ func TestServiceDownForHours(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Partitions that come while a slow service has filled the buffer are delivered at once, not when a long run of one of them
+// has trickled through the room that single messages leave.
+func TestPartitionsThatComeToAFullBuffer(t *testing.T) {
+	t.Parallel()
+	for _, concurrency := range []int{16, 8, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			cfg := small()
+			cfg.Buffer, cfg.Concurrency = 2<<20, concurrency
+			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(300 * time.Millisecond); return good })).run()
+			all := []tp{t0, t1, t2, {"t", 3}, {"t", 4}, {"t", 5}}
+			for _, p := range all {
+				r.kafka.produce(p, 5000, 100)
+			}
+			r.kafka.give(t0, t1)
+			pass(5 * time.Second)
+			most := r.highWater()
+			r.kafka.give(all[2:]...)
+			pass(3 * time.Second)
+			for _, p := range all {
+				if len(b.of(p)) == 0 {
+					t.Errorf("%d in flight: nothing of %s was sent in the first 3 s", concurrency, p)
+				}
+			}
+			pass(time.Minute)
+			if got, bound := most(), r.f.budget.bound; got > bound+bound/2+int64(len(all))*kilo {
+				t.Errorf("%d in flight: %d bytes were held, the bound is %d", concurrency, got, bound)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // A partition that comes while all are paused does not flood the buffer.
@@ -336,7 +373,7 @@ func TestFatalClient(t *testing.T) {
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted, InDoubt: true} })).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return r.turnsTaken() == 1 })
+			r.underWay(1)
 			calls := len(r.kafka.callsOf("commit"))
 			r.kafka.report(fatalError{errors.New(text)})
 			err := <-r.ended
@@ -417,7 +454,7 @@ func TestStopNeverHangs(t *testing.T) {
 			})).run()
 			r.kafka.produce(t0, 10, 10)
 			r.kafka.give(t0)
-			r.until("under way", func() bool { return r.turnsTaken() == 1 })
+			r.underWay(1)
 			r.kafka.with(func() { spoil(r) })
 			begun := time.Now()
 			err := r.stop()

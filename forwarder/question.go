@@ -36,9 +36,15 @@ func (q *question) ask(ctx context.Context, parameter, value string) (status int
 		return 0, err
 	}
 	var a answer
-	q.exchange(ctx, q.timeout, append(head, "\r\n"...), nil, &a)
+	q.exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
 	if a.err != nil {
 		return 0, fmt.Errorf("no answer: %s", clause(a.err))
 	}
 	return a.status, nil
 }
+
+// asked is what a question goes out for: it changes nothing, so it may at any time.
+type asked struct{ context.Context }
+
+func (a asked) Attempt() context.Context { return a.Context }
+func (asked) cleared() (bool, error)     { return false, nil }

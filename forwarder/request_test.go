@@ -297,6 +297,7 @@ func TestPassedThroughHeaders(t *testing.T) {
 
 // No message is undeliverable because of its headers: whatever is in it, the request has proper lines, and nothing of it is lost.
 func TestAnyMessageMakesARequest(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	const likely = "abcXYZ-_ :\r\n\t\x00\xff,;="
 	text := func(n int) []byte {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -12,17 +14,16 @@ import (
 // holdError keeps a partition from starting until somebody acts.
 type holdError struct{ error }
 
-// startPending tries once more, outside of a callback. The questions are asked on another goroutine: the poll loop does not
-// wait for a broker that does not answer.
+// startPending tries once more, outside of a callback.
 func (f *Forwarder) startPending() {
 	if len(f.pending) == 0 || f.asking || !f.state.every("pending", time.Second) {
 		return
 	}
 	f.asking = true
 	tps, round := keys(f.pending), f.round
-	go func() {
-		found := f.know(tps)
-		answer := func() {
+	f.ask(func(ctx context.Context) func() {
+		found := f.know(ctx, tps)
+		return func() {
 			f.asking = false
 			if round != f.round {
 				return // a rebalance in between has made the answers old
@@ -31,6 +32,16 @@ func (f *Forwarder) startPending() {
 				f.start(starts)
 			}
 		}
+	})
+}
+
+// ask puts a question to the cluster on another goroutine: the poll loop does not wait for a broker that does not answer. The
+// poll goroutine gets the answer, unless the process is stopping.
+func (f *Forwarder) ask(question func(context.Context) (answer func())) {
+	go func() {
+		ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
+		defer cancel()
+		answer := question(ctx)
 		select {
 		case f.calls <- answer:
 		case <-f.stopping.Done():
@@ -50,40 +61,64 @@ func (f *Forwarder) start(at []tpOffset) {
 
 // begin decides where partitions start and opens those that can; the others stay pending and say why.
 func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
+	opened := f.openAll(found.list)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if found.err != nil {
-		for _, t := range tps {
-			f.pending[t] = fmt.Errorf("cannot learn where it starts: %w", found.err)
+	known := make(map[tp]bool, len(found.list))
+	for _, k := range found.list {
+		known[k.partition] = true
+	}
+	for _, t := range tps {
+		if !known[t] {
+			f.pending[t] = fmt.Errorf("cannot learn where it starts: %s", strings.ReplaceAll(fmt.Sprint(found.err), "\n", "; ")) // of several brokers
 		}
-		return nil
 	}
 	if f.clusterID == "" { // the committer reads it from then on
 		f.clusterID = found.clusterID
 	}
 	var starts []tpOffset
-	for _, k := range found.list {
-		d := decide(f.newcomer(k))
-		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
-		d.start.Ceiling = max(d.start.Ceiling, f.remade[k.partition])
-		p, err := f.open(k, d)
-		was := f.pending[k.partition]
-		if err != nil {
-			if was == nil || was.Error() != err.Error() {
-				f.tell(k, d)
-				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", err)
+	for i, k := range found.list {
+		o, was := opened[i], f.pending[k.partition]
+		if o.err != nil {
+			if was == nil || was.Error() != o.err.Error() {
+				f.tell(k, o.decision)
+				f.log.Error("a partition cannot start", "topic", k.partition.topic, "partition", k.partition.partition, "error", o.err)
 			}
-			f.pending[k.partition] = err
+			f.pending[k.partition] = o.err
 			continue
 		}
-		f.tell(k, d)
+		f.tell(k, o.decision)
 		delete(f.pending, k.partition)
-		delete(f.remade, k.partition)
-		f.parts[k.partition] = p
-		starts = append(starts, tpOffset{k.partition, p.next})
+		delete(f.former, k.partition)
+		f.parts[k.partition] = o.p
+		starts = append(starts, tpOffset{k.partition, o.p.next})
 	}
 	f.started.Store(int32(len(f.parts)))
 	return starts
+}
+
+// entry is what came of a partition that was to be opened.
+type entry struct {
+	decision
+	p   *partition
+	err error
+}
+
+// openAll opens partitions side by side, so that they wait for the disk together.
+func (f *Forwarder) openAll(list []knowledge) []entry {
+	opened := make([]entry, len(list))
+	var all sync.WaitGroup
+	for i, k := range list {
+		o := &opened[i]
+		o.decision = decide(f.newcomer(k))
+		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
+		if was := f.former[k.partition]; was.remade(k.identity.TopicID) {
+			o.start.Ceiling = max(o.start.Ceiling, was.next)
+		}
+		all.Go(func() { o.p, o.err = f.open(k, o.decision) })
+	}
+	all.Wait()
+	return opened
 }
 
 // newcomer lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
@@ -97,7 +132,7 @@ func (f *Forwarder) newcomer(k knowledge) knowledge {
 
 // madeAgain tells whether this group has consumed an earlier topic of the same name.
 func (f *Forwarder) madeAgain(k knowledge) bool {
-	if _, noticed := f.remade[k.partition]; noticed {
+	if f.former[k.partition].remade(k.identity.TopicID) {
 		return true
 	}
 	earlier := func(o offsets.Key) bool {
@@ -120,13 +155,12 @@ func (f *Forwarder) consumes(topic string) bool {
 type answers struct {
 	clusterID string
 	list      []knowledge
-	err       error
+	err       error // why the list is not whole
 }
 
-// know asks the cluster and the file for all that a start rests on.
-func (f *Forwarder) know(tps []tp) (found answers) {
-	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
-	defer cancel()
+// know asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
+// the partitions back that it leads.
+func (f *Forwarder) know(ctx context.Context, tps []tp) (found answers) {
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.topic] = true
@@ -140,13 +174,15 @@ func (f *Forwarder) know(tps []tp) (found answers) {
 	if ids, found.err = f.cluster.topicIDs(ctx, keys(topics)); found.err != nil {
 		return found
 	}
-	if limits, found.err = f.cluster.bounds(ctx, tps); found.err != nil {
+	deadline, _ := ctx.Deadline()
+	if commits, found.err = f.client.committed(tps, max(time.Until(deadline), time.Millisecond)); found.err != nil {
 		return found
 	}
-	if commits, found.err = f.client.committed(tps, adminTimeout); found.err != nil {
-		return found
-	}
+	limits, found.err = f.cluster.bounds(ctx, tps) // the last question, for it may take all the time
 	for _, c := range commits {
+		if _, known := limits[c.tp]; !known {
+			continue
+		}
 		id := offsets.Key{Cluster: found.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
 		k := knowledge{partition: c.tp, identity: id, volume: f.ledger.VolumeID(), commit: c, bounds: limits[c.tp],
 			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
@@ -196,14 +232,12 @@ func (f *Forwarder) outOfRange(cause error) {
 	ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
 	defer cancel()
 	limits, err := f.cluster.bounds(ctx, keys(f.parts))
-	if err != nil {
+	if f.strays = nil; err != nil {
 		f.strays = cause // the client reports it once: tidy looks again
-		f.log.Warn("cannot look up which partition is out of range; tried again", "error", err)
-		return
+		f.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
 	}
-	f.strays = nil
-	for t, p := range f.parts {
-		if b := limits[t]; p.next < b.oldest || p.next > b.end {
+	for t, b := range limits {
+		if p := f.parts[t]; !p.astray && (p.next < b.oldest || p.next > b.end) {
 			p.astray = true
 			f.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
 				"topic", t.topic, "partition", t.partition, "offset", p.next, "oldest", b.oldest, "end", b.end, "error", cause)

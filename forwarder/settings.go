@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ func consumerDefaults(buffer int64) map[string]any {
 		"enable.auto.commit":                 false,
 		"enable.auto.offset.store":           false,
 		"auto.offset.reset":                  "error",
-		"session.timeout.ms":                 10000,
+		"session.timeout.ms":                 sessionTimeout,
 		"heartbeat.interval.ms":              1000,
 		"queued.min.messages":                2000,
 		"queued.max.messages.kbytes":         int(max(256, buffer/4/1024)),
@@ -35,6 +36,18 @@ func consumerDefaults(buffer int64) map[string]any {
 		"log.connection.close":               false,
 	}
 }
+
+// session is how long the group waits for a member that is silent.
+func session(properties map[string]string) time.Duration {
+	ms, err := strconv.Atoi(properties["session.timeout.ms"])
+	if err != nil {
+		ms = sessionTimeout
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// sessionTimeout is in milliseconds.
+const sessionTimeout = 10_000
 
 // adminTimeout bounds one question to the cluster; whoever asks asks again.
 const adminTimeout = 3 * time.Second

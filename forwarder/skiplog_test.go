@@ -65,7 +65,7 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 			if why := strings.Join(r.f.Ready(), "; "); strings.Contains(why, "skip log") {
 				t.Errorf("when it can be written again, ready says %q", why)
 			}
-			p.drain(time.Now().Add(time.Second), errStopping)
+			drained(p, time.Second, errStopping)
 		})
 	}
 }
@@ -93,7 +93,7 @@ func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
 			t.Errorf("%d of 6 answered, %d slots are held", n, r.turnsTaken())
 		}
 		for _, p := range lanes {
-			p.drain(time.Now(), errStopping)
+			drained(p, 0, errStopping)
 		}
 	})
 }

@@ -48,10 +48,20 @@ func (s *state) with(do func()) {
 	do()
 }
 
-func (s *state) joined()          { s.with(func() { s.inGroup = true }) }
-func (s *state) fail(err error)   { s.with(func() { s.fatal = err }) }
-func (s *state) committed()       { s.say(broker, nil) }
-func (s *state) stop(t time.Time) { s.with(func() { s.deadline = t }) }
+func (s *state) joined()        { s.with(func() { s.inGroup = true }) }
+func (s *state) fail(err error) { s.with(func() { s.fatal = err }) }
+func (s *state) committed()     { s.say(broker, nil) }
+
+// stop sets the deadline of a stop; the first one counts.
+func (s *state) stop(t time.Time) (deadline time.Time) {
+	s.with(func() {
+		if s.deadline.IsZero() {
+			s.deadline = t
+		}
+		deadline = s.deadline
+	})
+	return deadline
+}
 
 func (s *state) stopDeadline() (t time.Time, stopping bool) {
 	s.with(func() { t, stopping = s.deadline, !s.deadline.IsZero() })
@@ -74,6 +84,13 @@ func (s *state) committing(on bool) {
 			s.commit = time.Now()
 		}
 	})
+}
+
+// cutOff tells whether a commit has been without an answer for most of the session: its beginning is when the group may
+// have heard of this process last.
+func (f *Forwarder) cutOff() (cut bool) {
+	f.state.with(func() { cut = !f.state.commit.IsZero() && time.Since(f.state.commit) > session(f.cfg.Kafka)*3/4 })
+	return cut
 }
 
 // say sets (or with nil clears) the sentence of an aspect, and tells whether that changed.
@@ -192,13 +209,17 @@ const watchTime = 2 * time.Second
 // watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
 // itself is silent about a broker that does not answer and about a topic that is gone.
 func (f *Forwarder) watch(ctx context.Context) {
-	for {
+	for well := false; ; {
 		ask, cancel := context.WithTimeout(ctx, adminTimeout)
 		ids, err := f.cluster.topicIDs(ask, f.cfg.Topics)
 		cancel()
+		was := well
+		well = err == nil
 		switch {
 		case ctx.Err() != nil:
 			return
+		case was && err != nil && !errors.Is(err, errNoTopic):
+			continue // it may be one broker of several that is silent: the next question goes to another one
 		case errors.Is(err, errNoTopic):
 			f.changed(broker, nil)
 			f.changed(topic, fmt.Errorf("waiting for the topic: %w", err))
@@ -215,6 +236,9 @@ func (f *Forwarder) watch(ctx context.Context) {
 	}
 }
 
+// noReason stands where the client knows none: for it, a connection that the other end closes is a matter of course.
+const noReason = "it does not answer, or closes the connection (does its listener want TLS or a password? see KPUSH_SECURITY_PROTOCOL)"
+
 // noBroker notes that no broker answers, with the newest reason that librdkafka gave.
 func (f *Forwarder) noBroker(err error) {
 	s, detail := &f.state, ""
@@ -225,6 +249,9 @@ func (f *Forwarder) noBroker(err error) {
 		detail = s.detail
 	})
 	sentence := "waiting for a broker at " + f.cfg.Kafka["bootstrap.servers"]
+	if detail == "" && errors.Is(err, context.DeadlineExceeded) {
+		detail = noReason
+	}
 	if detail != "" {
 		sentence += ": " + detail
 	}

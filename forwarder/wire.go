@@ -66,14 +66,11 @@ func newWire(target string, connTimeout time.Duration, most int) (*wire, *url.UR
 	return w, u, nil
 }
 
-// exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as ctx lasts. What
-// breaks it off is in a.err, or in a.bodyErr where a status had come.
-func (w *wire) exchange(ctx context.Context, timeout time.Duration, head, body []byte, a *answer) {
+// exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as o's attempt lasts.
+// What breaks it off is in a.err, or in a.bodyErr where a status had come.
+func (w *wire) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
 	a.reset()
-	var deadline time.Time
-	if timeout > 0 {
-		deadline = time.Now().Add(timeout)
-	}
+	ctx, deadline := o.Attempt(), after(timeout)
 	if a.err = context.Cause(ctx); a.err != nil {
 		return
 	}
@@ -83,8 +80,16 @@ func (w *wire) exchange(ctx context.Context, timeout time.Duration, head, body [
 			return
 		}
 	}
-	a.sent = true
 	w.enter(c, ctx)
+	waited, err := o.cleared()
+	if a.err = err; err != nil {
+		w.leave(c, ctx.Err() == nil)
+		return
+	}
+	if waited {
+		deadline = after(timeout)
+	}
+	a.sent = true
 	reusable, err := c.exchange(deadline, head, body, a)
 	w.leave(c, reusable && ctx.Err() == nil)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -97,6 +102,14 @@ func (w *wire) exchange(ctx context.Context, timeout time.Duration, head, body [
 	} else {
 		a.bodyErr = err
 	}
+}
+
+// after is when a time that begins now is over; the zero Time for 0: never.
+func after(timeout time.Duration) (deadline time.Time) {
+	if timeout > 0 {
+		deadline = time.Now().Add(timeout)
+	}
+	return deadline
 }
 
 // dial makes a connection; an error means that no request was sent.

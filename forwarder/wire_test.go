@@ -44,7 +44,7 @@ func ask(ctx context.Context, w *wire, timeout time.Duration, body []byte) *answ
 		head, body = append(head, body...), nil
 	}
 	a := new(answer)
-	w.exchange(ctx, timeout, head, body, a)
+	w.exchange(asked{ctx}, timeout, head, body, a)
 	return a
 }
 
@@ -372,15 +372,16 @@ func TestWireEndsWhereverItIs(t *testing.T) {
 				w.connTimeout = time.Minute
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
+				const begins = 300 * time.Millisecond // by then it is where the row says
 				timeout, want := 30*time.Second, error(errLost)
 				switch how {
 				case "deadline":
-					timeout, want = 100*time.Millisecond, context.DeadlineExceeded
+					timeout, want = begins, context.DeadlineExceeded
 				case "cancelled without a deadline":
 					timeout = 0
 					fallthrough
 				default:
-					defer time.AfterFunc(100*time.Millisecond, func() { cancel(errLost) }).Stop()
+					defer time.AfterFunc(begins, func() { cancel(errLost) }).Stop()
 				}
 				begun := time.Now()
 				a := ask(ctx, w, timeout, make([]byte, row.body))
@@ -587,4 +588,34 @@ func TestWireLeaksNothing(t *testing.T) {
 		}
 	}
 	eventually(t, "the descriptors are closed", func() bool { return count() <= before+2*w.most })
+}
+
+// late is what goes out when the others let it.
+type late struct {
+	asked
+	clear func() (bool, error)
+}
+
+func (l late) cleared() (bool, error) { return l.clear() }
+
+// Whoever sends is asked last, with a connection at hand. A no leaves the connection for the next one, and nothing is sent; a
+// wait costs nothing of the time for the answer.
+func TestWireAsksBeforeItSends(t *testing.T) {
+	var conns, requests atomic.Int32
+	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for conns.Add(1); read(r); requests.Add(1) {
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		}
+	}))
+	head := []byte("POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\n\r\n")
+	var a answer
+	w.exchange(late{asked{t.Context()}, func() (bool, error) { return true, errLost }}, time.Minute, head, nil, &a)
+	if a.err != errLost || a.sent || len(w.idle) != 1 {
+		t.Errorf("after a no: %v, sent %t, %d connections are kept", a.err, a.sent, len(w.idle))
+	}
+	w.exchange(late{asked{t.Context()}, func() (bool, error) { pass(300 * time.Millisecond); return true, nil }}, 200*time.Millisecond, head, nil, &a)
+	if a.err != nil || a.status != 204 || conns.Load() != 1 {
+		t.Errorf("after a wait: %v, %d, %d connections", a.err, a.status, conns.Load())
+	}
+	eventually(t, "one request", func() bool { return requests.Load() == 1 })
 }

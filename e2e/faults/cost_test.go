@@ -9,8 +9,9 @@ import (
 	"github.com/kpush/kpush/e2e/rig"
 )
 
-// BenchmarkGuarantees is what the whole process uses for a message with each guarantee, and the ratios to guarantee 1, as
-// medians of interleaved runs: go test ./e2e/faults -run ^$ -bench Guarantees -benchtime 5x
+// BenchmarkGuarantees is what the whole process uses for a message with each guarantee, and the ratios to guarantee 1, of
+// interleaved runs: of their medians, and of the least of each, since a busy machine only adds:
+// go test ./e2e/faults -run ^$ -bench Guarantees -benchtime 5x
 func BenchmarkGuarantees(b *testing.B) {
 	const partitions, messages = 32, 150_000
 	k := rig.Shared(b)
@@ -30,10 +31,11 @@ func BenchmarkGuarantees(b *testing.B) {
 			spent[guarantee] = append(spent[guarantee], float64(sc.CPU().Nanoseconds())/messages/1000)
 		}
 	}
-	one := median(spent[1])
+	one, least := median(spent[1]), slices.Min(spent[1])
 	for guarantee, runs := range spent {
 		b.ReportMetric(median(runs), fmt.Sprintf("µs-cpu/msg-%d", guarantee))
 		b.ReportMetric(median(runs)/one, fmt.Sprintf("x1-%d", guarantee))
+		b.ReportMetric(slices.Min(runs)/least, fmt.Sprintf("x1-%d-least", guarantee))
 	}
 }
 

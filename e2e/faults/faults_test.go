@@ -54,6 +54,8 @@ type scene struct {
 	partitions  int
 	concurrency int
 	produced    []rig.Record
+	in          []int // how many of them, up to counted, are in a partition
+	counted     int
 
 	bound     int    // repeats that a crash may cost
 	flagBound int    // flagged requests that it may cost; negative: as many as lie below the ceiling
@@ -83,7 +85,7 @@ type setting struct {
 func stage(t *testing.T, story string, set setting) *scene {
 	t.Helper()
 	rig.Broken(t, story)
-	s := &scene{T: t, story: story, rng: rand.New(rand.NewPCG(*seed, 1)), k: set.kafka, partitions: set.partitions, concurrency: set.concurrency, bound: set.bound, flagBound: -1}
+	s := &scene{T: t, story: story, rng: rand.New(rand.NewPCG(*seed, 1)), k: set.kafka, partitions: set.partitions, in: make([]int, set.partitions), concurrency: set.concurrency, bound: set.bound, flagBound: -1}
 	if s.k == nil {
 		s.k = rig.Shared(t)
 	}
@@ -119,8 +121,15 @@ func troubled(delay time.Duration) func(*rig.Request) rig.Action {
 // stock sees to it that at least so many messages are left to deliver in every partition.
 func (s *scene) stock(each int) {
 	s.Helper()
-	if missing := each*s.partitions - (len(s.produced) - s.svc.Delivered()); missing > 0 {
-		s.produced = append(s.produced, s.produce(missing+each*s.partitions)...)
+	for ; s.counted < len(s.produced); s.counted++ {
+		s.in[s.produced[s.counted].Partition]++
+	}
+	left := each
+	for p, n := range s.in {
+		left = min(left, n-s.svc.DeliveredIn(int32(p)))
+	}
+	if left < each {
+		s.produced = append(s.produced, s.produce((2*each-left)*s.partitions)...)
 	}
 }
 
@@ -164,11 +173,7 @@ func (s *scene) crashed(start func()) {
 func (s *scene) settled(since time.Time) {
 	s.Helper()
 	rig.Within(s, patience, "a delivery in every partition after the restart", func() bool {
-		seen := map[int32]bool{}
-		for _, r := range s.svc.Since(since) {
-			seen[r.Partition] = seen[r.Partition] || r.Done
-		}
-		return len(seen) == s.partitions || s.svc.Delivered() == len(s.produced)
+		return len(s.svc.Seen(since)) == s.partitions || s.svc.Delivered() == len(s.produced)
 	})
 }
 

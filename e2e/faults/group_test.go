@@ -14,7 +14,7 @@ func TestRebalances(t *testing.T) {
 	const partitions = 8
 	s := stage(t, "rebalance of two to four sidecars", setting{partitions: partitions, concurrency: partitions})
 	s.svc.Rule(rig.Slow(5 * time.Millisecond))
-	s.comeAndGo(50)
+	s.comeAndGo()
 }
 
 // TestRebalancesByKey also has messages that wait for another attempt when their partition moves.
@@ -23,13 +23,13 @@ func TestRebalancesByKey(t *testing.T) {
 	const partitions = 8
 	s := stage(t, "rebalance of two to four sidecars, order key", setting{partitions: partitions, concurrency: 2 * partitions, order: "key"})
 	s.svc.Rule(troubled(10 * time.Millisecond))
-	s.comeAndGo(100)
+	s.comeAndGo()
 }
 
-// comeAndGo starts and stops sidecars, with at least so many messages left in each partition at any time.
-func (s *scene) comeAndGo(stock int) {
+// comeAndGo starts and stops sidecars, with messages left in each partition at any time.
+func (s *scene) comeAndGo() {
 	s.Helper()
-	const least = 2
+	const least, stock = 2, 400 // two seconds of this service: longer than a stop takes
 	t := s.T
 	s.flagBound = 0
 	cars := []*rig.Sidecar{s.sc}
@@ -68,7 +68,7 @@ func (s *scene) comeAndGo(stock int) {
 		}
 	}
 	s.committed()
-	s.judge(fmt.Sprintf("in %v; longest silence of a partition that stayed %v, that moved %v", took.Round(time.Second),
+	s.judge(fmt.Sprintf("in %v; longest silence of a partition with the same sidecar before and after it %v, with another one %v", took.Round(time.Second),
 		stayed.Length.Round(time.Millisecond), moved.Length.Round(time.Millisecond)))
 }
 
@@ -78,11 +78,7 @@ func (s *scene) stable(members, stock int) {
 	since := time.Now()
 	rig.Within(s, patience, fmt.Sprintf("a stable group of %d in which every partition delivers", members), func() bool {
 		s.stock(stock)
-		seen := map[int32]bool{}
-		for _, r := range s.svc.Since(since) {
-			seen[r.Partition] = true
-		}
-		if len(seen) < s.partitions {
+		if len(s.svc.Seen(since)) < s.partitions {
 			return false
 		}
 		g := s.k.Describe(s, s.topic)

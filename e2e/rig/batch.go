@@ -72,7 +72,7 @@ func (s *Service) serveBatch(w http.ResponseWriter, h *http.Request) {
 			r.Status, r.Done = http.StatusInternalServerError, false
 		}
 		if r.Done {
-			s.done[r.position()] = true
+			s.finish(r)
 		}
 	}
 	s.open--

@@ -94,12 +94,14 @@ func (k *Kafka) CreateTopic(t T, name string, partitions int32, configs ...strin
 		key, value, _ := strings.Cut(c, "=")
 		settings[key] = &value
 	}
-	if _, err := k.client.admin.CreateTopic(ctx, partitions, -1, settings, name); err != nil {
+	made, err := k.client.admin.CreateTopic(ctx, partitions, -1, settings, name)
+	if err != nil {
 		t.Fatalf("The topic %s cannot be created: %v", name, err)
 	}
+	// by its id: a broker may be so far behind that it still tells of a deleted topic of this name
 	Within(t, 10*time.Second, "a leader for every partition of "+name, func() bool {
 		found, err := k.client.admin.ListTopics(ctx, name)
-		return err == nil && found[name].Err == nil && len(found[name].Partitions) == int(partitions) &&
+		return err == nil && found[name].Err == nil && found[name].ID == made.ID && len(found[name].Partitions) == int(partitions) &&
 			!slices.ContainsFunc(found[name].Partitions.Sorted(), func(p kadm.PartitionDetail) bool { return p.Err != nil || p.Leader < 0 })
 	})
 }

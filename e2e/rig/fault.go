@@ -60,6 +60,23 @@ func (k *Kafka) Coordinator(t T, group string) int {
 	return int(found[group].NodeID)
 }
 
+// LedBy are the partitions of a topic that a node leads.
+func (k *Kafka) LedBy(t T, topic string, node int) (led []int32) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	found, err := k.client.admin.ListTopics(ctx, topic)
+	if err != nil {
+		t.Fatalf("Who leads %s cannot be found: %v", topic, err)
+	}
+	for _, p := range found[topic].Partitions.Sorted() {
+		if int(p.Leader) == node {
+			led = append(led, p.Partition)
+		}
+	}
+	return led
+}
+
 func (k *Kafka) pick(t T, numbers []int) []*node {
 	t.Helper()
 	if len(k.nodes) == 0 {

@@ -39,6 +39,8 @@ type runner interface {
 type node struct {
 	id      int
 	port    int
+	link    int // another listener, which Kafka.Link leads to
+	proxy   int // the port that it is advertised under
 	cluster string
 	props   map[string]string
 	dir     string
@@ -82,7 +84,7 @@ func Fake(t T, partitions int32, topics ...string) *Kafka {
 }
 
 func startKafka(run runner, dir string, count int, props ...string) (*Kafka, error) {
-	ports, err := freePorts(2 * count)
+	ports, err := freePorts(4 * count)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +94,13 @@ func startKafka(run runner, dir string, count int, props ...string) (*Kafka, err
 	k := &Kafka{}
 	var voters, brokers []string
 	for i := range count {
-		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[2*i+1]))
-		brokers = append(brokers, fmt.Sprintf("127.0.0.1:%d", ports[2*i]))
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, ports[4*i+1]))
+		brokers = append(brokers, fmt.Sprintf("127.0.0.1:%d", ports[4*i]))
 	}
 	k.Brokers = strings.Join(brokers, ",")
 	for i := range count {
-		n := &node{id: i + 1, port: ports[2*i], cluster: base64.RawURLEncoding.EncodeToString(id), runner: run,
-			props: properties(i+1, ports[2*i], ports[2*i+1], min(count, 3), voters, props)}
+		n := &node{id: i + 1, port: ports[4*i], link: ports[4*i+2], proxy: ports[4*i+3], cluster: base64.RawURLEncoding.EncodeToString(id), runner: run}
+		n.props = n.properties(ports[4*i+1], min(count, 3), voters, props)
 		n.dir = filepath.Join(dir, fmt.Sprintf("kafka-%d", n.id))
 		if err := os.MkdirAll(n.dir, 0o755); err != nil {
 			return nil, err
@@ -121,15 +123,15 @@ func startKafka(run runner, dir string, count int, props ...string) (*Kafka, err
 	return connect(k)
 }
 
-func properties(id, port, controller, replicas int, voters, extra []string) map[string]string {
+func (n *node) properties(controller, replicas int, voters, extra []string) map[string]string {
 	rf := fmt.Sprint(replicas)
 	props := map[string]string{
 		"process.roles":                            "broker,controller",
-		"node.id":                                  fmt.Sprint(id),
+		"node.id":                                  fmt.Sprint(n.id),
 		"controller.quorum.voters":                 strings.Join(voters, ","),
-		"listeners":                                fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", port, controller),
-		"advertised.listeners":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", port),
-		"listener.security.protocol.map":           "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+		"listeners":                                fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,LINK://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", n.port, n.link, controller),
+		"advertised.listeners":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,LINK://127.0.0.1:%d", n.port, n.proxy),
+		"listener.security.protocol.map":           "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LINK:PLAINTEXT",
 		"controller.listener.names":                "CONTROLLER",
 		"inter.broker.listener.name":               "PLAINTEXT",
 		"default.replication.factor":               rf,

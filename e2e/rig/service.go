@@ -23,6 +23,7 @@ type Service struct {
 	rule     func(*Request) Action
 	doors    map[string]func() int // by path
 	done     map[position]bool     // a 2xx was completed
+	doneIn   map[int32]int         // of how many messages of a partition
 	repeats  int
 	batches  int
 	open     int // requests whose end is not noted yet
@@ -55,7 +56,7 @@ func StartService(t T, hosts ...string) *Service {
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
 	}
-	s := &Service{hosts: hosts, servers: map[string]server{}, done: map[position]bool{}, doors: map[string]func() int{}}
+	s := &Service{hosts: hosts, servers: map[string]server{}, done: map[position]bool{}, doneIn: map[int32]int{}, doors: map[string]func() int{}}
 	s.load.begin, s.load.last = time.Now(), time.Now()
 	for tries := 1; ; tries++ { // a port that is free on one host need not be on the others
 		err := s.up(hosts)
@@ -189,7 +190,15 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 	r.Status, r.Done, r.complete = status, done, true
 	s.open--
 	if done {
+		s.finish(r)
+	}
+}
+
+// finish remembers a completed 2xx. The caller holds s.mu.
+func (s *Service) finish(r *Request) {
+	if !s.done[r.position()] {
 		s.done[r.position()] = true
+		s.doneIn[r.Partition]++
 	}
 }
 
@@ -221,6 +230,13 @@ func (s *Service) Delivered() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.done)
+}
+
+// DeliveredIn is how many of them are of a partition, over all topics.
+func (s *Service) DeliveredIn(partition int32) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doneIn[partition]
 }
 
 // Repeats is how many requests have arrived for messages that it had answered with a completed 2xx.
@@ -264,9 +280,13 @@ func (s *Service) Load() (average float64, most int) {
 // Await waits until count different messages are delivered.
 func (s *Service) Await(t T, count int, limit time.Duration) time.Duration {
 	t.Helper()
+	begin := time.Now()
 	took, ok := Until(limit, func() bool { return s.Delivered() >= count })
 	if !ok {
-		t.Fatalf("Only %d of %d messages were delivered within %v.", s.Delivered(), count, limit)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		t.Fatalf("Only %d of %d messages were delivered within %v, in which the machine was away for %v; by partition: %v.",
+			len(s.done), count, limit, Late(begin, time.Now()).Round(time.Millisecond), s.doneIn)
 	}
 	return took
 }

@@ -64,6 +64,9 @@ func NewSidecar(t T, volume string, env ...string) *Sidecar {
 	sc := &Sidecar{Volume: volume, logFile: logFile}
 	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
 	t.Cleanup(func() {
+		if t.Failed() && sc.process != nil {
+			sc.testify(t)
+		}
 		if sc.process != nil {
 			sc.process.kill()
 		}
@@ -73,6 +76,18 @@ func NewSidecar(t T, volume string, env ...string) *Sidecar {
 		_ = logFile.Close() // only ever read by path
 	})
 	return sc
+}
+
+// testify puts what the sidecar says of itself into the output of a failed test; one that runs leaves its stacks in its log.
+func (sc *Sidecar) testify(t T) {
+	if sc.Alive() {
+		ready := sc.Ask("/readyz")
+		t.Logf("The sidecar runs. /readyz: %d %q %q", ready.Code, ready.Why, ready.Notes)
+	}
+	t.Logf("The end of its log:\n%s", sc.Tail(15))
+	if sc.Alive() && sc.process.signal(syscall.SIGQUIT) == nil {
+		sc.process.wait(2 * time.Second)
+	}
 }
 
 // keep copies a file next to the other artifacts of a failed test.

@@ -26,6 +26,17 @@ func (s *Service) Since(moment time.Time) []*Request {
 	return found
 }
 
+// Seen are the partitions of the finished requests that began after the moment; of those with one of the paths, where any is given.
+func (s *Service) Seen(since time.Time, paths ...string) map[int32]bool {
+	seen := map[int32]bool{}
+	for _, r := range s.Since(since) {
+		if len(paths) == 0 || slices.Contains(paths, r.Path) {
+			seen[r.Partition] = true
+		}
+	}
+	return seen
+}
+
 // Confirms opens a door that answers whether the service has a message, as KPUSH_CONFIRM_URL asks it: 200 or 404. It
 // answers only once no request of that message is under way. It returns the door's URL, and how to count its answers.
 func (s *Service) Confirms(t T) (url string, answers func() int) {

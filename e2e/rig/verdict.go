@@ -229,12 +229,12 @@ func (g Gap) String() string {
 }
 
 // Silence returns the longest gap between deliveries of any partition that stayed with its sidecar, and of
-// any that moved, within the time given.
-func (s *Service) Silence(from, to time.Time) (stayed, moved Gap) {
+// any that moved, within the time given. Some may be left out.
+func (s *Service) Silence(from, to time.Time, but ...int32) (stayed, moved Gap) {
 	for _, lane := range lanes(s.Requests(), "partition") {
 		var last *Request
 		for _, r := range lane {
-			if !r.Done || r.End.Before(from) || r.End.After(to) {
+			if slices.Contains(but, r.Partition) || !r.Done || r.End.Before(from) || r.End.After(to) {
 				continue
 			}
 			if last != nil {

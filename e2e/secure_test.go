@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
+)
+
+// TestASecuredBroker takes TLS with certificates of both ends and a password, and nothing less; whoever has less is told what.
+func TestASecuredBroker(t *testing.T) {
+	t.Parallel()
+	k := rig.OwnSecured(t)
+	const count = 200
+	env := func(mechanism, password, ca, cert, key string) []string {
+		return []string{"KPUSH_BROKERS=" + k.Link.Brokers, "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=" + mechanism,
+			"KPUSH_SASL_USERNAME=" + k.User, "KPUSH_SASL_PASSWORD=" + password, "KPUSH_SSL_CA_FILE=" + ca, "KPUSH_SSL_CERT_FILE=" + cert, "KPUSH_SSL_KEY_FILE=" + key}
+	}
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-512"} {
+		svc, topic := service(t), k.Topic(t, 4)
+		produced := k.ProduceEvenly(t, topic, 4, count, 100)
+		sc := sidecar(t, k.Kafka, topic, svc, env(mechanism, k.Password, k.CA, k.Cert, k.Key)...)
+		svc.Await(t, count, patience)
+		if code, said := sc.Run(t, "-check"); code != 0 {
+			t.Errorf("-check with %s: exit code %d, %s", mechanism, code, said)
+		}
+		sc.Shut(t, 10*time.Second)
+		svc.Judge(produced).Kept(t, 0)
+		committedIsEnd(t, k.Kafka, topic)
+	}
+	for name, c := range map[string]struct {
+		env     []string
+		said    string
+		checked bool // by -check, too, which takes nine seconds
+	}{
+		"wrong password":    {env("PLAIN", "guessed", k.CA, k.Cert, k.Key), "uthentication failed", true},
+		"wrong SCRAM":       {env("SCRAM-SHA-512", "guessed", k.CA, k.Cert, k.Key), "uthentication failed", false},
+		"unknown authority": {env("PLAIN", k.Password, k.StrangerCA, k.Cert, k.Key), "certificate", false},
+		"no certificate":    {env("PLAIN", k.Password, k.CA, "", ""), "certificate", false},
+		"no TLS":            {[]string{"KPUSH_BROKERS=" + k.Link.Brokers}, "KPUSH_SECURITY_PROTOCOL", true},
+	} {
+		topic := k.Topic(t, 1)
+		sc := sidecar(t, k.Kafka, topic, service(t), c.env...)
+		var why string
+		_, ok := rig.Until(20*time.Second, func() bool {
+			why = strings.Join(sc.Ask("/readyz").Why, "; ")
+			return strings.Contains(why, c.said)
+		})
+		t.Logf("%s: %s", name, why)
+		if !ok || strings.Contains(why, k.Password) || strings.Contains(why, "guessed") {
+			t.Errorf("%s: /readyz says %q, want %q and no password.", name, why, c.said)
+		}
+		if c.checked {
+			if code, said := sc.Run(t, "-check"); code == 0 || !strings.Contains(said, c.said) {
+				t.Errorf("%s: -check says %q with exit code %d, want %q.", name, said, code, c.said)
+			}
+		}
+		sc.Shut(t, 10*time.Second)
+	}
+}
