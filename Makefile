@@ -21,7 +21,7 @@ lint: ## go vet and gofmt
 unit: ## every package but e2e, with the race detector
 	go test -race -timeout 5m $$(go list ./... | grep -v /e2e)
 
-# one package after the other: the stories measure time; a failed one leaves its logs in bin/
+# one package after the other: the stories measure time, and one that only missed a bound of time is told once more, alone; a failed one leaves its logs in bin/
 e2e: ## the built binary against a real Kafka (KPUSH_TEST_BROKERS, else Docker, else a JDK 17 with Maven)
 	@mkdir -p bin; note=$$(mktemp); \
 	KPUSH_E2E_NOTE=$$note go test -count=1 -p 1 -parallel 3 -v -timeout $(E2E_LIMIT) -artifacts -outputdir "$(CURDIR)/bin" ./e2e/...; \

@@ -124,7 +124,7 @@ func TestBatchesAreFaster(t *testing.T) {
 	}
 	ratio := rate["100"] / rate["1"]
 	if ratio < least {
-		t.Errorf("Batches of 100 brought %.1f times the messages a second, the bound is %.0f.", ratio, least)
+		rig.Missed(t, "Batches of 100 brought %.1f times the messages a second, the bound is %.0f.", ratio, least)
 	}
 	t.Logf("%d partitions in order, 5 ms service: %.0f/s one by one, %.0f/s in batches of 100, %.1f times as many.", partitions, rate["1"], rate["100"], ratio)
 }

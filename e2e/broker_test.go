@@ -75,7 +75,7 @@ func TestAStopWhileTheBrokerIsFrozen(t *testing.T) {
 	during := svc.Delivered() - delivered
 	asked := time.Now()
 	sc.Term(t)
-	stop := sc.Wait(t, 1, drain+2*time.Second)
+	stop := sc.Wait(t, 1, patience)
 	rig.Within(t, frozen, "30 seconds of frost", func() bool { return time.Since(paused) >= frozen })
 	k.Cont(t)
 	svc.Rule(nil)

@@ -32,7 +32,7 @@ func TestGuaranteeOneAtACrash(t *testing.T) {
 		sc.Start(t)
 		svc.Await(t, svc.Delivered()+200, patience)
 		if repeats := svc.Repeats() - before; repeats > completed+partitions {
-			t.Errorf("Kill %d cost %d repeats, the bound is %d and the %d of the last commit interval.", kill+1, repeats, partitions, completed)
+			rig.Missed(t, "Kill %d cost %d repeats, the bound is %d and the %d of the last commit interval.", kill+1, repeats, partitions, completed)
 		}
 		bound += partitions + completed
 	}
@@ -242,7 +242,7 @@ func TestAnotherMachineAfterACrash(t *testing.T) {
 		repeats := svc.Repeats() - before
 		most = max(most, repeats)
 		if repeats > concurrency+completed {
-			t.Errorf("Crash %d cost %d repeats, the bound is %d and the %d of the last commit interval.", crash+1, repeats, concurrency, completed)
+			rig.Missed(t, "Crash %d cost %d repeats, the bound is %d and the %d of the last commit interval.", crash+1, repeats, concurrency, completed)
 		}
 		bound += concurrency + completed
 	}

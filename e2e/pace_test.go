@@ -94,7 +94,7 @@ func TestADownServiceIsProbed(t *testing.T) {
 			} else {
 				svc.Rule(rig.Status(http.StatusServiceUnavailable))
 			}
-			rig.Within(t, interval+5*time.Second, "a note of /readyz that the service is down", func() bool {
+			rig.Within(t, patience, "a note of /readyz that the service is down", func() bool {
 				return strings.Contains(strings.Join(sc.Ask("/readyz").Notes, "\n"), "the service is down")
 			})
 			rig.Throughout(t, length-time.Since(down), func() error {
@@ -126,11 +126,11 @@ func TestADownServiceIsProbed(t *testing.T) {
 			}
 			early := len(svc.Between(down, down.Add(interval)))
 			if most := int(length/interval) + 1 + 2*concurrency; len(hasty) > 0 || early > 2*concurrency || probes > most || probes < int(length/interval)/2 {
-				t.Errorf("%d requests came as the service went down, then %d in %v with an interval of %v: %q", early, probes, length, interval, hasty)
+				rig.Missed(t, "%d requests came as the service went down, then %d in %v with an interval of %v: %q", early, probes, length, interval, hasty)
 			}
 			below(t, "The first delivery after the service was back", back, next, interval+250*time.Millisecond)
 			if after < 0.75*before {
-				t.Errorf("%.1f requests were in flight once the service was back for two intervals, before it went down %.1f.", after, before)
+				rig.Missed(t, "%.1f requests were in flight once the service was back for two intervals, before it went down %.1f.", after, before)
 			}
 			if n := len(sc.Find("the service is down")); n != 1 {
 				t.Errorf("%d lines say that the service is down, want 1.", n)
@@ -188,7 +188,7 @@ func TestAFewServiceFaultsDoNotStopTheRest(t *testing.T) {
 	for name, with := range took {
 		rate := undisturbed.Seconds() / with.Seconds()
 		if rate < least {
-			t.Errorf("With %s for 5 %% of the requests the rate is %.2f of the undisturbed one, the bound is %.2f.", name, rate, least)
+			rig.Missed(t, "With %s for 5 %% of the requests the rate is %.2f of the undisturbed one, the bound is %.2f.", name, rate, least)
 		}
 		t.Logf("5 %% %s: %.2f of the undisturbed rate.", name, rate)
 	}
@@ -342,10 +342,10 @@ func TestConcurrencyAutoFindsTheServicesWorkers(t *testing.T) {
 	told.Shut(t, 10*time.Second)
 	finds.Shut(t, 10*time.Second)
 	if average < fewest || average > most {
-		t.Errorf("%.1f requests are in flight on average at a service with %d workers, the bounds are %d and %d.", average, workers, fewest, most)
+		rig.Missed(t, "%.1f requests are in flight on average at a service with %d workers, the bounds are %d and %d.", average, workers, fewest, most)
 	}
 	if rate < least {
-		t.Errorf("It brings %.2f of what a fixed concurrency of %d brings, the bound is %.2f.", rate, workers, least)
+		rig.Missed(t, "It brings %.2f of what a fixed concurrency of %d brings, the bound is %.2f.", rate, workers, least)
 	}
 }
 
@@ -380,9 +380,9 @@ func TestWaitsGrowAndScatter(t *testing.T) {
 		if shortest < interval {
 			t.Errorf("An attempt %d came after %v, the interval is %v.", n, shortest, interval)
 		}
-		// of 30 random waits half lie within the middle; other work on the machine only makes them longer
-		if room := ceiling - interval; room > 0 && (median < interval+room/5 || median > interval+room*4/5+interval || longest-shortest < room/2) {
-			t.Errorf("The waits before attempt %d, between %v and %v at random: %s; the shortest %v.", n, interval, ceiling, spread(waits[n]), shortest)
+		// half of 30 random waits lie within the middle; the shorter ones are a unit test's, for other work on the machine hides them
+		if room := most - interval; ceiling == most && (median < interval+room/8 || median > most-room/8 || longest-shortest < room/2) {
+			rig.Missed(t, "The waits before attempt %d, between %v and %v at random: %s; the shortest %v.", n, interval, ceiling, spread(waits[n]), shortest)
 		}
 		t.Logf("Before attempt %d, up to %v: min %v, %s.", n, ceiling, shortest.Round(time.Millisecond), spread(waits[n]))
 	}

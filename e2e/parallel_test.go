@@ -41,10 +41,10 @@ func TestEveryPartitionIsBusy(t *testing.T) {
 	// bare loop keeps fewer in flight, that is the measure; the whole run must come close to it
 	loop := min(before, bare(t, partitions, 2*time.Millisecond))
 	if bound := min(least, 0.9*loop); best < bound {
-		t.Errorf("%.2f requests were in flight in the best eighth of the run over %d partitions, the bound is %.2f.", best, partitions, bound)
+		rig.Missed(t, "%.2f requests were in flight in the best eighth of the run over %d partitions, the bound is %.2f.", best, partitions, bound)
 	}
 	if bound := 0.75 * loop; average < bound {
-		t.Errorf("%.2f requests were in flight on average over %d partitions, the bound is %.2f.", average, partitions, bound)
+		rig.Missed(t, "%.2f requests were in flight on average over %d partitions, the bound is %.2f.", average, partitions, bound)
 	}
 	if most > partitions {
 		t.Errorf("%d requests were in flight at once over %d partitions in order.", most, partitions)
@@ -69,7 +69,7 @@ func TestASlowServiceKeepsAllPartitionsBusy(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	loop := bare(t, partitions, slow)
 	if average < least*loop {
-		t.Errorf("%.1f requests were in flight on average over %d partitions, the bound is %.2f of %.1f.", average, partitions, least, loop)
+		rig.Missed(t, "%.1f requests were in flight on average over %d partitions, the bound is %.2f of %.1f.", average, partitions, least, loop)
 	}
 	t.Logf("%d partitions, 20 ms service, 300,000 messages waiting: %.1f requests in flight on average (a bare loop without Kafka has %.1f), %.1f MiB at most.", partitions, average, loop, peak)
 }

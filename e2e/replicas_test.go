@@ -139,7 +139,7 @@ func TestALongRequestOfAPartitionThatGoesHoldsUpNobody(t *testing.T) {
 	stayed, moved := svc.Silence(begin, time.Now(), slow)
 	below(t, "What stays: "+stayed.String(), stayed.Begin, stayed.Length, silenceOfWhatStays)
 	if joined < took/2 {
-		t.Errorf("The second sidecar delivered after %v, while a request of %v was under way: the story shows nothing.", joined, took)
+		rig.Missed(t, "The second sidecar delivered after %v, while a request of %v was under way: the story shows nothing.", joined, took)
 	}
 	produced := stop()
 	svc.Rule(nil)

@@ -299,7 +299,7 @@ func TestTheBrokerLosesOrRewindsTheCommit(t *testing.T) {
 			hears(t, svc, from, want)
 			waited := svc.Requests()[from].Start.Sub(saved)
 			if c.trust == "10s" && (waited < trusted-2*time.Second || waited > trusted+3*time.Second) {
-				t.Errorf("The saved offset was trusted %v after it was saved, want %v.", waited, trusted)
+				rig.Missed(t, "The saved offset was trusted %v after it was saved, want %v.", waited, trusted)
 			}
 			sc.Shut(t, 10*time.Second)
 			exactly(t, svc, from, want)

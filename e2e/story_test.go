@@ -70,11 +70,11 @@ func committedIsEnd(t *testing.T, k *rig.Kafka, topic string) {
 	}
 }
 
-// below fails the test when what began at a moment took longer than its bound.
+// below reports when what began at a moment took longer than its bound.
 func below(t *testing.T, what string, begin time.Time, took, bound time.Duration) {
 	t.Helper()
 	if allowed := allowed(begin, took, bound); took > allowed {
-		t.Errorf("%s took %v, the bound is %v, %v on a machine that was away at times.", what, took.Round(time.Millisecond), bound, allowed.Round(time.Millisecond))
+		rig.Missed(t, "%s took %v, the bound is %v, %v on a machine that was away at times.", what, took.Round(time.Millisecond), bound, allowed.Round(time.Millisecond))
 	}
 }
 

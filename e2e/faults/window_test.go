@@ -38,7 +38,7 @@ func TestOneInAHundredFailsForEver(t *testing.T) {
 	here, there = s.svc.Delivered()-here, other.Delivered()-there
 	rate, ratio := float64(there)/time.Since(begun).Seconds(), float64(here)/float64(there)
 	if ratio < 0.9 {
-		t.Errorf("%d were delivered beside those that fail, %d where none fails: %.2f, the bound is 0.9.", here, there, ratio)
+		rig.Missed(t, "%d were delivered beside those that fail, %d where none fails: %.2f, the bound is 0.9.", here, there, ratio)
 	}
 	memory := clean.Peak(t)
 	clean.Kill()

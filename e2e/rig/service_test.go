@@ -96,7 +96,7 @@ func TestVerdictSees(t *testing.T) {
 				if status, err := post(s, send[do.record], do.attempt, do.doubt); err == nil && do.action.Break == Respond && status != max(200, do.action.Status) {
 					t.Fatalf("step %d answered %d", i, status)
 				}
-				Within(t, time.Second, "the end of the request", s.idle)
+				Within(t, 10*time.Second, "the end of the request", s.idle)
 			}
 			v := s.Judge(records(2))
 			if !strings.Contains(v.String(), c.want) {
@@ -169,7 +169,7 @@ func TestServiceDownAndUp(t *testing.T) {
 	if _, err := post(s, records(1)[0], 1, false); err != nil || s.Port != port {
 		t.Errorf("after Up on port %d (was %d): %v", s.Port, port, err)
 	}
-	Within(t, time.Second, "the end of the request", s.idle)
+	Within(t, 10*time.Second, "the end of the request", s.idle)
 	if s.Delivered() != 1 || s.Attempts() != 1 || s.Requests()[0].Target != fmt.Sprintf("127.0.0.1:%d", port) {
 		t.Errorf("delivered %d, attempts %d, target %s", s.Delivered(), s.Attempts(), s.Requests()[0].Target)
 	}
@@ -209,7 +209,7 @@ func TestServiceOnASocketAndEachHostByItself(t *testing.T) {
 	if _, err := over.Post("http://localhost/", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	Within(t, time.Second, "the end of the requests", s.idle)
+	Within(t, 10*time.Second, "the end of the requests", s.idle)
 	for i, r := range s.Requests() {
 		if last := i == len(s.Requests())-1; r.To(socket) != last || r.To("127.0.0.1") == last || r.To("127.0.0.") {
 			t.Errorf("the request number %d came to %s", i, r.Target)
