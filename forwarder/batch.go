@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // batch is messages of one partition that go into one request: the oldest of several lanes, each lane's in its order.
@@ -171,16 +173,17 @@ func (f *Forwarder) skipItems(b *batch) {
 
 // finish records the outcomes there are. What could not be recorded stays, and comes again.
 func (b *batch) finish() {
-	var done []*Delivery
-	b.items = slices.DeleteFunc(b.items, func(d *Delivery) bool {
+	var final, left []*Delivery
+	for _, d := range b.items {
 		if d.final && b.p.conclude(d) {
-			done = append(done, d)
-			return true
+			final = append(final, d)
+		} else {
+			left = append(left, d)
 		}
-		return false
-	})
-	if len(done) > 0 {
-		b.p.f.turns.settle(b, done)
+	}
+	if len(final) > 0 && b.p.record(b.p.rec.DoneAll(offsetsOf(final)), final...) == nil {
+		b.items = left
+		b.p.f.turns.settle(b, final)
 	}
 }
 
@@ -193,20 +196,18 @@ func (b *batch) begin(lead *Delivery) error {
 		return err
 	}
 	for _, d := range b.request()[1:] {
-		next := d.following()
-		for {
-			err := b.p.rec.Intent(next)
-			if err == nil {
-				break
-			}
-			if err := b.p.diskWait(lead.ctx(), err); err != nil {
-				lead.tell(Verdict{Class: Aborted}, 0) // nothing was sent
-				return err
-			}
-		}
-		d.attempt, d.begun, d.since = next, lead.begun, lead.since
+		d.attempt, d.begun, d.since = d.following(), lead.begun, lead.since
 	}
 	return nil
+}
+
+// announce writes the intents of the next request.
+func (b *batch) announce() error {
+	intents := make([]offsets.Attempt, 0, b.size)
+	for _, d := range b.request() {
+		intents = append(intents, d.following())
+	}
+	return b.p.rec.IntentAll(intents)
 }
 
 // ended gives each item of a request its verdict. A fault of several together is nobody's: the next request is half as
@@ -216,15 +217,21 @@ func (b *batch) ended(lead *Delivery, v Verdict, failed map[int64]bool) {
 	fault := v.Class == MessageFault || v.Class == ServiceFault && f.cfg.SkipOnAny
 	v.shared = fault && len(sent) > 1
 	took := time.Since(lead.begun)
+	var unfinished []offsets.Attempt
 	for _, d := range sent {
 		single := v
 		if failed[d.Offset] {
 			single = Verdict{Class: MessageFault, Status: v.Status, Reason: "the service named it in batchItemFailures"}
 		}
-		d.take(single)
+		if d.take(single); !d.final {
+			unfinished = append(unfinished, d.attempt)
+		}
 		if d != lead && (failed[d.Offset] || !d.said.IsZero()) {
 			d.log(0)
 		}
+	}
+	if len(unfinished) > 0 {
+		b.p.settled(unfinished...)
 	}
 	lead.log(took)
 	lead.tell(v, took)

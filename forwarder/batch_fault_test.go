@@ -232,18 +232,22 @@ func (f *brimful) fault(what string, offset int64) error {
 	return nil
 }
 
-func (f *brimful) Intent(a offsets.Attempt) error {
-	if err := f.fault("intent", a.Offset); err != nil {
-		return err
+func (f *brimful) IntentAll(all []offsets.Attempt) error {
+	for _, a := range all {
+		if err := f.fault("intent", a.Offset); err != nil {
+			return err
+		}
 	}
-	return f.record.Intent(a)
+	return f.record.IntentAll(all)
 }
 
-func (f *brimful) Done(offset int64) error {
-	if err := f.fault("done", offset); err != nil {
-		return err
+func (f *brimful) DoneAll(all []int64) error {
+	for i, offset := range all {
+		if err := f.fault("done", offset); err != nil {
+			return errors.Join(err, f.record.DoneAll(all[:i])) // it fails in the middle
+		}
 	}
-	return f.record.Done(offset)
+	return f.record.DoneAll(all)
 }
 
 // F1 on a full volume: nothing is sent that is not announced, nothing is sent again because its outcome could not be recorded,
@@ -273,6 +277,64 @@ func TestBatchOnAFullVolume(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// tally counts what a record is asked for, by how many messages each call is about.
+type tally struct {
+	record
+	calls []string
+}
+
+func (c *tally) Intent(a offsets.Attempt) error {
+	c.calls = append(c.calls, "intent 1")
+	return c.record.Intent(a)
+}
+
+func (c *tally) IntentAll(all []offsets.Attempt) error {
+	c.calls = append(c.calls, fmt.Sprint("intent ", len(all)))
+	return c.record.IntentAll(all)
+}
+
+func (c *tally) Settled(all ...offsets.Attempt) error {
+	c.calls = append(c.calls, fmt.Sprint("settled ", len(all)))
+	return c.record.Settled(all...)
+}
+
+func (c *tally) DoneAll(all []int64) error {
+	c.calls = append(c.calls, fmt.Sprint("done ", len(all)))
+	return c.record.DoneAll(all)
+}
+
+// The messages of a request share what is written about them, and so the wait for the disk that guarantee 3 asks for.
+func TestBatchSharesItsRecord(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		first reply
+		want  string
+	}{
+		{"delivered", reply{}, "intent 8, done 8"},
+		{"three fail by name", naming(1, 4, 5), "intent 8, settled 3, done 5, intent 3, done 3"},
+		{"nothing arrives", reply{refused: true}, "intent 8, settled 8, intent 8, done 8"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, answers := newRig(t, batches(8, OrderNone, nil), nil), []reply{row.first}
+			opened(r, func(posted) (next reply) {
+				if len(answers) > 0 {
+					next, answers = answers[0], answers[1:]
+				}
+				return next
+			})
+			p := r.partition(t0)
+			counted := &tally{record: p.rec}
+			p.rec = counted
+			load(p, 8, 8)
+			pass(time.Minute)
+			if got := strings.Join(counted.calls, ", "); got != row.want || p.rec.Next() != 8 {
+				t.Errorf("%s: done up to %d by %q, want %q", row.name, p.rec.Next(), got, row.want)
+			}
+			r.isEmpty()
+		})
 	}
 }
 

@@ -166,6 +166,9 @@ func (d *Delivery) following() offsets.Attempt {
 
 // announce writes the intent of an attempt, and with it the outcome that is not on record yet.
 func (d *Delivery) announce(next offsets.Attempt) error {
+	if d.batch != nil {
+		return d.batch.announce()
+	}
 	b := d.before
 	if b == nil {
 		return d.p.rec.Intent(next)
@@ -195,7 +198,7 @@ func (d *Delivery) put() {
 // that the partition belongs to somebody else, or that nobody waits any more.
 func (d *Delivery) recorded(err error) {
 	d.unrecorded = false
-	if err = d.p.record(d, err); err != nil {
+	if err = d.p.record(err, d); err != nil {
 		d.p.f.log.Debug("an outcome could not be recorded; the message is in doubt", d.where(), "error", err)
 	}
 	d.p.running.Done()
@@ -206,6 +209,9 @@ func (d *Delivery) End(v Verdict) (again bool) {
 	d.ended = time.Now()
 	took := d.ended.Sub(d.begun)
 	d.take(v)
+	if !d.final {
+		d.p.settled(d.attempt)
+	}
 	d.log(took)
 	d.tell(v, took)
 	if !d.final {
@@ -255,9 +261,6 @@ func (d *Delivery) failed(v Verdict) {
 	if d.final {
 		return
 	}
-	if err := d.p.rec.Settled(d.attempt); err != nil {
-		d.p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", d.where(), "error", err)
-	}
 	d.p.tried.set(d.attempt)
 	if d.waiting == nil {
 		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
@@ -265,6 +268,14 @@ func (d *Delivery) failed(v Verdict) {
 	}
 	if d.attempt.Number >= blockedAfter {
 		d.p.f.blocked.add(d)
+	}
+}
+
+// settled records that attempts have ended without an outcome.
+func (p *partition) settled(attempts ...offsets.Attempt) {
+	if err := p.rec.Settled(attempts...); err != nil {
+		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", "topic", p.topic,
+			"partition", p.partition, "error", err)
 	}
 }
 

@@ -101,8 +101,12 @@ type standing struct {
 }
 
 func (s standing) Intent(a offsets.Attempt) error {
+	return s.IntentAll([]offsets.Attempt{a})
+}
+
+func (s standing) IntentAll(all []offsets.Attempt) error {
 	s.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano())
-	return s.record.Intent(a)
+	return s.record.IntentAll(all)
 }
 
 // The machine stands still after the message had its turn, while the disk is waited for: the request does not go out before

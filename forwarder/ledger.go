@@ -21,8 +21,10 @@ type record interface {
 	Fetched(offset int64) bool
 	Earlier(offset int64) offsets.Attempt
 	Intent(offsets.Attempt) error
-	Settled(offsets.Attempt) error
+	IntentAll([]offsets.Attempt) error
+	Settled(...offsets.Attempt) error
 	Done(offset int64) error
+	DoneAll([]int64) error
 	DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) // next is of the same ledger
 	Advance(position int64)
 	Progress() (next int64, done offsets.Ranges)
@@ -87,8 +89,22 @@ func (p *page) Fetched(offset int64) bool {
 
 func (p *page) Earlier(offset int64) offsets.Attempt { return offsets.Attempt{Offset: offset} }
 func (p *page) Intent(a offsets.Attempt) error       { return p.turn(a.Offset, false) }
-func (p *page) Settled(offsets.Attempt) error        { return nil }
+func (p *page) Settled(...offsets.Attempt) error     { return nil }
 func (p *page) Done(offset int64) error              { return p.turn(offset, true) }
+
+func (p *page) IntentAll(all []offsets.Attempt) (err error) {
+	for _, a := range all {
+		err = p.Intent(a)
+	}
+	return err
+}
+
+func (p *page) DoneAll(all []int64) (err error) {
+	for _, offset := range all {
+		err = p.Done(offset)
+	}
+	return err
+}
 
 func (p *page) DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) {
 	return p.Done(offset), next.Intent(a)

@@ -146,10 +146,10 @@ func (p *partition) deliver(d *Delivery) bool {
 		p.progress.Store(d.ended.UnixNano())
 		return true
 	}
-	return p.conclude(d)
+	return p.conclude(d) && p.record(p.rec.Done(d.Offset), d) == nil
 }
 
-// conclude puts a message's outcome on record; false: the partition was stopped before.
+// conclude has everything done that comes before a message's record; false: the partition was stopped before.
 func (p *partition) conclude(d *Delivery) bool {
 	d.close()
 	if d.outcome.Class == Skip {
@@ -159,7 +159,7 @@ func (p *partition) conclude(d *Delivery) bool {
 	}
 	p.progress.Store(time.Now().UnixNano())
 	offsets.Crash("answered, not recorded")
-	return p.record(d, p.rec.Done(d.Offset)) == nil
+	return true
 }
 
 // skip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
@@ -177,21 +177,31 @@ func (p *partition) skip(d *Delivery, reason string) error {
 	}
 }
 
-// record has an outcome in the file, for as long as that takes or until nobody waits: the service has the message. err is
-// what the first try came to.
-func (p *partition) record(d *Delivery, err error) error {
+// record has the outcomes of messages in the file, for as long as that takes or until nobody waits: the service has them. err
+// is what the first try came to.
+func (p *partition) record(err error, final ...*Delivery) error {
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
-		if err = p.diskWait(d.Attempt(), err); err != nil {
+		if err = p.diskWait(p.hard, err); err != nil {
 			return err
 		}
-		err = p.rec.Done(d.Offset)
+		err = p.rec.DoneAll(offsetsOf(final))
 	}
 	if err == nil {
 		offsets.Crash("recorded, not committed")
-		p.tried.remove(d.Offset)
+		for _, d := range final {
+			p.tried.remove(d.Offset)
+		}
 		p.f.committer.stir()
 	}
 	return err
+}
+
+func offsetsOf(ds []*Delivery) []int64 {
+	out := make([]int64, len(ds))
+	for i, d := range ds {
+		out[i] = d.Offset
+	}
+	return out
 }
 
 // diskWait says once that the volume does not take records, and waits a moment before the next try.

@@ -117,7 +117,7 @@ func (p *Partition) begin(n int) error {
 	return p.usable(p.store.begin(n))
 }
 
-// usable is what came of Store.begin for this partition: it may have been released meanwhile.
+// usable is what came of a wait for the Store: this partition may have been released in it.
 func (p *Partition) usable(err error) error {
 	if p.released {
 		return ErrReleased

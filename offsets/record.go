@@ -27,24 +27,65 @@ func (p *Partition) Intent(a Attempt) error {
 	return p.explain(announcing, a.Offset, err)
 }
 
-// Settled records that an attempt ended without a final outcome.
-func (p *Partition) Settled(a Attempt) error {
+// IntentAll is Intent for each of many messages; where the disk is waited for, they share the wait. With an error none of the
+// requests may start.
+func (p *Partition) IntentAll(all []Attempt) error {
 	s := p.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := p.begin(1); err != nil {
-		return p.explain(settling, a.Offset, err)
+	before, highest := make([]Attempt, 0, len(all)), int64(-1)
+	for _, a := range all {
+		err := p.begin(2)
+		if err == nil {
+			var was Attempt
+			if was, err = p.announce(a); err == nil {
+				before, highest = append(before, was), max(highest, a.Offset)
+				err = s.write()
+			}
+		}
+		if err != nil {
+			p.recall(before)
+			return p.explain(announcing, a.Offset, err)
+		}
 	}
+	if len(all) == 0 {
+		return nil
+	}
+	err := p.usable(s.covered(p.slot, s.seq, highest))
+	if err != nil {
+		p.recall(before)
+	}
+	return p.explain(announcing, highest, err)
+}
+
+// Settled records that attempts ended without a final outcome.
+func (p *Partition) Settled(all ...Attempt) error {
+	s := p.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range all {
+		err := p.begin(1)
+		if err == nil {
+			err = p.settle(a)
+		}
+		if err != nil {
+			return p.explain(settling, a.Offset, err)
+		}
+	}
+	if len(all) == 0 || s.sync.Window != 0 {
+		return nil
+	}
+	return p.explain(settling, all[len(all)-1].Offset, s.reach(s.seq))
+}
+
+// settle writes the end of an attempt.
+func (p *Partition) settle(a Attempt) error {
 	r := p.slot.find(a.Offset)
 	if r == nil || r.progress != outstanding {
-		return p.explain(settling, a.Offset, errNotOutstanding)
+		return errNotOutstanding
 	}
 	p.note(r, a)
-	err := s.put(attemptFrame(settledKind, p.slot.number, a))
-	if err == nil && s.sync.Window == 0 {
-		err = s.reach(s.seq)
-	}
-	return p.explain(settling, a.Offset, err)
+	return p.store.put(attemptFrame(settledKind, p.slot.number, a))
 }
 
 // Done records the final outcome of an offset. The watermark moves only when it returns nil; after an error the caller calls
@@ -61,6 +102,37 @@ func (p *Partition) Done(offset int64) error {
 		}
 	}
 	return p.explain(recording, offset, err)
+}
+
+// DoneAll is Done for each of many offsets; where the disk is waited for, they share the wait. After an
+// error the caller calls again with all of them.
+func (p *Partition) DoneAll(all []int64) error {
+	s := p.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, offset := range all {
+		err := p.begin(2)
+		if err == nil {
+			var added bool
+			if added, err = p.conclude(offset); added {
+				s.unsynced++
+				err = s.write()
+			}
+		}
+		if err != nil {
+			return p.explain(recording, offset, err)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	err := s.await()
+	if err == nil && !p.released {
+		for _, offset := range all {
+			p.slot.finish(offset)
+		}
+	}
+	return p.explain(recording, all[len(all)-1], err)
 }
 
 // DoneThen is Done(offset) and then next.Intent(a), in one write and, where the disk is waited for, in one sync. Either may
@@ -113,18 +185,24 @@ func (p *Partition) announce(a Attempt) (before Attempt, err error) {
 // announced waits for what an intent needs on the disk, unless write number seq failed with err.
 func (p *Partition) announced(before Attempt, seq uint64, err error) error {
 	if err == nil {
-		err = p.store.covered(p.slot, seq, before.Offset)
+		err = p.usable(p.store.covered(p.slot, seq, before.Offset))
 	}
-	switch {
-	case p.released && err == nil:
-		return ErrReleased
-	case p.released || err == nil:
-		return err
-	}
-	if r := p.slot.find(before.Offset); r != nil {
-		r.note(before)
+	if err != nil {
+		p.recall([]Attempt{before})
 	}
 	return err
+}
+
+// recall takes intents back: no request follows them.
+func (p *Partition) recall(before []Attempt) {
+	if p.released {
+		return
+	}
+	for _, a := range before {
+		if r := p.slot.find(a.Offset); r != nil {
+			r.note(a)
+		}
+	}
 }
 
 // note remembers the newest attempt, so that Earlier looks for it.

@@ -208,6 +208,10 @@ func (w *world) work(p *part) {
 	if len(rows) == 0 {
 		return
 	}
+	if w.rng.IntN(8) == 0 {
+		w.together(p, rows)
+		return
+	}
 	r := rows[w.rng.IntN(len(rows))]
 	if r.progress == recorded {
 		return
@@ -223,12 +227,61 @@ func (w *world) work(p *part) {
 	}
 	if m.open && w.rng.IntN(2) == 0 {
 		a := Attempt{Offset: o, Number: m.number, Faults: 1, InDoubt: w.rng.IntN(2) == 0}
-		m.unsure = p.p.Settled(a) != nil
-		m.doubt, m.open = a.InDoubt, false
-		w.say("settled %d:%d doubt %v", p.key.Partition, o, a.InDoubt)
+		w.settled(p, p.p.Settled(a), a)
 		return
 	}
 	w.begun(p, o, p.p.Intent(w.attempt(p, o)))
+}
+
+// together moves all that can go the same way on in one call.
+func (w *world) together(p *part, rows []row) {
+	var fresh, open, done []int64
+	for _, r := range rows {
+		switch m := p.msgs[r.offset]; {
+		case r.progress == recorded:
+		case m.done:
+			done = append(done, r.offset)
+		case m.open:
+			open = append(open, r.offset)
+		default:
+			fresh = append(fresh, r.offset)
+		}
+	}
+	w.rng.Shuffle(len(fresh), func(i, k int) { fresh[i], fresh[k] = fresh[k], fresh[i] })
+	var all []Attempt
+	switch w.rng.IntN(3) {
+	case 0:
+		for _, o := range fresh {
+			all = append(all, w.attempt(p, o))
+		}
+		err := p.p.IntentAll(all)
+		for _, o := range fresh {
+			w.begun(p, o, err)
+		}
+	case 1:
+		for _, o := range open {
+			p.msgs[o].done = true
+		}
+		done = append(done, open...)
+		err := p.p.DoneAll(done)
+		for _, o := range done {
+			w.concluded(p, o, err)
+		}
+	case 2:
+		for _, o := range open {
+			all = append(all, Attempt{Offset: o, Number: p.msgs[o].number, Faults: 1, InDoubt: w.rng.IntN(2) == 0})
+		}
+		w.settled(p, p.p.Settled(all...), all...)
+	}
+}
+
+// settled notes what became of a Settled.
+func (w *world) settled(p *part, err error, all ...Attempt) {
+	for _, a := range all {
+		m := p.msgs[a.Offset]
+		m.unsure, m.doubt, m.open = err != nil, a.InDoubt, false
+		w.say("settled %d:%d doubt %v: %v", p.key.Partition, a.Offset, a.InDoubt, err)
+	}
 }
 
 // doneThen ends the message o of p and begins one of q in the same write, if q has one to begin.
