@@ -283,26 +283,39 @@ func TestBatchOnAFullVolume(t *testing.T) {
 // tally counts what a record is asked for, by how many messages each call is about.
 type tally struct {
 	record
+	mu    sync.Mutex
 	calls []string
 }
 
+func (c *tally) note(what string, count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, fmt.Sprint(what, " ", count))
+}
+
+func (c *tally) said() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.calls, ", ")
+}
+
 func (c *tally) Intent(a offsets.Attempt) error {
-	c.calls = append(c.calls, "intent 1")
+	c.note("intent", 1)
 	return c.record.Intent(a)
 }
 
 func (c *tally) IntentAll(all []offsets.Attempt) error {
-	c.calls = append(c.calls, fmt.Sprint("intent ", len(all)))
+	c.note("intent", len(all))
 	return c.record.IntentAll(all)
 }
 
 func (c *tally) Settled(all ...offsets.Attempt) error {
-	c.calls = append(c.calls, fmt.Sprint("settled ", len(all)))
+	c.note("settled", len(all))
 	return c.record.Settled(all...)
 }
 
 func (c *tally) DoneAll(all []int64) error {
-	c.calls = append(c.calls, fmt.Sprint("done ", len(all)))
+	c.note("done", len(all))
 	return c.record.DoneAll(all)
 }
 
@@ -330,7 +343,7 @@ func TestBatchSharesItsRecord(t *testing.T) {
 			p.rec = counted
 			load(p, 8, 8)
 			pass(time.Minute)
-			if got := strings.Join(counted.calls, ", "); got != row.want || p.rec.Next() != 8 {
+			if got := counted.said(); got != row.want || p.rec.Next() != 8 {
 				t.Errorf("%s: done up to %d by %q, want %q", row.name, p.rec.Next(), got, row.want)
 			}
 			r.isEmpty()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 const (
@@ -54,8 +55,8 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	c.cut = func() { socket.Close() }
 	var one [1]byte
 	c.look = func(fd uintptr) {
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		c.quiet = err == syscall.EAGAIN
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		c.quiet = errno == syscall.EAGAIN
 	}
 	if config == nil {
 		c.step = func(fd uintptr) bool { return c.writeOrRead(int(fd)) }
@@ -127,14 +128,14 @@ func (c *conn) turn(p []byte) (int, error) {
 // writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more.
 func (c *conn) writeOrRead(fd int) bool {
 	if len(c.unsent) > 0 {
-		n, err := again(syscall.Write, fd, c.unsent)
+		n, err := unannounced(syscall.SYS_WRITE, fd, c.unsent)
 		c.unsent = c.unsent[n:]
 		if err != nil && err != syscall.EAGAIN {
 			c.stuck = c.opError("write", err)
 		}
 		return c.stuck != nil || len(c.unsent) > 0
 	}
-	n, err := again(syscall.Read, fd, c.into)
+	n, err := unannounced(syscall.SYS_READ, fd, c.into)
 	if err == syscall.EAGAIN {
 		return false
 	}
@@ -148,15 +149,6 @@ func (c *conn) writeOrRead(fd int) bool {
 // opError is what a net.Conn would have said.
 func (c *conn) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: c.RemoteAddr().Network(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(op, err)}
-}
-
-// again makes a system call until no signal interrupts it.
-func again(call func(int, []byte) (int, error), fd int, p []byte) (int, error) {
-	for {
-		if n, err := call(fd, p); err != syscall.EINTR {
-			return max(n, 0), err
-		}
-	}
 }
 
 // limit sets until when the exchange may last. Unless it has to be exact, the poller keeps the alarm of an earlier exchange:

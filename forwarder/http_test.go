@@ -406,12 +406,12 @@ func TestHTTPSlimAfterTooLargeHeaders(t *testing.T) {
 		m := Message{Offset: 1, Key: []byte(strings.Repeat("k", row.key)), Value: []byte("v"),
 			Headers: []Header{{"a", []byte(strings.Repeat("h", row.header))}, {"Content-Type", []byte("application/json")}}}
 		d := handed(r.partition(tp{"t", 0}), m)
-		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered || len(attempts) != 2 {
+		out, err := r.f.handler.Handle(d)
+		s.Close()
+		if err != nil || out.Class != Delivered || len(attempts) != 2 {
 			t.Errorf("%+v: %v %v after %d attempts", row, out, err, len(attempts))
-			s.Close()
 			continue
 		}
-		s.Close()
 		h := attempts[1]
 		if got := h.Get("Kafka-Headers-Left-Out") == "2" && h.Get("Kafka-Key") == "" && h.Get("Kafka-Header-A") == ""; got != row.slim {
 			t.Errorf("%+v: slim %t: %v", row, got, h)
