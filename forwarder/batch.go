@@ -203,9 +203,10 @@ func (b *batch) begin(lead *Delivery) error {
 
 // announce writes the intents of the next request.
 func (b *batch) announce() error {
-	intents := make([]offsets.Attempt, 0, b.size)
-	for _, d := range b.request() {
-		intents = append(intents, d.following())
+	request := b.request()
+	intents := make([]offsets.Attempt, len(request))
+	for i, d := range request {
+		intents[i] = d.following()
 	}
 	return b.p.rec.IntentAll(intents)
 }

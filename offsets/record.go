@@ -104,8 +104,8 @@ func (p *Partition) Done(offset int64) error {
 	return p.explain(recording, offset, err)
 }
 
-// DoneAll is Done for each of many offsets; where the disk is waited for, they share the wait. After an
-// error the caller calls again with all of them.
+// DoneAll is Done for each of many offsets; where the disk is waited for, they share the wait. After an error the caller calls
+// again with all of them.
 func (p *Partition) DoneAll(all []int64) error {
 	s := p.store
 	s.mu.Lock()
@@ -115,8 +115,9 @@ func (p *Partition) DoneAll(all []int64) error {
 		if err == nil {
 			var added bool
 			if added, err = p.conclude(offset); added {
-				s.unsynced++
-				err = s.write()
+				if err = s.write(); err == nil {
+					s.unsynced++
+				}
 			}
 		}
 		if err != nil {
