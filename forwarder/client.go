@@ -23,6 +23,7 @@ type client interface {
 // source is what messages come from.
 type source interface {
 	poll(timeout time.Duration) any // nil, *Message or error
+	wake()                          // ends a poll, or the next one; from any goroutine
 	pause(tps []tp) error
 	resume(tps []tp) error
 	position(tps []tp) ([]tpOffset, error)

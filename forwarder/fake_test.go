@@ -34,7 +34,8 @@ type fakeKafka struct {
 	current tp
 	on      rebalance
 	todo    []any // func() and error, for the polling goroutine
-	wake    chan struct{}
+	woken   chan struct{}
+	polls   int
 
 	calls   []string // pause t/0, commit t/0@5, …
 	commits []commit // acknowledged, in order
@@ -51,7 +52,7 @@ type fakeKafka struct {
 
 func newFakeKafka() *fakeKafka {
 	return &fakeKafka{log: map[tp][]*Message{}, oldest: map[tp]int64{}, stored: map[tp]commit{}, ids: map[string]string{"t": "T"},
-		owned: map[tp]bool{}, at: map[tp]int64{}, paused: map[tp]bool{}, wake: make(chan struct{}, 1)}
+		owned: map[tp]bool{}, at: map[tp]int64{}, paused: map[tp]bool{}, woken: make(chan struct{}, 1)}
 }
 
 func (k *fakeKafka) with(do func()) {
@@ -68,7 +69,7 @@ func (k *fakeKafka) produce(t tp, n, size int) {
 			k.log[t] = append(k.log[t], &Message{Topic: t.topic, Partition: t.partition, Offset: o, Value: bytes.Repeat([]byte{'x'}, size)})
 		}
 	})
-	k.poke()
+	k.wake()
 }
 
 func (k *fakeKafka) endOf(t tp) int64 {
@@ -78,9 +79,9 @@ func (k *fakeKafka) endOf(t tp) int64 {
 	return k.oldest[t]
 }
 
-func (k *fakeKafka) poke() {
+func (k *fakeKafka) wake() {
 	select {
-	case k.wake <- struct{}{}:
+	case k.woken <- struct{}{}:
 	default:
 	}
 }
@@ -89,14 +90,14 @@ func (k *fakeKafka) poke() {
 func (k *fakeKafka) call(do func()) {
 	done := make(chan struct{})
 	k.with(func() { k.todo = append(k.todo, func() { defer close(done); do() }) })
-	k.poke()
+	k.wake()
 	<-done
 }
 
 // report makes the next poll return err.
 func (k *fakeKafka) report(err error) {
 	k.with(func() { k.todo = append(k.todo, err) })
-	k.poke()
+	k.wake()
 }
 
 func (k *fakeKafka) give(tps ...tp) {
@@ -135,9 +136,10 @@ func (k *fakeKafka) subscribe(_ []string, on rebalance) error { k.on = on; retur
 func (k *fakeKafka) poll(timeout time.Duration) any {
 	late := time.NewTimer(timeout)
 	defer late.Stop()
-	for {
+	for last := false; ; last = true {
 		var next any
 		k.with(func() {
+			k.polls++
 			if len(k.todo) > 0 {
 				next, k.todo = k.todo[0], k.todo[1:]
 			} else if m := k.fetch(); m != nil {
@@ -152,8 +154,11 @@ func (k *fakeKafka) poll(timeout time.Duration) any {
 		default:
 			return e
 		}
+		if last {
+			return nil
+		}
 		select {
-		case <-k.wake:
+		case <-k.woken:
 		case <-late.C:
 			return nil
 		}
@@ -234,7 +239,7 @@ func (k *fakeKafka) assign(at []tpOffset) error {
 			k.calls = append(k.calls, fmt.Sprintf("assign %s@%d", a.tp, a.offset))
 		}
 	})
-	k.poke()
+	k.wake()
 	return nil
 }
 
@@ -265,7 +270,7 @@ func (k *fakeKafka) resume(tps []tp) error {
 		}
 		k.note("resume", tps)
 	})
-	k.poke()
+	k.wake()
 	return nil
 }
 
@@ -350,7 +355,7 @@ func (k *fakeKafka) unsubscribe() error {
 		tps := slices.Collect(maps.Keys(k.owned))
 		k.todo = append(k.todo, func() { k.revoke(false, tps) })
 	})
-	k.poke()
+	k.wake()
 	return nil
 }
 

@@ -14,10 +14,12 @@ import (
 // This file and kafka_admin.go are the door to librdkafka: they translate, and decide nothing.
 
 type librdkafka struct {
-	c      *kafka.Consumer
-	cfg    Config
-	log    *slog.Logger
-	asking sync.WaitGroup // calls from other goroutines that must be over before the handle goes away
+	c       *kafka.Consumer
+	cfg     Config
+	log     *slog.Logger
+	queue   *queue // messages and events
+	endLogs func()
+	asking  sync.WaitGroup // calls from other goroutines that must be over before the handle goes away
 }
 
 func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
@@ -25,8 +27,7 @@ func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
 }
 
 func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
-	logs := make(chan kafka.LogEvent, 256)
-	conf := kafka.ConfigMap{"go.logs.channel.enable": true, "go.logs.channel": logs, "client.id": id}
+	conf := kafka.ConfigMap{"log.queue": true, "client.id": id}
 	for k, v := range consumerDefaults(cfg.Buffer) {
 		conf[k] = v
 	}
@@ -41,19 +42,36 @@ func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the Kafka client refuses its configuration: %w", err)
 	}
-	go func() {
-		for l := range logs {
-			level := slog.LevelInfo
-			switch {
-			case l.Level >= 7 || l.Tag == "FAIL" || l.Tag == "REQTMOUT": // an event says it, too
-				level = slog.LevelDebug
-			case l.Level <= 3:
-				level = slog.LevelWarn // librdkafka retries what it calls an error
-			}
-			log.Log(context.Background(), level, "librdkafka: "+l.Message, "tag", l.Tag)
+	l := &librdkafka{c: c, cfg: cfg, log: log}
+	if err := l.listen(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return l, nil
+}
+
+// listen opens the client's queues.
+func (l *librdkafka) listen() error {
+	q, err := hidden(l.c, "rkq")
+	if err != nil {
+		return err
+	}
+	if l.queue, err = newQueue(q); err != nil {
+		return err
+	}
+	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) {
+		level := slog.LevelInfo
+		switch {
+		case severity >= 7 || tag == "FAIL" || tag == "REQTMOUT": // an event says it, too
+			level = slog.LevelDebug
+		case severity <= 3:
+			level = slog.LevelWarn // librdkafka retries what it calls an error
 		}
-	}()
-	return &librdkafka{c: c, cfg: cfg, log: log}, nil
+		l.log.Log(context.Background(), level, "librdkafka: "+text, "tag", tag)
+	})
+	if err != nil {
+		l.queue.close()
+	}
+	return err
 }
 
 func (l *librdkafka) subscribe(topics []string, on rebalance) error {
@@ -69,7 +87,12 @@ func (l *librdkafka) subscribe(topics []string, on rebalance) error {
 }
 
 func (l *librdkafka) poll(timeout time.Duration) any {
-	switch e := l.c.Poll(int(timeout / time.Millisecond)).(type) {
+	got := l.c.Poll(0)
+	if got == nil {
+		l.queue.wait(timeout)
+		got = l.c.Poll(0)
+	}
+	switch e := got.(type) {
 	case *kafka.Message:
 		if e.TopicPartition.Error != nil {
 			return translate(e.TopicPartition.Error)
@@ -193,6 +216,7 @@ func (l *librdkafka) standIn(at []tpOffset) (source, error) {
 }
 
 func (l *librdkafka) unassign(tps []tp) error { return l.c.IncrementalUnassign(toKafka(tps)) }
+func (l *librdkafka) wake()                   { l.queue.wake() }
 func (l *librdkafka) pause(tps []tp) error    { return l.c.Pause(toKafka(tps)) }
 func (l *librdkafka) resume(tps []tp) error   { return l.c.Resume(toKafka(tps)) }
 func (l *librdkafka) unsubscribe() error      { return l.c.Unsubscribe() }
@@ -208,6 +232,8 @@ func (l *librdkafka) position(tps []tp) ([]tpOffset, error) {
 
 func (l *librdkafka) close() error {
 	l.asking.Wait()
+	l.queue.close()
+	l.endLogs()
 	return l.c.Close()
 }
 

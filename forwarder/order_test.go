@@ -24,7 +24,7 @@ func keyed(k *fakeKafka, t tp, count, keys int) {
 			k.log[t] = append(k.log[t], m)
 		})
 	}
-	k.poke()
+	k.wake()
 }
 
 // F3 for order key: one message of a key at a time and in order; what has no key is on its own; keys go on beside each other.

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	pollTime     = 100 * time.Millisecond // of one poll: bounds how late a stop is noticed
-	restTime     = 250 * time.Millisecond // of one poll when no message has come for a while
+	pollTime     = 100 * time.Millisecond // of one poll
+	restTime     = time.Second            // of one poll when there is nothing to do: bounds how late the end of a transaction is noticed
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	standingTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
 )
@@ -20,6 +20,7 @@ const (
 // up it does not poll, and when that lasts it stands by: it polls on, with the partitions paused that hold messages, so that
 // the group sees a living member and a message of a partition that is not stuck is delivered.
 func (f *Forwarder) loop(ctx context.Context) (err error) {
+	defer context.AfterFunc(ctx, f.client.wake)()
 	for now := time.Now(); ctx.Err() == nil && err == nil; { // the clock has its price, too
 		now, err = f.turn(now)
 	}
@@ -49,7 +50,7 @@ func (f *Forwarder) turn(now time.Time) (time.Time, error) {
 		}
 	}
 	atMost := pollTime
-	if f.idle(now) {
+	if f.idle(now) && f.budget.held.Load() == 0 && !f.waiting {
 		atMost = restTime
 	}
 	e := f.source.poll(atMost)

@@ -468,3 +468,71 @@ func TestStopNeverHangs(t *testing.T) {
 		})
 	}
 }
+
+// Who idles looks around once a second, and does at once what comes up: what the cluster answers, a message, a stop.
+func TestIdleRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delivered atomic.Int64
+		var newest time.Time
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { newest = time.Now(); delivered.Add(1); return good })).run()
+		r.kafka.produce(t1, 1, 10)
+		r.kafka.give(t0)
+		pass(2 * idleTime)
+		polls := func() (n int) { r.kafka.with(func() { n = r.kafka.polls }); return n }
+		before := polls()
+		pass(time.Minute)
+		if n := polls() - before; n < 50 || n > 70 {
+			t.Errorf("%d polls in an idle minute, want about 60", n)
+		}
+		pass(300 * time.Millisecond) // into the middle of a rest
+		r.kafka.give(t1)
+		synctest.Wait()
+		if n := delivered.Load(); n != 1 {
+			t.Errorf("%d messages delivered of a partition that was assigned in a rest, want 1", n)
+		}
+		pass(2 * idleTime)
+		refused, answered := time.Now().Add(time.Minute), time.Time{}
+		r.kafka.with(func() {
+			r.kafka.committedFault = func() error {
+				if answered = time.Now(); answered.Before(refused) {
+					return errNoBroker
+				}
+				return nil
+			}
+		})
+		r.kafka.produce(t2, 1, 10)
+		r.kafka.give(t2)
+		r.until("a partition that did not start at once", func() bool { return delivered.Load() == 2 })
+		if took := newest.Sub(answered); took > 50*time.Millisecond {
+			t.Errorf("an answer of the cluster was heard %s late", took)
+		}
+		pass(2 * idleTime)
+		begun := time.Now()
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 50*time.Millisecond {
+			t.Errorf("a stop in a rest took %s", took)
+		}
+	})
+}
+
+// Nobody rests while something is held: the room that a slow service makes is to be used.
+func TestNobodyRestsWithSomethingToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted} })).run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		pass(2 * idleTime)
+		var before, after int
+		r.kafka.with(func() { before = r.kafka.polls })
+		pass(time.Minute)
+		r.kafka.with(func() { after = r.kafka.polls })
+		if n := after - before; n < 500 {
+			t.Errorf("%d polls in a minute with a message in flight, want about 600", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

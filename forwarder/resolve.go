@@ -44,6 +44,7 @@ func (f *Forwarder) ask(question func(context.Context) (answer func())) {
 		answer := question(ctx)
 		select {
 		case f.calls <- answer:
+			f.client.wake()
 		case <-f.stopping.Done():
 		}
 	}()
@@ -259,6 +260,7 @@ func (f *Forwarder) compare(ctx context.Context, ids map[string]string) {
 		}
 		select {
 		case f.calls <- remade:
+			f.client.wake()
 		case <-ctx.Done():
 			return
 		}

@@ -187,20 +187,21 @@ func BenchmarkLatency(b *testing.B) {
 	s.holds("p99, produced to requested", s.medians["kpush"].p99, atMost(3, " ms"))
 }
 
-// latency is one run of a contender at 200 messages a second.
+// latency is one run of a contender at 200 messages a second. Its topic has an index already: a broker that writes the first entry,
+// after 4 KiB, may wait for its disk for half a second, and acknowledges nothing meanwhile.
 func (s *scene) latency(program string) figures {
-	const length, pace, partitions = 6 * time.Second, 200, 8
-	topic := s.fill(partitions, partitions, 100)
+	const length, pace, partitions, before = 6 * time.Second, 200, 8, 8 * 100
+	topic := s.fill(partitions, before, 100)
 	svc := startService(s)
 	defer svc.end()
 	p := s.enter(entry{program: program, topic: topic}, svc)
 	defer p.end()
-	rig.Within(s, patience, "the first messages", func() bool { return svc.count(s).Messages >= partitions })
-	before, begun := p.cpu(s), time.Now()
+	rig.Within(s, patience, "the first messages", func() bool { return svc.count(s).Messages >= before })
+	used, begun := p.cpu(s), time.Now()
 	sent := s.trickle(topic, partitions, pace, length)
-	rig.Within(s, patience, "all messages", func() bool { return svc.count(s).Messages >= int64(partitions+sent) })
+	rig.Within(s, patience, "all messages", func() bool { return svc.count(s).Messages >= int64(before+partitions+sent) })
 	c := svc.count(s)
-	return figures{rate: float64(sent) / time.Since(begun).Seconds(), cpu: (p.cpu(s) - before).Seconds() / float64(sent) * 100_000,
+	return figures{rate: float64(sent) / time.Since(begun).Seconds(), cpu: (p.cpu(s) - used).Seconds() / float64(sent) * 100_000,
 		rss: p.memory(s, "VmHWM"), p50: ms(c.P50), p99: ms(c.P99)}
 }
 

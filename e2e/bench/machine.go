@@ -65,6 +65,11 @@ func (s *scene) trickle(topic string, partitions, pace int, length time.Duration
 	defer producer.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), length+patience)
 	defer cancel()
+	for n := range partitions { // the producer is known, the broker's files are open
+		if err := producer.ProduceSync(ctx, &kgo.Record{Partition: int32(n), Value: value(n, 100)}).FirstErr(); err != nil {
+			s.Fatalf("The first messages were not produced: %v", err)
+		}
+	}
 	ticker := time.NewTicker(time.Second / time.Duration(pace))
 	defer ticker.Stop()
 	for end := time.Now().Add(length); time.Now().Before(end); sent++ {
