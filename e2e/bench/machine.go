@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -57,9 +59,9 @@ func value(n, size int) []byte {
 	return text
 }
 
-// trickle produces so many messages a second over the partitions, each one at once, and returns how many. Each begins
-// with "sent " and the time just before the producer got it.
-func (s *scene) trickle(topic string, partitions, pace int, length time.Duration) (sent int) {
+// trickle produces so many messages a second over the partitions, each one at once, and returns how long Kafka took to
+// acknowledge each. They begin with "sent " and the time just before the producer got them.
+func (s *scene) trickle(topic string, partitions, pace int, length time.Duration) (acknowledged []time.Duration) {
 	s.Helper()
 	producer := s.producer(topic, kgo.ProducerLinger(0))
 	defer producer.Close()
@@ -72,15 +74,25 @@ func (s *scene) trickle(topic string, partitions, pace int, length time.Duration
 	}
 	ticker := time.NewTicker(time.Second / time.Duration(pace))
 	defer ticker.Stop()
-	for end := time.Now().Add(length); time.Now().Before(end); sent++ {
+	var mu sync.Mutex
+	for n, end := 0, time.Now().Add(length); time.Now().Before(end); n++ {
 		<-ticker.C
-		text := fmt.Appendf(make([]byte, 0, 100), "sent %d ", time.Now().UnixNano())
-		producer.Produce(ctx, &kgo.Record{Partition: int32(sent % partitions), Value: text[:cap(text)]}, s.produced)
+		sent := time.Now()
+		text := fmt.Appendf(make([]byte, 0, 100), "sent %d ", sent.UnixNano())
+		producer.Produce(ctx, &kgo.Record{Partition: int32(n % partitions), Value: text[:cap(text)]}, func(r *kgo.Record, err error) {
+			took := time.Since(sent)
+			s.produced(r, err)
+			mu.Lock()
+			defer mu.Unlock()
+			acknowledged = append(acknowledged, took)
+		})
 	}
 	if err := producer.Flush(ctx); err != nil {
 		s.Fatalf("The messages were not produced: %v", err)
 	}
-	return sent
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.Sorted(slices.Values(acknowledged))
 }
 
 // before is the load average when the runner started: what else the machine had to do.
