@@ -27,6 +27,7 @@ static int signal_of(void *queue) {
 import "C"
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"reflect"
@@ -62,7 +63,7 @@ func (q *queue) wait(atMost time.Duration) {
 }
 
 // wake ends a wait, or the next one. Safe for concurrent use.
-func (q *queue) wake() { _, _ = q.signal.Write([]byte{7: 1}) }
+func (q *queue) wake() { _, _ = q.signal.Write(binary.NativeEndian.AppendUint64(nil, 1)) }
 
 // close ends every wait; the queue itself stays.
 func (q *queue) close() {
