@@ -10,8 +10,9 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
+# kpush speaks HTTP/1.1 alone: without net/http's second version the image is 0.5 MB smaller.
 # The linker's warning about getaddrinfo is harmless: bookworm's glibc has the resolver built in.
-RUN CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo \
+RUN CGO_ENABLED=1 go build -trimpath -tags netgo,osusergo,nethttpomithttp2 \
       -ldflags "-s -w -linkmode external -extldflags -static -X main.version=$VERSION" -o /root/kpush . \
  && mkdir /root/state
 

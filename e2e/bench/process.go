@@ -26,7 +26,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(filepath.Dir(kpush), "bench")
 	for _, args := range [][]string{
 		{"./floor", "./loop", "./service"},
-		{"-trimpath", "-tags", "netgo,osusergo", "-ldflags", "-s -w -linkmode external -extldflags -static", "github.com/kpush/kpush"},
+		{"-trimpath", "-tags", "netgo,osusergo,nethttpomithttp2", "-ldflags", "-s -w -linkmode external -extldflags -static", "github.com/kpush/kpush"},
 	} {
 		if out, err := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("the programs of the benchmark do not build: %w\n%s", err, out)
