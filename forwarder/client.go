@@ -10,6 +10,7 @@ import (
 // client is what the forwarder needs of a Kafka consumer. Only the goroutine that owns it calls it, but for commit.
 type client interface {
 	source
+	wake() // ends a poll, or the next one; from any goroutine
 	subscribe(topics []string, on rebalance) error
 	committed(tps []tp, timeout time.Duration) ([]commit, error)
 	commit(cs []commit) error // may block for as long as the broker is silent
@@ -23,7 +24,6 @@ type client interface {
 // source is what messages come from.
 type source interface {
 	poll(timeout time.Duration) any // nil, *Message or error
-	wake()                          // ends a poll, or the next one; from any goroutine
 	pause(tps []tp) error
 	resume(tps []tp) error
 	position(tps []tp) ([]tpOffset, error)

@@ -11,7 +11,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
-// This file and kafka_admin.go are the door to librdkafka: they translate, and decide nothing.
+// This file, kafka_admin.go and kafka_queue.go are the door to librdkafka: they translate, and decide nothing.
 
 type librdkafka struct {
 	c       *kafka.Consumer

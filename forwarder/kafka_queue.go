@@ -92,6 +92,7 @@ func logQueue(c *kafka.Consumer, say func(tag, text string, level int)) (end fun
 	lines := C.rd_kafka_queue_new(rk)
 	q, err := newQueue(lines)
 	if err != nil {
+		C.rd_kafka_queue_destroy(lines)
 		return nil, err
 	}
 	C.rd_kafka_set_log_queue(rk, lines)

@@ -41,13 +41,19 @@ func (f *Forwarder) ask(question func(context.Context) (answer func())) {
 	go func() {
 		ctx, cancel := context.WithTimeout(f.stopping, adminTimeout)
 		defer cancel()
-		answer := question(ctx)
-		select {
-		case f.calls <- answer:
-			f.client.wake()
-		case <-f.stopping.Done():
-		}
+		f.hand(f.stopping, question(ctx))
 	}()
+}
+
+// hand gives the poll goroutine something to do, at once; false: ctx ended first.
+func (f *Forwarder) hand(ctx context.Context, call func()) bool {
+	select {
+	case f.calls <- call:
+		f.client.wake()
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // start lets the consumer fetch partitions that were opened.
@@ -258,10 +264,7 @@ func (f *Forwarder) compare(ctx context.Context, ids map[string]string) {
 				"topic", p.topic, "partition", p.partition, "was", p.topicID, "is", ids[p.topic])
 			f.restart(p, errRemade)
 		}
-		select {
-		case f.calls <- remade:
-			f.client.wake()
-		case <-ctx.Done():
+		if !f.hand(ctx, remade) {
 			return
 		}
 	}
