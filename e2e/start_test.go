@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -341,6 +343,43 @@ func TestAPartitionIsAnotherMachinesInBetween(t *testing.T) {
 	}
 	t.Logf("%d handovers between two volumes in the middle of %d messages: %d lost, %d repeated, %d in doubt.",
 		rounds, len(produced), len(verdict.Lost), len(verdict.Repeats), len(verdict.Needless))
+}
+
+// TestAVolumeIsPutBackFromACopy that was made at the last stop: the copy is not behind Kafka's commit, and yet a life has
+// delivered since. Whatever that one may have sent comes again with the flag.
+func TestAVolumeIsPutBackFromACopy(t *testing.T) {
+	t.Parallel()
+	const partitions, count = 4, 200
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, partitions)
+	sc := sidecar(t, k, topic, svc, "KPUSH_COMMIT_INTERVAL=1m") // the next life is over before it commits anything done
+	first := k.Produce(t, topic, numbered("first", partitions, count)...)
+	hears(t, svc, 0, first)
+	sc.Shut(t, 10*time.Second)
+	file := filepath.Join(sc.Volume, "offsets")
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sc.Start(t)
+	second := k.Produce(t, topic, numbered("second", partitions, count)...)
+	hears(t, svc, 0, second)
+	sc.Kill()
+	if err := os.WriteFile(file, old, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	from := svc.Attempts()
+	sc.Start(t)
+	hears(t, svc, from, second)
+	sc.Shut(t, 10*time.Second)
+	verdict := svc.Judge(append(first, second...))
+	verdict.Kept(t, count)
+	if len(verdict.Repeats) != count {
+		t.Errorf("%d messages came again, want the %d that the copy does not know of.", len(verdict.Repeats), count)
+	}
+	said(t, sc, "it is an older copy")
+	committedIsEnd(t, k, topic)
+	t.Logf("An older copy of the volume: %d repeats, %d without the flag.", len(verdict.Repeats), len(verdict.Unflagged))
 }
 
 // TestAnotherGroupOrClusterOnTheSameVolume starts by its own rules, and the first group's offsets outlive both.

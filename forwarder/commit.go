@@ -146,7 +146,8 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), lineage: p.lineage, offset: next, done: done, attempts: p.tried.list(next)}
+	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), edition: c.f.ledger.Edition(),
+		lineage: p.lineage, offset: next, done: done, attempts: p.tried.list(next)}
 	if p.inherits > next {
 		m.ceiling = p.inherits
 	}

@@ -10,6 +10,8 @@ import (
 // ledger remembers outcomes: the file on the volume, or with guarantee 1 nothing but memory.
 type ledger interface {
 	VolumeID() string
+	Edition() string
+	Holds(edition string) bool
 	Saved(offsets.Key) (offsets.Saved, bool)
 	Foreign(offsets.Key) []offsets.Key
 	Assign(offsets.Key, offsets.Start) (record, error)
@@ -57,6 +59,8 @@ func (p filed) DoneThen(offset int64, next record, a offsets.Attempt) (done, int
 type memory struct{}
 
 func (memory) VolumeID() string                        { return "" }
+func (memory) Edition() string                         { return "" }
+func (memory) Holds(string) bool                       { return true }
 func (memory) Saved(offsets.Key) (offsets.Saved, bool) { return offsets.Saved{}, false }
 func (memory) Foreign(offsets.Key) []offsets.Key       { return nil }
 func (memory) Err() error                              { return nil }

@@ -14,18 +14,20 @@ import (
 // committed and what else was finished. It is believed only where cluster, topic id and offset match the commit it
 // came with: other tools wipe the metadata, MirrorMaker copies it to another cluster's offsets.
 //
-//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [u=CEILING] [d=DONE] [a=ATTEMPTS]
+//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [u=CEILING] [d=DONE] [a=ATTEMPTS]
 //
+// EDITION is what the volume held then (offsets.Store.Edition), by which an older copy of it is known.
 // DONE are ranges above the offset, ATTEMPTS entries offset:number:faults[:d] (d: in doubt), both counted from OFFSET.
 // Unknown fields are passed over. ASCII, at most markSize characters: what does not fit of DONE is left out (it costs
 // repeats, flagged through the ceiling), what does not fit of ATTEMPTS is covered by the ceiling.
 type mark struct {
-	cluster, topicID, volume string
-	lineage                  uint64
-	offset                   int64
-	ceiling                  int64 // no request has passed it; 0: nothing but attempts is in doubt
-	done                     offsets.Ranges
-	attempts                 []offsets.Attempt
+	cluster, topicID string
+	volume, edition  string // edition "": written by a kpush that did not say
+	lineage          uint64
+	offset           int64
+	ceiling          int64 // no request has passed it; 0: nothing but attempts is in doubt
+	done             offsets.Ranges
+	attempts         []offsets.Attempt
 }
 
 const (
@@ -59,6 +61,9 @@ func (m mark) encode() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s c=%s t=%s l=%x v=%s o=%d", markVersion, url.QueryEscape(m.cluster), url.QueryEscape(m.topicID),
 		m.lineage, url.QueryEscape(m.volume), m.offset)
+	if m.edition != "" {
+		fmt.Fprintf(&b, " e=%s", url.QueryEscape(m.edition))
+	}
 	if m.ceiling > 0 {
 		fmt.Fprintf(&b, " u=%d", m.ceiling-m.offset)
 	}
@@ -98,6 +103,8 @@ func parseMark(s string) (m mark, ok bool) {
 			m.topicID, err = url.QueryUnescape(v)
 		case "v":
 			m.volume, err = url.QueryUnescape(v)
+		case "e":
+			m.edition, err = url.QueryUnescape(v)
 		case "l":
 			m.lineage, err = strconv.ParseUint(v, 16, 64)
 		case "o":

@@ -11,7 +11,7 @@ import (
 
 // randomMark is a mark like those of a partition in trouble.
 func randomMark(rng *rand.Rand) mark {
-	m := mark{cluster: "MkU3OEVBNTcwNTJENDM2Qg", topicID: "AbC_-def", volume: "0123456789abcdef", lineage: rng.Uint64(), offset: rng.Int64N(1 << 50)}
+	m := mark{cluster: "MkU3OEVBNTcwNTJENDM2Qg", topicID: "AbC_-def", volume: "0123456789abcdef", edition: "17.130000.9f3a2b1c.ffffffff", lineage: rng.Uint64(), offset: rng.Int64N(1 << 50)}
 	if rng.IntN(2) == 0 {
 		m.ceiling = m.offset + 1 + rng.Int64N(100000)
 	}
@@ -35,6 +35,7 @@ func TestMarkRoundTrip(t *testing.T) {
 		{cluster: "C", topicID: "T", volume: "V", lineage: 1<<64 - 1, offset: 1<<62 - 1},
 		{cluster: "a b=c,%+ü", topicID: "=", volume: " ", offset: 5},
 		{cluster: "C", offset: 10, ceiling: 11},
+		{cluster: "C", volume: "V", edition: "2.17.9f3a.1 =", offset: 10},
 		{cluster: "C", offset: 10, ceiling: 1010, done: offsets.Ranges{{From: 10, To: 11}, {From: 15, To: 4000}}},
 		{cluster: "C", offset: 10, attempts: []offsets.Attempt{{Offset: 10, Number: 3, Faults: 2, InDoubt: true}, {Offset: 12, Number: 1}}},
 	} {

@@ -191,8 +191,8 @@ func (f *Forwarder) know(ctx context.Context, tps []tp) (found answers) {
 			continue
 		}
 		id := offsets.Key{Cluster: found.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
-		k := knowledge{partition: c.tp, identity: id, volume: f.ledger.VolumeID(), commit: c, bounds: limits[c.tp],
-			reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
+		k := knowledge{partition: c.tp, identity: id, volume: f.ledger.VolumeID(), holds: f.ledger.Holds, commit: c,
+			bounds: limits[c.tp], reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
 		if saved, ok := f.ledger.Saved(id); ok {
 			k.saved = &saved
 		}

@@ -24,8 +24,9 @@ type knowledge struct {
 	partition  tp
 	identity   offsets.Key
 	volume     string
-	saved      *offsets.Saved // nil: the file knows nothing of this identity
-	commit     commit         // offset < 0: the broker knows nothing
+	holds      func(edition string) bool // of the volume
+	saved      *offsets.Saved            // nil: the file knows nothing of this identity
+	commit     commit                    // offset < 0: the broker knows nothing
 	bounds     bounds
 	reset      string        // earliest, latest, error
 	trustSaved time.Duration // negative: never when the broker lost or rewound its commit
@@ -132,14 +133,19 @@ func (d *decision) takeOver(m mark) {
 }
 
 // join adds what the commit's mark knows to what the file knows of the same lineage. The mark's doubts are older than
-// the file where this volume wrote both; they count where another machine had the partition in between, or where the
-// file lags behind the commit (a power cut, a volume restored from a copy).
+// the file where this volume wrote both; they count where another machine had the partition in between, where the file
+// lags behind the commit (a power cut), or where the volume was put back from a copy that is older than the mark.
 func (d *decision) join(k knowledge, m mark) {
 	behind := d.start.Next < m.offset
 	d.start.Done = d.start.Done.Union(m.done)
 	d.start.Committed = max(d.start.Committed, m.offset)
-	if !behind && m.volume == k.volume {
+	own := m.volume == k.volume
+	older := own && m.edition != "" && !k.holds(m.edition)
+	if own && !older && !behind {
 		return
+	}
+	if older {
+		d.said = append(d.said, fmt.Sprintf("the volume holds less than when Kafka's commit (%d) was made, so it is an older copy: what may have been sent since is flagged", m.offset))
 	}
 	d.start.Ceiling = max(d.start.Ceiling, m.ceiling)
 	d.start.Attempts = mergeAttempts(d.start.Attempts, m.attempts)

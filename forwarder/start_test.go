@@ -17,7 +17,7 @@ var (
 // known is what a start knows: the file has finished all below 120 and 130, Kafka acknowledged 100, the log is 50–1000.
 func known(change func(*knowledge)) knowledge {
 	k := knowledge{
-		partition: tp{"t", 3}, identity: startKey, volume: "V", reset: "earliest", bounds: bounds{50, 1000},
+		partition: tp{"t", 3}, identity: startKey, volume: "V", holds: func(edition string) bool { return edition == "1" }, reset: "earliest", bounds: bounds{50, 1000},
 		saved: &offsets.Saved{Next: 120, Done: offsets.Ranges{{From: 130, To: 131}}, Committed: 100, Lineage: 7,
 			Attempts: []offsets.Attempt{{Offset: 120, Number: 2, Faults: 1, InDoubt: true}}},
 		commit: commit{tp: tp{"t", 3}, offset: 100, meta: marked(100, nil)},
@@ -80,6 +80,7 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		{name: "killed between Kafka's answer and its record", know: by(110, marked(110, nil)), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
 		{name: "killed before the first commit", know: all(noCommit, func(k *knowledge) { k.saved.Committed = -1 }), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
 		{name: "own ceiling after a kill says nothing that the file does not know", know: by(100, marked(100, func(m *mark) { m.ceiling = 1100 })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "the same with an edition that the file holds", know: by(100, marked(100, func(m *mark) { m.ceiling, m.edition = 1100, "1" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
 		{name: "ceiling of the file after a power cut", know: func(k *knowledge) { k.saved.Ceiling = 700 }, by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 700, tried: 1},
 
 		// Kafka lost the commit.
@@ -100,6 +101,11 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		{name: "another machine was behind this file, its doubts count", know: by(110, marked(110, func(m *mark) { m.volume, m.ceiling = "other", 300 })), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 300, tried: 1},
 		{name: "another machine finished out of order", know: by(110, marked(110, func(m *mark) { m.volume, m.done = "other", offsets.Ranges{{From: 121, To: 130}} })), by: fromFile, next: 120, lineage: 7, done: "121-130", tried: 1},
 		{name: "file of an older lineage than the mark", know: by(60, marked(60, func(m *mark) { m.lineage, m.volume = 9, "other" })), by: fromCommit, next: 60, lineage: 9},
+		{name: "back after another machine had it, the edition of its volume says nothing", know: by(200, marked(200, func(m *mark) { m.volume, m.ceiling, m.edition = "other", 300, "2" })), by: fromCommit, next: 200, lineage: 7, done: "130-130", ceiling: 300},
+		{name: "stale copy of the volume that is not behind the commit", know: by(110, marked(110, func(m *mark) {
+			m.ceiling, m.edition, m.attempts = 600, "2", []offsets.Attempt{{Offset: 140, Number: 3}}
+		})), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 2, said: "an older copy"},
+		{name: "stale copy of the volume that is behind the commit, and known as one", know: by(500, marked(500, func(m *mark) { m.ceiling, m.edition = 600, "2" })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600, said: "an older copy"},
 		{name: "stale copy of the volume", know: by(500, marked(500, func(m *mark) { m.ceiling = 600 })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600},
 
 		// An operator, or a tool.

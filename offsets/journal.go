@@ -127,7 +127,7 @@ func (s *Store) turn() {
 		return
 	}
 	s.depart(h.generation)
-	s.half, s.place = half, h.place()
+	s.half, s.place, s.written = half, h.place(), h.generation
 	s.pos, s.onDisk, s.marked = uint32(frames), uint32(frames), uint32(frames)
 	s.synced, s.unsynced = seq, 0
 	s.healed()

@@ -59,6 +59,7 @@ type world struct {
 	boots  int // ever
 	parts  []*part
 	opts   Options
+	held   string // Edition of the life before, which what it left always holds
 	states int
 	trace  []string
 	lives  int
@@ -106,6 +107,9 @@ func (w *world) open() {
 	}
 	w.store = s
 	w.lives++
+	if w.held != "" && !s.Holds(w.held) {
+		w.fatal("the file that held %s is taken for an older copy: %+v", w.held, s.read)
+	}
 }
 
 // live does n random things, each of which may meet a fault, until the power is off.
@@ -122,6 +126,7 @@ func (w *world) live(n int, faults bool) {
 	for range n {
 		w.clock = w.clock.Add(time.Duration(w.rng.IntN(700)) * time.Millisecond)
 		w.step(w.parts[w.rng.IntN(len(w.parts))])
+		w.held = w.store.Edition()
 		for _, p := range w.parts {
 			w.settleSafe(p)
 		}

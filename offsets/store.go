@@ -28,9 +28,13 @@ type Store struct {
 	current map[Key]*slot
 	slots   uint32 // the highest slot number ever given
 
+	read    edition // what Open found
+	opening uint32  // random: this Store
+
 	disk     disk
 	header   header // of the newest half; generation counts failed writings, too
 	half     int    // that is written now
+	written  uint64 // generation of that half
 	place    place
 	pos      uint32        // number of the next frame
 	onDisk   uint32        // frames of this half known to be on disk
@@ -136,6 +140,7 @@ func random() uint64 {
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
 	s.header, s.half, s.place, s.pos, s.slots = m.header, m.half, m.header.place(), m.end, m.slots
+	s.read, s.opening = edition{m.header.generation, m.end, m.header.life, 0}, uint32(random())
 	lost := !m.clean && m.header.boot != s.boot
 	for _, t := range m.current {
 		if lost {

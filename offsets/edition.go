@@ -1,0 +1,32 @@
+package offsets
+
+import "fmt"
+
+// edition is how much a file holds: so many frames of one writing of a half, and all that earlier generations had.
+type edition struct {
+	generation uint64
+	frames     uint32
+	life       uint32 // of that writing
+	opening    uint32 // of the Store that wrote it
+}
+
+const editionFormat = "%d.%d.%x.%x"
+
+// Edition is what the file holds on disk, in a word without spaces for those who keep it elsewhere; see Holds.
+func (s *Store) Edition() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf(editionFormat, s.written, s.onDisk, s.place.life, s.opening)
+}
+
+// Holds says whether the file held all of an Edition of this volume when it was opened, or has it from this Store. False: the
+// volume was put back from a copy that is older, and does not know what was sent since then.
+func (s *Store) Holds(word string) bool {
+	var e edition
+	if n, err := fmt.Sscanf(word, editionFormat, &e.generation, &e.frames, &e.life, &e.opening); n != 4 || err != nil {
+		return false
+	}
+	r := s.read
+	return e.opening == s.opening || e.generation < r.generation ||
+		e.generation == r.generation && e.life == r.life && e.frames <= r.frames
+}
