@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,6 +105,20 @@ func BenchmarkPartitions500(b *testing.B) {
 		entry{name: "8 partitions", program: "kpush", topic: s.fill(8, n, 100), messages: n},
 	)
 	s.compare("CPU", cpu, "500 partitions", "8 partitions", atMost(1.3, ""))
+}
+
+// BenchmarkGuarantees is what the record costs, of all that the process uses for a message.
+func BenchmarkGuarantees(b *testing.B) {
+	s := begin(b, "guarantees, 32 partitions, 32 in flight, 100 B")
+	n := messages(300_000)
+	topic := s.fill(32, n, 100)
+	guarantee := func(value, sync string) entry {
+		return entry{name: "guarantee " + value + sync, program: "kpush", topic: topic, messages: n,
+			env: []string{"KPUSH_CONCURRENCY=32", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=" + value, "KPUSH_OFFSETS_SYNC=" + strings.TrimPrefix(sync, ", sync ")}}
+	}
+	s.race(guarantee("1", ""), guarantee("2", ""), guarantee("2", ", sync never"), guarantee("3", ""))
+	s.compare("CPU", cpu, "guarantee 2", "guarantee 1", atMost(1.1, ""))
+	s.compare("CPU", cpu, "guarantee 3", "guarantee 1", atMost(1.6, ""))
 }
 
 // BenchmarkMemory has far more waiting than there may be in memory.
