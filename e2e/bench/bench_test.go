@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -112,11 +111,15 @@ func BenchmarkGuarantees(b *testing.B) {
 	s := begin(b, "guarantees, 32 partitions, 32 in flight, 100 B")
 	n := messages(300_000)
 	topic := s.fill(32, n, 100)
-	guarantee := func(value, sync string) entry {
-		return entry{name: "guarantee " + value + sync, program: "kpush", topic: topic, messages: n,
-			env: []string{"KPUSH_CONCURRENCY=32", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=" + value, "KPUSH_OFFSETS_SYNC=" + strings.TrimPrefix(sync, ", sync ")}}
+	with := func(name string, env ...string) entry {
+		return entry{name: name, program: "kpush", topic: topic, messages: n, env: append(env, "KPUSH_CONCURRENCY=32")}
 	}
-	s.race(guarantee("1", ""), guarantee("2", ""), guarantee("2", ", sync never"), guarantee("3", ""))
+	s.race(
+		with("guarantee 1", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1"),
+		with("guarantee 2"),
+		with("guarantee 2, sync never", "KPUSH_OFFSETS_SYNC=never"),
+		with("guarantee 3", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=3"),
+	)
 	s.compare("CPU", cpu, "guarantee 2", "guarantee 1", atMost(1.1, ""))
 	s.compare("CPU", cpu, "guarantee 3", "guarantee 1", atMost(1.6, ""))
 }
