@@ -24,7 +24,7 @@ func TestSimulatedDisk(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-timeout", "8m", "-run", "^TestSimulated$", "./offsets",
 		"-states", "1000000", "-seed", fmt.Sprint(*seed))
 	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "GOGC=800") // a small heap, much of it thrown away: a quarter of the time
+	cmd.Env = append(os.Environ(), "GOGC=800") // its heap is small and mostly garbage: to collect it takes a quarter of the time
 	out, err := cmd.CombinedOutput()
 	found := simulated.FindSubmatch(out)
 	if err != nil || found == nil {
