@@ -221,50 +221,6 @@ func TestPartitionsAreAdded(t *testing.T) {
 	}
 }
 
-// TestTransactionsLeaveNoLag: what was aborted is not delivered, and the markers behind the last message count as done.
-func TestTransactionsLeaveNoLag(t *testing.T) {
-	const partitions, count, rounds = 2, 100, 6
-	k, svc := kafka(t), service(t)
-	topic := k.Topic(t, partitions)
-	sc := sidecar(t, k, topic, svc)
-	var produced []rig.Record
-	for round := range rounds {
-		commit := round%2 == 0
-		records := k.Transact(t, topic, commit, numbered(fmt.Sprint("transaction", round), partitions, count)...)
-		if commit {
-			produced = append(produced, records...)
-		}
-	}
-	hears(t, svc, 0, produced)
-	took := noLag(t, k, topic)
-	sc.Kill()
-	sc.Start(t)
-	produced = append(produced, k.Transact(t, topic, true, numbered("late", partitions, count)...)...)
-	k.Transact(t, topic, false, numbered("aborted", partitions, count)...)
-	hears(t, svc, 0, produced)
-	noLag(t, k, topic)
-	sc.Shut(t, 10*time.Second)
-	exactly(t, svc, 0, produced)
-	verdict := svc.Judge(produced)
-	verdict.Kept(t, 0)
-	committedIsEnd(t, k, topic)
-	t.Logf("%d transactions, every other one aborted: the %d committed messages once, lag 0 %v after the last of them, also past the aborted ones at the end.", rounds+2, len(produced), took.Round(10*time.Millisecond))
-}
-
-// noLag waits until the group has committed each partition's end, while the sidecar runs.
-func noLag(t *testing.T, k *rig.Kafka, topic string) time.Duration {
-	t.Helper()
-	return rig.Within(t, patience, "a lag of 0", func() bool {
-		commits := k.Committed(t, topic, topic)
-		for partition, end := range k.EndOffsets(t, topic) {
-			if commits[partition].Offset != end {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // TestACompactedTopic has holes where messages were, also at the saved offset and at the end.
 func TestACompactedTopic(t *testing.T) {
 	t.Parallel()

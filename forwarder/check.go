@@ -65,7 +65,7 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 				by = "kpush"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%d\n", c.tp, ids[c.topic], b.oldest, b.end, committed, by, b.end-from)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%d\n", c.tp, ids[c.topic], b.oldest, b.end, committed, by, max(0, b.end-from))
 	}
 	t.Flush()
 	fmt.Fprintf(w, "\nderived limits\n  messages waiting in kpush: %d bytes\n", cfg.Buffer/2)

@@ -55,8 +55,9 @@ type (
 		offset int64
 		meta   string
 	}
-	// bounds are the oldest offset a partition still has and the one its next record gets.
-	bounds struct{ oldest, end int64 }
+	// bounds are the oldest offset a partition still has, where it ends for this consumer (before the first open transaction,
+	// where it reads what is committed only), and the offset that the next record gets.
+	bounds struct{ oldest, end, high int64 }
 	// rebalance is called on the goroutine that polls (or closes).
 	rebalance struct {
 		assigned func([]tp)

@@ -402,7 +402,8 @@ func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) 
 	a.with(func() {
 		for _, t := range tps {
 			if !a.leaderless[t] {
-				out[t] = bounds{a.oldest[t], a.endOf(t) + a.markers[t]}
+				end := a.endOf(t) + a.markers[t]
+				out[t] = bounds{a.oldest[t], end, end}
 			}
 		}
 	})

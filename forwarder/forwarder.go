@@ -79,6 +79,7 @@ type Forwarder struct {
 	parts   map[tp]*partition
 	pending map[tp]error // assigned, but not started yet, and why
 
+	since     time.Time   // when it was made
 	calls     chan func() // for the poll goroutine
 	clusterID string      // "" until a broker has said it; set before the first partition starts
 	stopping  context.Context
@@ -129,7 +130,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, source: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), since: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }

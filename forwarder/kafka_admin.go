@@ -14,7 +14,7 @@ import (
 // admin asks through a connection of its own: on the consumer's, each question would wait behind the long poll of Fetch.
 type admin struct {
 	a         *kafka.AdminClient
-	isolation kafka.IsolationLevel // the consumer's: where a partition ends depends on it
+	isolation kafka.IsolationLevel // the consumer's: where a partition ends for it depends on it
 
 	asking  sync.WaitGroup // questions that must be over before the handle goes away
 	mu      sync.Mutex
@@ -161,27 +161,33 @@ func (a *admin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
 
 // boundsOf is bounds for partitions that one broker leads.
 func (a *admin) boundsOf(ctx context.Context, tps []tp) (map[tp]bounds, error) {
-	oldest, err := a.listOffsets(ctx, tps, kafka.EarliestOffsetSpec)
+	oldest, err := a.listOffsets(ctx, tps, kafka.EarliestOffsetSpec, a.isolation)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := a.listOffsets(ctx, tps, kafka.LatestOffsetSpec)
+	ends, err := a.listOffsets(ctx, tps, kafka.LatestOffsetSpec, a.isolation)
 	if err != nil {
 		return nil, err
+	}
+	highs := ends
+	if a.isolation != kafka.IsolationLevelReadUncommitted {
+		if highs, err = a.listOffsets(ctx, tps, kafka.LatestOffsetSpec, kafka.IsolationLevelReadUncommitted); err != nil {
+			return nil, err
+		}
 	}
 	out := make(map[tp]bounds, len(tps))
 	for t, end := range ends {
-		out[t] = bounds{oldest[t], end}
+		out[t] = bounds{oldest[t], end, highs[t]}
 	}
 	return out, nil
 }
 
-func (a *admin) listOffsets(ctx context.Context, tps []tp, spec kafka.OffsetSpec) (map[tp]int64, error) {
+func (a *admin) listOffsets(ctx context.Context, tps []tp, spec kafka.OffsetSpec, isolation kafka.IsolationLevel) (map[tp]int64, error) {
 	ask := make(map[kafka.TopicPartition]kafka.OffsetSpec, len(tps))
 	for _, p := range toKafka(tps) {
 		ask[p] = spec
 	}
-	got, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(adminTimeout), kafka.SetAdminIsolationLevel(a.isolation))
+	got, err := a.a.ListOffsets(ctx, ask, kafka.SetAdminRequestTimeout(adminTimeout), kafka.SetAdminIsolationLevel(isolation))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", names(tps), translate(err))
 	}

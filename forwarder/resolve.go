@@ -192,7 +192,7 @@ func (f *Forwarder) know(ctx context.Context, tps []tp) (found answers) {
 		}
 		id := offsets.Key{Cluster: found.clusterID, Group: f.cfg.Group, Topic: c.topic, TopicID: ids[c.topic], Partition: c.partition}
 		k := knowledge{partition: c.tp, identity: id, volume: f.ledger.VolumeID(), holds: f.ledger.Holds, commit: c,
-			bounds: limits[c.tp], reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now()}
+			bounds: limits[c.tp], reset: f.cfg.Reset, trustSaved: f.cfg.TrustSaved, now: time.Now(), running: time.Since(f.since)}
 		if saved, ok := f.ledger.Saved(id); ok {
 			k.saved = &saved
 		}
@@ -244,10 +244,10 @@ func (f *Forwarder) outOfRange(cause error) {
 		f.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
 	}
 	for t, b := range limits {
-		if p := f.parts[t]; !p.astray && (p.next < b.oldest || p.next > b.end) {
+		if p := f.parts[t]; !p.astray && (p.next < b.oldest || p.next > b.high) {
 			p.astray = true
 			f.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				"topic", t.topic, "partition", t.partition, "offset", p.next, "oldest", b.oldest, "end", b.end, "error", cause)
+				"topic", t.topic, "partition", t.partition, "offset", p.next, "oldest", b.oldest, "end", b.high, "error", cause)
 		}
 	}
 }

@@ -182,6 +182,22 @@ func TestSavedOffsetHasToBeOldEnough(t *testing.T) {
 	}
 }
 
+// A clock that was set back makes the saved offset one of the future: it is trusted at once where that is the setting, and else
+// once this process is as old.
+func TestSavedOffsetOfTheFuture(t *testing.T) {
+	for _, row := range []struct {
+		trust, running time.Duration
+		holds          bool
+	}{{0, 0, false}, {10 * time.Second, 9 * time.Second, true}, {10 * time.Second, 10 * time.Second, false}} {
+		k := known(noCommit)
+		k.trustSaved, k.running, k.now = row.trust, row.running, time.Unix(1_800_000_000, 0)
+		k.saved.At = k.now.Add(time.Hour)
+		if d := decide(k); (d.hold != nil) != row.holds {
+			t.Errorf("trusted after %s, running for %s: hold %v", row.trust, row.running, d.hold)
+		}
+	}
+}
+
 // What another group or cluster knows of a name says nothing about this group's topic.
 func TestMadeAgain(t *testing.T) {
 	r := newRig(t, small(), handle(always))

@@ -31,10 +31,18 @@ type knowledge struct {
 	reset      string        // earliest, latest, error
 	trustSaved time.Duration // negative: never when the broker lost or rewound its commit
 	now        time.Time
+	running    time.Duration // since when this process runs
 }
 
-// young tells whether the saved offset is not old enough to be trusted against the broker.
-func (k knowledge) young() bool { return k.now.Sub(k.saved.At) < k.trustSaved }
+// young tells whether the saved offset is not old enough to be trusted against the broker. One that is of the future, because
+// the clock was set back, is taken to be as old as this process.
+func (k knowledge) young() bool {
+	age := k.now.Sub(k.saved.At)
+	if age < 0 {
+		age = k.running
+	}
+	return age < k.trustSaved
+}
 
 // decision is where a partition starts, who said so, and what an operator should hear of it.
 type decision struct {
@@ -99,7 +107,7 @@ func decide(k knowledge) decision {
 		d.fromSaved(k)
 		d.join(k, m)
 	}
-	d.fit(k)
+	d.fit(k, !none)
 	d.start.Attempts = slices.DeleteFunc(d.start.Attempts, func(a offsets.Attempt) bool { // finished in the meantime, or gone
 		return a.Offset < d.start.Next || d.start.Done.Contains(a.Offset)
 	})
@@ -155,6 +163,18 @@ func (d *decision) join(k knowledge, m mark) {
 	}
 }
 
+// reach is the end of what the start knows: of what is finished, and of what was tried.
+func (d *decision) reach() int64 {
+	reach := d.start.Next
+	for _, r := range d.start.Done {
+		reach = max(reach, r.To)
+	}
+	for _, a := range d.start.Attempts {
+		reach = max(reach, a.Offset+1)
+	}
+	return reach
+}
+
 func mergeAttempts(a, b []offsets.Attempt) []offsets.Attempt {
 	known := make(map[int64]int, len(a))
 	out := append([]offsets.Attempt(nil), a...)
@@ -173,18 +193,21 @@ func mergeAttempts(a, b []offsets.Attempt) []offsets.Attempt {
 	return out
 }
 
-// fit moves a start that the partition's log does not hold any more.
-func (d *decision) fit(k knowledge) {
+// fit moves a start that the partition's log does not hold any more; applies: Kafka's commit is about this topic.
+func (d *decision) fit(k knowledge, applies bool) {
 	if d.hold != nil {
 		return
 	}
-	if d.start.Next > k.bounds.end {
-		d.said = append(d.said, fmt.Sprintf("the %s says %d, but the partition ends at %d: it was made again or cut, so that does not apply", d.by, d.start.Next, k.bounds.end))
-		if c := k.commit.offset; d.by == fromFile && c >= 0 && c <= k.bounds.end {
+	if reach := d.reach(); reach > k.bounds.high {
+		d.said = append(d.said, fmt.Sprintf("the %s knows of offsets up to %d, but the partition ends at %d: it was made again or cut, so that does not apply", d.by, reach, k.bounds.high))
+		if c := k.commit.offset; applies && c <= k.bounds.high {
 			d.by = fromCommit
 			d.start = offsets.Start{Next: c, Committed: c, Lineage: newLineage()}
 		} else {
 			d.resetTo(k)
+		}
+		if k.identity.TopicID != "" && d.start.Next < k.bounds.end {
+			d.start.Ceiling = k.bounds.high // it is the same topic, so it was cut: what is left of it was sent before
 		}
 	}
 	if gap := k.bounds.oldest - d.start.Next; d.hold == nil && gap > 0 {

@@ -17,7 +17,7 @@ var (
 // known is what a start knows: the file has finished all below 120 and 130, Kafka acknowledged 100, the log is 50–1000.
 func known(change func(*knowledge)) knowledge {
 	k := knowledge{
-		partition: tp{"t", 3}, identity: startKey, volume: "V", holds: func(edition string) bool { return edition == "1" }, reset: "earliest", bounds: bounds{50, 1000},
+		partition: tp{"t", 3}, identity: startKey, volume: "V", holds: func(edition string) bool { return edition == "1" }, reset: "earliest", bounds: spans(50, 1000),
 		saved: &offsets.Saved{Next: 120, Done: offsets.Ranges{{From: 130, To: 131}}, Committed: 100, Lineage: 7,
 			Attempts: []offsets.Attempt{{Offset: 120, Number: 2, Faults: 1, InDoubt: true}}},
 		commit: commit{tp: tp{"t", 3}, offset: 100, meta: marked(100, nil)},
@@ -37,6 +37,9 @@ func marked(offset int64, change func(*mark)) string {
 	}
 	return m.text(markSize)
 }
+
+// spans is a partition without an open transaction.
+func spans(oldest, end int64) bounds { return bounds{oldest, end, end} }
 
 func noCommit(k *knowledge) { k.commit = commit{tp: k.partition, offset: -1001} }
 func noFile(k *knowledge)   { k.saved = nil }
@@ -123,18 +126,35 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		// The topic was deleted and made again.
 		{name: "commit of an earlier topic, no file", know: all(noFile, by(100, marked(100, func(m *mark) { m.topicID = "S" }))), by: fromReset, next: 50, said: "earlier topic of this name"},
 		{name: "commit of an earlier topic, file of this one", know: by(100, marked(100, func(m *mark) { m.topicID = "S" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "earlier topic of this name"},
-		{name: "end below the file, commit still fits", know: func(k *knowledge) { k.bounds.end = 110 }, by: fromCommit, next: 100, lineage: another, said: "made again or cut"},
-		{name: "end below file and commit", know: func(k *knowledge) { k.bounds = bounds{0, 90} }, by: fromReset, next: 0, lineage: another, said: "made again or cut"},
-		{name: "end below the commit, no file", know: all(noFile, func(k *knowledge) { k.bounds = bounds{0, 90} }), by: fromReset, next: 0, lineage: another, said: "made again or cut"},
-		{name: "end below the operator's word", know: all(by(2000, "")), by: fromReset, next: 50, lineage: another, said: "made again or cut"},
-		{name: "end below, latest", know: func(k *knowledge) { k.bounds, k.reset = bounds{0, 90}, "latest" }, by: fromReset, next: 90, lineage: another, said: "made again or cut"},
-		{name: "everything is delivered", know: func(k *knowledge) { k.bounds.end = 120 }, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "end below the file, commit still fits", know: func(k *knowledge) { k.bounds = spans(50, 110) }, by: fromCommit, next: 100, lineage: another, ceiling: 110, said: "made again or cut"},
+		{name: "end below file and commit", know: func(k *knowledge) { k.bounds = spans(0, 90) }, by: fromReset, next: 0, lineage: another, ceiling: 90, said: "made again or cut"},
+		{name: "end below the commit, no file", know: all(noFile, func(k *knowledge) { k.bounds = spans(0, 90) }), by: fromReset, next: 0, lineage: another, ceiling: 90, said: "made again or cut"},
+		{name: "end below the operator's word", know: all(by(2000, "")), by: fromReset, next: 50, lineage: another, ceiling: 1000, said: "made again or cut"},
+		{name: "end below file and commit, no topic ids", know: func(k *knowledge) {
+			k.bounds, k.identity.TopicID = spans(0, 90), ""
+		}, by: fromReset, next: 0, lineage: another, said: "made again or cut"},
+		{name: "end below, latest", know: func(k *knowledge) { k.bounds, k.reset = spans(0, 90), "latest" }, by: fromReset, next: 90, lineage: another, said: "made again or cut"},
+		{name: "end below what was finished out of order", know: func(k *knowledge) { k.bounds = spans(50, 125) }, by: fromCommit, next: 100, lineage: another, ceiling: 125, said: "made again or cut"},
+		{name: "end below what was finished out of order, no commit", know: all(noCommit, func(k *knowledge) { k.bounds = spans(0, 130) }), by: fromReset, next: 0, lineage: another, ceiling: 130, said: "made again or cut"},
+		{name: "end below what another machine finished out of order", know: all(noFile, by(100, marked(100, func(m *mark) { m.done = offsets.Ranges{{From: 1000, To: 1001}} }))), by: fromCommit, next: 100, lineage: another, ceiling: 1000, said: "made again or cut"},
+		{name: "end below what was tried", know: all(noCommit, func(k *knowledge) {
+			k.bounds, k.saved.Done = spans(0, 125), nil
+			k.saved.Attempts = append(k.saved.Attempts, offsets.Attempt{Offset: 125, Number: 1})
+		}), by: fromReset, next: 0, lineage: another, ceiling: 125, said: "made again or cut"},
+		{name: "end below the file, the commit belongs to an earlier topic", know: all(by(50, marked(50, func(m *mark) { m.topicID = "S" })), func(k *knowledge) { k.bounds = spans(0, 60) }), by: fromReset, next: 0, lineage: another, ceiling: 60, said: "made again or cut"},
+		{name: "everything is delivered", know: func(k *knowledge) { k.bounds, k.saved.Done = spans(50, 120), nil; k.saved.Attempts = nil }, by: fromFile, next: 120, lineage: 7},
+
+		// A transaction is open.
+		{name: "open transaction above the commit", know: func(k *knowledge) { k.bounds = bounds{50, 110, 1000} }, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "operator goes to the end, behind an open transaction", know: all(by(1000, ""), func(k *knowledge) { k.bounds = bounds{50, 900, 1000} }), by: fromOperator, next: 1000, lineage: another, said: "it is obeyed"},
+		{name: "operator goes past the end, an open transaction below it", know: all(by(1001, ""), func(k *knowledge) { k.bounds = bounds{50, 900, 1000} }), by: fromReset, next: 50, lineage: another, ceiling: 1000, said: "but the partition ends at 1000"},
+		{name: "latest, an open transaction", know: all(noCommit, noFile, func(k *knowledge) { k.bounds, k.reset = bounds{50, 900, 1000}, "latest" }), by: fromReset, next: 900},
 
 		// Retention went past.
 		{name: "retention past the file", know: func(k *knowledge) { k.bounds.oldest = 400 }, by: fromFile, next: 400, lineage: 7, done: "130-130", said: "offsets 120 to 399 are gone", lost: 280},
 		{name: "retention past the commit", know: all(noFile, func(k *knowledge) { k.bounds.oldest = 101 }), by: fromCommit, next: 101, lineage: 7, said: "up to 1 messages", lost: 1},
 		{name: "retention past the commit, not past the file", know: func(k *knowledge) { k.bounds.oldest = 120 }, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
-		{name: "everything is gone", know: func(k *knowledge) { k.bounds = bounds{1000, 1000} }, by: fromFile, next: 1000, lineage: 7, done: "130-130", said: "possible loss of up to 880", lost: 880},
+		{name: "everything is gone", know: func(k *knowledge) { k.bounds = spans(1000, 1000) }, by: fromFile, next: 1000, lineage: 7, done: "130-130", said: "possible loss of up to 880", lost: 880},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -161,7 +181,7 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 func TestDecideHoldsWithoutAnOffset(t *testing.T) {
 	for name, change := range map[string]func(*knowledge){
 		"nobody knows":           all(noCommit, noFile),
-		"made again":             func(k *knowledge) { k.bounds = bounds{0, 90} },
+		"made again":             func(k *knowledge) { k.bounds = spans(0, 90) },
 		"lost and not trusted":   all(noCommit, func(k *knowledge) { k.trustSaved = -time.Second }),
 		"retention changes none": all(noCommit, noFile, func(k *knowledge) { k.bounds.oldest = 900 }),
 	} {
@@ -210,7 +230,7 @@ func FuzzDecideStaysInsideTheLog(f *testing.F) {
 		}
 		k := known(func(k *knowledge) {
 			k.saved.Next, k.saved.Committed, k.saved.Lineage, k.saved.Done = next, acknowledged, lineage, nil
-			k.bounds, k.trustSaved = bounds{oldest, end}, time.Duration(trust)
+			k.bounds, k.trustSaved = spans(oldest, end), time.Duration(trust)
 			k.commit.offset, k.commit.meta = committed, ""
 			if own {
 				k.commit.meta = marked(committed, nil)

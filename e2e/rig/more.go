@@ -87,6 +87,14 @@ func (k *Kafka) Widen(t T, topic string, partitions int) {
 // Transact produces the records in one transaction, and commits or aborts it.
 func (k *Kafka) Transact(t T, topic string, commit bool, records ...Record) []Record {
 	t.Helper()
+	acked, end := k.Begin(t, topic, records...)
+	end(commit)
+	return acked
+}
+
+// Begin produces the records in a transaction that stays open until end commits or aborts it.
+func (k *Kafka) Begin(t T, topic string, records ...Record) (acked []Record, end func(commit bool)) {
+	t.Helper()
 	ctx, cancel := limited()
 	defer cancel()
 	writer, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(k.Brokers, ",")...), kgo.TransactionalID("writer-"+topic),
@@ -94,7 +102,7 @@ func (k *Kafka) Transact(t T, topic string, commit bool, records ...Record) []Re
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	defer writer.Close()
+	t.Cleanup(writer.Close)
 	if err := writer.BeginTransaction(); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -105,15 +113,20 @@ func (k *Kafka) Transact(t T, topic string, commit bool, records ...Record) []Re
 	if err := writer.ProduceSync(ctx, batch...).FirstErr(); err != nil {
 		t.Fatalf("Producing to %s in a transaction failed: %v", topic, err)
 	}
-	if err := writer.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
-		t.Fatalf("A transaction on %s does not end: %v", topic, err)
-	}
-	acked := make([]Record, len(records))
+	acked = make([]Record, len(records))
 	for i, r := range records {
 		r.Topic, r.Offset = topic, batch[i].Offset
 		acked[i] = r
 	}
-	return acked
+	return acked, func(commit bool) {
+		t.Helper()
+		ctx, cancel := limited()
+		defer cancel()
+		if err := writer.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
+			t.Fatalf("A transaction on %s does not end: %v", topic, err)
+		}
+		writer.Close()
+	}
 }
 
 // Survivors reads what a partition's log still holds below its present end: its offsets, in order.
