@@ -232,6 +232,15 @@ func (f *brimful) fault(what string, offset int64) error {
 	return nil
 }
 
+func (f *brimful) Done(offset int64) error { return f.DoneAll([]int64{offset}) }
+
+func (f *brimful) DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) {
+	if done = f.Done(offset); done != nil {
+		return done, done // it is one write
+	}
+	return nil, next.Intent(a)
+}
+
 func (f *brimful) IntentAll(all []offsets.Attempt) error {
 	for _, a := range all {
 		if err := f.fault("intent", a.Offset); err != nil {

@@ -30,7 +30,7 @@ type committer struct {
 // restAfter so long without anything to commit the committer looks only once in a while, until somebody stirs it.
 const restAfter = 10 * time.Second
 
-// stir tells that there is an outcome.
+// stir tells that there is something to commit.
 func (c *committer) stir() {
 	if c.rests.Load() {
 		c.now()
@@ -97,7 +97,8 @@ func (c *committer) due(all bool) []*partition {
 		p.measure()
 		reach, room := p.reach(), p.room()
 		off := p.ceiling-reach < room/4 || p.ceiling-max(reach, p.inherits) > 2*room
-		if all || next != p.synced.offset || c.f.keeps() && off {
+		changed := p.changes.Load() != p.synced.changes // what is done out of order leaves next where it is
+		if all || next != p.synced.offset || c.f.keeps() && (changed || off) {
 			out = append(out, p)
 		}
 		p.mu.Unlock()
@@ -143,6 +144,7 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
 // A ceiling that falls holds for the lane at once, one that rises when Kafka has it.
 func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
+	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,7 +157,7 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 		m.ceiling = max(m.ceiling, max(next, p.reach())+p.room())
 		p.ceiling = min(p.ceiling, m.ceiling)
 	}
-	*state = commitState{next, sample{p.count, time.Now()}}
+	*state = commitState{next, changes, sample{p.count, time.Now()}}
 	return m
 }
 
@@ -164,6 +166,14 @@ func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
 func (f *Forwarder) keeps() bool {
 	_, no := f.ledger.(memory)
 	return !no
+}
+
+// uncommitted says what becomes of progress that Kafka was not told of.
+func (f *Forwarder) uncommitted() string {
+	if f.keeps() {
+		return "nothing is lost, what is not committed is in the file on the volume"
+	}
+	return "nothing is lost, what is not committed comes again"
 }
 
 // measure takes the pace. It rises with what was sent since the newest commit, but falls only to what was sent in a longer
@@ -198,7 +208,7 @@ func (p *partition) room() int64 {
 }
 
 func (c *committer) failed(err error) {
-	log := c.f.log
+	log, bare := c.f.log, c.limit <= bareSize
 	switch {
 	case errors.Is(err, errRebalancing), errors.Is(err, errNotMember):
 		log.Debug("commit refused, the group is changing; tried again", "error", err)
@@ -206,7 +216,9 @@ func (c *committer) failed(err error) {
 		c.limit = max(256, c.limit/4)
 		log.Warn("the broker refuses the size of the commit's metadata (offset.metadata.max.bytes): a smaller one is used, which costs marks of what was finished out of order", "limit", c.limit)
 	case errors.Is(err, errMetadataSize):
-		c.limit = 0
+		if c.limit = bareSize; bare {
+			c.limit = 0
+		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
 	case c.f.state.every("commit failed", 10*time.Second):
 		log.Warn("commit failed, tried again", "error", err)
@@ -227,18 +239,25 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 	select {
 	case c.token <- struct{}{}:
 	case <-ctx.Done():
-		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; it is in the file", "partitions", len(ps))
+		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; "+c.f.uncommitted(), "partitions", len(ps))
 		return
 	}
 	done := make(chan struct{})
 	go func() {
 		defer func() { <-c.token; close(done) }()
-		for tries := 0; tries < 3 && ctx.Err() == nil && c.commit(ps, false) != nil; tries++ {
+		for tries := 0; tries < 3 && ctx.Err() == nil; {
+			err := c.commit(ps, false)
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, errMetadataSize) || c.limit == 0 { // a smaller mark is another question
+				tries++
+			}
 		}
 	}()
 	select {
 	case <-done:
 	case <-ctx.Done():
-		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; their progress is in the file", "partitions", len(ps))
+		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; "+c.f.uncommitted(), "partitions", len(ps))
 	}
 }

@@ -301,7 +301,7 @@ func TestFailedCommits(t *testing.T) {
 
 // A broker that allows less metadata gets less, down to the offset alone, and deliveries go on.
 func TestMetadataTooLarge(t *testing.T) {
-	for _, allowed := range []int{4096, 1000, 200, 30} {
+	for _, allowed := range []int{4096, 1000, 200, 30, 10, 0} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always)).run()
 			r.kafka.fail(func(cs []commit) error {
@@ -325,6 +325,112 @@ func TestMetadataTooLarge(t *testing.T) {
 			}
 			r.kafka.produce(t0, 100, 10)
 			r.until("committed", func() bool { return r.kafka.storedAt(t0) == 100 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A broker that takes less than it took, or nothing, does not keep the last progress of a partition from being handed over.
+func TestMetadataTooLargeAtAHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)).run()
+		r.kafka.give(t0)
+		r.until("a commit", func() bool { return r.kafka.acknowledged() > 0 })
+		r.kafka.fail(func(cs []commit) error {
+			if len(cs[0].meta) > 0 {
+				return errMetadataSize
+			}
+			return nil
+		})
+		r.kafka.produce(t0, 10, 10)
+		r.kafka.call(func() {})
+		r.until("delivered", func() bool { return r.f.parts[t0].rec.Next() == 10 })
+		r.kafka.take(false, t0)
+		if at := r.kafka.storedAt(t0); at != 10 {
+			t.Errorf("handed over with %d committed, want 10", at)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What is done out of order, and each attempt that fails, is in Kafka's commit within KPUSH_COMMIT_INTERVAL, also while the
+// oldest message keeps its place: another machine repeats and forgets no more than that.
+func TestCommitsTellOfWhatDoesNotMoveThem(t *testing.T) {
+	for _, order := range []string{OrderPartition, OrderNone} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Order = order
+			attempts := 0
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+				if d.Offset == 0 {
+					attempts = d.Number()
+					return bad
+				}
+				return good
+			})).run()
+			r.kafka.produce(t0, 40, 10)
+			r.kafka.give(t0)
+			r.until("five attempts", func() bool { return attempts == 5 })
+			pass(cfg.CommitInterval)
+			marks := r.kafka.marks(t0)
+			last := marks[len(marks)-1]
+			if len(last.attempts) != 1 || last.attempts[0].Number != 5 || last.attempts[0].Faults != 5 {
+				t.Errorf("order %s: 5 attempts at 0, and the commit tells of %+v", order, last.attempts)
+			}
+			if want := map[string]string{OrderPartition: "", OrderNone: "1-39"}[order]; last.done.String() != want {
+				t.Errorf("order %s: done %q in the commit, want %q", order, last.done, want)
+			}
+			before := r.kafka.acknowledged()
+			r.kafka.produce(t0, 1, 10)
+			pass(cfg.CommitInterval + 10*time.Millisecond)
+			marks = r.kafka.marks(t0)
+			if last := marks[len(marks)-1]; order == OrderNone && last.done.String() != "1-40" {
+				t.Errorf("done %q in the commit right after message 40, %d commits later", last.done, r.kafka.acknowledged()-before)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A partition that goes before the volume has taken what the service has: whoever gets it sends that again, and flags it.
+func TestHandOverOfWhatTheVolumeDidNotTake(t *testing.T) {
+	for _, size := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg, handler := small(), Handler(handle(always))
+			if size > 1 {
+				cfg, handler = batches(size, OrderPartition, func(*Config) {}), nil
+			}
+			cfg.DrainTimeout = 5 * time.Second
+			r := newRig(t, cfg, handler)
+			if size > 1 {
+				opened(r, func(posted) reply { return reply{} })
+			}
+			r.run()
+			r.kafka.give(t0)
+			r.until("a commit", func() bool { return r.kafka.acknowledged() > 0 })
+			r.kafka.call(func() {
+				p := r.f.parts[t0]
+				p.rec = &brimful{p.rec, time.Now().Add(time.Hour), func(what string, _ int64) bool { return what == "done" }}
+			})
+			r.kafka.produce(t0, 8, 10)
+			pass(10 * time.Second)
+			r.kafka.take(false, t0)
+			marks := r.kafka.marks(t0)
+			last := marks[len(marks)-1]
+			if last.offset != 0 || last.ceiling != 0 || len(last.attempts) != size {
+				t.Fatalf("batches of %d: handed over with %+v", size, last)
+			}
+			for _, a := range last.attempts {
+				if a.Number != 1 || !a.InDoubt {
+					t.Errorf("batches of %d: handed over with attempt %+v", size, a)
+				}
+			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}

@@ -262,6 +262,7 @@ func (d *Delivery) failed(v Verdict) {
 		return
 	}
 	d.p.tried.set(d.attempt)
+	d.p.changed()
 	if d.waiting == nil {
 		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
 		d.p.failing.Add(1)

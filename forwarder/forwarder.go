@@ -195,7 +195,7 @@ func (f *Forwarder) stop() error {
 		}
 		return err
 	case <-t.C:
-		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; nothing is lost, what is not committed is in the file on the volume", f.cfg.DrainTimeout)
+		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; %s", f.cfg.DrainTimeout, f.uncommitted())
 	}
 }
 

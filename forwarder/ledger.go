@@ -65,14 +65,15 @@ func (memory) Saved(offsets.Key) (offsets.Saved, bool) { return offsets.Saved{},
 func (memory) Foreign(offsets.Key) []offsets.Key       { return nil }
 func (memory) Err() error                              { return nil }
 func (memory) Assign(_ offsets.Key, st offsets.Start) (record, error) {
-	return &page{next: st.Next}, nil
+	return &page{next: st.Next, before: st.Done}, nil
 }
 
 // page is a partition in memory. Progress passes over what was sent; once the partition is handed over (settle), it stops
-// at what has no outcome, so that a stop or a rebalance loses nothing.
+// at what has no outcome and names what is done above it, so that a stop or a rebalance loses and repeats nothing.
 type page struct {
 	mu       sync.Mutex
-	next     int64 // the offset after the newest one fetched
+	next     int64          // the offset after the newest one fetched
+	before   offsets.Ranges // finished out of order by whoever handed the partition over
 	waiting  []leaf
 	settled  bool
 	released bool
@@ -87,6 +88,9 @@ func (p *page) Fetched(offset int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = offset + 1
+	if p.before.Contains(offset) {
+		return false
+	}
 	p.waiting = append(p.waiting, leaf{offset: offset})
 	return !p.released
 }
@@ -142,12 +146,22 @@ func (p *page) Advance(position int64) {
 func (p *page) Progress() (int64, offsets.Ranges) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.waiting {
-		if !l.done && (p.settled || !l.sent) {
-			return l.offset, nil
+	i := slices.IndexFunc(p.waiting, func(l leaf) bool { return !l.done && (p.settled || !l.sent) })
+	if i < 0 {
+		return p.next, p.doneAbove(p.next, nil)
+	}
+	return p.waiting[i].offset, p.doneAbove(p.waiting[i].offset, p.waiting[i:])
+}
+
+// doneAbove is what is finished above next, also among leaves.
+func (p *page) doneAbove(next int64, leaves []leaf) offsets.Ranges {
+	done := p.before.Union(nil).TrimBelow(next)
+	for _, l := range leaves {
+		if l.done {
+			done = done.Add(l.offset, l.offset+1)
 		}
 	}
-	return p.next, nil
+	return done
 }
 
 func (p *page) Next() int64 {

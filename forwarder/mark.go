@@ -33,10 +33,12 @@ type mark struct {
 const (
 	markVersion = "kpush1"
 	markSize    = 4096 // the broker's default offset.metadata.max.bytes, in characters
+	bareSize    = 32   // of a mark that says only that it is one
 )
 
 // text is the mark in at most limit characters. The highest offsets are left out first, and of what there is more: among
-// many messages that fail many are done, and knowing of only one kind would be of no use.
+// many messages that fail many are done, and knowing of only one kind would be of no use. What does not fit at all is bare, or
+// nothing.
 func (m mark) text(limit int) string {
 	for {
 		s := m.encode()
@@ -51,6 +53,8 @@ func (m mark) text(limit int) string {
 		case len(m.attempts) > 0:
 			m.ceiling = max(m.ceiling, m.attempts[len(m.attempts)-1].Offset+1)
 			m.attempts = m.attempts[:len(m.attempts)/2]
+		case limit < bareSize:
+			return ""
 		default:
 			return markVersion + " o=" + strconv.FormatInt(m.offset, 10)
 		}
@@ -78,6 +82,9 @@ func (m mark) encode() string {
 	}
 	return b.String()
 }
+
+// bare tells whether the mark says only that kpush made the commit.
+func (m mark) bare() bool { return m.cluster == "" && m.lineage == 0 }
 
 func separator(i int, first string) string {
 	if i == 0 {

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -108,10 +109,17 @@ func TestMarkOfManyHoles(t *testing.T) {
 }
 
 func TestMarkOfNoRoomAtAll(t *testing.T) {
-	m := mark{cluster: "C", topicID: "T", offset: 77, ceiling: 900}
-	got, ok := parseMark(m.text(0))
-	if !ok || got.offset != 77 || got.cluster != "" {
+	m := mark{cluster: "a cluster with a name", topicID: "T", offset: 77, ceiling: 900}
+	got, ok := parseMark(m.text(bareSize))
+	if !ok || got.offset != 77 || !got.bare() || m.bare() {
 		t.Errorf("%+v %t", got, ok)
+	}
+	m.offset = math.MaxInt64
+	if s := m.text(bareSize); len(s) > bareSize {
+		t.Errorf("bare, it has %d characters: %s", len(s), s)
+	}
+	if s := m.text(bareSize - 1); s != "" {
+		t.Errorf("in no room at all: %s", s)
 	}
 }
 

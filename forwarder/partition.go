@@ -34,6 +34,7 @@ type partition struct {
 	held     atomic.Int64 // bytes of messages in memory
 	left     atomic.Int64 // bytes of messages that were in memory and are not any more
 	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
+	changes  atomic.Int64 // counts what the next commit's mark has to tell: outcomes, and attempts that failed
 
 	handedOver atomic.Bool // nothing commits it any more but the hand-over itself
 
@@ -67,7 +68,8 @@ type partition struct {
 
 // commitState is the newest acknowledged commit of a partition, for the committer.
 type commitState struct {
-	offset int64 // -1: none of this assignment yet
+	offset  int64 // -1: none of this assignment yet
+	changes int64 // of the partition, as of then
 	sample
 }
 
@@ -182,6 +184,7 @@ func (p *partition) skip(d *Delivery, reason string) error {
 func (p *partition) record(err error, final ...*Delivery) error {
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
 		if err = p.diskWait(p.hard, err); err != nil {
+			p.doubt(final)
 			return err
 		}
 		err = p.rec.DoneAll(offsetsOf(final))
@@ -191,9 +194,25 @@ func (p *partition) record(err error, final ...*Delivery) error {
 		for _, d := range final {
 			p.tried.remove(d.Offset)
 		}
-		p.f.committer.stir()
+		p.changed()
 	}
 	return err
+}
+
+// doubt has the last commit tell of messages that the service has taken and the volume has not: whoever gets the partition
+// sends them again.
+func (p *partition) doubt(final []*Delivery) {
+	for _, d := range final {
+		a := d.attempt
+		a.InDoubt = a.InDoubt || d.outcome.Class == Delivered
+		p.tried.set(a)
+	}
+}
+
+// changed tells the committer that there is something new for the mark.
+func (p *partition) changed() {
+	p.changes.Add(1)
+	p.f.committer.stir()
 }
 
 func offsetsOf(ds []*Delivery) []int64 {

@@ -63,8 +63,9 @@ type decision struct {
 // operator in between. No request starts before the first commit of a lineage is acknowledged, so the file cannot hold
 // facts of a lineage that Kafka has not seen.
 func decide(k knowledge) decision {
-	m, marked := parseMark(k.commit.meta)
-	marked = marked && m.offset == k.commit.offset && m.cluster == k.identity.Cluster
+	m, ours := parseMark(k.commit.meta)
+	ours = ours && m.offset == k.commit.offset
+	marked := ours && m.cluster == k.identity.Cluster
 	none := k.commit.offset < 0
 	var d decision
 	if marked && m.topicID != k.identity.TopicID && m.topicID != "" && k.identity.TopicID != "" {
@@ -86,6 +87,9 @@ func decide(k knowledge) decision {
 		d.fromSaved(k)
 	case !marked && k.saved != nil && k.saved.Committed == k.commit.offset:
 		d.fromSaved(k)
+	case ours && m.bare() && k.saved != nil && k.saved.Committed < m.offset && m.offset <= k.saved.Next: // died right after it
+		d.fromSaved(k)
+		d.start.Committed = m.offset
 	case !marked:
 		d.by = fromOperator
 		d.start = offsets.Start{Next: k.commit.offset, Committed: k.commit.offset, Lineage: newLineage()}

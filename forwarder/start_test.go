@@ -123,6 +123,13 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		{name: "MirrorMaker copied the mark to another cluster", know: by(90, marked(90, func(m *mark) { m.cluster = "D" })), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
 		{name: "damaged mark", know: by(90, marked(90, nil)[:12]+"\x00"), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
 
+		// A broker that takes only small metadata: the mark says that kpush made the commit, and nothing else.
+		{name: "bare mark, died right after the commit", know: by(110, "kpush1 o=110"), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "bare mark at the last commit", know: by(100, "kpush1 o=100"), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "bare mark of a machine that was further", know: by(200, "kpush1 o=200"), by: fromOperator, next: 200, lineage: another, said: "it is obeyed"},
+		{name: "bare mark that went back, maybe with an operator", know: by(80, "kpush1 o=80"), by: fromOperator, next: 80, lineage: another, said: "it is obeyed"},
+		{name: "bare mark of another offset", know: by(110, "kpush1 o=105"), by: fromOperator, next: 110, lineage: another, said: "it is obeyed"},
+
 		// The topic was deleted and made again.
 		{name: "commit of an earlier topic, no file", know: all(noFile, by(100, marked(100, func(m *mark) { m.topicID = "S" }))), by: fromReset, next: 50, said: "earlier topic of this name"},
 		{name: "commit of an earlier topic, file of this one", know: by(100, marked(100, func(m *mark) { m.topicID = "S" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "earlier topic of this name"},
