@@ -144,3 +144,22 @@ func TestABrokerThatIsAwayHoldsUpOnlyWhatItLeads(t *testing.T) {
 	svc.Judge(produced).Kept(t, concurrency)
 	committedIsEnd(t, k, topic)
 }
+
+// TestABrokerThatTakesNoMetadata: without marks another machine knows nothing, but this one goes on, over kills and stops.
+func TestABrokerThatTakesNoMetadata(t *testing.T) {
+	const partitions = 2
+	k, svc := rig.Own(t, 1, "offset.metadata.max.bytes=0"), service(t)
+	topic := k.Topic(t, partitions)
+	produced := k.Produce(t, topic, numbered("first", partitions, 200)...)
+	sc := sidecar(t, k, topic, svc)
+	hears(t, svc, 0, produced)
+	noLag(t, k, topic)
+	said(t, sc, "raise offset.metadata.max.bytes")
+	sc.Kill()
+	produced = append(produced, k.Produce(t, topic, numbered("second", partitions, 200)...)...)
+	sc.Start(t)
+	hears(t, svc, 0, produced)
+	sc.Shut(t, 10*time.Second)
+	exactly(t, svc, 0, produced)
+	committedIsEnd(t, k, topic)
+}
