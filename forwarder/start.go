@@ -146,14 +146,15 @@ func (d *decision) takeOver(m mark) {
 
 // join adds what the commit's mark knows to what the file knows of the same lineage. The mark's doubts are older than
 // the file where this volume wrote both; they count where another machine had the partition in between, where the file
-// lags behind the commit (a power cut), or where the volume was put back from a copy that is older than the mark.
+// lags behind the commit (a power cut), where nothing vouches for the file's own (a power cut with KPUSH_OFFSETS_SYNC=never), or
+// where the volume was put back from a copy that is older than the mark.
 func (d *decision) join(k knowledge, m mark) {
 	behind := d.start.Next < m.offset
 	d.start.Done = d.start.Done.Union(m.done)
 	d.start.Committed = max(d.start.Committed, m.offset)
 	own := m.volume == k.volume
 	older := own && m.edition != "" && !k.holds(m.edition)
-	if own && !older && !behind {
+	if own && !older && !behind && !k.saved.Unvouched {
 		return
 	}
 	if older {

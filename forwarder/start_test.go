@@ -109,6 +109,7 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 			m.ceiling, m.edition, m.attempts = 600, "2", []offsets.Attempt{{Offset: 140, Number: 3}}
 		})), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 2, said: "an older copy"},
 		{name: "stale copy of the volume that is behind the commit, and known as one", know: by(500, marked(500, func(m *mark) { m.ceiling, m.edition = 600, "2" })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600, said: "an older copy"},
+		{name: "a power cut, and nothing was synced", know: all(by(110, marked(110, func(m *mark) { m.ceiling, m.edition = 600, "1" })), func(k *knowledge) { k.saved.Unvouched = true }), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 1},
 		{name: "stale copy of the volume", know: by(500, marked(500, func(m *mark) { m.ceiling = 600 })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600},
 
 		// An operator, or a tool.

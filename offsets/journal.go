@@ -153,6 +153,7 @@ func (s *Store) fail(err error) error {
 	s.retryAt = s.now().Add(retryAfter)
 	s.rouse()
 	s.stir()
+	s.hurry() // whatever the window
 	return s.failed
 }
 

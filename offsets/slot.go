@@ -20,6 +20,7 @@ type slot struct {
 	lifted    time.Time // when it was, last
 	liftedAt  int64     // the offset that needed it
 	stood     bool      // somebody had to wait for it since
+	unvouched bool      // see Saved; until it is assigned
 	seq       uint64    // Store.seq at the newest ceiling, and at the release
 	committed int64
 	at        int64 // unix seconds of the newest fact
@@ -37,6 +38,7 @@ func (t *slot) saved() Saved {
 		Done:      t.finished(written),
 		Attempts:  t.tried(),
 		Ceiling:   ceiling,
+		Unvouched: t.unvouched,
 		Committed: t.committed,
 		Lineage:   t.lineage,
 		At:        time.Unix(t.at, 0),

@@ -145,6 +145,7 @@ func (s *Store) adopt(m *image) {
 	for _, t := range m.current {
 		if lost {
 			t.doubt = max(t.doubt, t.ceiling)
+			t.unvouched = s.sync.Window < 0
 		}
 		t.ceiling = 0
 		s.current[t.key] = t
@@ -238,6 +239,7 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 		t.owner = nil
 		return nil, cmp.Or(err, s.failed)
 	}
+	t.unvouched = false
 	t.start()
 	p.untried.Store(max(t.doubt, t.lastTried()+1))
 	return p, nil

@@ -50,7 +50,7 @@ func TestSavedRoundTrip(t *testing.T) {
 			if st.Done != nil && st.Next == st.Done[0].From {
 				st.Next, st.Done = st.Done[0].To, nil
 			}
-			want := Saved{st.Next, st.Done, st.Attempts, st.Ceiling, st.Committed, st.Lineage, time.Unix(1_800_000_000, 0)}
+			want := Saved{st.Next, st.Done, st.Attempts, st.Ceiling, false, st.Committed, st.Lineage, time.Unix(1_800_000_000, 0)}
 			if got.Next != want.Next || got.Done.String() != want.Done.String() || !slices.Equal(got.Attempts, want.Attempts) ||
 				got.Ceiling != want.Ceiling || got.Committed != want.Committed || got.Lineage != want.Lineage || !got.At.Equal(want.At) {
 				t.Errorf("got  %+v\nwant %+v", got, want)

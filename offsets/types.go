@@ -41,6 +41,7 @@ type Saved struct {
 	Done      Ranges    // finished at or above Next
 	Attempts  []Attempt // unfinished messages that were tried, or may have been, by offset
 	Ceiling   int64     // >0 only if intents may have been lost: any unfinished offset below may have been sent
+	Unvouched bool      // the power was cut, and nothing was ever synced (Sync.Window < 0): intents may be lost, and Ceiling, too
 	Committed int64     // the newest offset whose commit Kafka acknowledged, -1 = none
 	Lineage   uint64    // see Start
 	At        time.Time // of the newest fact

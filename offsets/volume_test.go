@@ -330,6 +330,58 @@ func TestSickDisk(t *testing.T) {
 	}
 }
 
+// TestHealsWhateverTheWindow: a disk that works again is tried within seconds, also where syncs are an hour apart.
+func TestHealsWhateverTheWindow(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o, d := quiet64(), &sick{err: syscall.ENOSPC}
+		o.idle, o.Now, o.Sync = false, time.Now, Sync{Window: time.Hour}
+		o.wrap = func(inner disk) disk { d.disk = inner; return d }
+		s, err := Open(dir, o)
+		must(t, err)
+		p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+		for _, wait := range []time.Duration{0, time.Minute} { // the window has just begun, or not yet
+			time.Sleep(wait)
+			synctest.Wait()
+			d.writes.Store(true)
+			p.Fetched(0)
+			if err := p.Intent(Attempt{Offset: 0, Number: 1}); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("Intent: got %v", err)
+			}
+			d.writes.Store(false)
+			time.Sleep(2 * retryAfter)
+			synctest.Wait()
+			must(t, s.Err())
+		}
+		must(t, s.Close())
+	})
+}
+
+// TestUnvouched: after a power cut a file that was never synced says so, until its partitions start.
+func TestUnvouched(t *testing.T) {
+	for _, row := range []struct {
+		window time.Duration
+		boot   string
+		want   bool
+	}{{-1, "boot 1", true}, {-1, "boot 0", false}, {time.Hour, "boot 1", false}} {
+		dir, o := t.TempDir(), quiet()
+		o.Sync = Sync{Window: row.window}
+		s := mustOpen(t, dir, o)
+		work(t, mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1}), 4)
+		kill(s)
+		o.boot = row.boot
+		s = mustOpen(t, dir, o)
+		if saved, ok := s.Saved(testKey); !ok || saved.Unvouched != row.want {
+			t.Errorf("window %v, %s: unvouched %t, want %t", row.window, row.boot, saved.Unvouched, row.want)
+		}
+		mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
+		if saved, _ := s.Saved(testKey); saved.Unvouched {
+			t.Errorf("window %v, %s: unvouched although it goes on", row.window, row.boot)
+		}
+		must(t, s.Close())
+	}
+}
+
 // TestReadOnlyNoticed: Err notices a read-only volume before a write does.
 func TestReadOnlyNoticed(t *testing.T) {
 	d, o := &sick{}, quiet()
