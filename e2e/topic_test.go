@@ -123,6 +123,34 @@ func TestATopicIsMadeAgainInTheMiddle(t *testing.T) {
 	t.Logf("Topic made again with %d old messages undone: all %d new ones delivered %v after, %d repeated after a kill -9.", before-before/8, after, took.Round(10*time.Millisecond), repeats)
 }
 
+// TestATopicIsDeletedBesideAnother: Kafka takes no commit of the one that is gone, and the client gives its partitions up only
+// when it hears of it; the other one is delivered all the time.
+func TestATopicIsDeletedBesideAnother(t *testing.T) {
+	const partitions, bound = 2, 3 * time.Second
+	k, svc := kafka(t), service(t)
+	stays, goes := k.Topic(t, partitions), k.Topic(t, partitions)
+	sc := sidecar(t, k, stays, svc, "KPUSH_TOPIC="+stays+","+goes, "KPUSH_CONSUMER_CONF=topic.metadata.refresh.interval.ms=60000")
+	sc.Ready(t, patience)
+	svc.Rule(func(r *rig.Request) rig.Action {
+		if r.Topic == goes {
+			return rig.Action{Delay: time.Second}
+		}
+		return rig.Action{}
+	})
+	first := k.Produce(t, goes, numbered("gone", partitions, 2)...)
+	rig.Within(t, patience, "requests under way for both partitions", func() bool { return svc.InFlight() == partitions })
+	k.DeleteTopic(t, goes)
+	hears(t, svc, 0, first) // and no commit of it is taken any more
+	deleted := time.Now()
+	produced := k.Produce(t, stays, numbered("stays", partitions, 5_000)...)
+	took := hears(t, svc, 0, produced)
+	below(t, "The delivery of the topic that stays", deleted, took, bound)
+	noLag(t, k, stays)
+	sc.Shut(t, 10*time.Second)
+	exactly(t, svc, 0, append(first, produced...))
+	t.Logf("%d messages of the topic that stays took %v.", len(produced), took.Round(10*time.Millisecond))
+}
+
 // TestRetentionPassesTheSavedOffset while the sidecar is down: it goes on at what is left, and says what may be lost.
 func TestRetentionPassesTheSavedOffset(t *testing.T) {
 	const partitions, count, gone = 2, 200, 150

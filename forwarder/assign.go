@@ -65,7 +65,7 @@ func (f *Forwarder) revoked(tps []tp, lost bool) {
 	}
 	if lost {
 		f.lose(tps, errLost)
-		f.log.Warn("partitions lost: this process was silent for longer than the session timeout", "partitions", names(tps))
+		f.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
 	} else {
 		f.giveUp(tps, errRevoked)
 	}

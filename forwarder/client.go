@@ -34,6 +34,7 @@ type source interface {
 // cluster is what the forwarder asks a broker beside consuming. Safe for concurrent use.
 type cluster interface {
 	clusterID(ctx context.Context) (string, error)
+	// topicIDs returns the ids of the topics that there are, "" where the cluster has none, also beside an error about others.
 	topicIDs(ctx context.Context, topics []string) (map[string]string, error)
 	// bounds returns what it has learned beside an error: a broker that does not answer leaves out only what it leads.
 	bounds(ctx context.Context, tps []tp) (map[tp]bounds, error)
@@ -76,5 +77,6 @@ var (
 	errAllDown      = fmt.Errorf("%w, none of them", errNoBroker) // says nothing of the reason
 	errRebalancing  = errors.New("the group is rebalancing")
 	errNotMember    = errors.New("this process is no longer a member of the group")
+	errNotTaken     = errors.New("Kafka does not take the commit of one of the topics")
 	errMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )

@@ -25,7 +25,13 @@ type committer struct {
 	kick  chan struct{}
 	limit int // characters of metadata; smaller where the broker allows less
 	rests atomic.Bool
+
+	refused map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and taken
+	taken   int                  // commits
 }
+
+// refusedTime is how long a topic whose commit was refused holds up no other: librdkafka takes a third of a second for such a one.
+const refusedTime = 10 * time.Second
 
 // restAfter so long without anything to commit the committer looks only once in a while, until somebody stirs it.
 const restAfter = 10 * time.Second
@@ -38,7 +44,7 @@ func (c *committer) stir() {
 }
 
 func newCommitter(f *Forwarder) *committer {
-	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: markSize}
+	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: markSize, refused: map[string]time.Time{}}
 }
 
 // now asks for a commit at once.
@@ -72,8 +78,9 @@ func (c *committer) run(ctx context.Context) {
 		case !rests && c.rests.CompareAndSwap(true, false):
 			tick.Reset(interval)
 		}
+		before := c.taken
 		err := c.commit(due, true)
-		if doubted && err == nil {
+		if doubted && (err == nil || c.taken > before) {
 			c.f.lease.doubted.Store(false)
 		}
 		<-c.token
@@ -89,7 +96,7 @@ func (c *committer) run(ctx context.Context) {
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.running() {
-		if p.handedOver.Load() {
+		if p.handedOver.Load() || !all && time.Since(c.refused[p.topic]) < refusedTime {
 			continue
 		}
 		next, _ := p.rec.Progress()
@@ -106,11 +113,35 @@ func (c *committer) due(all bool) []*partition {
 	return out
 }
 
-// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over.
+// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over. librdkafka
+// has one error for all: where that is about a topic (it is gone, or forbidden), each topic is committed by itself.
 func (c *committer) commit(ps []*partition, alive bool) error {
 	if len(ps) == 0 {
 		return nil
 	}
+	err := c.tell(ps, alive)
+	if errors.Is(err, errNoTopic) || errors.Is(err, errNotTaken) {
+		byTopic := map[string][]*partition{}
+		for _, p := range ps {
+			byTopic[p.topic] = append(byTopic[p.topic], p)
+		}
+		if len(byTopic) > 1 {
+			var errs []error
+			for _, of := range byTopic {
+				errs = append(errs, c.commit(of, alive))
+			}
+			return errors.Join(errs...)
+		}
+		c.refused[ps[0].topic] = time.Now()
+	}
+	if err != nil {
+		c.failed(err, ps[0].topic)
+	}
+	return err
+}
+
+// tell is one commit, of at least one partition.
+func (c *committer) tell(ps []*partition, alive bool) error {
 	list := make([]commit, len(ps))
 	ceilings := make([]int64, len(ps))
 	started := make([]commitState, len(ps))
@@ -124,10 +155,10 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 	err := c.f.client.commit(list)
 	c.f.state.committing(false)
 	if err != nil {
-		c.failed(err)
 		return err
 	}
 	offsets.Crash("committed")
+	c.taken++
 	c.f.state.committed()
 	for i, p := range ps {
 		p.rec.Committed(started[i].offset)
@@ -207,7 +238,8 @@ func (p *partition) room() int64 {
 	return max(leastCeiling, int64(p.pace*headroom.Seconds()))
 }
 
-func (c *committer) failed(err error) {
+// failed says why a commit was not taken; topic is one of those that it was about.
+func (c *committer) failed(err error, topic string) {
 	log, bare := c.f.log, c.limit <= bareSize
 	switch {
 	case errors.Is(err, errRebalancing), errors.Is(err, errNotMember):
@@ -220,6 +252,10 @@ func (c *committer) failed(err error) {
 			c.limit = 0
 		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
+	case errors.Is(err, errNoTopic), errors.Is(err, errNotTaken):
+		if c.f.state.every("commit of "+topic+" failed", time.Minute) {
+			log.Error("Kafka takes no commit of the topic: what was delivered of it stays uncommitted, and little more is delivered until Kafka does", "topic", topic, "error", err)
+		}
 	case c.f.state.every("commit failed", 10*time.Second):
 		log.Warn("commit failed, tried again", "error", err)
 	}

@@ -19,7 +19,7 @@ func (e ending) Error() string { return string(e) }
 const (
 	errStopping  ending = "kpush is stopping"
 	errRevoked   ending = "the partition was given to another member of the group"
-	errLost      ending = "the partition was lost: this process was silent for longer than the session timeout"
+	errLost      ending = "the partition was lost: this process was silent for longer than the session timeout, or the topic is gone"
 	errAstray    ending = "the partition starts again: its position had left the log"
 	errUnfetched ending = "the partition starts again: the Kafka client did not fetch its messages"
 	errRemade    ending = "the partition starts again: its topic was deleted and made again"

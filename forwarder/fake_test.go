@@ -46,6 +46,7 @@ type fakeKafka struct {
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[tp]bool                 // nobody tells their bounds
+	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 }
@@ -386,12 +387,21 @@ func (a fakeAdmin) ask(ctx context.Context, question string) error {
 
 func (a fakeAdmin) clusterID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
 
-func (a fakeAdmin) topicIDs(ctx context.Context, _ []string) (ids map[string]string, err error) {
+func (a fakeAdmin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
 	if err := a.ask(ctx, "topics"); err != nil {
 		return nil, err
 	}
-	a.with(func() { ids = maps.Clone(a.ids) })
-	return ids, nil
+	ids, gone := map[string]string{}, []error{}
+	a.with(func() {
+		for _, t := range topics {
+			if a.gone[t] {
+				gone = append(gone, fmt.Errorf("%s: %w", t, errNoTopic))
+			} else {
+				ids[t] = a.ids[t]
+			}
+		}
+	})
+	return ids, errors.Join(gone...)
 }
 
 func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {

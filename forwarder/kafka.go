@@ -149,6 +149,8 @@ func translate(err error) error {
 		kind = errNotMember
 	case kafka.ErrOffsetMetadataTooLarge:
 		kind = errMetadataSize
+	case kafka.ErrTopicAuthorizationFailed, kafka.ErrInvalidCommitOffsetSize:
+		kind = errNotTaken
 	default:
 		return e
 	}

@@ -53,6 +53,7 @@ func (a *admin) clusterID(ctx context.Context) (string, error) {
 func (a *admin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
 	ids := make(map[string]string)
 	return ids, a.describe(ctx, topics, func(d kafka.TopicDescription) {
+		ids[d.Name] = ""
 		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
 			ids[d.Name] = d.TopicID.String()
 		}
@@ -70,7 +71,8 @@ func (a *admin) partitions(ctx context.Context, topics []string) (out []tp, err 
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
-// them, and for librdkafka it stays the same one, dead or not, until it happens to hear of another.
+// them, and for librdkafka it stays the same one, dead or not, until it happens to hear of another. What can be told of some
+// topics is told beside an error about others.
 func (a *admin) describe(ctx context.Context, topics []string, each func(kafka.TopicDescription)) error {
 	var got kafka.DescribeTopicsResult
 	for {
@@ -84,14 +86,16 @@ func (a *admin) describe(ctx context.Context, topics []string, each func(kafka.T
 		_, _ = a.a.GetMetadata(&topics[0], false, int(hearTime/time.Millisecond)) // so that it hears of another
 		_ = sleep(ctx, 20*time.Millisecond)                                       // both may fail at once
 	}
+	var errs []error
 	for _, d := range got.TopicDescriptions {
 		if d.Error.Code() != kafka.ErrNoError {
-			return fmt.Errorf("%s: %w", d.Name, translate(d.Error))
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, translate(d.Error)))
+			continue
 		}
 		a.led(d)
 		each(d)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // led remembers who leads the partitions.

@@ -2,9 +2,9 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +77,7 @@ func (f *Forwarder) begin(tps []tp, found answers) []tpOffset {
 	}
 	for _, t := range tps {
 		if !known[t] {
-			f.pending[t] = fmt.Errorf("cannot learn where it starts: %s", strings.ReplaceAll(fmt.Sprint(found.err), "\n", "; ")) // of several brokers
+			f.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(found.err))
 		}
 	}
 	if f.clusterID == "" { // the committer reads it from then on
@@ -166,26 +166,29 @@ type answers struct {
 }
 
 // know asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
-// the partitions back that it leads.
+// the partitions back that it leads, a topic that is gone only its own.
 func (f *Forwarder) know(ctx context.Context, tps []tp) (found answers) {
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.topic] = true
 	}
 	var ids map[string]string
-	var limits map[tp]bounds
-	var commits []commit
 	if found.clusterID, found.err = f.cluster.clusterID(ctx); found.err != nil {
 		return found
 	}
-	if ids, found.err = f.cluster.topicIDs(ctx, keys(topics)); found.err != nil {
+	ids, found.err = f.cluster.topicIDs(ctx, keys(topics))
+	tps = slices.DeleteFunc(slices.Clone(tps), func(t tp) bool { _, there := ids[t.topic]; return !there })
+	if len(tps) == 0 {
 		return found
 	}
 	deadline, _ := ctx.Deadline()
-	if commits, found.err = f.client.committed(tps, max(time.Until(deadline), time.Millisecond)); found.err != nil {
+	commits, err := f.client.committed(tps, max(time.Until(deadline), time.Millisecond))
+	if err != nil {
+		found.err = errors.Join(found.err, err)
 		return found
 	}
-	limits, found.err = f.cluster.bounds(ctx, tps) // the last question, for it may take all the time
+	limits, err := f.cluster.bounds(ctx, tps) // the last question, for it may take all the time
+	found.err = errors.Join(found.err, err)
 	for _, c := range commits {
 		if _, known := limits[c.tp]; !known {
 			continue

@@ -222,7 +222,8 @@ func (f *Forwarder) watch(ctx context.Context) {
 			continue // it may be one broker of several that is silent: the next question goes to another one
 		case errors.Is(err, errNoTopic):
 			f.changed(broker, nil)
-			f.changed(topic, fmt.Errorf("waiting for the topic: %w", err))
+			f.changed(topic, fmt.Errorf("waiting for the topic: %s", oneLine(err)))
+			f.compare(ctx, ids)
 		case err != nil:
 			f.noBroker(err)
 		default:
@@ -235,6 +236,9 @@ func (f *Forwarder) watch(ctx context.Context) {
 		}
 	}
 }
+
+// oneLine is what errors.Join would put in several.
+func oneLine(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }
 
 // noReason stands where the client knows none: for it, a connection that the other end closes is a matter of course.
 const noReason = "it does not answer, or closes the connection (does its listener want TLS or a password? see KPUSH_SECURITY_PROTOCOL)"

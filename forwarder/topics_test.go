@@ -1,0 +1,117 @@
+package forwarder
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var u0 = tp{"u", 0}
+
+func twoTopics() Config {
+	cfg := small()
+	cfg.Topics = []string{"t", "u"}
+	return cfg
+}
+
+// A topic that is not there, or not yet, keeps only its own partitions from starting.
+func TestATopicThatIsGoneHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, twoTopics(), handle(always))
+		r.kafka.gone = map[string]bool{"u": true}
+		r.run()
+		r.kafka.produce(t0, 10, 10)
+		r.kafka.produce(u0, 10, 10)
+		r.kafka.give(t0, u0)
+		pass(10 * time.Second)
+		if at := r.kafka.storedAt(t0); at != 10 || r.kafka.storedAt(u0) >= 0 {
+			t.Errorf("committed %d of the topic that is there, %d of the other", at, r.kafka.storedAt(u0))
+		}
+		if why := fmt.Sprint(r.f.Ready()); why != "[waiting for the topic: u: topic does not exist u/0 is not started: cannot learn where it starts: u: topic does not exist]" {
+			t.Errorf("ready says %s", why)
+		}
+		r.kafka.with(func() { r.kafka.gone = nil })
+		pass(10 * time.Second)
+		if at := r.kafka.storedAt(u0); at != 10 {
+			t.Errorf("committed %d of the topic that came", at)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A topic that is made again is noticed also while another one is missing.
+func TestATopicIsMadeAgainBesideOneThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, twoTopics(), b.keeping(always))
+		r.kafka.gone = map[string]bool{"u": true}
+		r.run()
+		r.kafka.produce(t0, 50, 10)
+		r.kafka.give(t0)
+		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 50 })
+		r.kafka.with(func() {
+			r.kafka.ids["t"], r.kafka.log[t0] = "T2", nil
+			delete(r.kafka.stored, t0)
+		})
+		r.kafka.produce(t0, 80, 10)
+		pass(10 * time.Second)
+		if n := len(b.of(t0)); n < 130 {
+			t.Errorf("%d deliveries of 50 messages and the 80 of the new topic", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
+func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
+	for _, why := range []error{errNoTopic, errNotTaken} {
+		synctest.Test(t, func(t *testing.T) {
+			const count = 10_000
+			r := newRig(t, twoTopics(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
+			r.kafka.give(t0, u0)
+			r.until("the first commits", func() bool { return r.kafka.storedAt(t0) == 0 && r.kafka.storedAt(u0) == 0 })
+			r.kafka.fail(func(cs []commit) error { // as librdkafka does it: one error, and the others are committed
+				refused := false
+				for _, c := range cs {
+					refused = refused || c.tp == u0
+				}
+				if !refused {
+					return nil
+				}
+				r.kafka.with(func() {
+					for _, c := range cs {
+						if c.tp != u0 {
+							r.kafka.stored[c.tp] = c
+						}
+					}
+				})
+				return why
+			})
+			r.kafka.produce(u0, count, 10)
+			r.kafka.produce(t0, count, 10)
+			pass(20 * time.Second)
+			if at := r.kafka.storedAt(t0); at != count || r.kafka.storedAt(u0) != 0 {
+				t.Errorf("committed %d of %d, and %d of the topic that is refused", at, count, r.kafka.storedAt(u0))
+			}
+			if n := len(r.logs.with("Kafka takes no commit of the topic")); n != 1 {
+				t.Errorf("%d lines about it", n)
+			}
+			r.f.lease.doubted.Store(true)
+			r.f.committer.now()
+			pass(time.Second)
+			if r.f.lease.doubted.Load() {
+				t.Error("the other topic's commits prove nothing")
+			}
+			r.kafka.fail(nil)
+			r.until("all committed", func() bool { return r.kafka.storedAt(u0) == count })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
