@@ -18,6 +18,7 @@ const resolveTime = time.Second
 func (f *Forwarder) assigned(tps []tp) {
 	defer f.state.callback()()
 	f.round++
+	tps = f.own(tps)
 	f.mu.Lock()
 	for _, t := range tps {
 		f.pending[t] = errors.New("starting")
@@ -36,6 +37,7 @@ func (f *Forwarder) assigned(tps []tp) {
 	}
 	f.start(starts)
 	f.client.nudge(keys(f.parts))
+	f.compareMembership()
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
 	}

@@ -47,6 +47,7 @@ type fakeKafka struct {
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[tp]bool                 // nobody tells their bounds
 	gone           map[string]bool             // topics that do not exist
+	unowned        []tp                        // no member has them
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 }
@@ -132,7 +133,11 @@ func (k *fakeKafka) all() (tps []tp) {
 
 // The consumer.
 
-func (k *fakeKafka) subscribe(_ []string, on rebalance) error { k.on = on; return nil }
+func (k *fakeKafka) subscribe(_ []string, on rebalance) error {
+	k.on = on
+	k.with(func() { k.calls = append(k.calls, "subscribe") })
+	return nil
+}
 
 func (k *fakeKafka) poll(timeout time.Duration) any {
 	late := time.NewTimer(timeout)
@@ -421,6 +426,16 @@ func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) 
 		<-ctx.Done()
 		return out, ctx.Err()
 	}
+	return out, nil
+}
+
+func (a fakeAdmin) orphans(ctx context.Context, _ string, topics []string) (out []tp, err error) {
+	if err := a.ask(ctx, "orphans"); err != nil {
+		return nil, err
+	}
+	a.with(func() {
+		out = slices.DeleteFunc(slices.Clone(a.unowned), func(t tp) bool { return !slices.Contains(topics, t.topic) })
+	})
 	return out, nil
 }
 

@@ -95,6 +95,7 @@ type Forwarder struct {
 	busy      time.Time     // likewise: when a message came last
 	tidied    time.Time     // likewise: when memory was given back
 	relieved  time.Time     // likewise: when relieve looked last
+	member    membership    // likewise
 	strays    error         // likewise: some partition's position is out of range, and it is not known which
 }
 

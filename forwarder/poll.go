@@ -147,6 +147,7 @@ func (f *Forwarder) tidy() {
 	}
 	f.watchdog(now)
 	f.startPending()
+	f.rejoin(now)
 }
 
 // sayStalls names the partitions whose oldest messages keep failing for so long that nothing new of them is tried: each once

@@ -49,6 +49,7 @@ func (s *state) with(do func()) {
 }
 
 func (s *state) joined()        { s.with(func() { s.inGroup = true }) }
+func (s *state) left()          { s.with(func() { s.inGroup = false }) }
 func (s *state) fail(err error) { s.with(func() { s.fatal = err }) }
 func (s *state) committed()     { s.say(broker, nil) }
 
