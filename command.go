@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/forwarder"
@@ -58,6 +59,22 @@ func command(args []string) int {
 		return exit(examine(ctx, cfg))
 	}
 	return exit(run(ctx, cfg, logger(cfg)))
+}
+
+// within ends the process where a stop takes longer than it may, whatever it waits for: a disk that hangs, for one. Call what
+// it returns when the stop has come to its end.
+func within(stop context.Context, most time.Duration, log *slog.Logger) (over func()) {
+	ended := make(chan struct{})
+	context.AfterFunc(stop, func() {
+		select {
+		case <-ended:
+		case <-time.After(most):
+			log.Error("the stop took longer than KPUSH_DRAIN_TIMEOUT, most likely because the volume does not answer: the process ends all the same; nothing is lost",
+				"drain_timeout", most.String())
+			os.Exit(exitFailed)
+		}
+	})
+	return func() { close(ended) }
 }
 
 // examine is -check: the effective configuration, then what Kafka says to it.

@@ -30,18 +30,19 @@ type configError struct{ error }
 
 // run is the sidecar's life, until ctx ends.
 func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer within(ctx, cfg.DrainTimeout, log)()
+	defer stop()
 	store, volume, err := remember(cfg, log)
 	if err != nil {
 		return configError{err}
 	}
-	defer forget(store, log)
+	defer func() { stop(); forget(store, log) }() // the time for the end begins, if it has not
 	f, err := forwarder.New(forwarding(cfg, volume), store, nil, log)
 	if err != nil {
 		return configError{err}
 	}
 	network := api.NewNetwork(cfg.Brokers)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network), log); err != nil {

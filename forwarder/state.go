@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // aspects of what the forwarder may be waiting for; each says its newest sentence.
@@ -127,24 +129,21 @@ func (s *state) every(what string, interval time.Duration) (due bool) {
 // has its own, longer limit.
 const turnLimit = 15 * time.Second
 
-// Live says why the process cannot make progress by itself any more; nothing: it can. A dead service or broker is not a
-// reason: a restart would not help.
+// Live says why the process cannot make progress by itself any more; nothing: it can. A dead service or broker, or a volume that
+// hangs, is not a reason: a restart would not help.
 func (f *Forwarder) Live() (why []string) {
-	s := &f.state
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fatal != nil {
-		why = append(why, s.fatal.Error())
-	}
-	if !s.deadline.IsZero() {
-		return why // a stop ends by itself
-	}
+	s, limit, stopping := &f.state, turnLimit, false
+	s.with(func() {
+		if s.fatal != nil {
+			why = append(why, s.fatal.Error())
+		}
+		stopping = !s.deadline.IsZero() // a stop ends by itself
+		if !s.inside.IsZero() {
+			limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
+		}
+	})
 	silent := time.Since(time.Unix(0, s.turned.Load()))
-	limit := turnLimit
-	if !s.inside.IsZero() {
-		limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
-	}
-	if silent > limit {
+	if !stopping && silent > limit && !errors.Is(f.ledger.Err(), offsets.ErrHangs) {
 		why = append(why, fmt.Sprintf("the poll loop has not turned for %s", silent.Round(time.Second)))
 	}
 	return why

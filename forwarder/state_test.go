@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // Readiness says in words what is missing, from the start until the end.
@@ -92,6 +94,27 @@ func TestLive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hung is a ledger whose volume takes no write.
+type hung struct{ ledger }
+
+func (hung) Err() error { return fmt.Errorf("the volume %w", offsets.ErrHangs) }
+
+// A volume that hangs holds the poll loop up as well, and is named in readiness: no reason for a restart.
+func TestLiveWithAVolumeThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always))
+		r.f.ledger = hung{r.f.ledger}
+		r.f.state.turn(time.Now())
+		pass(time.Hour)
+		if why := r.f.Live(); len(why) > 0 {
+			t.Errorf("health says %q", why)
+		}
+		if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "takes no write") {
+			t.Errorf("ready says %q", why)
+		}
+	})
 }
 
 // A revoke that drains for its whole time does not make the process ill: a restart would cost more than it mends.

@@ -7,6 +7,8 @@ var (
 	ErrReleased = errors.New("this partition is no longer assigned to this process: nothing of it is recorded")
 	// ErrClosed answers every call after Close.
 	ErrClosed = errors.New("the offsets file is closed")
+	// ErrHangs is what Err says while a write does not come to its end.
+	ErrHangs = errors.New("takes no write, and does not say why")
 
 	errNotOutstanding = errors.New("it was not handed over, or is finished already")
 )

@@ -245,9 +245,21 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	return p, nil
 }
 
-// Err is why nothing can be recorded now, nil while the file can be written.
+// lockWithin locks mu unless a write holds it for longer than d.
+func (s *Store) lockWithin(d time.Duration) bool {
+	for end := time.Now().Add(d); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.
 func (s *Store) Err() error {
-	s.mu.Lock()
+	if !s.lockWithin(time.Second) {
+		return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+	}
 	err, closed := s.failed, s.closed
 	s.mu.Unlock()
 	switch {

@@ -412,6 +412,21 @@ func (d *gated) Sync() error {
 	return d.disk.Sync()
 }
 
+// TestErrOfADiskThatHangs: whoever asks how the file is gets an answer while a write does not end.
+func TestErrOfADiskThatHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(dir, quiet())
+		must(t, err)
+		s.mu.Lock() // as during a write
+		if err := s.Err(); !errors.Is(err, ErrHangs) || !strings.Contains(err.Error(), filePath(dir)) {
+			t.Errorf("got %v", err)
+		}
+		s.mu.Unlock()
+		must(t, s.Err(), s.Close())
+	})
+}
+
 // TestSlowSync: while a sync hangs, nobody waits but who has to.
 func TestSlowSync(t *testing.T) {
 	dir := t.TempDir()

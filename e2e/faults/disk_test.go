@@ -133,6 +133,52 @@ func TestSlowSyncs(t *testing.T) {
 	s.tell(fmt.Sprintf("by system call; %d delivered in %v; a kill -9 in it", delivered, 2*slow))
 }
 
+// TestAStopWhileTheDiskHangs: neither the last records nor the end of the file hold it up for longer than KPUSH_DRAIN_TIMEOUT.
+func TestAStopWhileTheDiskHangs(t *testing.T) {
+	const story, concurrency, drain = "a stop while fsync hangs", 8, 2 * time.Second
+	injecting(t, story)
+	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, bound: concurrency, env: []string{"KPUSH_DRAIN_TIMEOUT=" + drain.String()}})
+	s.sc.Start(t)
+	s.stock(1_500)
+	s.svc.Await(t, 100, patience)
+	heal := s.sc.Inject(t, "fdatasync:delay_enter=60000000")
+	pass(time.Second) // at the bound of what may be off the disk
+	s.sc.Term(t)
+	took := rig.Within(t, patience, "the end of the stop", func() bool { return len(s.sc.Find("the stop took longer than KPUSH_DRAIN_TIMEOUT")) > 0 })
+	if took > drain+time.Second {
+		rig.Missed(t, "The stop took %v, KPUSH_DRAIN_TIMEOUT is %v.", took, drain)
+	}
+	heal() // strace keeps a dead process for as long as its delay
+	s.sc.Wait(t, 1, 5*time.Second)
+	s.crash(0, s.sc.Kill, func() { s.sc.Start(t) })
+	s.tell(fmt.Sprintf("by system call; the process ended after %v", took.Round(10*time.Millisecond)))
+}
+
+// TestAFrozenDisk: a file system that takes no write for a while stops deliveries and nothing else, is named, and is not called
+// ill health.
+func TestAFrozenDisk(t *testing.T) {
+	const story, concurrency = "frozen file system", 8
+	frozen := time.Duration(times(25, 4)) * time.Second // longer than the poll loop may be silent
+	m := machine(t, story, 24, "")
+	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, volume: m.Disk, bound: concurrency})
+	s.sc.Start(t)
+	s.stock(5_000)
+	s.svc.Await(t, 500, patience)
+	thaw := m.Hold(t)
+	begin := time.Now()
+	s.stopped("takes no write")
+	rig.Throughout(t, frozen-time.Since(begin), func() error {
+		if health := s.sc.Ask("/healthz"); health.Code != 200 {
+			return fmt.Errorf("/healthz says %d %q: a restart would not help", health.Code, health.Why)
+		}
+		return nil
+	})
+	thaw()
+	took := s.goesOn()
+	s.crash(0, s.sc.Kill, func() { s.sc.Start(t) })
+	s.tell(fmt.Sprintf("for %v; went on by itself after %v; a kill -9 at the end", frozen, took.Round(time.Millisecond)))
+}
+
 // TestAFullDisk: the file has its room from the start, so deliveries go on; only a message that has to be skipped, and cannot
 // be written to the skip log, blocks.
 func TestAFullDisk(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -116,6 +117,27 @@ func (m *Machine) shutDown() error {
 		return os.NewSyscallError("ioctl EXT4_IOC_SHUTDOWN", errno)
 	}
 	return nil
+}
+
+// Hold freezes the file system: whoever writes waits until the function that it returns is called.
+func (m *Machine) Hold(t T) (thaw func()) {
+	t.Helper()
+	const freeze, unfreeze = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+	d, err := os.Open(m.Disk)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), freeze, 0); errno != 0 {
+		t.Fatalf("%v", os.NewSyscallError("ioctl FIFREEZE", errno))
+	}
+	thaw = sync.OnceFunc(func() {
+		defer d.Close()
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), unfreeze, 0); errno != 0 {
+			t.Errorf("%v", os.NewSyscallError("ioctl FITHAW", errno))
+		}
+	})
+	t.Cleanup(thaw)
+	return thaw
 }
 
 // Die makes every write to the disk fail from now on, with the machine running.
