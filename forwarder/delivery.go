@@ -265,6 +265,7 @@ func (d *Delivery) failed(v Verdict) {
 	if d.waiting == nil {
 		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
 		d.p.failing.Add(1)
+		d.p.f.turns.failing.Add(1)
 	}
 	if d.attempt.Number >= blockedAfter {
 		d.p.f.blocked.add(d)
@@ -283,6 +284,7 @@ func (p *partition) settled(attempts ...offsets.Attempt) {
 func (d *Delivery) close() {
 	if d.waiting != nil {
 		d.p.failing.Add(-1)
+		d.p.f.turns.failing.Add(-1)
 		d.p.f.blocked.remove(d)
 		d.skip(nil)
 	}

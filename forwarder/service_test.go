@@ -261,6 +261,57 @@ func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
 	})
 }
 
+// A message that fails on its own account for ever puts a quiet service down. What comes then has never failed, so it asks for
+// no turn; it is through soon all the same, also where its first attempt fails, or another host is really down.
+func TestAPoisonedProbeSharesWithWhatNeverFailed(t *testing.T) {
+	for name, fault := range map[string]Verdict{"404": {Class: ServiceFault, Status: 404, Reason: "the service answered 404"}, "broken": broken} {
+		for _, order := range orders {
+			for hosts := 1; hosts <= 3; hosts++ {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := small()
+					cfg.Order, cfg.Targets = order, make([]string, hosts)
+					b := newBook()
+					r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+						switch d.host = d.p.f.service.pick(d); {
+						case d.host > 0:
+							return refused
+						case d.p.tp == t0 && d.Offset == 0:
+							return fault
+						case d.Number() == 1:
+							return answer3
+						}
+						return good
+					})).run()
+					r.kafka.give(t0, t1)
+					keyed(r.kafka, t0, 1, 1)
+					r.until("it is blocked", func() bool { return len(r.f.blocked.list()) == 1 })
+					name := fmt.Sprintf("%s, order %s, %d hosts", name, order, hosts)
+					if !r.f.service.isDown() {
+						t.Errorf("%s: not down", name)
+					}
+					pass(300 * time.Millisecond) // out of step with the probes
+					p, left, before := t0, 1, b.count()
+					if order == OrderPartition {
+						p, left = t1, 0
+					}
+					keyed(r.kafka, p, 1, 1)
+					intervals := map[bool]int{false: 4, true: blockedAfter + 4}[hosts > 1]
+					pass(time.Duration(intervals) * cfg.RetryInterval)
+					if n := r.f.parts[p].rec.Outstanding(); n != left {
+						t.Errorf("%s: %d are left: %v", name, n, b.attempts[before:])
+					}
+					if n := b.count() - before; n > (intervals+1)*hosts {
+						t.Errorf("%s: %d attempts in %d intervals: %v", name, n, intervals, b.attempts[before:])
+					}
+					if err := r.stop(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+	}
+}
+
 // A message whose connection is refused tries the other hosts at once, each of them once; then it waits.
 func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
