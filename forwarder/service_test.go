@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -333,6 +334,52 @@ func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
 			t.Errorf("attempts at %v", at)
 		}
 	})
+}
+
+// With KPUSH_SKIP_ON=any a fault counts once no other host is left to be tried at once, and then it does.
+func TestFaultsOfOneRoundOfHostsCountOnce(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		hosts    int
+		dead     []int
+		nums     int
+		verdict  Verdict
+		known    bool // that the dead ones are
+		heals    time.Duration
+		skipped  bool
+		attempts int
+	}{
+		{"a probe of one that is dead, the other is well", 2, []int{0}, 1, refused, true, 0, false, 2},
+		{"a probe of one that answers 503, the other is well", 2, []int{0}, 1, answer3, true, 0, false, 2},
+		{"three that restart", 3, []int{0, 1, 2}, 3, refused, false, time.Second, false, 4},
+		{"all are dead for long", 3, []int{0, 1, 2}, 3, refused, false, time.Hour, true, 5},
+		{"one that is dead alone", 1, []int{0}, 3, refused, false, time.Hour, true, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Targets, cfg.CanSkip, cfg.SkipOnAny, cfg.RetryNums = make([]string, row.hosts), true, true, row.nums
+			b, begun := newBook(), time.Now()
+			var asked []int
+			r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+				d.host = d.p.f.service.pick(d)
+				asked = append(asked, d.host)
+				if slices.Contains(row.dead, d.host) && (row.heals == 0 || time.Since(begun) < row.heals) {
+					return row.verdict
+				}
+				return good
+			}))
+			if row.known {
+				r.f.service.ended(&Delivery{host: 0}, refused)
+				pass(cfg.RetryInterval + time.Millisecond)
+			}
+			p := r.partition(t0)
+			p.push(&Message{Topic: "t"})
+			r.until("it has its outcome", func() bool { return p.rec.Outstanding() == 0 })
+			if skipped := len(r.logs.with("message skipped")) > 0; skipped != row.skipped || b.count() != row.attempts {
+				t.Errorf("%s: skipped is %t after attempts at %v, want %t after %d", row.name, skipped, asked, row.skipped, row.attempts)
+			}
+		})
+	}
 }
 
 // Deliveries wait until the gate is open.
