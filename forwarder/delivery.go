@@ -47,7 +47,8 @@ type Delivery struct {
 	probe      int       // the host that this attempt probes, plus one
 	hops       int       // hosts tried without a pause
 	among      int       // attempts that were under way when the newest one began, with it
-	slim       bool      // the service refused the size of the headers
+	slim       bool      // key and headers are left out
+	sized      bool      // whether their size is refused is known
 	before     *Delivery // one with an outcome that goes on record with this one's intent, or before anything is waited for
 	batch      *batch    // nil: it goes alone
 	lane       *lane     // of a batch
@@ -243,7 +244,7 @@ func (d *Delivery) failed(v Verdict) {
 	d.attempt.InDoubt = d.attempt.InDoubt || v.InDoubt
 	switch v.Class {
 	case MessageFault, ServiceFault:
-		if v.Class == ServiceFault && !cfg.SkipOnAny || v.shared || v.elsewhere {
+		if v.Class == ServiceFault && !cfg.SkipOnAny || v.shared || v.elsewhere || v.slimmer {
 			break
 		}
 		d.attempt.Faults++
