@@ -148,13 +148,28 @@ func (d *Delivery) Begin() error {
 	}
 }
 
-// cleared waits, right before the request goes out, until the lease is held: since Begin looked, the disk, a connection or the
-// machine may have taken their time. An error means that the delivery was stopped, and nothing goes out.
+// cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
+// since Begin looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
+// attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
 func (d *Delivery) cleared() (waited bool, err error) {
-	if d.p.f.lease.held() {
-		return false, nil
+	f := d.p.f
+	for err == nil {
+		if pause := f.service.pause(d); pause > 0 {
+			err = sleep(d.ctx(), pause)
+		} else if !f.lease.held() {
+			err = f.lease.wait(d)
+		} else {
+			break
+		}
+		waited = true
 	}
-	return true, d.p.f.lease.wait(d)
+	if waited {
+		d.begun = time.Now()
+		if err == nil {
+			err = context.Cause(d.ctx())
+		}
+	}
+	return waited, err
 }
 
 // following is the attempt after the newest one.

@@ -69,6 +69,24 @@ func (s *service) rests() bool {
 	return down || !until.IsZero()
 }
 
+// pause is how long nobody may send yet, not even a probe, because the service asked for that. The host that d probes stays its
+// own until an interval after it.
+func (s *service) pause(d *Delivery) time.Duration {
+	if !s.resting.Load() {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := time.Until(s.until)
+	if left > 0 && d.probe > 0 {
+		h := s.hosts[d.probe-1]
+		if next := s.until.Add(s.cfg.backoff(h.failed + 1)); next.After(h.next) {
+			h.next = next
+		}
+	}
+	return left
+}
+
 // rest is how long the service rests at least: until that time, or, where there is none and it is down, until a probe has
 // an answer. Neither: it does not rest.
 func (s *service) rest() (until time.Time, down bool) {
