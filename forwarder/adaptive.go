@@ -77,7 +77,7 @@ func newAdaptive() *adaptive {
 func (a *adaptive) limit() int { return int(a.allowed.Load()) }
 
 // ended takes an attempt: its time, how many were in flight when it began (with it), and whether the service said that
-// it is too much (429, 503, no answer in time). It returns the limit from now on.
+// it is too much (busy, 503, no answer in time). It returns the limit from now on.
 func (a *adaptive) ended(now time.Time, took time.Duration, inFlight int, overload bool) (limit int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

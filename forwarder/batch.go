@@ -215,7 +215,8 @@ func (b *batch) announce() error {
 // large, until the message at fault is alone. Those that failed by themselves are tried again by themselves.
 func (b *batch) ended(lead *Delivery, v Verdict, failed map[int64]bool) {
 	f, sent := b.p.f, slices.Clone(b.request())
-	fault := v.Class == MessageFault || v.Class == ServiceFault && f.cfg.SkipOnAny
+	v.elsewhere = lead.hop(v)
+	fault := v.Class == MessageFault || v.Class == ServiceFault && f.cfg.SkipOnAny && !v.elsewhere
 	v.shared = fault && len(sent) > 1
 	took := time.Since(lead.begun)
 	var unfinished []offsets.Attempt

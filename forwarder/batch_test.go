@@ -494,6 +494,28 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 	}
 }
 
+// A batch that another host is asked for at once is not halved, and no fault of it counts, also where service faults do.
+func TestBatchGoesElsewhereWhole(t *testing.T) {
+	for name, row := range map[string]struct {
+		count int
+		want  string
+	}{"many": {4, "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"}, "one": {1, "[[0] [0#2]]"}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, batches(4, OrderNone, func(c *Config) {
+				c.Targets, c.CanSkip, c.SkipOnAny, c.RetryNums = []string{"http://a/", "http://b/"}, true, true, 1
+			}), nil)
+			k := opened(r, func(q posted) reply { return reply{refused: q.items[0].Attempt == 1} })
+			p := r.partition(t0)
+			load(p, row.count, 0)
+			pass(time.Hour)
+			if got := k.text(); got != row.want || p.rec.Next() != int64(row.count) || len(r.logs.with("message skipped")) > 0 || k.seen()[1].at > time.Second {
+				t.Errorf("%s: %s, want %s; done up to %d", name, got, row.want, p.rec.Next())
+			}
+			r.isEmpty()
+		})
+	}
+}
+
 // A message of a batch that fails for ever holds up its lane and nobody else.
 func TestBatchAroundOneThatFails(t *testing.T) {
 	t.Parallel()

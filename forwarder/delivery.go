@@ -45,10 +45,10 @@ type Delivery struct {
 	ended      time.Time // of it; zero before the first
 	host       int       // the host that the newest attempt went to, -1 before the first
 	probe      int       // the host that this attempt probes, plus one
-	probed     bool      // the newest attempt was a probe
 	hops       int       // hosts tried without a pause
 	among      int       // attempts that were under way when the newest one began, with it
-	slim       bool      // the service refused the size of the headers
+	slim       bool      // key and headers are left out
+	sized      bool      // whether their size is refused is known
 	before     *Delivery // one with an outcome that goes on record with this one's intent, or before anything is waited for
 	batch      *batch    // nil: it goes alone
 	lane       *lane     // of a batch
@@ -148,13 +148,28 @@ func (d *Delivery) Begin() error {
 	}
 }
 
-// cleared waits, right before the request goes out, until the lease is held: since Begin looked, the disk, a connection or the
-// machine may have taken their time. An error means that the delivery was stopped, and nothing goes out.
+// cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
+// since Begin looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
+// attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
 func (d *Delivery) cleared() (waited bool, err error) {
-	if d.p.f.lease.held() {
-		return false, nil
+	f := d.p.f
+	for err == nil {
+		if pause := f.service.pause(d); pause > 0 {
+			err = sleep(d.ctx(), pause)
+		} else if !f.lease.held() {
+			err = f.lease.wait(d)
+		} else {
+			break
+		}
+		waited = true
 	}
-	return true, d.p.f.lease.wait(d)
+	if waited {
+		d.begun = time.Now()
+		if err == nil {
+			err = context.Cause(d.ctx())
+		}
+	}
+	return waited, err
 }
 
 // following is the attempt after the newest one.
@@ -208,6 +223,7 @@ func (d *Delivery) recorded(err error) {
 func (d *Delivery) End(v Verdict) (again bool) {
 	d.ended = time.Now()
 	took := d.ended.Sub(d.begun)
+	v.elsewhere = d.hop(v)
 	d.take(v)
 	if !d.final {
 		d.p.settled(d.attempt)
@@ -235,7 +251,7 @@ func (d *Delivery) take(v Verdict) {
 func (d *Delivery) tell(v Verdict, took time.Duration) {
 	d.p.f.service.ended(d, v)
 	d.p.f.pace.ended(d, v, took)
-	d.probed, d.probe = d.probe > 0, 0
+	d.probe = 0
 }
 
 func (d *Delivery) failed(v Verdict) {
@@ -243,7 +259,7 @@ func (d *Delivery) failed(v Verdict) {
 	d.attempt.InDoubt = d.attempt.InDoubt || v.InDoubt
 	switch v.Class {
 	case MessageFault, ServiceFault:
-		if v.Class == ServiceFault && !cfg.SkipOnAny || v.shared {
+		if v.Class == ServiceFault && !cfg.SkipOnAny || v.shared || v.elsewhere || v.slimmer {
 			break
 		}
 		d.attempt.Faults++
@@ -266,6 +282,7 @@ func (d *Delivery) failed(v Verdict) {
 	if d.waiting == nil {
 		d.waiting, d.skip = context.WithCancelCause(d.p.soft)
 		d.p.failing.Add(1)
+		d.p.f.turns.failing.Add(1)
 	}
 	if d.attempt.Number >= blockedAfter {
 		d.p.f.blocked.add(d)
@@ -284,25 +301,35 @@ func (p *partition) settled(attempts ...offsets.Attempt) {
 func (d *Delivery) close() {
 	if d.waiting != nil {
 		d.p.failing.Add(-1)
+		d.p.f.turns.failing.Add(-1)
 		d.p.f.blocked.remove(d)
 		d.skip(nil)
 	}
 }
 
-// wait is the pause before the next attempt. There is none where another host is up and nothing was sent, or this one was
-// only probed; where the service is down its probes set the pace, so the message asks for its turn a little before.
-func (d *Delivery) wait() time.Duration {
-	cfg, service := &d.p.f.cfg, d.p.f.service
-	if d.verdict.Class == ServiceFault {
-		if (d.probed || !d.verdict.InDoubt && d.verdict.Status == 0) && d.hops < len(service.hosts)-1 && service.elsewhere(d) {
-			d.hops++
-			return 0
-		}
-		if service.isDown() {
-			return cfg.RetryInterval - min(cfg.RetryInterval/20, 10*time.Millisecond)
-		}
+// hop decides whether the next attempt goes to another host at once: where one is up that this round of attempts has not come to,
+// and nothing was sent, or this one was only probed.
+func (d *Delivery) hop(v Verdict) bool {
+	service := d.p.f.service
+	unsent := !v.InDoubt && v.Status == 0
+	if v.Class != ServiceFault || !unsent && d.probe == 0 || d.hops >= len(service.hosts)-1 || !service.elsewhere(d) {
+		d.hops = 0
+		return false
 	}
-	if d.hops = 0; d.verdict.shared {
+	d.hops++
+	return true
+}
+
+// wait is the pause before the next attempt. Where the service is down its probes set the pace, so the message asks for its turn
+// a little before.
+func (d *Delivery) wait() time.Duration {
+	cfg := &d.p.f.cfg
+	switch {
+	case d.verdict.elsewhere:
+		return 0
+	case d.verdict.Class == ServiceFault && d.p.f.service.isDown():
+		return cfg.RetryInterval - min(cfg.RetryInterval/20, 10*time.Millisecond)
+	case d.verdict.shared:
 		return 0
 	}
 	return cfg.backoff(d.attempt.Number)

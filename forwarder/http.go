@@ -224,9 +224,8 @@ func (a *attempts) send(d *Delivery) Verdict {
 	c.request, rest = appendRequest(c.request[:0], h.opening, d, a.cfg.Format)
 	h.exchange(d, a.cfg.ExecTimeout, c.request, rest, &c.answer)
 	v := judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
-	if !d.slim && c.action == "" && tooLarge(c.status, d.Message) {
-		d.slim = true
-		v.Class, v.Reason = Busy, v.Reason+" to large headers: the next attempt leaves key and headers out"
+	if c.action == "" && d.resize(c.status) {
+		v.slimmer, v.Reason = true, v.Reason+" to large headers: the next attempt leaves key and headers out"
 	}
 	return v
 }

@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -421,6 +423,47 @@ func TestHTTPSlimAfterTooLargeHeaders(t *testing.T) {
 		}
 		if h.Get("Kafka-In-Doubt") != "" {
 			t.Errorf("%+v: in doubt after an answer", row)
+		}
+	}
+}
+
+// A 400 that is about the message and not about its headers is a message fault like any other: key and headers are left out once,
+// to see, and the pace stays as it is. A 431 is about them, whatever comes after it.
+func TestSlimOnlyWhereItHelps(t *testing.T) {
+	for _, row := range []struct {
+		answers, slim string // an attempt each; the last answer repeats until the message is skipped
+	}{
+		{"400", ".S.."},
+		{"400 500 400", ".SS."},
+		{"400 503 200", ".SS"},
+		{"431", ".SSS"},
+		{"431 400", ".SSS"},
+		{"400 431 400", ".SSS"},
+		{"400 400 431 400", ".S.SS"},
+		{"500", "..."},
+	} {
+		for _, auto := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, local(func(c *Config) { c.CanSkip, c.Adaptive = true, auto }), nil)
+				words, slim := strings.Fields(row.answers), ""
+				serving(r, func(q *http.Request) (*http.Response, error) {
+					slim += map[bool]string{true: "S", false: "."}[q.Header.Get("Kafka-Headers-Left-Out") != ""]
+					status, err := strconv.Atoi(words[min(attemptOf(q), len(words))-1])
+					if err != nil {
+						panic(err)
+					}
+					return says(q, status)
+				})
+				limit := r.f.pace.limit.Load()
+				d := handed(r.partition(t0), Message{Offset: 1, Value: []byte("v"), Key: []byte(strings.Repeat("k", 5000))})
+				out, err := r.f.handler.Handle(d)
+				if finish(d); err != nil || slim != row.slim || (out.Class == Skip) != (words[len(words)-1] != "200") {
+					t.Errorf("%s: %v %v after %q, want %q", row.answers, out, err, slim, row.slim)
+				}
+				if a := r.f.pace.adaptive; r.f.pace.limit.Load() != limit || auto && a.refused > 1 {
+					t.Errorf("%s: the pace is %d", row.answers, r.f.pace.limit.Load())
+				}
+			})
 		}
 	}
 }

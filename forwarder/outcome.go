@@ -27,6 +27,8 @@ type Verdict struct {
 	InDoubt    bool          // the request may have reached the service, which did not say so
 	RetryAfter time.Duration // the service asked for this pause; 0: it did not
 	shared     bool          // with others of a batch: nobody knows whose fault it was
+	elsewhere  bool          // another host is tried at once, so it counts for nothing yet
+	slimmer    bool          // the next attempt leaves key and headers out, so it counts for nothing yet
 }
 
 // Outcome is the end of a message's way: Delivered or Skip. Anything else is no outcome, and the message comes again.

@@ -51,7 +51,7 @@ func (p *pace) ended(d *Delivery, v Verdict, took time.Duration) {
 		if v.Class == Aborted || v.Class == ServiceFault && v.Status == 0 {
 			return
 		}
-		tooMuch := v.Status == http.StatusTooManyRequests || v.Status == http.StatusServiceUnavailable || v.Status == 0
+		tooMuch := v.Class == Busy || v.Status == http.StatusServiceUnavailable || v.Status == 0
 		p.set(limit, int64(p.adaptive.ended(time.Now(), took, d.among, tooMuch)))
 	case v.Class == Busy:
 		p.slower(limit)

@@ -19,17 +19,25 @@ const headerBudget = 8 << 10
 // contentTypeLimit is what a media type may take at the most; a longer one is not one.
 const contentTypeLimit = 255
 
-// tooLarge tells whether the service has refused the size of the headers: with 431, or (nginx, Apache) with 400 where
-// they are large. Then key and headers are left out, because no message may be undeliverable because of them.
-func tooLarge(status int, m *Message) bool {
+// resize takes the status of an answer for what it says of the size of the headers, and tells whether the next attempt leaves key
+// and headers out because of it: no message may be undeliverable because of them. 431 says it. 400 may (nginx, Apache) where they
+// are large, or be about the message: where the slim attempt gets it, too, it is, and they go in every attempt from then on.
+func (d *Delivery) resize(status int) (slimmer bool) {
 	if status != http.StatusRequestHeaderFieldsTooLarge && status != http.StatusBadRequest {
 		return false
 	}
-	size := len(m.Key)
-	for _, k := range m.Headers {
+	size := len(d.Key)
+	for _, k := range d.Headers {
 		size += len(k.Name) + len(k.Value)
 	}
-	return status == http.StatusRequestHeaderFieldsTooLarge && size > 0 || size > headerBudget/2
+	was := d.slim
+	switch {
+	case status == http.StatusRequestHeaderFieldsTooLarge:
+		d.slim, d.sized = was || size > 0, true
+	case size > headerBudget/2 && !d.sized:
+		d.slim, d.sized = !was, was
+	}
+	return d.slim && !was
 }
 
 // body is the request's body in the configured format.

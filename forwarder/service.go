@@ -30,9 +30,10 @@ type service struct {
 // hostHealth is what is known of one of Config.Targets.
 type hostHealth struct {
 	faults atomic.Int32 // service faults in a row
-	down   bool         // this and the next three are guarded by service.mu
+	down   bool         // this and the next four are guarded by service.mu
 	since  time.Time    // down since
 	failed int          // probes
+	row    int          // probes that one blocked message had since another had one
 	next   time.Time    // when it may be probed
 }
 
@@ -66,6 +67,24 @@ func (s *service) rests() bool {
 	}
 	until, down := s.rest()
 	return down || !until.IsZero()
+}
+
+// pause is how long nobody may send yet, not even a probe, because the service asked for that. The host that d probes stays its
+// own until an interval after it.
+func (s *service) pause(d *Delivery) time.Duration {
+	if !s.resting.Load() {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left := time.Until(s.until)
+	if left > 0 && d.probe > 0 {
+		h := s.hosts[d.probe-1]
+		if next := s.until.Add(s.cfg.backoff(h.failed + 1)); next.After(h.next) {
+			h.next = next
+		}
+	}
+	return left
 }
 
 // rest is how long the service rests at least: until that time, or, where there is none and it is down, until a probe has
@@ -107,18 +126,31 @@ func (s *service) earliest() *hostHealth {
 	return first
 }
 
-// probe claims the host that may be probed now for one attempt, and names it: its number plus one.
-func (s *service) probe() int {
+// probe claims the host that may be probed now for one attempt, and names it: its number plus one. blocked: of the oldest
+// message, whose own fault it may be.
+func (s *service) probe(blocked bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.earliest()
 	first.next = time.Now().Add(s.cfg.backoff(first.failed + 1))
+	if first.row++; !blocked {
+		first.row = 0
+	}
 	for i, h := range s.hosts {
 		if h == first {
 			return i + 1
 		}
 	}
 	return 0
+}
+
+// inARow is how many probes of the host that may be probed now one blocked message had since another had one, and since when
+// the next is due.
+func (s *service) inARow() (row int, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.earliest()
+	return first.row, first.next
 }
 
 // pick chooses the host of an attempt: the one it has to probe, else one that is up and did not fail this message just now.

@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -261,6 +262,57 @@ func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
 	})
 }
 
+// A message that fails on its own account for ever puts a quiet service down. What comes then has never failed, so it asks for
+// no turn; it is through soon all the same, also where its first attempt fails, or another host is really down.
+func TestAPoisonedProbeSharesWithWhatNeverFailed(t *testing.T) {
+	for name, fault := range map[string]Verdict{"404": {Class: ServiceFault, Status: 404, Reason: "the service answered 404"}, "broken": broken} {
+		for _, order := range orders {
+			for hosts := 1; hosts <= 3; hosts++ {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := small()
+					cfg.Order, cfg.Targets = order, make([]string, hosts)
+					b := newBook()
+					r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+						switch d.host = d.p.f.service.pick(d); {
+						case d.host > 0:
+							return refused
+						case d.p.tp == t0 && d.Offset == 0:
+							return fault
+						case d.Number() == 1:
+							return answer3
+						}
+						return good
+					})).run()
+					r.kafka.give(t0, t1)
+					keyed(r.kafka, t0, 1, 1)
+					r.until("it is blocked", func() bool { return len(r.f.blocked.list()) == 1 })
+					name := fmt.Sprintf("%s, order %s, %d hosts", name, order, hosts)
+					if !r.f.service.isDown() {
+						t.Errorf("%s: not down", name)
+					}
+					pass(300 * time.Millisecond) // out of step with the probes
+					p, left, before := t0, 1, b.count()
+					if order == OrderPartition {
+						p, left = t1, 0
+					}
+					keyed(r.kafka, p, 1, 1)
+					intervals := map[bool]int{false: 4, true: blockedAfter + 4}[hosts > 1]
+					pass(time.Duration(intervals) * cfg.RetryInterval)
+					if n := r.f.parts[p].rec.Outstanding(); n != left {
+						t.Errorf("%s: %d are left: %v", name, n, b.attempts[before:])
+					}
+					if n := b.count() - before; n > (intervals+1)*hosts {
+						t.Errorf("%s: %d attempts in %d intervals: %v", name, n, intervals, b.attempts[before:])
+					}
+					if err := r.stop(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+	}
+}
+
 // A message whose connection is refused tries the other hosts at once, each of them once; then it waits.
 func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -282,6 +334,52 @@ func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
 			t.Errorf("attempts at %v", at)
 		}
 	})
+}
+
+// With KPUSH_SKIP_ON=any a fault counts once no other host is left to be tried at once, and then it does.
+func TestFaultsOfOneRoundOfHostsCountOnce(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		hosts    int
+		dead     []int
+		nums     int
+		verdict  Verdict
+		known    bool // that the dead ones are
+		heals    time.Duration
+		skipped  bool
+		attempts int
+	}{
+		{"a probe of one that is dead, the other is well", 2, []int{0}, 1, refused, true, 0, false, 2},
+		{"a probe of one that answers 503, the other is well", 2, []int{0}, 1, answer3, true, 0, false, 2},
+		{"three that restart", 3, []int{0, 1, 2}, 3, refused, false, time.Second, false, 4},
+		{"all are dead for long", 3, []int{0, 1, 2}, 3, refused, false, time.Hour, true, 5},
+		{"one that is dead alone", 1, []int{0}, 3, refused, false, time.Hour, true, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Targets, cfg.CanSkip, cfg.SkipOnAny, cfg.RetryNums = make([]string, row.hosts), true, true, row.nums
+			b, begun := newBook(), time.Now()
+			var asked []int
+			r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
+				d.host = d.p.f.service.pick(d)
+				asked = append(asked, d.host)
+				if slices.Contains(row.dead, d.host) && (row.heals == 0 || time.Since(begun) < row.heals) {
+					return row.verdict
+				}
+				return good
+			}))
+			if row.known {
+				r.f.service.ended(&Delivery{host: 0}, refused)
+				pass(cfg.RetryInterval + time.Millisecond)
+			}
+			p := r.partition(t0)
+			p.push(&Message{Topic: "t"})
+			r.until("it has its outcome", func() bool { return p.rec.Outstanding() == 0 })
+			if skipped := len(r.logs.with("message skipped")) > 0; skipped != row.skipped || b.count() != row.attempts {
+				t.Errorf("%s: skipped is %t after attempts at %v, want %t after %d", row.name, skipped, asked, row.skipped, row.attempts)
+			}
+		})
+	}
 }
 
 // Deliveries wait until the gate is open.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,8 @@ const (
 type turns struct {
 	cfg     *Config
 	service *service
-	run     func(*lane) // delivers a lane's first message, with a turn
+	run     func(*lane)  // delivers a lane's first message, with a turn
+	failing atomic.Int32 // messages that wait for another attempt, of all partitions
 
 	mu      sync.Mutex
 	limit   int
@@ -30,8 +32,7 @@ type turns struct {
 	again   []*asking    // in the order in which they asked
 	ring    []*partition // with a ready lane; each in its turn
 	at      int          // in ring
-	probes  int
-	alarm   *time.Timer // when the rest of the service ends
+	alarm   *time.Timer  // when the rest of the service ends
 }
 
 // asking is a delivery that waits for a turn.
@@ -163,36 +164,6 @@ func (t *turns) grant(i int) *Delivery {
 	a.d.turn = retryTurn
 	close(a.granted)
 	return a.d
-}
-
-// probe lets one message try a service that is down.
-func (t *turns) probe() (*Delivery, *lane) {
-	if len(t.again) > 0 {
-		i := t.prober()
-		t.again[i].d.probe = t.service.probe()
-		t.probes++
-		return t.grant(i), nil
-	}
-	l := t.lane()
-	if l != nil {
-		l.probe = t.service.probe()
-	}
-	return nil, l
-}
-
-// prober is the message that probes: the oldest of those who ask. Once that one is blocked, it may be its own fault, and
-// every second time another one probes.
-func (t *turns) prober() int {
-	oldest := 0
-	for i, a := range t.again {
-		if a.d.since.Before(t.again[oldest].d.since) {
-			oldest = i
-		}
-	}
-	if t.again[oldest].d.attempt.Number >= blockedAfter && t.probes%2 == 1 {
-		return 0
-	}
-	return oldest
 }
 
 // wakeAt looks again at that time.

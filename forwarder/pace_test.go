@@ -1,0 +1,38 @@
+package forwarder
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Every busy answer slows down, with auto, too: a quick no is not a quick service. This one takes four requests at once.
+func TestBusySlowsDownWithAuto(t *testing.T) {
+	for _, status := range []int{408, 409, 423, 425, 429} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Order, cfg.Adaptive, cfg.RetryInterval, cfg.RetryMaxInterval = OrderNone, true, 50*time.Millisecond, 50*time.Millisecond
+			var inFlight, done, refused atomic.Int64
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+				a, takes, count := answer{status: 200}, 5*time.Millisecond, &done
+				if inFlight.Add(1) > 4 {
+					a.status, takes, count = status, 100*time.Microsecond, &refused
+				}
+				<-time.After(takes)
+				inFlight.Add(-1)
+				count.Add(1)
+				return judge(&a, cfg.Ack, cfg.ExecTimeout)
+			})).run()
+			r.kafka.give(t0)
+			r.kafka.produce(t0, 4000, 10)
+			pass(3 * time.Second)
+			if n, no := done.Load(), refused.Load(); r.f.pace.limit.Load() > 8 || n < 1500 || no > n/4 {
+				t.Errorf("%d: %d at once, %d delivered and %d refused", status, r.f.pace.limit.Load(), n, no)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
