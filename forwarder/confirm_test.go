@@ -117,10 +117,18 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 
 // The question over a real connection: a GET with the id, the URL's own query and password, asked again after no answer.
 func TestConfirmURLOverTheWire(t *testing.T) {
+	for domain, host := range map[string]string{"": "127.0.0.1", "shop.example": "shop.example"} {
+		askOverTheWire(t, domain, host)
+	}
+}
+
+// askOverTheWire confirms one message under ConfirmDomain; host is what the service sees of it.
+func askOverTheWire(t *testing.T, domain, host string) {
+	t.Helper()
 	var asked []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
-		switch asked = append(asked, r.Method+" "+r.RequestURI+" "+user+" "+password); len(asked) {
+		switch asked = append(asked, strings.Join([]string{r.Method, r.RequestURI, user, password, strings.Split(r.Host, ":")[0]}, " ")); len(asked) {
 		case 1:
 			panic(http.ErrAbortHandler) // breaks the connection
 		case 2:
@@ -129,13 +137,13 @@ func TestConfirmURLOverTheWire(t *testing.T) {
 	}))
 	defer s.Close()
 	cfg := hasty(s.URL)
-	cfg.ConfirmURL = strings.Replace(s.URL, "//", "//u:p@", 1) + "/has?tenant=a%20b"
+	cfg.ConfirmURL, cfg.ConfirmDomain = strings.Replace(s.URL, "//", "//u:p@", 1)+"/has?tenant=a%20b", domain
 	r := newRig(t, cfg, nil)
 	d := handed(r.partition(t0), Message{Offset: 7, Value: []byte("v")})
 	d.attempt.InDoubt = true
 	out, err := r.f.handler.Handle(d)
 	finish(d)
-	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p"
+	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p " + host
 	if err != nil || out.Class != Delivered || !slices.Equal(asked, []string{want, want, want}) {
 		t.Errorf("%v, %v after %q", out, err, asked)
 	}

@@ -12,15 +12,16 @@ import (
 type question struct {
 	line
 	url     *url.URL
+	domain  string // Host header; "" for the URL's
 	timeout time.Duration
 }
 
-func newQuestion(target string, cfg *Config, timeout time.Duration) (*question, error) {
+func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*question, error) {
 	w, u, err := newWire(target, cfg.ConnTimeout, cfg.Concurrency)
 	if err != nil {
 		return nil, err
 	}
-	return &question{w, u, timeout}, nil
+	return &question{w, u, domain, timeout}, nil
 }
 
 // ask returns the status of the answer. parameter is added to the URL's query, "" for none.
@@ -31,7 +32,7 @@ func (q *question) ask(ctx context.Context, parameter, value string) (status int
 		query.Set(parameter, value)
 		u.RawQuery = query.Encode()
 	}
-	head, err := opening(http.MethodGet, &u, "")
+	head, err := opening(http.MethodGet, &u, q.domain)
 	if err != nil {
 		return 0, err
 	}
