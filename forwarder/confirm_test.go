@@ -1,8 +1,11 @@
 package forwarder
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -119,6 +122,45 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 func TestConfirmURLOverTheWire(t *testing.T) {
 	for domain, host := range map[string]string{"": "127.0.0.1", "shop.example": "shop.example"} {
 		askOverTheWire(t, domain, host)
+	}
+}
+
+// A 200 or 404 that breaks off says nothing: the service is asked again, until its answer is whole.
+func TestConfirmURLBreaksOff(t *testing.T) {
+	for half, want := range map[string]string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nyes":                       "GET GET POST",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nyes":         "GET GET POST",
+		"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nno":                 "GET GET POST",
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes":                       "GET",
+		"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\nuntil it is closed": "GET POST",
+	} {
+		answers := []string{half, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"}
+		if want == "GET POST" {
+			answers = answers[:1]
+		}
+		var seen []string
+		url := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if seen = append(seen, q.Method); q.Method == http.MethodPost {
+				answers = []string{"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"}
+			}
+			next := answers[0]
+			answers = answers[1:]
+			io.WriteString(c, next)
+		})
+		cfg := hasty(url)
+		cfg.ConfirmURL = url + "/has"
+		r := newRig(t, cfg, nil)
+		d := handed(r.partition(t0), Message{Offset: 7})
+		d.attempt.InDoubt = true
+		out, err := r.f.handler.Handle(d)
+		finish(d)
+		if got := strings.Join(seen, " "); err != nil || out.Class != Delivered || got != want {
+			t.Errorf("after %q: %v, %v, %s, want %s", half, out, err, got, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -24,7 +25,7 @@ func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*qu
 	return &question{w, u, domain, timeout}, nil
 }
 
-// ask returns the status of the answer. parameter is added to the URL's query, "" for none.
+// ask returns the status of an answer that was whole. parameter is added to the URL's query, "" for none.
 func (q *question) ask(ctx context.Context, parameter, value string) (status int, err error) {
 	u := *q.url
 	if parameter != "" {
@@ -38,8 +39,8 @@ func (q *question) ask(ctx context.Context, parameter, value string) (status int
 	}
 	var a answer
 	q.exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
-	if a.err != nil {
-		return 0, fmt.Errorf("no answer: %s", clause(a.err))
+	if err := cmp.Or(a.err, a.bodyErr); err != nil { // one that breaks off says nothing
+		return 0, fmt.Errorf("no answer: %s", clause(err))
 	}
 	return a.status, nil
 }
