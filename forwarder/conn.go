@@ -18,7 +18,7 @@ import (
 
 const (
 	headRoom  = 8 << 10               // a connection's read buffer; no limit of what is read
-	writeRest = 50 * time.Millisecond // how long a body may still be on its way when its answer is there
+	writeRest = 50 * time.Millisecond // how long a request may still be on its way when its answer is there
 )
 
 // conn is one connection. It belongs to one exchange at a time.
@@ -37,6 +37,8 @@ type conn struct {
 	into   []byte                // where it reads to
 	got    int
 	stuck  error // what it failed with
+
+	aside chan error // what another goroutine's writing came to; nil: there is none
 
 	deadline time.Time // of the exchange; zero: none
 	alarm    time.Time // what the poller knows of it: earlier at times, see limit
@@ -109,14 +111,11 @@ func (c *conn) turn(p []byte) (int, error) {
 		case c.stuck != nil:
 			return 0, c.stuck
 		case len(c.unsent) > 0: // more than the socket takes at once
-			rest := c.unsent
-			c.unsent = nil
 			if err := c.SetWriteDeadline(c.deadline); err != nil {
 				return 0, err
 			}
-			if _, err := c.Conn.Write(rest); err != nil {
-				return 0, err
-			}
+			c.writeAside(c.unsent, nil)
+			c.unsent = nil
 		case c.got == 0 && len(p) > 0:
 			return 0, io.EOF
 		default:
@@ -167,27 +166,45 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusa
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
 		return false, err
 	}
-	if len(body) == 0 {
-		if c.step != nil {
-			c.unsent = head
-		} else if _, err := c.Write(head); err != nil {
+	switch {
+	case len(body) > 0 || c.step == nil && len(head) > atOnce:
+		c.writeAside(head, body)
+	case c.step != nil:
+		c.unsent = head
+	default:
+		if _, err := c.Write(head); err != nil {
 			return false, err
 		}
-		return c.receive(a)
 	}
-	// A service may answer before it has read a large body, and read no further.
-	sent := make(chan error, 1)
-	go func() {
+	reusable, err = c.receive(a)
+	return c.join(reusable) && reusable, err
+}
+
+// writeAside has what does not go out at once written by another goroutine: a service may answer before it has read a large
+// request, and read no further.
+func (c *conn) writeAside(head, body []byte) {
+	c.aside = make(chan error, 1)
+	go func(done chan<- error) {
 		_, err := (&net.Buffers{head, body}).WriteTo(c.Conn)
-		sent <- err
-	}()
-	if reusable, err = c.receive(a); reusable {
+		done <- err
+	}(c.aside)
+}
+
+// join ends the writing aside, and tells whether the request went out whole: nobody reads it any more then. Where the answer
+// left the connection reusable, the rest has a moment.
+func (c *conn) join(reusable bool) bool {
+	if c.aside == nil {
+		return true
+	}
+	if reusable {
 		c.alarm = time.Now()                           // sets it anew the next time
 		_ = c.SetWriteDeadline(c.alarm.Add(writeRest)) // fails only where the write does
 	} else {
 		c.cut()
 	}
-	return <-sent == nil && reusable, err // and nobody reads body any more
+	err := <-c.aside
+	c.aside = nil
+	return err == nil
 }
 
 func (c *conn) receive(a *answer) (reusable bool, err error) {
