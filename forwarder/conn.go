@@ -13,7 +13,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 const (
@@ -55,11 +54,7 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	c := &conn{Conn: socket, raw: raw}
 	// The socket, not TLS, whose Close waits for its goodbye to be written.
 	c.cut = func() { socket.Close() }
-	var one [1]byte
-	c.look = func(fd uintptr) {
-		_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-		c.quiet = errno == syscall.EAGAIN
-	}
+	c.look = func(fd uintptr) { c.quiet = quiet(fd) }
 	if config == nil {
 		c.step = func(fd uintptr) bool { return c.writeOrRead(int(fd)) }
 	} else {
@@ -71,13 +66,6 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	}
 	c.in = bufio.NewReaderSize(c, headRoom)
 	return c, nil
-}
-
-// silent tells whether an idle connection is still good. The end of the stream, or anything else that came without
-// being asked for, means that a request on it would be lost or get somebody else's answer.
-func (c *conn) silent() bool {
-	c.quiet = false
-	return c.raw.Control(c.look) == nil && c.quiet
 }
 
 func (c *conn) Read(p []byte) (n int, err error) {
@@ -124,9 +112,14 @@ func (c *conn) turn(p []byte) (int, error) {
 	}
 }
 
-// writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more.
+// writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more. What came before the
+// poller listened it will not tell again: the look finds it, and nothing is written.
 func (c *conn) writeOrRead(fd int) bool {
 	if len(c.unsent) > 0 {
+		if !quiet(uintptr(fd)) {
+			c.stuck = errUnasked
+			return true
+		}
 		n, err := unannounced(syscall.SYS_WRITE, fd, c.unsent)
 		c.unsent = c.unsent[n:]
 		if err != nil && err != syscall.EAGAIN {
@@ -161,20 +154,20 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 	return c.SetDeadline(deadline)
 }
 
-// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them.
+// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
+// means that nothing went out.
 func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusable bool, err error) {
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
 		return false, err
 	}
-	switch {
-	case len(body) > 0 || c.step == nil && len(head) > atOnce:
-		c.writeAside(head, body)
-	case c.step != nil:
+	if c.step != nil && len(body) == 0 {
 		c.unsent = head
-	default:
-		if _, err := c.Write(head); err != nil {
-			return false, err
-		}
+	} else if err = c.unasked(); err != nil {
+		return false, err
+	} else if len(body) > 0 || len(head) > atOnce {
+		c.writeAside(head, body)
+	} else if _, err = c.Write(head); err != nil {
+		return false, err
 	}
 	reusable, err = c.receive(a)
 	return c.join(reusable) && reusable, err

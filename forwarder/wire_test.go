@@ -39,12 +39,16 @@ func wireTo(t *testing.T, target string) *wire {
 
 // ask is one exchange: a POST of body, which is sent in one piece with the head where it is small.
 func ask(ctx context.Context, w *wire, timeout time.Duration, body []byte) *answer {
+	return post(asked{ctx}, w, timeout, body)
+}
+
+func post(o outgoing, w *wire, timeout time.Duration, body []byte) *answer {
 	head := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n", len(body))
 	if len(body) <= atOnce {
 		head, body = append(head, body...), nil
 	}
 	a := new(answer)
-	w.exchange(asked{ctx}, timeout, head, body, a)
+	w.exchange(o, timeout, head, body, a)
 	return a
 }
 
@@ -214,6 +218,62 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 	}
 }
 
+// What comes while whoever sends is asked a last time was not asked for, either. On an idle connection it costs nothing: the request
+// takes another one. On a new one it is the service's fault, and without doubt.
+func TestWireLooksRightBeforeItSends(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	for name, then := range map[string]func(net.Conn){
+		"closed":      func(c net.Conn) { c.Close() },
+		"reset":       reset,
+		"half closed": func(c net.Conn) { c.(*net.TCPConn).CloseWrite() },
+		"answered":    func(c net.Conn) { io.WriteString(c, ok) },
+	} {
+		for _, idle := range []bool{true, false} {
+			for _, size := range []int{0, atOnce + 1} {
+				t.Run(fmt.Sprintf("%s, idle %t, %d bytes", name, idle, size), func(t *testing.T) {
+					act, acted := make(chan struct{}), make(chan struct{})
+					var seen atomic.Int64
+					w := wireTo(t, bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+						if n == 1 && idle && read(r) {
+							io.WriteString(c, ok)
+						}
+						if n == 1 {
+							<-act
+							then(c)
+							close(acted)
+						}
+						for read(r) {
+							seen.Add(1)
+							if n > 1 {
+								io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+							}
+						}
+					}))
+					if idle {
+						ask(t.Context(), w, 5*time.Second, nil)
+					}
+					a := post(late{asked{t.Context()}, func() (bool, error) {
+						select {
+						case <-acted:
+						default:
+							close(act)
+							<-acted
+							pass(20 * time.Millisecond) // the poller hears it before anybody asks the poller
+						}
+						return true, nil
+					}}, w, 2*time.Second, make([]byte, size))
+					if idle && (a.status != 204 || !a.sent || seen.Load() != 1 || len(w.idle) != 1) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					}
+					if !idle && (a.status != 0 || a.sent || a.err == nil || seen.Load() != 0 || len(w.idle) != 0) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestWireOverTLS(t *testing.T) {
 	var connections atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -248,7 +308,7 @@ func TestWireOverTLS(t *testing.T) {
 		t.Errorf("%d connections for 5 requests", n)
 	}
 	s.CloseClientConnections()
-	eventually(t, "the idle connection ends", func() bool { return !w.idle[0].silent() })
+	eventually(t, "the idle connection ends", func() bool { return w.idle[0].unasked() != nil })
 	if a := ask(t.Context(), w, 5*time.Second, []byte("v")); a.status != 200 {
 		t.Errorf("after the service closed an idle connection: %d, %v", a.status, a.err)
 	}
