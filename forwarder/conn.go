@@ -27,6 +27,7 @@ type conn struct {
 	raw      syscall.RawConn
 	look     func(fd uintptr) // made once, as step is: a closure per request would be an allocation
 	quiet    bool             // what look saw
+	under    *underTLS        // nil without TLS
 	in       *bufio.Reader
 	head     answerHead
 	failed   error // what Read failed with, even behind a whole answer
@@ -58,7 +59,8 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	if config == nil {
 		c.step = func(fd uintptr) bool { return c.writeOrRead(int(fd)) }
 	} else {
-		secure := tls.Client(socket, config)
+		c.under = newUnderTLS(socket, raw)
+		secure := tls.Client(c.under, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)
 		}

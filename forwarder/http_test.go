@@ -53,18 +53,40 @@ func bare(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
 	return "http://" + listening(t, "tcp", "127.0.0.1:0", serve)
 }
 
-// bareTLS is bare behind TLS, and what a client has to trust.
+// bareTLS is bare behind TLS, over a corked socket, and what a client has to trust.
 func bareTLS(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) (string, *x509.CertPool) {
 	t.Helper()
 	s := httptest.NewTLSServer(nil) // for its certificate
 	s.Close()
+	s.TLS.ClientAuth = tls.RequestClientCert // its tickets come behind the handshake then, as other servers' do
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
 	return "https://" + listening(t, "tcp", "127.0.0.1:0", func(n int, c net.Conn, _ *bufio.Reader) {
-		secure := tls.Server(c, s.TLS)
+		secure := tls.Server(&corked{Conn: c}, s.TLS)
 		defer secure.Close()
 		serve(n, secure, bufio.NewReader(secure))
 	}), roots
+}
+
+// corked is a socket that can hold back what is written, so that it goes out in one piece.
+type corked struct {
+	net.Conn
+	cork bool
+	held []byte
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if c.cork {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *corked) pull() {
+	c.cork = false
+	c.SetWriteDeadline(time.Time{}) // TLS's goodbye leaves one
+	c.Conn.Write(c.held)
 }
 
 // listening serves each connection of a listener until the test ends, and says where.

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -270,6 +271,93 @@ func TestWireLooksRightBeforeItSends(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// What came unasked is seen where TLS has read it already, too, and what TLS itself sends is nothing of the kind.
+func TestWireLooksIntoTLS(t *testing.T) {
+	const ok, unasked = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+	type moment int
+	const (
+		fresh moment = iota
+		together
+		later
+	)
+	for name, row := range map[string]struct {
+		when moment
+		then func(c *tls.Conn)
+		sent bool
+	}{
+		"nothing":                    {together, func(*tls.Conn) {}, true},
+		"an answer behind an answer": {together, func(c *tls.Conn) { io.WriteString(c, unasked) }, true},
+		"a goodbye":                  {together, func(c *tls.Conn) { c.CloseWrite() }, true},
+		"an answer later":            {later, func(c *tls.Conn) { io.WriteString(c, unasked) }, true},
+		"a goodbye later":            {later, func(c *tls.Conn) { c.CloseWrite() }, true},
+		"a reset later":              {later, func(c *tls.Conn) { reset(c.NetConn().(*corked).Conn) }, true},
+		"an answer at first":         {fresh, func(c *tls.Conn) { io.WriteString(c, unasked) }, false},
+		"a goodbye at first":         {fresh, func(c *tls.Conn) { c.CloseWrite() }, false},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(name+" "+tls.VersionName(version), func(t *testing.T) {
+				greeted, act, acted := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				var connections, seen atomic.Int64
+				target, roots := bareTLS(t, func(n int, c net.Conn, r *bufio.Reader) {
+					secure, first := c.(*tls.Conn), n == 1
+					if connections.Add(1); secure.Handshake() != nil {
+						return
+					}
+					if first && row.when == fresh {
+						row.then(secure)
+						close(acted)
+					}
+					if first {
+						close(greeted)
+					}
+					for ; read(r); first = false {
+						seen.Add(1)
+						socket := secure.NetConn().(*corked)
+						socket.cork = first
+						io.WriteString(secure, ok)
+						if first && row.when == together {
+							row.then(secure)
+							close(acted)
+						}
+						if first {
+							socket.pull()
+						}
+						if first && row.when == later {
+							<-act
+							row.then(secure)
+							close(acted)
+						}
+					}
+				})
+				w := wireTo(t, target)
+				w.tls.RootCAs, w.tls.MaxVersion = roots, version
+				w.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // without one nobody sends tickets
+				clear := func() (bool, error) { <-greeted; return false, nil }
+				if a := post(late{asked{t.Context()}, clear}, w, 5*time.Second, nil); a.sent != row.sent || row.sent && a.status != 200 || !row.sent && a.err == nil {
+					t.Fatalf("first %d, sent %t, %v", a.status, a.sent, a.err)
+				}
+				close(act)
+				<-acted
+				for range 2 {
+					if a := ask(t.Context(), w, 5*time.Second, nil); a.status != 200 || a.err != nil {
+						t.Errorf("%d, %v", a.status, a.err)
+					}
+				}
+				want := [2]int64{2, 2}
+				if row.sent {
+					want[0] = 3
+				}
+				if name == "nothing" {
+					want[1] = 1
+				}
+				if got := [2]int64{seen.Load(), connections.Load()}; got != want {
+					t.Errorf("%d requests over %d connections, want %d over %d", got[0], got[1], want[0], want[1])
+				}
+			})
 		}
 	}
 }
