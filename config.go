@@ -127,6 +127,14 @@ func (c *Config) ConfirmTarget() string { return c.onService(c.ConfirmURL) }
 // ReadyTarget is the whole URL that says when the service takes messages, "" for none.
 func (c *Config) ReadyTarget() string { return c.onService(c.ReadyURL) }
 
+// domainOf is the Host header of a question, "" for its URL's: a path is asked of the service, as it is called in deliveries.
+func (c *Config) domainOf(question string) string {
+	if !strings.HasPrefix(question, "/") {
+		return ""
+	}
+	return c.Domain
+}
+
 // onService makes a whole URL of a path: with the scheme, credentials and host of a whole KPUSH_URL, else on the first host.
 func (c *Config) onService(path string) string {
 	if !strings.HasPrefix(path, "/") {

@@ -81,11 +81,13 @@ func forwarding(c *Config, volume string) forwarder.Config {
 		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
 		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
-		Order: c.Order, Concurrency: c.Concurrency.first(), Adaptive: c.Concurrency == auto, ReadyURL: c.ReadyTarget(),
+		Order: c.Order, Concurrency: c.Concurrency.first(), Adaptive: c.Concurrency == auto,
+		ReadyURL: c.ReadyTarget(), ReadyDomain: c.domainOf(c.ReadyURL),
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
-		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, ConfirmURL: c.ConfirmTarget(), SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.domainOf(c.ConfirmURL),
 	}
 }

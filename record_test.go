@@ -43,19 +43,24 @@ func TestGuaranteeOneCommitsSeldomAndKeepsNothing(t *testing.T) {
 }
 
 func TestConfirmTargetAndReadyTarget(t *testing.T) {
-	for _, row := range []struct{ service, set, want string }{
-		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "", ""},
-		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "/has?x=1", "http://10.0.0.1:80/has?x=1"},
-		{"KPUSH_HOST=10.0.0.1,unix:/run/app.sock", "https://b/has", "https://b/has"},
-		{"KPUSH_HOST=unix:/run/app.sock,10.0.0.1", "/has?x=1", "http+unix://%2Frun%2Fapp.sock/has?x=1"},
-		{"KPUSH_URL=https://u:p@app:8443/in?a=1", "/has", "https://u:p@app:8443/has"},
-		{"KPUSH_URL=https://app?to=http://x/", "/has", "https://app/has"},
-		{"KPUSH_URL=http://app", "//has", "http://app//has"},
-		{"KPUSH_URL=/in?to=http://x/", "/has", "http://127.0.0.1:80/has"},
+	const domain = "shop.example"
+	for _, row := range []struct{ service, set, want, domain string }{
+		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "", "", ""},
+		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "/has?x=1", "http://10.0.0.1:80/has?x=1", domain},
+		{"KPUSH_HOST=10.0.0.1,unix:/run/app.sock", "https://b/has", "https://b/has", ""},
+		{"KPUSH_HOST=10.0.0.1", "http://10.0.0.1:80/has", "http://10.0.0.1:80/has", ""},
+		{"KPUSH_HOST=unix:/run/app.sock,10.0.0.1", "/has?x=1", "http+unix://%2Frun%2Fapp.sock/has?x=1", domain},
+		{"KPUSH_URL=https://u:p@app:8443/in?a=1", "/has", "https://u:p@app:8443/has", domain},
+		{"KPUSH_URL=https://app?to=http://x/", "/has", "https://app/has", domain},
+		{"KPUSH_URL=http://app", "//has", "http://app//has", domain},
+		{"KPUSH_URL=/in?to=http://x/", "/has", "http://127.0.0.1:80/has", domain},
 	} {
-		c := forwarding(load(t, row.service, "KPUSH_CONFIRM_URL="+row.set, "KPUSH_READY_URL="+row.set), "")
+		c := forwarding(load(t, row.service, "KPUSH_DOMAIN="+domain, "KPUSH_CONFIRM_URL="+row.set, "KPUSH_READY_URL="+row.set), "")
 		if c.ConfirmURL != row.want || c.ReadyURL != row.want {
 			t.Errorf("%s, %s: asked are %q and %q, want %q", row.service, row.set, c.ConfirmURL, c.ReadyURL, row.want)
+		}
+		if c.ConfirmDomain != row.domain || c.ReadyDomain != row.domain {
+			t.Errorf("%s, %s: the Host headers are %q and %q, want %q", row.service, row.set, c.ConfirmDomain, c.ReadyDomain, row.domain)
 		}
 	}
 	if c := load(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_READY_URL=/up"); c.ReadyTarget() == "" {

@@ -1,11 +1,8 @@
 package forwarder
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -256,37 +253,4 @@ func (b *batch) ended(lead *Delivery, v Verdict, failed map[int64]bool) {
 	if len(b.items) > 0 {
 		f.turns.give(lead)
 	}
-}
-
-// batchFailures reads what a 2xx says of single messages: the offsets that failed. An identifier that is none of the sent
-// ones, or what cannot be read, is an error: nobody knows what the service meant.
-func batchFailures(body []byte, sent []*Delivery) (map[int64]bool, error) {
-	if !bytes.Contains(body, []byte(`"batchItemFailures"`)) {
-		return nil, nil
-	}
-	var said struct {
-		Failures []struct {
-			ID string `json:"itemIdentifier"`
-		} `json:"batchItemFailures"`
-	}
-	if json.Unmarshal(bytes.TrimPrefix(body, []byte(bom)), &said) != nil {
-		return nil, errors.New(`the response names batchItemFailures, but is not {"batchItemFailures": [{"itemIdentifier": "TOPIC/PARTITION/OFFSET"}, …]}`)
-	}
-	if len(said.Failures) == 0 {
-		return nil, nil
-	}
-	known := make(map[string]int64, len(sent))
-	for _, d := range sent {
-		known[fmt.Sprintf("%s/%d/%d", d.Topic, d.Partition, d.Offset)] = d.Offset
-		known[d.ID()] = d.Offset
-	}
-	failed := make(map[int64]bool, len(said.Failures))
-	for _, f := range said.Failures {
-		offset, ok := known[f.ID]
-		if !ok {
-			return nil, errors.New("batchItemFailures names a message that was not in the batch")
-		}
-		failed[offset] = true
-	}
-	return failed, nil
 }

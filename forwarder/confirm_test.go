@@ -1,8 +1,11 @@
 package forwarder
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -117,10 +120,57 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 
 // The question over a real connection: a GET with the id, the URL's own query and password, asked again after no answer.
 func TestConfirmURLOverTheWire(t *testing.T) {
+	for domain, host := range map[string]string{"": "127.0.0.1", "shop.example": "shop.example"} {
+		askOverTheWire(t, domain, host)
+	}
+}
+
+// A 200 or 404 that breaks off says nothing: the service is asked again, until its answer is whole.
+func TestConfirmURLBreaksOff(t *testing.T) {
+	for half, want := range map[string]string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nyes":                       "GET GET POST",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nyes":         "GET GET POST",
+		"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nno":                 "GET GET POST",
+		"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes":                       "GET",
+		"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\nuntil it is closed": "GET POST",
+	} {
+		answers := []string{half, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"}
+		if want == "GET POST" {
+			answers = answers[:1]
+		}
+		var seen []string
+		url := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if seen = append(seen, q.Method); q.Method == http.MethodPost {
+				answers = []string{"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"}
+			}
+			next := answers[0]
+			answers = answers[1:]
+			io.WriteString(c, next)
+		})
+		cfg := hasty(url)
+		cfg.ConfirmURL = url + "/has"
+		r := newRig(t, cfg, nil)
+		d := handed(r.partition(t0), Message{Offset: 7})
+		d.attempt.InDoubt = true
+		out, err := r.f.handler.Handle(d)
+		finish(d)
+		if got := strings.Join(seen, " "); err != nil || out.Class != Delivered || got != want {
+			t.Errorf("after %q: %v, %v, %s, want %s", half, out, err, got, want)
+		}
+	}
+}
+
+// askOverTheWire confirms one message under ConfirmDomain; host is what the service sees of it.
+func askOverTheWire(t *testing.T, domain, host string) {
+	t.Helper()
 	var asked []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
-		switch asked = append(asked, r.Method+" "+r.RequestURI+" "+user+" "+password); len(asked) {
+		switch asked = append(asked, strings.Join([]string{r.Method, r.RequestURI, user, password, strings.Split(r.Host, ":")[0]}, " ")); len(asked) {
 		case 1:
 			panic(http.ErrAbortHandler) // breaks the connection
 		case 2:
@@ -129,13 +179,13 @@ func TestConfirmURLOverTheWire(t *testing.T) {
 	}))
 	defer s.Close()
 	cfg := hasty(s.URL)
-	cfg.ConfirmURL = strings.Replace(s.URL, "//", "//u:p@", 1) + "/has?tenant=a%20b"
+	cfg.ConfirmURL, cfg.ConfirmDomain = strings.Replace(s.URL, "//", "//u:p@", 1)+"/has?tenant=a%20b", domain
 	r := newRig(t, cfg, nil)
 	d := handed(r.partition(t0), Message{Offset: 7, Value: []byte("v")})
 	d.attempt.InDoubt = true
 	out, err := r.f.handler.Handle(d)
 	finish(d)
-	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p"
+	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p " + host
 	if err != nil || out.Class != Delivered || !slices.Equal(asked, []string{want, want, want}) {
 		t.Errorf("%v, %v after %q", out, err, asked)
 	}

@@ -13,12 +13,11 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 const (
 	headRoom  = 8 << 10               // a connection's read buffer; no limit of what is read
-	writeRest = 50 * time.Millisecond // how long a body may still be on its way when its answer is there
+	writeRest = 50 * time.Millisecond // how long a request may still be on its way when its answer is there
 )
 
 // conn is one connection. It belongs to one exchange at a time.
@@ -28,6 +27,7 @@ type conn struct {
 	raw      syscall.RawConn
 	look     func(fd uintptr) // made once, as step is: a closure per request would be an allocation
 	quiet    bool             // what look saw
+	under    *underTLS        // nil without TLS
 	in       *bufio.Reader
 	head     answerHead
 	failed   error // what Read failed with, even behind a whole answer
@@ -37,6 +37,8 @@ type conn struct {
 	into   []byte                // where it reads to
 	got    int
 	stuck  error // what it failed with
+
+	aside chan error // what another goroutine's writing came to; nil: there is none
 
 	deadline time.Time // of the exchange; zero: none
 	alarm    time.Time // what the poller knows of it: earlier at times, see limit
@@ -53,15 +55,12 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	c := &conn{Conn: socket, raw: raw}
 	// The socket, not TLS, whose Close waits for its goodbye to be written.
 	c.cut = func() { socket.Close() }
-	var one [1]byte
-	c.look = func(fd uintptr) {
-		_, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-		c.quiet = errno == syscall.EAGAIN
-	}
+	c.look = func(fd uintptr) { c.quiet = quiet(fd) }
 	if config == nil {
 		c.step = func(fd uintptr) bool { return c.writeOrRead(int(fd)) }
 	} else {
-		secure := tls.Client(socket, config)
+		c.under = newUnderTLS(socket, raw)
+		secure := tls.Client(c.under, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)
 		}
@@ -69,13 +68,6 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 	}
 	c.in = bufio.NewReaderSize(c, headRoom)
 	return c, nil
-}
-
-// silent tells whether an idle connection is still good. The end of the stream, or anything else that came without
-// being asked for, means that a request on it would be lost or get somebody else's answer.
-func (c *conn) silent() bool {
-	c.quiet = false
-	return c.raw.Control(c.look) == nil && c.quiet
 }
 
 func (c *conn) Read(p []byte) (n int, err error) {
@@ -109,14 +101,11 @@ func (c *conn) turn(p []byte) (int, error) {
 		case c.stuck != nil:
 			return 0, c.stuck
 		case len(c.unsent) > 0: // more than the socket takes at once
-			rest := c.unsent
-			c.unsent = nil
 			if err := c.SetWriteDeadline(c.deadline); err != nil {
 				return 0, err
 			}
-			if _, err := c.Conn.Write(rest); err != nil {
-				return 0, err
-			}
+			c.writeAside(c.unsent, nil)
+			c.unsent = nil
 		case c.got == 0 && len(p) > 0:
 			return 0, io.EOF
 		default:
@@ -125,9 +114,14 @@ func (c *conn) turn(p []byte) (int, error) {
 	}
 }
 
-// writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more.
+// writeOrRead is called when the poller listens, and whenever it has heard something; false: wait for more. What came before the
+// poller listened it will not tell again: the look finds it, and nothing is written.
 func (c *conn) writeOrRead(fd int) bool {
 	if len(c.unsent) > 0 {
+		if !quiet(uintptr(fd)) {
+			c.stuck = errUnasked
+			return true
+		}
 		n, err := unannounced(syscall.SYS_WRITE, fd, c.unsent)
 		c.unsent = c.unsent[n:]
 		if err != nil && err != syscall.EAGAIN {
@@ -162,32 +156,50 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 	return c.SetDeadline(deadline)
 }
 
-// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them.
+// exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
+// means that nothing went out.
 func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusable bool, err error) {
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
 		return false, err
 	}
-	if len(body) == 0 {
-		if c.step != nil {
-			c.unsent = head
-		} else if _, err := c.Write(head); err != nil {
-			return false, err
-		}
-		return c.receive(a)
+	if c.step != nil && len(body) == 0 {
+		c.unsent = head
+	} else if err = c.unasked(); err != nil {
+		return false, err
+	} else if len(body) > 0 || len(head) > atOnce {
+		c.writeAside(head, body)
+	} else if _, err = c.Write(head); err != nil {
+		return false, err
 	}
-	// A service may answer before it has read a large body, and read no further.
-	sent := make(chan error, 1)
-	go func() {
+	reusable, err = c.receive(a)
+	return c.join(reusable) && reusable, err
+}
+
+// writeAside has what does not go out at once written by another goroutine: a service may answer before it has read a large
+// request, and read no further.
+func (c *conn) writeAside(head, body []byte) {
+	c.aside = make(chan error, 1)
+	go func(done chan<- error) {
 		_, err := (&net.Buffers{head, body}).WriteTo(c.Conn)
-		sent <- err
-	}()
-	if reusable, err = c.receive(a); reusable {
+		done <- err
+	}(c.aside)
+}
+
+// join ends the writing aside, and tells whether the request went out whole: nobody reads it any more then. Where the answer
+// left the connection reusable, the rest has a moment.
+func (c *conn) join(reusable bool) bool {
+	if c.aside == nil {
+		return true
+	}
+	if reusable {
 		c.alarm = time.Now()                           // sets it anew the next time
 		_ = c.SetWriteDeadline(c.alarm.Add(writeRest)) // fails only where the write does
 	} else {
 		c.cut()
 	}
-	return <-sent == nil && reusable, err // and nobody reads body any more
+	err := <-c.aside
+	c.aside = nil
+	return err == nil
 }
 
 func (c *conn) receive(a *answer) (reusable bool, err error) {

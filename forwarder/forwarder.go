@@ -31,6 +31,7 @@ type Config struct {
 	Concurrency      int    // attempts under way at once, over all partitions
 	Adaptive         bool   // find the service's best concurrency, beginning with Concurrency
 	ReadyURL         string // deliveries wait until it answers 2xx; "": they do not
+	ReadyDomain      string // Domain of ReadyURL
 	BatchSize        int    // messages of one request at the most
 	BatchLinger      time.Duration
 	SkipOnAny        bool // service faults count like message faults
@@ -46,6 +47,7 @@ type Config struct {
 	DrainTimeout   time.Duration
 	SkipLog        string // path
 	ConfirmURL     string // asked before a message in doubt is sent again; "": it is sent
+	ConfirmDomain  string // Domain of ConfirmURL
 }
 
 // Forwarder is one consumer of a group and all its deliveries.
@@ -117,7 +119,7 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 	}
 	f := build(cfg, store, handler, c, a, log)
 	if cfg.ReadyURL != "" {
-		if f.ready, err = newQuestion(cfg.ReadyURL, &cfg, readyTime); err != nil {
+		if f.ready, err = newQuestion(cfg.ReadyURL, cfg.ReadyDomain, &cfg, readyTime); err != nil {
 			return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
 		}
 	}

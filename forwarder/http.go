@@ -58,7 +58,7 @@ func newHTTP(cfg Config) (*httpHandler, error) {
 		a.hosts = append(a.hosts, host{w, head})
 	}
 	if cfg.ConfirmURL != "" {
-		q, err := newQuestion(cfg.ConfirmURL, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout))
+		q, err := newQuestion(cfg.ConfirmURL, cfg.ConfirmDomain, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout))
 		if err != nil {
 			return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
 		}

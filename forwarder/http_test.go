@@ -3,6 +3,8 @@ package forwarder
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -10,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,12 +52,53 @@ func try(t *testing.T, f *Forwarder, d *Delivery) Verdict {
 // bare is a service on the bare socket: serve gets the n-th connection, from 1.
 func bare(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return "http://" + listening(t, "tcp", "127.0.0.1:0", serve)
+}
+
+// bareTLS is bare behind TLS, over a corked socket, and what a client has to trust.
+func bareTLS(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) (string, *x509.CertPool) {
+	t.Helper()
+	s := httptest.NewTLSServer(nil) // for its certificate
+	s.Close()
+	s.TLS.ClientAuth = tls.RequestClientCert // its tickets come behind the handshake then, as other servers' do
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return "https://" + listening(t, "tcp", "127.0.0.1:0", func(n int, c net.Conn, _ *bufio.Reader) {
+		secure := tls.Server(&corked{Conn: c}, s.TLS)
+		defer secure.Close()
+		serve(n, secure, bufio.NewReader(secure))
+	}), roots
+}
+
+// corked is a socket that can hold back what is written, so that it goes out in one piece.
+type corked struct {
+	net.Conn
+	cork bool
+	held []byte
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if c.cork {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *corked) pull() {
+	c.cork = false
+	c.SetWriteDeadline(time.Time{}) // TLS's goodbye leaves one
+	c.Conn.Write(c.held)
+}
+
+// listening serves each connection of a listener until the test ends, and says where.
+func listening(t *testing.T, network, address string, serve func(n int, c net.Conn, r *bufio.Reader)) string {
+	t.Helper()
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var open sync.WaitGroup
-	done := make(chan struct{})
 	open.Go(func() {
 		for n := 1; ; n++ {
 			c, err := l.Accept()
@@ -67,8 +112,8 @@ func bare(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
 			})
 		}
 	})
-	t.Cleanup(func() { l.Close(); close(done); open.Wait() })
-	return "http://" + l.Addr().String()
+	t.Cleanup(func() { l.Close(); open.Wait() })
+	return l.Addr().String()
 }
 
 // read takes a whole request from the wire; false at the end of the connection.
@@ -462,6 +507,49 @@ func TestSlimOnlyWhereItHelps(t *testing.T) {
 				}
 				if a := r.f.pace.adaptive; r.f.pace.limit.Load() != limit || auto && a.refused > 1 {
 					t.Errorf("%s: the pace is %d", row.answers, r.f.pace.limit.Load())
+				}
+			})
+		}
+	}
+}
+
+// A service that refuses a head before it has read it is heard, however little of the head goes out at once.
+func TestHTTPSlimAfterAnEarlyAnswer(t *testing.T) {
+	for _, status := range []int{431, 400} {
+		for network, size := range map[string]int{"unix": 1 << 20, "tcp": 12 << 20, "tls": 12 << 20} { // more than the sockets hold
+			t.Run(fmt.Sprint(status, " ", network), func(t *testing.T) {
+				slim := make(chan http.Header, 1)
+				serve := func(n int, c net.Conn, r *bufio.Reader) {
+					if n == 1 {
+						io.CopyN(io.Discard, r, 4<<10)
+						fmt.Fprintf(c, "HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n", status)
+						return
+					}
+					if q, err := http.ReadRequest(r); err == nil {
+						slim <- q.Header
+						io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+					}
+				}
+				var target string
+				var roots *x509.CertPool
+				switch network {
+				case "unix":
+					target = "http+unix://" + url.PathEscape(listening(t, "unix", filepath.Join(t.TempDir(), "s"), serve))
+				case "tcp":
+					target = bare(t, serve)
+				default:
+					target, roots = bareTLS(t, serve)
+				}
+				r := newRig(t, hasty(target), nil)
+				if roots != nil {
+					r.f.handler.(*httpHandler).hosts[0].line.(*wire).tls.RootCAs = roots
+				}
+				d := handed(r.partition(t0), Message{Offset: 1, Headers: []Header{{"a", make([]byte, size)}}})
+				if v := try(t, r.f, d); v.Status != status || v.Class != MessageFault || d.attempt.Faults != 0 || v.InDoubt || !d.slim {
+					t.Fatalf("the first attempt is %s with %d, in doubt %t: %s", v.Class, v.Status, v.InDoubt, v.Reason)
+				}
+				if v := try(t, r.f, d); v.Class != Delivered || (<-slim).Get("Kafka-Headers-Left-Out") != "1" {
+					t.Errorf("the second attempt is %s: %s", v.Class, v.Reason)
 				}
 			})
 		}

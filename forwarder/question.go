@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -12,18 +13,19 @@ import (
 type question struct {
 	line
 	url     *url.URL
+	domain  string // Host header; "" for the URL's
 	timeout time.Duration
 }
 
-func newQuestion(target string, cfg *Config, timeout time.Duration) (*question, error) {
+func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*question, error) {
 	w, u, err := newWire(target, cfg.ConnTimeout, cfg.Concurrency)
 	if err != nil {
 		return nil, err
 	}
-	return &question{w, u, timeout}, nil
+	return &question{w, u, domain, timeout}, nil
 }
 
-// ask returns the status of the answer. parameter is added to the URL's query, "" for none.
+// ask returns the status of an answer that was whole. parameter is added to the URL's query, "" for none.
 func (q *question) ask(ctx context.Context, parameter, value string) (status int, err error) {
 	u := *q.url
 	if parameter != "" {
@@ -31,14 +33,14 @@ func (q *question) ask(ctx context.Context, parameter, value string) (status int
 		query.Set(parameter, value)
 		u.RawQuery = query.Encode()
 	}
-	head, err := opening(http.MethodGet, &u, "")
+	head, err := opening(http.MethodGet, &u, q.domain)
 	if err != nil {
 		return 0, err
 	}
 	var a answer
 	q.exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
-	if a.err != nil {
-		return 0, fmt.Errorf("no answer: %s", clause(a.err))
+	if err := cmp.Or(a.err, a.bodyErr); err != nil { // one that breaks off says nothing
+		return 0, fmt.Errorf("no answer: %s", clause(err))
 	}
 	return a.status, nil
 }

@@ -71,27 +71,31 @@ func newWire(target string, connTimeout time.Duration, most int) (*wire, *url.UR
 func (w *wire) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
 	a.reset()
 	ctx, deadline := o.Attempt(), after(timeout)
-	if a.err = context.Cause(ctx); a.err != nil {
-		return
-	}
-	c := w.take()
-	if c == nil {
-		if c, a.err = w.dial(ctx, deadline); a.err != nil {
+	var err error
+	for idle := true; idle && !a.sent; {
+		if a.err = context.Cause(ctx); a.err != nil {
 			return
 		}
+		c := w.take()
+		if idle = c != nil; !idle {
+			if c, a.err = w.dial(ctx, deadline); a.err != nil {
+				return
+			}
+		}
+		w.enter(c, ctx)
+		waited, no := o.cleared()
+		if a.err = no; no != nil {
+			w.leave(c, ctx.Err() == nil)
+			return
+		}
+		if waited {
+			deadline = after(timeout)
+		}
+		var reusable bool
+		reusable, err = c.exchange(deadline, head, body, a)
+		w.leave(c, reusable && ctx.Err() == nil)
+		a.sent = !errors.Is(err, errUnasked) // else an idle connection has ended: the next one
 	}
-	w.enter(c, ctx)
-	waited, err := o.cleared()
-	if a.err = err; err != nil {
-		w.leave(c, ctx.Err() == nil)
-		return
-	}
-	if waited {
-		deadline = after(timeout)
-	}
-	a.sent = true
-	reusable, err := c.exchange(deadline, head, body, a)
-	w.leave(c, reusable && ctx.Err() == nil)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -134,23 +138,17 @@ func (w *wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	return c, err
 }
 
-// take is the idle connection that was used last and is still good; nil: there is none.
+// take is the idle connection that was used last; nil: there is none.
 func (w *wire) take() *conn {
-	for {
-		w.mu.Lock()
-		last := len(w.idle) - 1
-		if last < 0 {
-			w.mu.Unlock()
-			return nil
-		}
-		c := w.idle[last]
-		w.idle[last], w.idle = nil, w.idle[:last]
-		w.mu.Unlock()
-		if c.silent() {
-			return c
-		}
-		c.cut()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := len(w.idle) - 1
+	if last < 0 {
+		return nil
 	}
+	c := w.idle[last]
+	w.idle[last], w.idle = nil, w.idle[:last]
+	return c
 }
 
 // enter has the exchange on c broken off when ctx ends. One call to context.AfterFunc serves all exchanges of a context, which

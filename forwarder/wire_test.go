@@ -3,6 +3,7 @@ package forwarder
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -39,12 +40,16 @@ func wireTo(t *testing.T, target string) *wire {
 
 // ask is one exchange: a POST of body, which is sent in one piece with the head where it is small.
 func ask(ctx context.Context, w *wire, timeout time.Duration, body []byte) *answer {
+	return post(asked{ctx}, w, timeout, body)
+}
+
+func post(o outgoing, w *wire, timeout time.Duration, body []byte) *answer {
 	head := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n", len(body))
 	if len(body) <= atOnce {
 		head, body = append(head, body...), nil
 	}
 	a := new(answer)
-	w.exchange(asked{ctx}, timeout, head, body, a)
+	w.exchange(o, timeout, head, body, a)
 	return a
 }
 
@@ -214,6 +219,149 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 	}
 }
 
+// What comes while whoever sends is asked a last time was not asked for, either. On an idle connection it costs nothing: the request
+// takes another one. On a new one it is the service's fault, and without doubt.
+func TestWireLooksRightBeforeItSends(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	for name, then := range map[string]func(net.Conn){
+		"closed":      func(c net.Conn) { c.Close() },
+		"reset":       reset,
+		"half closed": func(c net.Conn) { c.(*net.TCPConn).CloseWrite() },
+		"answered":    func(c net.Conn) { io.WriteString(c, ok) },
+	} {
+		for _, idle := range []bool{true, false} {
+			for _, size := range []int{0, atOnce + 1} {
+				t.Run(fmt.Sprintf("%s, idle %t, %d bytes", name, idle, size), func(t *testing.T) {
+					act, acted := make(chan struct{}), make(chan struct{})
+					var seen atomic.Int64
+					w := wireTo(t, bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+						if n == 1 && idle && read(r) {
+							io.WriteString(c, ok)
+						}
+						if n == 1 {
+							<-act
+							then(c)
+							close(acted)
+						}
+						for read(r) {
+							seen.Add(1)
+							if n > 1 {
+								io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+							}
+						}
+					}))
+					if idle {
+						ask(t.Context(), w, 5*time.Second, nil)
+					}
+					a := post(late{asked{t.Context()}, func() (bool, error) {
+						select {
+						case <-acted:
+						default:
+							close(act)
+							<-acted
+							pass(20 * time.Millisecond) // the poller hears it before anybody asks the poller
+						}
+						return true, nil
+					}}, w, 2*time.Second, make([]byte, size))
+					if idle && (a.status != 204 || !a.sent || seen.Load() != 1 || len(w.idle) != 1) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					}
+					if !idle && (a.status != 0 || a.sent || a.err == nil || seen.Load() != 0 || len(w.idle) != 0) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					}
+				})
+			}
+		}
+	}
+}
+
+// What came unasked is seen where TLS has read it already, too, and what TLS itself sends is nothing of the kind.
+func TestWireLooksIntoTLS(t *testing.T) {
+	const ok, unasked = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
+	type moment int
+	const (
+		fresh moment = iota
+		together
+		later
+	)
+	for name, row := range map[string]struct {
+		when moment
+		then func(c *tls.Conn)
+		sent bool
+	}{
+		"nothing":                    {together, func(*tls.Conn) {}, true},
+		"an answer behind an answer": {together, func(c *tls.Conn) { io.WriteString(c, unasked) }, true},
+		"a goodbye":                  {together, func(c *tls.Conn) { c.CloseWrite() }, true},
+		"an answer later":            {later, func(c *tls.Conn) { io.WriteString(c, unasked) }, true},
+		"a goodbye later":            {later, func(c *tls.Conn) { c.CloseWrite() }, true},
+		"a reset later":              {later, func(c *tls.Conn) { reset(c.NetConn().(*corked).Conn) }, true},
+		"an answer at first":         {fresh, func(c *tls.Conn) { io.WriteString(c, unasked) }, false},
+		"a goodbye at first":         {fresh, func(c *tls.Conn) { c.CloseWrite() }, false},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(name+" "+tls.VersionName(version), func(t *testing.T) {
+				greeted, act, acted := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				var connections, seen atomic.Int64
+				target, roots := bareTLS(t, func(n int, c net.Conn, r *bufio.Reader) {
+					secure, first := c.(*tls.Conn), n == 1
+					if connections.Add(1); secure.Handshake() != nil {
+						return
+					}
+					if first && row.when == fresh {
+						row.then(secure)
+						close(acted)
+					}
+					if first {
+						close(greeted)
+					}
+					for ; read(r); first = false {
+						seen.Add(1)
+						socket := secure.NetConn().(*corked)
+						socket.cork = first
+						io.WriteString(secure, ok)
+						if first && row.when == together {
+							row.then(secure)
+							close(acted)
+						}
+						if first {
+							socket.pull()
+						}
+						if first && row.when == later {
+							<-act
+							row.then(secure)
+							close(acted)
+						}
+					}
+				})
+				w := wireTo(t, target)
+				w.tls.RootCAs, w.tls.MaxVersion = roots, version
+				w.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // without one nobody sends tickets
+				clear := func() (bool, error) { <-greeted; return false, nil }
+				if a := post(late{asked{t.Context()}, clear}, w, 5*time.Second, nil); a.sent != row.sent || row.sent && a.status != 200 || !row.sent && a.err == nil {
+					t.Fatalf("first %d, sent %t, %v", a.status, a.sent, a.err)
+				}
+				close(act)
+				<-acted
+				for range 2 {
+					if a := ask(t.Context(), w, 5*time.Second, nil); a.status != 200 || a.err != nil {
+						t.Errorf("%d, %v", a.status, a.err)
+					}
+				}
+				want := [2]int64{2, 2}
+				if row.sent {
+					want[0] = 3
+				}
+				if name == "nothing" {
+					want[1] = 1
+				}
+				if got := [2]int64{seen.Load(), connections.Load()}; got != want {
+					t.Errorf("%d requests over %d connections, want %d over %d", got[0], got[1], want[0], want[1])
+				}
+			})
+		}
+	}
+}
+
 func TestWireOverTLS(t *testing.T) {
 	var connections atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -248,7 +396,7 @@ func TestWireOverTLS(t *testing.T) {
 		t.Errorf("%d connections for 5 requests", n)
 	}
 	s.CloseClientConnections()
-	eventually(t, "the idle connection ends", func() bool { return !w.idle[0].silent() })
+	eventually(t, "the idle connection ends", func() bool { return w.idle[0].unasked() != nil })
 	if a := ask(t.Context(), w, 5*time.Second, []byte("v")); a.status != 200 {
 		t.Errorf("after the service closed an idle connection: %d, %v", a.status, a.err)
 	}
