@@ -27,21 +27,12 @@ func filePath(dir string) string { return filepath.Join(dir, "offsets") }
 // file is the real disk.
 type file struct {
 	*os.File
-	fd     int      // for a write without what os.File does around it: a Store never writes or syncs once it began to close
-	mapped *mapping // nil: every write is a system call
+	fd int // for a write without what os.File does around it: a Store never writes or syncs once it began to close
 }
 
-func newFileDisk(f *os.File) file { return file{File: f, fd: int(f.Fd())} }
+func newFileDisk(f *os.File) file { return file{f, int(f.Fd())} }
 
-// WriteAt of up to mapMost bytes may not run beside another such one: there is one mapping.
 func (f file) WriteAt(b []byte, off int64) (int, error) {
-	if f.mapped != nil && len(b) <= mapMost {
-		if stored, err := f.mapped.store(b, off); err != nil {
-			return 0, err
-		} else if stored {
-			return len(b), nil
-		}
-	}
 	n := 0
 	for n < len(b) {
 		m, err := syscall.Pwrite(f.fd, b[n:], off+int64(n))
@@ -64,13 +55,6 @@ func (f file) Size() (int64, error) {
 		return 0, err
 	}
 	return st.Size(), nil
-}
-
-func (f file) Close() error {
-	if f.mapped != nil {
-		f.mapped.drop()
-	}
-	return f.File.Close()
 }
 
 // Sync does not write the times of the file: its size never changes.
@@ -100,9 +84,7 @@ func openFile(dir string, o Options) (disk, error) {
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
-	d := newFileDisk(f)
-	d.mapped = newMapping(f)
-	return d, nil
+	return newFileDisk(f), nil
 }
 
 // create writes the whole file under another name, so that there is never half a file, and a full disk later cannot stop a

@@ -54,8 +54,8 @@ type Store struct {
 	failed   error
 	retryAt  time.Time
 	closed   bool
-	added    uint32        // frames in buf that are not written yet
-	buf      [mapMost]byte // synced, a done in two frames, ceiling, intent
+	added    uint32              // frames in buf that are not written yet
+	buf      [5 * frameSize]byte // what one call about a message adds: synced, a done in two frames, ceiling, intent
 
 	kick       chan struct{} // there is something to sync
 	urgent     chan struct{} // and not only after a window
