@@ -61,7 +61,7 @@ type decision struct {
 //
 // A commit with the mark of another lineage than the file's is newer than the file: another machine obeyed an
 // operator in between. No request starts before the first commit of a lineage is acknowledged, so the file cannot hold
-// facts of a lineage that Kafka has not seen.
+// facts of a lineage that Kafka has not seen. A mark of this very volume, which holds all that it held then, is older.
 func decide(k knowledge) decision {
 	m, ours := parseMark(k.commit.meta)
 	ours = ours && m.offset == k.commit.offset
@@ -87,15 +87,18 @@ func decide(k knowledge) decision {
 		d.fromSaved(k)
 	case !marked && k.saved != nil && k.saved.Committed == k.commit.offset:
 		d.fromSaved(k)
+		d.start.Lineage = newLineage() // it may be an operator's all the same: another machine may have been further
 	case ours && m.bare() && k.saved != nil && k.saved.Committed < m.offset && m.offset <= k.saved.Next: // died right after it
 		d.fromSaved(k)
-		d.start.Committed = m.offset
+		d.start.Committed, d.start.Lineage = m.offset, newLineage()
 	case !marked:
 		d.by = fromOperator
 		d.start = offsets.Start{Next: k.commit.offset, Committed: k.commit.offset, Lineage: newLineage()}
 		if k.saved != nil {
 			d.said = append(d.said, fmt.Sprintf("the committed offset %d was not written by kpush, which had finished everything below %d: it is obeyed", k.commit.offset, k.saved.Next))
 		}
+	case k.saved != nil && k.saved.Lineage != m.lineage && m.volume == k.volume && k.holds(m.edition):
+		d.fromSaved(k) // this volume began another lineage since, and died before it was committed
 	case k.saved == nil || k.saved.Lineage != m.lineage:
 		d.takeOver(m)
 	case m.offset < k.saved.Committed && k.trustSaved < 0:
@@ -112,6 +115,7 @@ func decide(k knowledge) decision {
 		d.join(k, m)
 	}
 	d.fit(k, !none)
+	d.start.Ceiling = min(d.start.Ceiling, k.bounds.high)                                 // what comes from now on was never sent
 	d.start.Attempts = slices.DeleteFunc(d.start.Attempts, func(a offsets.Attempt) bool { // finished in the meantime, or gone
 		return a.Offset < d.start.Next || d.start.Done.Contains(a.Offset)
 	})
@@ -144,28 +148,28 @@ func (d *decision) takeOver(m mark) {
 	d.start = offsets.Start{Next: m.offset, Done: m.done, Attempts: m.attempts, Ceiling: m.ceiling, Lineage: m.lineage, Committed: m.offset}
 }
 
-// join adds what the commit's mark knows to what the file knows of the same lineage. The mark's doubts are older than
-// the file where this volume wrote both; they count where another machine had the partition in between, where the file
-// lags behind the commit (a power cut), where nothing vouches for the file's own (a power cut with KPUSH_OFFSETS_SYNC=never), or
+// join adds what the commit's mark knows to what the file knows of the same lineage. The mark's ceiling is older than the
+// file's doubts where this volume wrote both, also where the log has a gap behind what the file has finished; it counts where
+// another machine had the partition in between, where nothing vouches for the file (a power cut with KPUSH_OFFSETS_SYNC=never), or
 // where the volume was put back from a copy that is older than the mark.
 func (d *decision) join(k knowledge, m mark) {
 	behind := d.start.Next < m.offset
 	d.start.Done = d.start.Done.Union(m.done)
 	d.start.Committed = max(d.start.Committed, m.offset)
+	d.start.Attempts = mergeAttempts(d.start.Attempts, m.attempts)
+	if behind {
+		d.by = fromCommit
+		d.start.Next = m.offset
+	}
 	own := m.volume == k.volume
 	older := own && m.edition != "" && !k.holds(m.edition)
-	if own && !older && !behind && !k.saved.Unvouched {
+	if own && !older && !k.saved.Unvouched && (m.edition != "" || !behind) {
 		return
 	}
 	if older {
 		d.said = append(d.said, fmt.Sprintf("the volume holds less than when Kafka's commit (%d) was made, so it is an older copy: what may have been sent since is flagged", m.offset))
 	}
 	d.start.Ceiling = max(d.start.Ceiling, m.ceiling)
-	d.start.Attempts = mergeAttempts(d.start.Attempts, m.attempts)
-	if behind {
-		d.by = fromCommit
-		d.start.Next = m.offset
-	}
 }
 
 // reach is the end of what the start knows: of what is finished, and of what was tried.

@@ -109,8 +109,15 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 			m.ceiling, m.edition, m.attempts = 600, "2", []offsets.Attempt{{Offset: 140, Number: 3}}
 		})), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 2, said: "an older copy"},
 		{name: "stale copy of the volume that is behind the commit, and known as one", know: by(500, marked(500, func(m *mark) { m.ceiling, m.edition = 600, "2" })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600, said: "an older copy"},
+		{name: "stale copy of the volume, behind a mark that says nothing of it", know: by(500, marked(500, func(m *mark) { m.ceiling = 600 })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600},
+		{name: "the log has a gap behind what is finished: nothing is in doubt", know: by(125, marked(125, func(m *mark) { m.ceiling, m.edition = 600, "1" })), by: fromCommit, next: 125, lineage: 7, done: "130-130"},
+		{name: "attempts that reached Kafka and not the disk", know: by(110, marked(110, func(m *mark) {
+			m.edition, m.attempts = "1", []offsets.Attempt{{Offset: 140, Number: 3}}
+		})), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 2},
+		{name: "this volume began another lineage, and died before its first commit", know: by(100, marked(100, func(m *mark) { m.lineage, m.edition = 5, "1" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "another lineage, of a copy of this volume that was further", know: by(100, marked(100, func(m *mark) { m.lineage, m.edition = 5, "2" })), by: fromCommit, next: 100, lineage: 5},
+		{name: "what is to come is not in doubt", know: all(noFile, by(200, marked(200, func(m *mark) { m.ceiling = 5000 }))), by: fromCommit, next: 200, lineage: 7, ceiling: 1000},
 		{name: "a power cut, and nothing was synced", know: all(by(110, marked(110, func(m *mark) { m.ceiling, m.edition = 600, "1" })), func(k *knowledge) { k.saved.Unvouched = true }), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 1},
-		{name: "stale copy of the volume", know: by(500, marked(500, func(m *mark) { m.ceiling = 600 })), by: fromCommit, next: 500, lineage: 7, done: "130-130", ceiling: 600},
 
 		// An operator, or a tool.
 		{name: "operator goes back", know: by(70, ""), by: fromOperator, next: 70, lineage: another, said: "was not written by kpush"},
@@ -119,14 +126,14 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		{name: "operator on a volume that knows nothing", know: all(noFile, by(70, "")), by: fromOperator, next: 70},
 		{name: "somebody else's metadata", know: by(70, "flink checkpoint 4"), by: fromOperator, next: 70, lineage: another, said: "it is obeyed"},
 		{name: "operator goes to offset 0", know: all(by(0, ""), func(k *knowledge) { k.bounds.oldest = 0 }), by: fromOperator, next: 0, lineage: another, said: "it is obeyed"},
-		{name: "console consumer wiped the mark", know: by(100, ""), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "console consumer wiped the mark", know: by(100, ""), by: fromFile, next: 120, lineage: another, done: "130-130", tried: 1},
 		{name: "MirrorMaker copied the mark to another offset", know: by(90, marked(4000, nil)), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
 		{name: "MirrorMaker copied the mark to another cluster", know: by(90, marked(90, func(m *mark) { m.cluster = "D" })), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
 		{name: "damaged mark", know: by(90, marked(90, nil)[:12]+"\x00"), by: fromOperator, next: 90, lineage: another, said: "it is obeyed"},
 
 		// A broker that takes only small metadata: the mark says that kpush made the commit, and nothing else.
-		{name: "bare mark, died right after the commit", know: by(110, "kpush1 o=110"), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
-		{name: "bare mark at the last commit", know: by(100, "kpush1 o=100"), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
+		{name: "bare mark, died right after the commit", know: by(110, "kpush1 o=110"), by: fromFile, next: 120, lineage: another, done: "130-130", tried: 1},
+		{name: "bare mark at the last commit", know: by(100, "kpush1 o=100"), by: fromFile, next: 120, lineage: another, done: "130-130", tried: 1},
 		{name: "bare mark of a machine that was further", know: by(200, "kpush1 o=200"), by: fromOperator, next: 200, lineage: another, said: "it is obeyed"},
 		{name: "bare mark that went back, maybe with an operator", know: by(80, "kpush1 o=80"), by: fromOperator, next: 80, lineage: another, said: "it is obeyed"},
 		{name: "bare mark of another offset", know: by(110, "kpush1 o=105"), by: fromOperator, next: 110, lineage: another, said: "it is obeyed"},
