@@ -88,6 +88,7 @@ func forwarding(c *Config, volume string) forwarder.Config {
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		Subscribed: c.subscribed(),
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.domainOf(c.ConfirmURL),
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -63,6 +64,14 @@ func (l *loader) checkGuarantee() {
 			l.wrong("KPUSH_INSTANCE_ID", "must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member")
 		}
 	}
+}
+
+// subscribed is where a static member keeps what it subscribes to, "" with guarantee 1, which has no volume.
+func (c *Config) subscribed() string {
+	if c.Guarantee == 1 {
+		return ""
+	}
+	return filepath.Join(c.OffsetsDir, "topics")
 }
 
 // remember opens the file on the volume; nil with guarantee 1, which keeps none.

@@ -37,7 +37,6 @@ func (f *Forwarder) assigned(tps []tp) {
 	}
 	f.start(starts)
 	f.client.nudge(keys(f.parts))
-	f.compareMembership()
 	if len(tps) > 0 {
 		f.log.Info("partitions assigned", "partitions", names(tps), "now", len(f.assignment()))
 	}

@@ -38,8 +38,6 @@ type cluster interface {
 	topicIDs(ctx context.Context, topics []string) (map[string]string, error)
 	// bounds returns what it has learned beside an error: a broker that does not answer leaves out only what it leads.
 	bounds(ctx context.Context, tps []tp) (map[tp]bounds, error)
-	// orphans are the topics' partitions that no member of a stable group has.
-	orphans(ctx context.Context, group string, topics []string) ([]tp, error)
 	close()
 }
 

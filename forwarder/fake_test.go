@@ -47,7 +47,6 @@ type fakeKafka struct {
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[tp]bool                 // nobody tells their bounds
 	gone           map[string]bool             // topics that do not exist
-	unowned        []tp                        // no member has them
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 }
@@ -426,16 +425,6 @@ func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) 
 		<-ctx.Done()
 		return out, ctx.Err()
 	}
-	return out, nil
-}
-
-func (a fakeAdmin) orphans(ctx context.Context, _ string, topics []string) (out []tp, err error) {
-	if err := a.ask(ctx, "orphans"); err != nil {
-		return nil, err
-	}
-	a.with(func() {
-		out = slices.DeleteFunc(slices.Clone(a.unowned), func(t tp) bool { return !slices.Contains(topics, t.topic) })
-	})
 	return out, nil
 }
 

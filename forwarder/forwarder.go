@@ -46,6 +46,7 @@ type Config struct {
 	Buffer         int64         // bytes
 	DrainTimeout   time.Duration
 	SkipLog        string // path
+	Subscribed     string // path of what a static member remembers of its topics; "": nothing
 	ConfirmURL     string // asked before a message in doubt is sent again; "": it is sent
 	ConfirmDomain  string // Domain of ConfirmURL
 }
@@ -152,6 +153,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 // any more, or a stop that did not come to its end within DrainTimeout, is an error; nothing is lost then either.
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.stopping = ctx
+	f.compareTopics()
 	if err := f.client.subscribe(f.cfg.Topics, rebalance{f.assigned, f.revoked}); err != nil {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
 	}

@@ -1,12 +1,10 @@
 package forwarder
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -70,32 +68,6 @@ func (a *admin) partitions(ctx context.Context, topics []string) (out []tp, err 
 		}
 	})
 	return out, err
-}
-
-// orphans leaves out topics that there are not.
-func (a *admin) orphans(ctx context.Context, group string, topics []string) ([]tp, error) {
-	all, err := a.partitions(ctx, topics)
-	if err != nil && !errors.Is(err, errNoTopic) {
-		return nil, err
-	}
-	for {
-		got, err := a.a.DescribeConsumerGroups(ctx, []string{group}, kafka.SetAdminRequestTimeout(describeTime))
-		if err == nil && got.ConsumerGroupDescriptions[0].Error.Code() != kafka.ErrNoError {
-			err = got.ConsumerGroupDescriptions[0].Error
-		}
-		if err == nil && got.ConsumerGroupDescriptions[0].State == kafka.ConsumerGroupStateStable {
-			owned := map[tp]bool{}
-			for _, m := range got.ConsumerGroupDescriptions[0].Members {
-				for _, p := range fromKafka(m.Assignment.TopicPartitions) {
-					owned[p] = true
-				}
-			}
-			return slices.DeleteFunc(all, func(t tp) bool { return owned[t] }), nil
-		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
-			return nil, cmp.Or(translate(err), context.DeadlineExceeded)
-		}
-	}
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of

@@ -1,45 +1,46 @@
 package forwarder
 
 import (
-	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// What the group gives to a static member that is back is compared with its topics, once; where that does not fit, it joins anew.
+// A static member that is back with other topics joins anew, once, whatever the group has given to it; so does whoever is given a
+// topic that it does not subscribe to. Nobody else does.
 func TestRejoin(t *testing.T) {
+	const now = "g\nt\nu\n"
 	for _, row := range []struct {
-		name    string
-		id      string
-		given   []tp
-		unowned []tp
-		fault   error
-		anew    bool
+		name  string
+		id    string
+		last  string // what is remembered; "": nothing
+		given []tp
+		anew  bool
 	}{
-		{"all fits", "pod-0", []tp{t0, t1}, nil, nil, false},
-		{"others have the rest", "pod-0", []tp{t0}, nil, nil, false},
-		{"a topic that nobody has", "pod-0", []tp{t0, t1}, []tp{u0}, nil, true},
-		{"a partition that nobody has", "pod-0", []tp{t0}, []tp{t1}, nil, true},
-		{"a topic that was left, among others", "pod-0", []tp{t0, {"old", 0}}, nil, nil, true},
-		{"nothing but a topic that was left", "pod-0", []tp{{"old", 0}}, nil, nil, true},
-		{"Kafka does not say", "pod-0", []tp{t0}, []tp{t1}, errors.New("not authorized"), false},
-		{"a dynamic member", "", []tp{t0}, []tp{t1}, nil, false},
+		{"for the first time", "pod-0", "", []tp{t0}, false},
+		{"the same topics", "pod-0", now, []tp{t0, t1}, false},
+		{"the same topics, nothing is given yet", "pod-0", now, nil, false},
+		{"one more", "pod-0", "g\nt\n", []tp{t0, t1}, true},
+		{"one more, nothing is given yet", "pod-0", "g\nt\n", nil, true},
+		{"one less, which is not given", "pod-0", "g\nold\nt\nu\n", []tp{t0}, true},
+		{"another group", "pod-0", "h\nt\nu\n", []tp{t0}, true},
+		{"a topic that was left, among others", "pod-0", now, []tp{t0, {"old", 0}}, true},
+		{"nothing but a topic that was left", "pod-0", "g\nold\n", []tp{{"old", 0}}, true},
+		{"a dynamic member", "", "g\nt\n", []tp{t0}, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := twoTopics()
-			cfg.InstanceID = row.id
-			b := newBook()
-			r := newRig(t, cfg, b.keeping(always))
-			r.kafka.unowned = row.unowned
-			r.kafka.spoil(func(question string) error {
-				if question == "orphans" {
-					return row.fault
+			cfg.InstanceID, cfg.Subscribed = row.id, filepath.Join(t.TempDir(), "topics")
+			if row.last != "" {
+				if err := os.WriteFile(cfg.Subscribed, []byte(row.last), 0o600); err != nil {
+					t.Fatal(err)
 				}
-				return nil
-			}, nil)
-			r.run()
+			}
+			b := newBook()
+			r := newRig(t, cfg, b.keeping(always)).run()
 			all := []tp{t0, t1, u0, {"old", 0}}
 			for _, p := range all {
 				r.kafka.produce(p, 10, 10)
@@ -60,7 +61,7 @@ func TestRejoin(t *testing.T) {
 				if why := r.f.Ready(); len(why) != 1 || !strings.Contains(why[0], "waiting for group g to give") {
 					t.Errorf("%s: ready says %q between leaving and joining", row.name, why)
 				}
-				r.kafka.give(t0, t1, u0) // what is still said to be nobody's makes it join no third time
+				r.kafka.give(t0, t1, u0)
 				pass(time.Minute)
 				if got := joins(); got != want {
 					t.Errorf("%s: %s after a minute; want %s", row.name, got, want)
@@ -70,6 +71,9 @@ func TestRejoin(t *testing.T) {
 						t.Errorf("%s: %d deliveries of %s", row.name, n, p)
 					}
 				}
+			}
+			if last, err := os.ReadFile(cfg.Subscribed); row.id != "" && string(last) != now {
+				t.Errorf("%s: %q is remembered, %v", row.name, last, err)
 			}
 			if n := len(b.of(tp{"old", 0})); n > 0 {
 				t.Errorf("%s: %d deliveries of a topic that is not subscribed to", row.name, n)
