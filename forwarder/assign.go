@@ -21,18 +21,17 @@ func (f *Forwarder) assigned(tps []tp) {
 	tps = f.own(tps)
 	f.mu.Lock()
 	for _, t := range tps {
-		f.pending[t] = errors.New("starting")
+		f.pending[t], f.given[t] = errors.New("starting"), f.round
 	}
 	f.mu.Unlock()
 	f.state.joined()
 	var starts []tpOffset
 	ctx, cancel := context.WithTimeout(f.stopping, resolveTime)
 	defer cancel()
-	for len(f.pending) > 0 {
-		asked := keys(f.pending)
+	for asked := tps; len(asked) > 0; asked = f.undecided(tps) {
 		starts = f.begin(asked, f.know(ctx, asked))
-		if len(starts) > 0 || len(f.waitingForBroker()) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
-			break
+		if len(starts) > 0 || len(f.undecided(tps)) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
+			break // what was pending before is startPending's, too: a broker that is gone costs time here
 		}
 	}
 	f.start(starts)
@@ -42,11 +41,11 @@ func (f *Forwarder) assigned(tps []tp) {
 	}
 }
 
-// waitingForBroker are the pending partitions that only a broker's answer is missing for.
-func (f *Forwarder) waitingForBroker() []tp {
+// undecided are those of tps that only a broker's answer is missing for.
+func (f *Forwarder) undecided(tps []tp) []tp {
 	var out []tp
-	for t, why := range f.pending {
-		if !errors.As(why, new(holdError)) {
+	for _, t := range tps {
+		if why := f.pending[t]; why != nil && !errors.As(why, new(holdError)) {
 			out = append(out, t)
 		}
 	}
@@ -69,6 +68,9 @@ func (f *Forwarder) revoked(tps []tp, lost bool) {
 		f.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
 	} else {
 		f.giveUp(tps, errRevoked)
+	}
+	if lost && len(f.assignment()) == 0 {
+		f.state.left()
 	}
 	if err := f.client.unassign(started); err != nil {
 		f.log.Error("cannot unassign partitions", "partitions", names(started), "error", err)
@@ -138,6 +140,7 @@ func (f *Forwarder) forget(tps []tp) []*partition {
 	for _, t := range tps {
 		delete(f.parts, t)
 		delete(f.pending, t)
+		delete(f.given, t)
 	}
 	f.started.Store(int32(len(f.parts)))
 	return out

@@ -172,9 +172,13 @@ func (f *Forwarder) skipItems(b *batch) {
 func (b *batch) finish() {
 	var final, left []*Delivery
 	for _, d := range b.items {
-		if d.final && b.p.conclude(d) {
+		switch {
+		case d.final && b.p.conclude(d):
 			final = append(final, d)
-		} else {
+		case d.final:
+			b.p.doubt(d)
+			fallthrough
+		default:
 			left = append(left, d)
 		}
 	}

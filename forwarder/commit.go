@@ -120,6 +120,10 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 		return nil
 	}
 	err := c.tell(ps, alive)
+	if errors.Is(err, errManyMarks) {
+		half := len(ps) / 2
+		return errors.Join(c.commit(ps[:half], alive), c.commit(ps[half:], alive))
+	}
 	if errors.Is(err, errNoTopic) || errors.Is(err, errNotTaken) {
 		byTopic := map[string][]*partition{}
 		for _, p := range ps {
@@ -140,15 +144,24 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 	return err
 }
 
-// tell is one commit, of at least one partition.
+// commitMost is about how many bytes one commit may take: Kafka writes it as one batch, of max.message.bytes (1 MiB) at the most.
+const commitMost = 256 << 10
+
+var errManyMarks = errors.New("the marks of so many partitions are too much for one commit")
+
+// tell is one commit, of at least one partition; errManyMarks: nothing was sent.
 func (c *committer) tell(ps []*partition, alive bool) error {
 	list := make([]commit, len(ps))
 	ceilings := make([]int64, len(ps))
 	started := make([]commitState, len(ps))
+	size := 0
 	for i, p := range ps {
 		m := c.mark(p, alive, &started[i])
 		ceilings[i] = m.ceiling
 		list[i] = commit{p.tp, m.offset, m.text(c.limit)}
+		if size += len(list[i].meta) + len(p.topic) + 100; size > commitMost && len(ps) > 1 {
+			return errManyMarks
+		}
 	}
 	c.f.state.committing(true)
 	offsets.Crash("before a commit")
@@ -204,7 +217,7 @@ func (f *Forwarder) uncommitted() string {
 	if f.keeps() {
 		return "nothing is lost, what is not committed is in the file on the volume"
 	}
-	return "nothing is lost, what is not committed comes again"
+	return "what was sent and had no outcome is lost, as at a crash with guarantee 1; the rest comes again"
 }
 
 // measure takes the pace. It rises with what was sent since the newest commit, but falls only to what was sent in a longer

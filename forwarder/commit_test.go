@@ -165,8 +165,8 @@ func TestIdlePartitionIsNotCommitted(t *testing.T) {
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}
-			if last := r.kafka.marks(t0); last[len(last)-1].ceiling != inherited {
-				t.Errorf("handed over with the ceiling %d, inherited was %d", last[len(last)-1].ceiling, inherited)
+			if last := r.kafka.marks(t0); last[len(last)-1].ceiling != 0 {
+				t.Errorf("handed over with the ceiling %d, and all of the log is done", last[len(last)-1].ceiling)
 			}
 		})
 	}
@@ -440,6 +440,60 @@ func TestHandOverOfWhatTheVolumeDidNotTake(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A message that is to be skipped, and that the skip log does not take, is known to whoever gets the partition.
+func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
+	for _, size := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg, handler := small(), Handler(handle(func(*Delivery) Verdict { return Verdict{Class: MessageFault, InDoubt: true} }))
+			if size > 1 {
+				cfg, handler = batches(size, OrderPartition, func(*Config) {}), nil
+			}
+			cfg.CanSkip, cfg.RetryNums, cfg.SkipLog = true, 1, t.TempDir() // which is no file
+			r := newRig(t, cfg, handler)
+			if size > 1 {
+				opened(r, func(posted) reply { return reply{status: 500} })
+			}
+			r.run()
+			r.kafka.produce(t0, 4, 10)
+			r.kafka.give(t0)
+			r.until("the skip log is found out", func() bool { return len(r.f.Ready()) > 0 && strings.Contains(fmt.Sprint(r.f.Ready()), "skip log") })
+			r.kafka.take(false, t0)
+			marks := r.kafka.marks(t0)
+			last := marks[len(marks)-1]
+			if last.offset != 0 || len(last.attempts) == 0 || last.attempts[0].Offset != 0 || last.attempts[0].Faults != 1 || last.attempts[0].InDoubt != (size == 1) {
+				t.Errorf("batches of %d: handed over with %+v", size, last)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What Kafka would refuse as one batch of its own topic goes in several commits.
+func TestManyMarksGoInSeveralCommits(t *testing.T) {
+	const count = 6_000
+	r := newRig(t, small(), handle(always))
+	var all []*partition
+	for n := range int32(count) {
+		all = append(all, r.partition(tp{"t", n}))
+	}
+	calls := 0
+	r.kafka.fail(func(cs []commit) error {
+		size := 0
+		for _, c := range cs {
+			size += len(c.topic) + len(c.meta)
+		}
+		if calls++; size > commitMost {
+			return errNotTaken
+		}
+		return nil
+	})
+	if err := r.f.committer.commit(all, true); err != nil || r.kafka.acknowledged() != count || calls > 16 {
+		t.Errorf("%d of %d partitions in %d commits: %v", r.kafka.acknowledged(), count, calls, err)
 	}
 }
 

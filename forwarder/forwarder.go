@@ -91,6 +91,7 @@ type Forwarder struct {
 	swept     time.Time     // likewise: when it was tidied last
 	full      time.Time     // since when the budget is used up; owned by the poll goroutine
 	standing  bool          // likewise: full for longer than a moment
+	given     map[tp]int    // likewise: the rebalance that brought what is assigned
 	former    map[tp]former // likewise: partitions that it had and has not any more
 	asking    bool          // likewise: a goroutine asks where pending partitions start
 	looked    time.Time     // likewise: when the watchdog looked last
@@ -134,7 +135,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, source: c, cluster: a, handler: handler,
 		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), since: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}}
+		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), since: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}, given: map[tp]int{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }
@@ -160,7 +161,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	background, end := context.WithCancel(context.Background())
 	watching := make(chan struct{})
 	go func() { defer close(watching); f.watch(background) }()
-	defer func() { end(); <-watching; f.cluster.close() }()
+	defer func() { end(); <-watching; atMost(closeTime, f.cluster.close) }()
 	go f.committer.run(background)
 	go f.lease.beat(background, f.cutOff, f.committer.now)
 	if f.ready != nil {
@@ -168,10 +169,23 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	}
 	if err := f.loop(ctx); err != nil {
 		f.state.fail(err)
-		f.lose(f.assignment(), errFatal)
+		atMost(f.reserve(), func() { f.lose(f.assignment(), errFatal) })
 		return err
 	}
 	return f.stop()
+}
+
+// closeTime is for what may hang behind a name server or a disk, and is of no use any more.
+const closeTime = 250 * time.Millisecond
+
+// atMost waits so long for do.
+func atMost(d time.Duration, do func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
 }
 
 // stop ends the membership. A stop that means to leave the group unsubscribes and polls until the revoke is done (a

@@ -148,7 +148,11 @@ func (p *partition) deliver(d *Delivery) bool {
 		p.progress.Store(d.ended.UnixNano())
 		return true
 	}
-	return p.conclude(d) && p.record(p.rec.Done(d.Offset), d) == nil
+	if !p.conclude(d) {
+		p.doubt(d)
+		return false
+	}
+	return p.record(p.rec.Done(d.Offset), d) == nil
 }
 
 // conclude has everything done that comes before a message's record; false: the partition was stopped before.
@@ -184,7 +188,7 @@ func (p *partition) skip(d *Delivery, reason string) error {
 func (p *partition) record(err error, final ...*Delivery) error {
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
 		if err = p.diskWait(p.hard, err); err != nil {
-			p.doubt(final)
+			p.doubt(final...)
 			return err
 		}
 		err = p.rec.DoneAll(offsetsOf(final))
@@ -199,12 +203,12 @@ func (p *partition) record(err error, final ...*Delivery) error {
 	return err
 }
 
-// doubt has the last commit tell of messages that the service has taken and the volume has not: whoever gets the partition
+// doubt has the last commit tell of messages that have an outcome which the volume has not taken: whoever gets the partition
 // sends them again.
-func (p *partition) doubt(final []*Delivery) {
+func (p *partition) doubt(final ...*Delivery) {
 	for _, d := range final {
 		a := d.attempt
-		a.InDoubt = a.InDoubt || d.outcome.Class == Delivered
+		a.InDoubt = a.InDoubt || d.verdict.Status/100 == 2 || d.outcome.Class == Delivered
 		p.tried.set(a)
 	}
 }

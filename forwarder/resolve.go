@@ -131,7 +131,7 @@ func (f *Forwarder) openAll(list []knowledge) []entry {
 // newcomer lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
 // at its oldest message in any case: "latest" is about what was there before the group was.
 func (f *Forwarder) newcomer(k knowledge) knowledge {
-	if k.reset == "latest" && (f.madeAgain(k) || f.consumes(k.partition.topic)) {
+	if k.reset == "latest" && (f.madeAgain(k) || f.comesLater(k.partition)) {
 		k.reset = "earliest"
 	}
 	return k
@@ -148,10 +148,10 @@ func (f *Forwarder) madeAgain(k knowledge) bool {
 	return slices.ContainsFunc(f.ledger.Foreign(k.identity), earlier)
 }
 
-// consumes tells whether another partition of the topic has been started before.
-func (f *Forwarder) consumes(topic string) bool {
-	for t, p := range f.parts {
-		if t.topic == topic && p.round < f.round {
+// comesLater tells whether a rebalance before the one that brought t has brought another partition of its topic.
+func (f *Forwarder) comesLater(t tp) bool {
+	for other, p := range f.parts {
+		if other.topic == t.topic && p.round < f.given[t] {
 			return true
 		}
 	}
@@ -232,7 +232,7 @@ func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 	}
 	f.lost.Add(d.lost)
 	p := newPartition(f, k.partition, k.identity.TopicID, rec, d.start)
-	p.round = f.round
+	p.round = f.given[k.partition]
 	return p, nil
 }
 

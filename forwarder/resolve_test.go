@@ -154,6 +154,42 @@ func TestPartitionsAreOpenedSideBySide(t *testing.T) {
 	})
 }
 
+// A partition of the first assignment that cannot start at once is no newcomer when another rebalance comes before it does; and
+// it holds up no callback but its own.
+func TestLatestOfAPartitionThatStartsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, b := small(), newBook()
+		cfg.Reset = "latest"
+		r := newRig(t, cfg, b.keeping(always))
+		for _, p := range []tp{t0, t1} {
+			r.kafka.produce(p, 50, 10)
+		}
+		r.kafka.leaderless = map[tp]bool{t1: true}
+		r.run()
+		r.kafka.give(t0, t1)
+		began := time.Now()
+		r.kafka.give() // a callback of another member's coming
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("a callback that brings nothing took %v", took)
+		}
+		pass(5 * time.Second)
+		r.kafka.with(func() { r.kafka.leaderless = nil })
+		pass(5 * time.Second)
+		for _, p := range []tp{t0, t1} {
+			r.kafka.produce(p, 10, 10)
+		}
+		pass(5 * time.Second)
+		for _, p := range []tp{t0, t1} {
+			if n := len(b.of(p)); n != 10 {
+				t.Errorf("%d deliveries of %s, 10 came after the group", n, p)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // KPUSH_USE_SAVED_OFFSET_TIME above zero: the saved offset is trusted once it is that old, and until then the partition waits.
 func TestSavedOffsetHasToBeOldEnough(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)

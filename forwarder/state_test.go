@@ -117,6 +117,31 @@ func TestLiveWithAVolumeThatHangs(t *testing.T) {
 	})
 }
 
+// Whoever has lost its partitions is not ready until the group has given it some again.
+func TestReadyAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)).run()
+		r.kafka.give(t0, t1)
+		pass(time.Second)
+		r.kafka.take(true, t0)
+		if why := r.f.Ready(); len(why) > 0 {
+			t.Errorf("ready says %q with a partition left", why)
+		}
+		r.kafka.take(true, t1)
+		if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "waiting for group g") {
+			t.Errorf("ready says %q", why)
+		}
+		r.kafka.give(t0)
+		pass(time.Second)
+		if why := r.f.Ready(); len(why) > 0 {
+			t.Errorf("ready says %q", why)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A revoke that drains for its whole time does not make the process ill: a restart would cost more than it mends.
 func TestLiveWhileDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
