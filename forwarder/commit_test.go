@@ -475,7 +475,7 @@ func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
 
 // What Kafka would refuse as one batch of its own topic goes in several commits.
 func TestManyMarksGoInSeveralCommits(t *testing.T) {
-	const count = 6_000
+	const count = 4_000
 	r := newRig(t, small(), handle(always))
 	var all []*partition
 	for n := range int32(count) {
