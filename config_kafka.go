@@ -101,10 +101,10 @@ func (c *Config) security() []struct{ variable, property, value string } {
 // Member is the static member's id: the user's, or one made of volume and host, so that the process that comes after this
 // one is the same member, and a copy of the volume elsewhere is not. comesBack: a stop keeps its partitions.
 func (c *Config) Member(volume string) (id string, comesBack bool) {
-	switch c.InstanceID {
-	case "none":
+	switch {
+	case c.dynamic():
 		return "", false
-	case "":
+	case c.InstanceID == "":
 		if volume == "" {
 			return "", false // guarantee 1: nothing stays that could make two lives one member
 		}
@@ -116,6 +116,9 @@ func (c *Config) Member(volume string) (id string, comesBack bool) {
 	}
 	return c.InstanceID, true
 }
+
+// dynamic tells whether the user wants no static member.
+func (c *Config) dynamic() bool { return strings.EqualFold(c.InstanceID, "none") }
 
 // Kafka is what the user said about Kafka's client: brokers, security and KPUSH_CONSUMER_CONF, by librdkafka's names.
 // No value is empty. It holds secrets.

@@ -265,6 +265,15 @@ func TestSkipOn(t *testing.T) {
 	}
 }
 
+// However it is spelled, none is no id that two processes could share.
+func TestInstanceIDOfNone(t *testing.T) {
+	for _, none := range []string{"none", "None", "NONE"} {
+		if id, comesBack := load(t, "KPUSH_INSTANCE_ID="+none).Member("0123456789abcdef"); id != "" || comesBack {
+			t.Errorf("KPUSH_INSTANCE_ID=%s makes member %q, which comes back: %t", none, id, comesBack)
+		}
+	}
+}
+
 func TestBatch(t *testing.T) {
 	for _, row := range []struct {
 		set    []string

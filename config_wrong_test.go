@@ -157,6 +157,7 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=exactly", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=exactly: must be a whole number, such as 10"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_CONFIRM_URL=/has", "KPUSH_CONFIRM_URL: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record, so nothing is known to be in doubt"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 KPUSH_INSTANCE_ID=none", "KPUSH_INSTANCE_ID=none: must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member"},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 KPUSH_INSTANCE_ID=None", "KPUSH_INSTANCE_ID=None: must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member"},
 	{"KPUSH_CONFIRM_URL=ftp://u:" + secret + "@app/", "KPUSH_CONFIRM_URL: must begin with / or be a whole URL, http://host:port/path or https://…"},
 	{"KPUSH_CONFIRM_URL=http://u:" + secret + "@app/#x", "KPUSH_CONFIRM_URL: no service ever sees what stands behind a #; leave it out"},
 

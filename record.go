@@ -59,7 +59,7 @@ func (l *loader) checkGuarantee() {
 		if l.given("KPUSH_OFFSETS_SYNC") && c.OffsetsSync != "always" {
 			l.wrong("KPUSH_OFFSETS_SYNC", "must be always, or unset, with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3: its promise is that a record is on the disk")
 		}
-		if c.InstanceID == "none" {
+		if c.dynamic() {
 			l.wrong("KPUSH_INSTANCE_ID", "must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member")
 		}
 	}
