@@ -16,7 +16,7 @@ func (l *loader) checkConsumerConf() {
 			l.wrong(name, "%s is not yours to set: %s", property, answer)
 		}
 		for _, s := range l.config.security() {
-			if s.value != "" && (property == s.property || property == "sasl.mechanism" && s.property == "sasl.mechanisms") {
+			if s.value != "" && property == s.property {
 				l.wrong(name, "%s is set through %s as well; set one of them", property, s.variable)
 			}
 		}
@@ -48,7 +48,7 @@ func (l *loader) checkSecurity() {
 }
 
 func (l *loader) checkSASL(conf map[string]string) {
-	mechanism := strings.ToUpper(conf["sasl.mechanisms"] + conf["sasl.mechanism"])
+	mechanism := strings.ToUpper(conf["sasl.mechanisms"])
 	switch {
 	case mechanism == "GSSAPI":
 		l.wrong("KPUSH_CONSUMER_CONF", noKerberos)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -267,6 +268,9 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"debug=", "debug has no value; librdkafka refuses that, so leave it out"},
 		{"debug = ;client.id=a", "debug has no value; librdkafka refuses that, so leave it out"},
 		{"sasl.password=" + secret + ";sasl.password=" + secret + "2", "sasl.password is there twice; keep one"},
+		{"fetch.message.max.bytes=1;max.partition.fetch.bytes=2", "fetch.message.max.bytes and max.partition.fetch.bytes are the same property, so it is there twice; keep one"},
+		{"sasl.mechanisms=PLAIN;sasl.mechanism=PLAIN", "sasl.mechanisms and sasl.mechanism are the same property, so it is there twice; keep one"},
+		{"sasl.mechanism=PLAIN;sasl.mechanism=PLAIN", "sasl.mechanism is there twice; keep one"},
 		{"bootstrap.servers=" + secret, "bootstrap.servers is not yours to set: set KPUSH_BROKERS"},
 		{"metadata.broker.list=a", "metadata.broker.list is not yours to set: set KPUSH_BROKERS"},
 		{"group.id=a", "group.id is not yours to set: set KPUSH_GROUP"},
@@ -322,7 +326,7 @@ func TestConsumerConfAndTheSecurityVariablesDoNotMeet(t *testing.T) {
 		"ssl.certificate.location": "KPUSH_SSL_CERT_FILE", "ssl.key.location": "KPUSH_SSL_KEY_FILE",
 	} {
 		_, err := LoadConfig(append(base, "KPUSH_CONSUMER_CONF="+property+"="+secret))
-		want := "KPUSH_CONSUMER_CONF: " + property + " is set through " + variable + " as well; set one of them"
+		want := "KPUSH_CONSUMER_CONF: " + cmp.Or(aliases[property], property) + " is set through " + variable + " as well; set one of them"
 		if err == nil || err.Error() != want {
 			t.Errorf("%s\n  says %v\n  want %s", property, err, want)
 		}
