@@ -9,6 +9,9 @@ import (
 
 const noKerberos = "the SASL mechanism GSSAPI (Kerberos) is not in kpush's build of librdkafka; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 
+const noTokens = "OAUTHBEARER needs to know where its tokens come from; put sasl.oauthbearer.method=oidc and the sasl.oauthbearer. properties " +
+	"of your provider into KPUSH_CONSUMER_CONF (for a test, enable.sasl.oauthbearer.unsecure.jwt=true)"
+
 func (l *loader) checkConsumerConf() {
 	const name = "KPUSH_CONSUMER_CONF"
 	for _, property := range slices.Sorted(maps.Keys(l.config.ConsumerConf)) {
@@ -54,6 +57,12 @@ func (l *loader) checkSASL(conf map[string]string) {
 		l.wrong("KPUSH_CONSUMER_CONF", noKerberos)
 	case mechanism == "" && !l.given("KPUSH_SASL_MECHANISM"):
 		l.wrong("KPUSH_SASL_MECHANISM", "is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
+	case mechanism == "OAUTHBEARER" && !hasTokens(conf):
+		variable := "KPUSH_CONSUMER_CONF"
+		if l.given("KPUSH_SASL_MECHANISM") {
+			variable = "KPUSH_SASL_MECHANISM"
+		}
+		l.wrong(variable, noTokens)
 	case mechanism == "PLAIN" || strings.HasPrefix(mechanism, "SCRAM-"):
 		for _, s := range l.config.security() {
 			if needed := s.property == "sasl.username" || s.property == "sasl.password"; needed && conf[s.property] == "" && !l.given(s.variable) {
@@ -61,6 +70,12 @@ func (l *loader) checkSASL(conf map[string]string) {
 			}
 		}
 	}
+}
+
+// hasTokens tells whether librdkafka gets tokens by itself. Otherwise it would wait for the application's, and kpush has none.
+func hasTokens(conf map[string]string) bool {
+	unsecured := strings.ToLower(conf["enable.sasl.oauthbearer.unsecure.jwt"])
+	return strings.EqualFold(conf["sasl.oauthbearer.method"], "oidc") || unsecured == "true" || unsecured == "t" || unsecured == "1"
 }
 
 // checkPair wants other where name is set. KPUSH_CONSUMER_CONF can hold other instead, as property.

@@ -237,6 +237,10 @@ func TestKafka(t *testing.T) {
 	}
 }
 
+func TestUnsecuredTokensAreTaken(t *testing.T) {
+	load(t, "KPUSH_CONSUMER_CONF=security.protocol=sasl_plaintext;sasl.mechanism=OAUTHBEARER;enable.sasl.oauthbearer.unsecure.jwt=True")
+}
+
 func TestKafkaIsACopy(t *testing.T) {
 	c := load(t, "KPUSH_CONSUMER_CONF=client.id=a")
 	c.Kafka()["client.id"] = "b"

@@ -188,6 +188,9 @@ var wrongs = []struct{ set, sentence string }{
 		"KPUSH_SASL_USERNAME: is required with PLAIN; set it, or KPUSH_SASL_USERNAME_FILE"},
 	{"KPUSH_SECURITY_PROTOCOL=sasl_plaintext KPUSH_SASL_MECHANISM=scram-sha-512 KPUSH_SASL_USERNAME=" + secret,
 		"KPUSH_SASL_PASSWORD: is required with SCRAM-SHA-512; set it, or KPUSH_SASL_PASSWORD_FILE"},
+	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_SASL_MECHANISM=OAUTHBEARER: " + noTokens},
+	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl KPUSH_SASL_MECHANISM=OAUTHBEARER KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=default;enable.sasl.oauthbearer.unsecure.jwt=false",
+		"KPUSH_SASL_MECHANISM=OAUTHBEARER: " + noTokens},
 	{"KPUSH_SSL_CA_FILE=/dev/null KPUSH_SECURITY_PROTOCOL=ssl", "KPUSH_SSL_CA_FILE=/dev/null: is not a regular file; name a PEM file"},
 	{"KPUSH_SSL_CA_FILE=/no/ca.pem KPUSH_SECURITY_PROTOCOL=ssl",
 		"KPUSH_SSL_CA_FILE=/no/ca.pem: cannot be read (no such file or directory); mount the file or correct the path"},
@@ -298,6 +301,7 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"log.queue=true", "log.queue is not yours to set: the log is kpush's own; set KPUSH_LOG_LEVEL"},
 		{"go.events.channel.enable=true", "go.events.channel.enable is not yours to set: the Go client is kpush's own"},
 		{"security.protocol=sasl_ssl;sasl.mechanism=gssapi", noKerberos},
+		{"security.protocol=sasl_ssl;sasl.mechanism=oauthbearer", noTokens},
 	} {
 		_, err := LoadConfig(environ("KPUSH_CONSUMER_CONF=" + row.conf))
 		if err == nil {

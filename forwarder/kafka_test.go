@@ -322,6 +322,7 @@ func TestConsumerDefaults(t *testing.T) {
 		}
 	}
 	for property, want := range map[string]bool{"bootstrap.servers": true, "sasl.password": true, "ssl.ca.location": true, "security.protocol": true, "socket.timeout.ms": true,
+		"sasl.oauthbearer.method": true, "https.ca.location": true, "enable.sasl.oauthbearer.unsecure.jwt": true,
 		"session.timeout.ms": false, "fetch.min.bytes": false, "isolation.level": false} {
 		if adminKnows(property) != want {
 			t.Errorf("%s goes to the admin client: %t", property, !want)

@@ -54,7 +54,7 @@ const adminTimeout = 3 * time.Second
 
 // adminKnows tells whether a property of the user's makes sense for a client that does not consume.
 func adminKnows(property string) bool {
-	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "enable.ssl.", "broker.address.", "client.dns.", "socket."} {
+	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.", "broker.address.", "client.dns.", "socket."} {
 		if strings.HasPrefix(property, prefix) {
 			return true
 		}
