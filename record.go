@@ -50,9 +50,9 @@ func (l *loader) checkGuarantee() {
 		if !l.given("KPUSH_COMMIT_INTERVAL") {
 			c.CommitInterval = 5 * time.Second
 		}
-		for _, name := range []string{"KPUSH_OFFSETS_SYNC", "KPUSH_CONFIRM_URL"} {
+		for _, name := range []string{"KPUSH_OFFSETS_SYNC", "KPUSH_USE_SAVED_OFFSET_TIME", "KPUSH_CONFIRM_URL"} {
 			if l.given(name) {
-				l.wrong(name, "needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record, so nothing is known to be in doubt")
+				l.wrong(name, "needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries")
 			}
 		}
 	case 3:
