@@ -104,18 +104,21 @@ func TestRunRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	const skips = "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_CAN_SKIP=true KPUSH_OFFSETS_DIR="
 	for name, row := range map[string]struct {
-		variable string
-		want     string
+		variables string
+		want      string
 	}{
-		"volume in use":     {"KPUSH_OFFSETS_DIR=" + locked, locked},
-		"volume not there":  {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
-		"address in use":    {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
-		"property unknown":  {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
-		"property mistaken": {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
+		"volume in use":                 {"KPUSH_OFFSETS_DIR=" + locked, locked},
+		"volume not there":              {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
+		"volume in use, guarantee 1":    {skips + locked, "another kpush process"},
+		"volume not there, guarantee 1": {skips + filepath.Join(locked, "missing"), "create it, or mount the volume there"},
+		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
+		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
+		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
 		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)
-		err := run(ctx, ready(t, row.variable), slog.New(slog.DiscardHandler))
+		err := run(ctx, ready(t, strings.Fields(row.variables)...), slog.New(slog.DiscardHandler))
 		end()
 		if err == nil || !errors.As(err, new(configError)) || !strings.Contains(err.Error(), row.want) || exit(err) != exitConfig {
 			t.Errorf("%s: %v, want a configuration error with %q", name, err, row.want)

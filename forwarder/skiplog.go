@@ -5,16 +5,53 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // skipLog keeps every message that was given up, whole, one JSON object a line. It is on the disk before the message
 // counts as done (F1).
 type skipLog struct {
-	path string
-	mu   sync.Mutex
+	path    string
+	mu      sync.Mutex
+	release func() // gives the volume up; nil: it is nobody's yet
+}
+
+// newSkipLog is the skip log at path. held: the offsets file has locked the volume.
+func newSkipLog(path string, held bool) *skipLog {
+	s := &skipLog{path: path}
+	if held {
+		s.release = func() {}
+	}
+	return s
+}
+
+// hold takes the volume until end: two processes would cut each other's lines. Guarantee 1, which has no file there, does so
+// at the start where it may skip by itself, else with the first message that SIGUSR1 or the service skips.
+func (s *skipLog) hold() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lock()
+}
+
+func (s *skipLog) lock() (err error) {
+	if s.release == nil {
+		s.release, err = offsets.Lock(filepath.Dir(s.path))
+	}
+	return err
+}
+
+func (s *skipLog) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.release != nil {
+		s.release()
+		s.release = nil
+	}
 }
 
 // skipped is a line of the skip log. Bytes are base64; value_text repeats a value that is text, to be read by people.
@@ -49,7 +86,11 @@ func (s *skipLog) write(d *Delivery, reason string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.append(append(b, '\n')); err != nil {
+	err = s.lock()
+	if err == nil {
+		err = s.append(append(b, '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", d.Topic, d.Partition, d.Offset, err)
 	}
 	return nil
