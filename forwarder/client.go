@@ -80,5 +80,6 @@ var (
 	errRebalancing  = errors.New("the group is rebalancing")
 	errNotMember    = errors.New("this process is no longer a member of the group")
 	errNotTaken     = errors.New("Kafka does not take the commit of one of the topics")
+	errUnpolled     = errors.New("the client has not been polled for longer than max.poll.interval.ms")
 	errMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )

@@ -98,6 +98,7 @@ type Forwarder struct {
 	tidied    time.Time     // likewise: when memory was given back
 	relieved  time.Time     // likewise: when relieve looked last
 	member    membership    // likewise
+	unpolled  time.Time     // likewise: when Kafka's client said last that it was not polled for too long
 	strays    error         // likewise: some partition's position is out of range, and it is not known which
 }
 
