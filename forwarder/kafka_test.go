@@ -353,6 +353,11 @@ func TestConsumerDefaults(t *testing.T) {
 			t.Errorf("buffer %d: %v, want %v", buffer, is, want)
 		}
 	}
+	for _, buffer := range []int64{8<<30 - 1<<20, 8 << 30, 999_999_999 << 20} {
+		cfg := small()
+		cfg.Buffer = buffer
+		taken(t, cfg)
+	}
 	for property, want := range map[string]bool{"bootstrap.servers": true, "sasl.password": true, "ssl.ca.location": true, "security.protocol": true, "socket.timeout.ms": true,
 		"sasl.oauthbearer.method": true, "https.ca.location": true, "enable.sasl.oauthbearer.unsecure.jwt": true,
 		"session.timeout.ms": false, "fetch.min.bytes": false, "isolation.level": false} {

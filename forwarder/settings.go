@@ -11,7 +11,7 @@ import (
 // the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
 // max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle. fetch.wait.max.ms is how
 // late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is work for nothing
-// where nothing comes.
+// where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
 func consumerDefaults(cfg Config) map[string]any {
 	buffer := cfg.Buffer
 	return map[string]any{
@@ -23,9 +23,9 @@ func consumerDefaults(cfg Config) map[string]any {
 		"heartbeat.interval.ms":              1000,
 		"max.poll.interval.ms":               int(pollInterval(cfg) / time.Millisecond),
 		"queued.min.messages":                2000,
-		"queued.max.messages.kbytes":         int(max(256, buffer/4/1024)),
+		"queued.max.messages.kbytes":         int(min(2_097_151, max(256, buffer/4/1024))),
 		"fetch.queue.backoff.ms":             10,
-		"fetch.max.bytes":                    int(max(1<<20, buffer/4)),
+		"fetch.max.bytes":                    int(min(2_147_483_135, max(1<<20, buffer/4))),
 		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
 		"fetch.wait.max.ms":                  200,
 		"fetch.error.backoff.ms":             100,
