@@ -83,7 +83,11 @@ func examine(ctx context.Context, cfg *Config) error {
 		fmt.Printf("%s=%s\n", a.Key, a.Value)
 	}
 	fmt.Println()
-	return forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
+	err := forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
+	if errors.Is(err, forwarder.ErrRefused) {
+		return configError{err}
+	}
+	return err
 }
 
 // exit says on stderr why the process ends, and with which code.

@@ -72,6 +72,9 @@ type (
 
 func (t tp) String() string { return fmt.Sprintf("%s/%d", t.topic, t.partition) }
 
+// ErrRefused is about the properties of Config: trying again does not help.
+var ErrRefused = errors.New("the Kafka client refuses its configuration")
+
 var (
 	errOutOfRange   = errors.New("an offset is out of range, or there is none")
 	errNoTopic      = errors.New("topic does not exist")

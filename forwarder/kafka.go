@@ -40,7 +40,7 @@ func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
 	}
 	c, err := kafka.NewConsumer(&conf)
 	if err != nil {
-		return nil, fmt.Errorf("the Kafka client refuses its configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	l := &librdkafka{c: c, cfg: cfg, log: log}
 	if err := l.listen(); err != nil {
