@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -148,7 +149,18 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v ends with %d, want %d", row.err, got, row.want)
 		}
 	}
-	dir := t.TempDir()
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	well := nowhere(t)
+	if err := api.Serve(t.Context(), well, api.Health(), log); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KPUSH_HEALTH_ADDR", " "+well+"\n")
+	if got := command([]string{"-healthz"}); got != 0 {
+		t.Errorf("kpush -healthz with spaces around KPUSH_HEALTH_ADDR ends with %d, want 0", got)
+	}
+	if got := command([]string{"-healthz", "-offsets", ""}); got != exitConfig { // not the start, and nothing else either
+		t.Errorf(`kpush -healthz -offsets "" ends with %d, want %d`, got, exitConfig)
+	}
 	t.Setenv("KPUSH_HEALTH_ADDR", nowhere(t))
 	for args, want := range map[string]int{
 		"-version": 0, "-help": 0, "-nonsense": exitConfig, "start": exitConfig, "-healthz": exitFailed, "-offsets " + dir: exitFailed, "": exitConfig,
