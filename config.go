@@ -45,7 +45,7 @@ type Config struct {
 
 	ConnTimeout time.Duration `envconfig:"KPUSH_CONN_TIMEOUT" origin:"conn_timeout_ms" default:"10s" min:"1ms" desc:"how long a connection to the service may take"`
 	ExecTimeout time.Duration `envconfig:"KPUSH_EXEC_TIMEOUT" origin:"exec_timeout_ms" default:"60s" min:"0s" bare:"0" desc:"how long an attempt may take; 0 = no limit, for work that takes hours"`
-	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer"`
+	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
 
 	Format string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
 	Ack    string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
@@ -69,7 +69,7 @@ type Config struct {
 	AutoOffsetReset string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`
 
 	// ConsumerConf is part of what Kafka returns.
-	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. What kpush must own is refused by name"`
+	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. A value cannot hold a semicolon. What kpush must own is refused by name. What debug=… prints needs KPUSH_LOG_LEVEL=debug"`
 	ProducerConf Properties `envconfig:"KPUSH_PRODUCER_CONF" origin:"setConf" secret:"conf" desc:"the same for the producer"`
 
 	// The security variables are part of what Kafka returns.
