@@ -138,7 +138,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 		b = file{store}
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, source: c, cluster: a, handler: handler,
-		skips: newSkipLog(cfg.SkipLog, store != nil), budget: newBudget(cfg.Buffer / 2),
+		skips: &skipLog{path: cfg.SkipLog, taken: store != nil}, budget: newBudget(cfg.Buffer / 2),
 		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), since: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)

@@ -18,16 +18,8 @@ import (
 type skipLog struct {
 	path    string
 	mu      sync.Mutex
-	release func() // gives the volume up; nil: it is nobody's yet
-}
-
-// newSkipLog is the skip log at path. held: the offsets file has locked the volume.
-func newSkipLog(path string, held bool) *skipLog {
-	s := &skipLog{path: path}
-	if held {
-		s.release = func() {}
-	}
-	return s
+	taken   bool   // the volume is this process's
+	release func() // gives it up; nil where that is the offsets file's business
 }
 
 // hold takes the volume until end: two processes would cut each other's lines. Guarantee 1, which has no file there, does so
@@ -39,18 +31,22 @@ func (s *skipLog) hold() error {
 }
 
 func (s *skipLog) lock() (err error) {
-	if s.release == nil {
+	if !s.taken {
 		s.release, err = offsets.Lock(filepath.Dir(s.path))
+		s.taken = err == nil
 	}
 	return err
 }
 
+// end gives the volume up. It waits for no disk that hangs: the end of the process gives it up as well.
 func (s *skipLog) end() {
-	s.mu.Lock()
+	if !s.mu.TryLock() {
+		return
+	}
 	defer s.mu.Unlock()
 	if s.release != nil {
 		s.release()
-		s.release = nil
+		s.release, s.taken = nil, false
 	}
 }
 

@@ -138,6 +138,19 @@ func TestGuaranteeOneSkipsOnAVolumeOfItsOwn(t *testing.T) {
 	})
 }
 
+// A disk that takes a line for ever does not hold up the end.
+func TestSkipLogEndsWhileItWrites(t *testing.T) {
+	s, over := &skipLog{path: filepath.Join(t.TempDir(), "skipped.jsonl"), taken: true, release: func() {}}, make(chan struct{})
+	s.mu.Lock() // as write does
+	defer s.mu.Unlock()
+	go func() { defer close(over); s.end() }()
+	select {
+	case <-over:
+	case <-time.After(5 * time.Second):
+		t.Error("the end waits for the disk")
+	}
+}
+
 // A message in the skip log stays readable: lines are whole even after one that failed, and a rotated file begins anew.
 func TestSkipLogLines(t *testing.T) {
 	r := newRig(t, small(), handle(func(*Delivery) Verdict { return Verdict{} }))
