@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +26,13 @@ func command(args []string) int {
 	show := flags.Bool("version", false, "")
 	probe := flags.Bool("healthz", false, "")
 	check := flags.Bool("check", false, "")
-	dump := flags.String("offsets", "", "")
+	dump := ""
+	flags.Func("offsets", "", func(dir string) error {
+		if dump = dir; dir == "" {
+			return errors.New("name the directory of a volume, such as /var/lib/kpush")
+		}
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return exitConfig
 	}
@@ -39,14 +47,10 @@ func command(args []string) int {
 	case *show:
 		fmt.Println("kpush", version)
 		return 0
-	case *dump != "":
-		return exit(offsets.Dump(os.Stdout, *dump))
+	case dump != "":
+		return exit(offsets.Dump(os.Stdout, dump))
 	case *probe:
-		addr := os.Getenv("KPUSH_HEALTH_ADDR")
-		if addr == "" {
-			addr = ":9400"
-		}
-		return exit(api.Probe(addr))
+		return exit(api.Probe(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400")))
 	}
 	cfg, err := LoadConfig(os.Environ())
 	if err != nil {
@@ -83,7 +87,11 @@ func examine(ctx context.Context, cfg *Config) error {
 		fmt.Printf("%s=%s\n", a.Key, a.Value)
 	}
 	fmt.Println()
-	return forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
+	err := forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
+	if errors.Is(err, forwarder.ErrRefused) {
+		return configError{err}
+	}
+	return err
 }
 
 // exit says on stderr why the process ends, and with which code.

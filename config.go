@@ -45,7 +45,7 @@ type Config struct {
 
 	ConnTimeout time.Duration `envconfig:"KPUSH_CONN_TIMEOUT" origin:"conn_timeout_ms" default:"10s" min:"1ms" desc:"how long a connection to the service may take"`
 	ExecTimeout time.Duration `envconfig:"KPUSH_EXEC_TIMEOUT" origin:"exec_timeout_ms" default:"60s" min:"0s" bare:"0" desc:"how long an attempt may take; 0 = no limit, for work that takes hours"`
-	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer"`
+	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
 
 	Format string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
 	Ack    string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
@@ -60,7 +60,7 @@ type Config struct {
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
 	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
 
-	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume"`
+	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume. Guarantee 1 needs it for what is skipped only: at the start with KPUSH_CAN_SKIP, else from the first skip on"`
 	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 5ms with guarantee 2, always with 3"`
 	// UseSavedOffsetTime below zero means never.
 	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" bare:"0 -1" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
@@ -69,7 +69,7 @@ type Config struct {
 	AutoOffsetReset string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`
 
 	// ConsumerConf is part of what Kafka returns.
-	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. What kpush must own is refused by name"`
+	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. A value cannot hold a semicolon. What kpush must own is refused by name. What debug=… prints needs KPUSH_LOG_LEVEL=debug"`
 	ProducerConf Properties `envconfig:"KPUSH_PRODUCER_CONF" origin:"setConf" secret:"conf" desc:"the same for the producer"`
 
 	// The security variables are part of what Kafka returns.
@@ -85,7 +85,7 @@ type Config struct {
 	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. none = dynamic member"`
 
 	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included"`
-	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight"`
+	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight, at most 23h59m; librdkafka's max.poll.interval.ms follows it"`
 	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`

@@ -31,6 +31,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkRetry()
 	l.checkGuarantee()
 	l.checkConsumerConf()
+	l.checkDrain()
 	l.checkSecurity()
 	l.checkFiles()
 	if c.Domain != "" && !isHostPort(c.Domain, 1) && !isHostPort(c.Domain+":80", 1) {

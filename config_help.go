@@ -155,16 +155,18 @@ func (p Properties) String() string {
 		value := p[name]
 		if secretName.MatchString(name) || strings.Contains(value, "@") {
 			value = masked
+		} else if path, query, found := strings.Cut(value, "?"); found {
+			value = path + "?" + maskQuery(query)
 		}
 		all = append(all, name+"="+value)
 	}
 	return strings.Join(all, ";")
 }
 
-// secretName matches properties and query parameters whose values are nobody's business.
-var secretName = regexp.MustCompile(`(?i)pass|secret|token|key|jaas|username|credential|oauthbearer\.(config|extensions)|^sig`)
+// secretName matches properties whose values are nobody's business.
+var secretName = regexp.MustCompile(`(?i)pass|secret|token|key|jaas|username|credential|oauthbearer\.(config|extensions)`)
 
-// maskURL hides user and password, and the values of telling parameters. The value is one that LoadConfig let through.
+// maskURL hides user and password, and the values in the query. The value is one that LoadConfig let through.
 func maskURL(value string) string {
 	u, err := url.Parse(value)
 	if err != nil {
@@ -174,15 +176,19 @@ func maskURL(value string) string {
 		u.User = nil
 		value = strings.Replace(u.String(), "://", "://"+masked+"@", 1)
 	}
-	path, query, found := strings.Cut(value, "?")
-	if !found {
-		return value
+	if path, query, found := strings.Cut(value, "?"); found {
+		return path + "?" + maskQuery(query)
 	}
+	return value
+}
+
+// maskQuery hides every value: no list of names knows them all.
+func maskQuery(query string) string {
 	parameters := strings.Split(query, "&")
 	for i, parameter := range parameters {
-		if name, _, _ := strings.Cut(parameter, "="); secretName.MatchString(name) {
+		if name, _, found := strings.Cut(parameter, "="); found {
 			parameters[i] = name + "=" + masked
 		}
 	}
-	return path + "?" + strings.Join(parameters, "&")
+	return strings.Join(parameters, "&")
 }

@@ -93,11 +93,11 @@ func TestTablesMarkWhatIsNotYet(t *testing.T) {
 }
 
 func TestEffectiveShowsWhatAppliesAndNoSecret(t *testing.T) {
-	c := load(t, "KPUSH_URL=https://user:"+secret+"@app:81/in?a=1&token="+secret+"&b", "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=PLAIN",
-		"KPUSH_SASL_USERNAME="+secret, "KPUSH_SASL_PASSWORD="+secret, "KPUSH_TOPIC=a,b", "KPUSH_CONCURRENCY=auto", "KPUSH_READY_URL=/up?key="+secret, "KPUSH_SSL_CA_FILE=config.go", "KPUSH_CONSUMER_CONF="+strings.Join([]string{
+	c := load(t, "KPUSH_URL=https://user:"+secret+"@app:81/in?a="+secret+"&token="+secret+"&b", "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=PLAIN",
+		"KPUSH_SASL_USERNAME="+secret, "KPUSH_SASL_PASSWORD="+secret, "KPUSH_TOPIC=a,b", "KPUSH_CONCURRENCY=auto", "KPUSH_READY_URL=/up?x="+secret+"&auth="+secret, "KPUSH_CONFIRM_URL=http://app/has?code="+secret, "KPUSH_SSL_CA_FILE=config.go", "KPUSH_CONSUMER_CONF="+strings.Join([]string{
 			"ssl.key.password=" + secret, "sasl.oauthbearer.client.secret=" + secret, "sasl.oauthbearer.token.endpoint.url=https://u:" + secret + "@x",
 			"ssl.key.pem=" + secret, "sasl.jaas.config=" + secret, "sasl.oauthbearer.config=" + secret, "ssl.keystore.password=" + secret,
-			"sasl.oauthbearer.assertion.private.key.passphrase=" + secret, "https.proxy=http://u:" + secret + "@x", "client.id=shop", "debug=cgrp"}, ";"))
+			"sasl.oauthbearer.assertion.private.key.passphrase=" + secret, "https.proxy=http://u:" + secret + "@x", "client.rack=http://x/?c=" + secret, "client.id=shop", "debug=cgrp"}, ";"))
 	got := map[string]string{}
 	for _, attr := range c.Effective() {
 		if attr.Value.Kind() != slog.KindString {
@@ -109,15 +109,15 @@ func TestEffectiveShowsWhatAppliesAndNoSecret(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"KPUSH_BROKERS": "kafka:9092", "KPUSH_TOPIC": "a,b", "KPUSH_HOST": "app", "KPUSH_PORT": "81", "KPUSH_URL": "https://***@app:81/in?a=1&token=***&b",
+		"KPUSH_BROKERS": "kafka:9092", "KPUSH_TOPIC": "a,b", "KPUSH_HOST": "app", "KPUSH_PORT": "81", "KPUSH_URL": "https://***@app:81/in?a=***&token=***&b",
 		"KPUSH_SASL_USERNAME": "***", "KPUSH_SASL_PASSWORD": "***", "KPUSH_SASL_MECHANISM": "PLAIN", "KPUSH_RETRY_MAX_INTERVAL": "2s",
-		"KPUSH_CONCURRENCY": "auto", "KPUSH_READY_URL": "/up?key=***", "KPUSH_CAN_SKIP": "false", "KPUSH_BUFFER": "16MiB", "KPUSH_SSL_CA_FILE": "config.go",
+		"KPUSH_CONCURRENCY": "auto", "KPUSH_READY_URL": "/up?x=***&auth=***", "KPUSH_CONFIRM_URL": "http://app/has?code=***", "KPUSH_CAN_SKIP": "false", "KPUSH_BUFFER": "16MiB", "KPUSH_SSL_CA_FILE": "config.go",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is shown as %q, want %q", name, got[name], want)
 		}
 	}
-	if conf := got["KPUSH_CONSUMER_CONF"]; !strings.Contains(conf, "client.id=shop;debug=cgrp;") || strings.Count(conf, "=***") != 9 {
+	if conf := got["KPUSH_CONSUMER_CONF"]; !strings.Contains(conf, "client.id=shop;client.rack=http://x/?c=***;debug=cgrp;") || strings.Count(conf, "=***") != 10 {
 		t.Errorf("KPUSH_CONSUMER_CONF is shown as %s", conf)
 	}
 	for _, absent := range []string{"KPUSH_DOMAIN", "KPUSH_REDRIVE_MAX", "KPUSH_API_ADDR", "KPUSH_INSTANCE_ID"} {
@@ -128,7 +128,7 @@ func TestEffectiveShowsWhatAppliesAndNoSecret(t *testing.T) {
 }
 
 func TestEffectiveKeepsAPlainURLAsItIs(t *testing.T) {
-	for _, url := range []string{"/", "/in?a=1&b=2", "//a", "https://app/in?x=%2F&y"} {
+	for _, url := range []string{"/", "/in?", "/in?y", "//a", "https://app/in%2F?y&z"} {
 		if got := maskURL(url); got != url {
 			t.Errorf("%s is shown as %s", url, got)
 		}

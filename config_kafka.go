@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,29 +16,43 @@ type Properties map[string]string
 // propertyName is strict, so that a piece of a secret that spans lines is not taken for a name and shown.
 var propertyName = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z0-9_]+)*$`)
 
-// Decode reads a=b, one a line or ; apart. Envconfig calls it. Its errors show names of properties at most.
+// aliases are librdkafka's second names, and the one of each pair that kpush uses: a client that is given both takes the
+// value of either. Those of owned properties are in owned.
+var aliases = map[string]string{
+	"fetch.message.max.bytes":                           "max.partition.fetch.bytes",
+	"sasl.mechanism":                                    "sasl.mechanisms",
+	"sasl.oauthbearer.client.credentials.client.id":     "sasl.oauthbearer.client.id",
+	"sasl.oauthbearer.client.credentials.client.secret": "sasl.oauthbearer.client.secret",
+	"max.in.flight":                                     "max.in.flight.requests.per.connection",
+}
+
+// Decode reads a=b, one a line or ; apart, and keeps it under the name that kpush uses. Envconfig calls it. Its
+// errors show names of properties at most.
 func (p *Properties) Decode(value string) error {
 	*p = Properties{}
 	var wrong []error
-	number := 0
+	number, spelled := 0, map[string]string{}
 	for entry := range strings.FieldsFuncSeq(value, func(r rune) bool { return r == '\n' || r == ';' }) {
 		entry = strings.TrimSpace(entry)
 		if entry == "" {
 			continue
 		}
 		number++
-		name, v, found := strings.Cut(entry, "=")
-		name, v = strings.TrimSpace(name), strings.TrimSpace(v)
-		_, twice := (*p)[name]
+		as, v, found := strings.Cut(entry, "=")
+		as, v = strings.TrimSpace(as), strings.TrimSpace(v)
+		name := cmp.Or(aliases[as], as)
+		before, twice := spelled[name]
 		switch {
-		case !found || !propertyName.MatchString(name):
+		case !found || !propertyName.MatchString(as):
 			wrong = append(wrong, fmt.Errorf("entry %d is not a property; write name=value, one a line or ; apart", number))
 		case v == "":
-			wrong = append(wrong, fmt.Errorf("%s has no value; librdkafka refuses that, so leave it out", name))
+			wrong = append(wrong, fmt.Errorf("%s has no value; librdkafka refuses that, so leave it out", as))
+		case twice && before != as:
+			wrong = append(wrong, fmt.Errorf("%s and %s are the same property, so it is there twice; keep one", before, as))
 		case twice:
-			wrong = append(wrong, fmt.Errorf("%s is there twice; keep one", name))
+			wrong = append(wrong, fmt.Errorf("%s is there twice; keep one", as))
 		default:
-			(*p)[name] = v
+			(*p)[name], spelled[name] = v, as
 		}
 	}
 	return errors.Join(wrong...)
@@ -101,10 +116,10 @@ func (c *Config) security() []struct{ variable, property, value string } {
 // Member is the static member's id: the user's, or one made of volume and host, so that the process that comes after this
 // one is the same member, and a copy of the volume elsewhere is not. comesBack: a stop keeps its partitions.
 func (c *Config) Member(volume string) (id string, comesBack bool) {
-	switch c.InstanceID {
-	case "none":
+	switch {
+	case c.dynamic():
 		return "", false
-	case "":
+	case c.InstanceID == "":
 		if volume == "" {
 			return "", false // guarantee 1: nothing stays that could make two lives one member
 		}
@@ -116,6 +131,9 @@ func (c *Config) Member(volume string) (id string, comesBack bool) {
 	}
 	return c.InstanceID, true
 }
+
+// dynamic tells whether the user wants no static member.
+func (c *Config) dynamic() bool { return strings.EqualFold(c.InstanceID, "none") }
 
 // Kafka is what the user said about Kafka's client: brokers, security and KPUSH_CONSUMER_CONF, by librdkafka's names.
 // No value is empty. It holds secrets.

@@ -4,10 +4,15 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 const noKerberos = "the SASL mechanism GSSAPI (Kerberos) is not in kpush's build of librdkafka; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+
+const noTokens = "OAUTHBEARER needs to know where its tokens come from; put sasl.oauthbearer.method=oidc and the sasl.oauthbearer. properties " +
+	"of your provider into KPUSH_CONSUMER_CONF (for a test, enable.sasl.oauthbearer.unsecure.jwt=true)"
 
 func (l *loader) checkConsumerConf() {
 	const name = "KPUSH_CONSUMER_CONF"
@@ -16,10 +21,27 @@ func (l *loader) checkConsumerConf() {
 			l.wrong(name, "%s is not yours to set: %s", property, answer)
 		}
 		for _, s := range l.config.security() {
-			if s.value != "" && (property == s.property || property == "sasl.mechanism" && s.property == "sasl.mechanisms") {
+			if s.value != "" && property == s.property {
 				l.wrong(name, "%s is set through %s as well; set one of them", property, s.variable)
 			}
 		}
+	}
+}
+
+// maxDrain leaves a minute of librdkafka's largest max.poll.interval.ms for what comes behind a drain.
+const maxDrain = 24*time.Hour - time.Minute
+
+// checkDrain holds the drain against max.poll.interval.ms, the user's or the one that the forwarder derives from it.
+func (l *loader) checkDrain() {
+	const name = "KPUSH_DRAIN_TIMEOUT"
+	interval, set := l.config.ConsumerConf["max.poll.interval.ms"]
+	ms, err := strconv.ParseInt(interval, 10, 64)
+	switch drain := l.config.DrainTimeout; {
+	case len(l.problems[name]) > 0:
+	case !set && drain > maxDrain:
+		l.wrong(name, "must be at most %v: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h", maxDrain)
+	case set && err == nil && drain.Milliseconds() >= ms:
+		l.wrong(name, "is %v, and must be below the max.poll.interval.ms=%d of KPUSH_CONSUMER_CONF: nobody polls while a partition drains, and the group takes who does not for dead", drain, ms)
 	}
 }
 
@@ -48,12 +70,18 @@ func (l *loader) checkSecurity() {
 }
 
 func (l *loader) checkSASL(conf map[string]string) {
-	mechanism := strings.ToUpper(conf["sasl.mechanisms"] + conf["sasl.mechanism"])
+	mechanism := strings.ToUpper(conf["sasl.mechanisms"])
 	switch {
 	case mechanism == "GSSAPI":
 		l.wrong("KPUSH_CONSUMER_CONF", noKerberos)
 	case mechanism == "" && !l.given("KPUSH_SASL_MECHANISM"):
 		l.wrong("KPUSH_SASL_MECHANISM", "is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
+	case mechanism == "OAUTHBEARER" && !hasTokens(conf):
+		variable := "KPUSH_CONSUMER_CONF"
+		if l.given("KPUSH_SASL_MECHANISM") {
+			variable = "KPUSH_SASL_MECHANISM"
+		}
+		l.wrong(variable, noTokens)
 	case mechanism == "PLAIN" || strings.HasPrefix(mechanism, "SCRAM-"):
 		for _, s := range l.config.security() {
 			if needed := s.property == "sasl.username" || s.property == "sasl.password"; needed && conf[s.property] == "" && !l.given(s.variable) {
@@ -61,6 +89,12 @@ func (l *loader) checkSASL(conf map[string]string) {
 			}
 		}
 	}
+}
+
+// hasTokens tells whether librdkafka gets tokens by itself. Otherwise it would wait for the application's, and kpush has none.
+func hasTokens(conf map[string]string) bool {
+	unsecured := strings.ToLower(conf["enable.sasl.oauthbearer.unsecure.jwt"])
+	return strings.EqualFold(conf["sasl.oauthbearer.method"], "oidc") || unsecured == "true" || unsecured == "t" || unsecured == "1"
 }
 
 // checkPair wants other where name is set. KPUSH_CONSUMER_CONF can hold other instead, as property.

@@ -224,15 +224,26 @@ func TestKafka(t *testing.T) {
 			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "ssl", "ssl.ca.location": "config.go",
 				"ssl.certificate.location": "config.go", "ssl.key.pem": "x", "ssl.key.password": "y"}},
 		{[]string{"KPUSH_CONSUMER_CONF=security.protocol=sasl_ssl;sasl.mechanism=PLAIN;sasl.username=u", "KPUSH_SASL_PASSWORD=p"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "p"}},
-		{[]string{"KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=oidc\nfetch.wait.max.ms=100\nmax.poll.interval.ms=1\nisolation.level=read_uncommitted"},
+			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanisms": "PLAIN", "sasl.username": "u", "sasl.password": "p"}},
+		{[]string{"KPUSH_CONSUMER_CONF=fetch.message.max.bytes=7;max.in.flight=2"},
+			map[string]string{"bootstrap.servers": "kafka:9092", "max.partition.fetch.bytes": "7", "max.in.flight.requests.per.connection": "2"}},
+		{[]string{"KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=oidc\nfetch.wait.max.ms=100\nmax.poll.interval.ms=26000\nisolation.level=read_uncommitted"},
 			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanisms": "OAUTHBEARER",
-				"sasl.oauthbearer.method": "oidc", "fetch.wait.max.ms": "100", "max.poll.interval.ms": "1", "isolation.level": "read_uncommitted"}},
+				"sasl.oauthbearer.method": "oidc", "fetch.wait.max.ms": "100", "max.poll.interval.ms": "26000", "isolation.level": "read_uncommitted"}},
 	} {
 		if got := load(t, row.set...).Kafka(); !maps.Equal(got, row.want) {
 			t.Errorf("%q gives\n%q, want\n%q", row.set, got, row.want)
 		}
 	}
+}
+
+func TestUnsecuredTokensAreTaken(t *testing.T) {
+	load(t, "KPUSH_CONSUMER_CONF=security.protocol=sasl_plaintext;sasl.mechanism=OAUTHBEARER;enable.sasl.oauthbearer.unsecure.jwt=True")
+}
+
+func TestLongDrainsAreTaken(t *testing.T) {
+	load(t, "KPUSH_DRAIN_TIMEOUT=23h59m")
+	load(t, "KPUSH_DRAIN_TIMEOUT=23h59m30s", "KPUSH_CONSUMER_CONF=max.poll.interval.ms=86400000")
 }
 
 func TestKafkaIsACopy(t *testing.T) {
@@ -261,6 +272,15 @@ func TestSkipOn(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "message": false, "any": true} {
 		if got := forwarding(load(t, "KPUSH_SKIP_ON="+value), "").SkipOnAny; got != want {
 			t.Errorf("KPUSH_SKIP_ON=%s: faults of the service count: %v, want %v", value, got, want)
+		}
+	}
+}
+
+// However it is spelled, none is no id that two processes could share.
+func TestInstanceIDOfNone(t *testing.T) {
+	for _, none := range []string{"none", "None", "NONE"} {
+		if id, comesBack := load(t, "KPUSH_INSTANCE_ID="+none).Member("0123456789abcdef"); id != "" || comesBack {
+			t.Errorf("KPUSH_INSTANCE_ID=%s makes member %q, which comes back: %t", none, id, comesBack)
 		}
 	}
 }

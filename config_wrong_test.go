@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,15 +156,17 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=0", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=0: must be from 1 to 3"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=4", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=4: must be from 1 to 3"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=exactly", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=exactly: must be a whole number, such as 10"},
-	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_CONFIRM_URL=/has", "KPUSH_CONFIRM_URL: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record, so nothing is known to be in doubt"},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_CONFIRM_URL=/has", "KPUSH_CONFIRM_URL: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 KPUSH_INSTANCE_ID=none", "KPUSH_INSTANCE_ID=none: must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member"},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 KPUSH_INSTANCE_ID=None", "KPUSH_INSTANCE_ID=None: must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member"},
 	{"KPUSH_CONFIRM_URL=ftp://u:" + secret + "@app/", "KPUSH_CONFIRM_URL: must begin with / or be a whole URL, http://host:port/path or https://…"},
 	{"KPUSH_CONFIRM_URL=http://u:" + secret + "@app/#x", "KPUSH_CONFIRM_URL: no service ever sees what stands behind a #; leave it out"},
 
 	{"KPUSH_OFFSETS_DIR=/var\x00/lib", `KPUSH_OFFSETS_DIR: holds a NUL byte; write it as plain text`},
 	{"KPUSH_OFFSETS_SYNC=5", "KPUSH_OFFSETS_SYNC=5: write always, never, or how long a record may stay off the disk, such as 5ms (at least 1ms)"},
 	{"KPUSH_OFFSETS_SYNC=1us", "KPUSH_OFFSETS_SYNC=1us: write always, never, or how long a record may stay off the disk, such as 5ms (at least 1ms)"},
-	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_SYNC=always", "KPUSH_OFFSETS_SYNC=always: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record, so nothing is known to be in doubt"},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_SYNC=always", "KPUSH_OFFSETS_SYNC=always: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries"},
+	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_USE_SAVED_OFFSET_TIME=-1s: needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 KPUSH_OFFSETS_SYNC=5ms", "KPUSH_OFFSETS_SYNC=5ms: must be always, or unset, with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3: its promise is that a record is on the disk"},
 	{"KPUSH_USE_SAVED_OFFSET_TIME=-2", "KPUSH_USE_SAVED_OFFSET_TIME=-2: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_USE_SAVED_OFFSET_TIME=10", "KPUSH_USE_SAVED_OFFSET_TIME=10: a duration needs a unit, such as 5s or 500ms"},
@@ -186,6 +189,9 @@ var wrongs = []struct{ set, sentence string }{
 		"KPUSH_SASL_USERNAME: is required with PLAIN; set it, or KPUSH_SASL_USERNAME_FILE"},
 	{"KPUSH_SECURITY_PROTOCOL=sasl_plaintext KPUSH_SASL_MECHANISM=scram-sha-512 KPUSH_SASL_USERNAME=" + secret,
 		"KPUSH_SASL_PASSWORD: is required with SCRAM-SHA-512; set it, or KPUSH_SASL_PASSWORD_FILE"},
+	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_SASL_MECHANISM=OAUTHBEARER: " + noTokens},
+	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl KPUSH_SASL_MECHANISM=OAUTHBEARER KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=default;enable.sasl.oauthbearer.unsecure.jwt=false",
+		"KPUSH_SASL_MECHANISM=OAUTHBEARER: " + noTokens},
 	{"KPUSH_SSL_CA_FILE=/dev/null KPUSH_SECURITY_PROTOCOL=ssl", "KPUSH_SSL_CA_FILE=/dev/null: is not a regular file; name a PEM file"},
 	{"KPUSH_SSL_CA_FILE=/no/ca.pem KPUSH_SECURITY_PROTOCOL=ssl",
 		"KPUSH_SSL_CA_FILE=/no/ca.pem: cannot be read (no such file or directory); mount the file or correct the path"},
@@ -209,6 +215,11 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_DRAIN_TIMEOUT=-25s", "KPUSH_DRAIN_TIMEOUT=-25s: must be at least 1ms"},
 	{"KPUSH_DRAIN_TIMEOUT=25", "KPUSH_DRAIN_TIMEOUT=25: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_DRAIN_TIMEOUT=ages", "KPUSH_DRAIN_TIMEOUT=ages: is not a duration; write it as 5s, 500ms or 1m30s"},
+	{"KPUSH_DRAIN_TIMEOUT=24h", "KPUSH_DRAIN_TIMEOUT=24h: must be at most 23h59m0s: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h"},
+	{"KPUSH_DRAIN_TIMEOUT=60s KPUSH_CONSUMER_CONF=max.poll.interval.ms=60000", "KPUSH_DRAIN_TIMEOUT=60s: is 1m0s, and must be below the max.poll.interval.ms=60000 of KPUSH_CONSUMER_CONF: " +
+		"nobody polls while a partition drains, and the group takes who does not for dead"},
+	{"KPUSH_DRAIN_TIMEOUT= KPUSH_CONSUMER_CONF=max.poll.interval.ms=15000", "KPUSH_DRAIN_TIMEOUT: is 25s, and must be below the max.poll.interval.ms=15000 of KPUSH_CONSUMER_CONF: " +
+		"nobody polls while a partition drains, and the group takes who does not for dead"},
 	{"KPUSH_READY_URL=" + secret, "KPUSH_READY_URL: must begin with / or be a whole URL, http://host:port/path or https://…"},
 	{"KPUSH_READY_URL=http://u:" + secret + "@/", "KPUSH_READY_URL: has no proper host; write http://host:port/path"},
 	{"KPUSH_READY_URL=/up?token=" + secret + "#x", "KPUSH_READY_URL: no service ever sees what stands behind a #; leave it out"},
@@ -266,6 +277,9 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"debug=", "debug has no value; librdkafka refuses that, so leave it out"},
 		{"debug = ;client.id=a", "debug has no value; librdkafka refuses that, so leave it out"},
 		{"sasl.password=" + secret + ";sasl.password=" + secret + "2", "sasl.password is there twice; keep one"},
+		{"fetch.message.max.bytes=1;max.partition.fetch.bytes=2", "fetch.message.max.bytes and max.partition.fetch.bytes are the same property, so it is there twice; keep one"},
+		{"sasl.mechanisms=PLAIN;sasl.mechanism=PLAIN", "sasl.mechanisms and sasl.mechanism are the same property, so it is there twice; keep one"},
+		{"sasl.mechanism=PLAIN;sasl.mechanism=PLAIN", "sasl.mechanism is there twice; keep one"},
 		{"bootstrap.servers=" + secret, "bootstrap.servers is not yours to set: set KPUSH_BROKERS"},
 		{"metadata.broker.list=a", "metadata.broker.list is not yours to set: set KPUSH_BROKERS"},
 		{"group.id=a", "group.id is not yours to set: set KPUSH_GROUP"},
@@ -293,6 +307,7 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"log.queue=true", "log.queue is not yours to set: the log is kpush's own; set KPUSH_LOG_LEVEL"},
 		{"go.events.channel.enable=true", "go.events.channel.enable is not yours to set: the Go client is kpush's own"},
 		{"security.protocol=sasl_ssl;sasl.mechanism=gssapi", noKerberos},
+		{"security.protocol=sasl_ssl;sasl.mechanism=oauthbearer", noTokens},
 	} {
 		_, err := LoadConfig(environ("KPUSH_CONSUMER_CONF=" + row.conf))
 		if err == nil {
@@ -321,7 +336,7 @@ func TestConsumerConfAndTheSecurityVariablesDoNotMeet(t *testing.T) {
 		"ssl.certificate.location": "KPUSH_SSL_CERT_FILE", "ssl.key.location": "KPUSH_SSL_KEY_FILE",
 	} {
 		_, err := LoadConfig(append(base, "KPUSH_CONSUMER_CONF="+property+"="+secret))
-		want := "KPUSH_CONSUMER_CONF: " + property + " is set through " + variable + " as well; set one of them"
+		want := "KPUSH_CONSUMER_CONF: " + cmp.Or(aliases[property], property) + " is set through " + variable + " as well; set one of them"
 		if err == nil || err.Error() != want {
 			t.Errorf("%s\n  says %v\n  want %s", property, err, want)
 		}

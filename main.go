@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -42,19 +43,13 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	if err != nil {
 		return configError{err}
 	}
-	network := api.NewNetwork(cfg.Brokers)
+	network := api.NewNetwork(cfg.Brokers, log)
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network), log); err != nil {
 		return configError{err}
 	}
-	orphaned := make(chan error, 1)
-	go func() {
-		if err := network.Watch(serving); err != nil {
-			orphaned <- err
-			stop()
-		}
-	}()
+	orphaned := network.Guard(stop)
 	skip := make(chan os.Signal, 1)
 	signal.Notify(skip, syscall.SIGUSR1)
 	go func() {
@@ -63,15 +58,8 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 		}
 	}()
 	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
-	if err := f.Run(ctx); err != nil {
-		return err
-	}
-	select {
-	case err := <-orphaned:
-		return err
-	default:
-		return nil
-	}
+	err = f.Run(ctx)
+	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }
 
 // forwarding is the part of the configuration that the forwarder needs.

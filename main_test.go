@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -104,21 +105,37 @@ func TestRunRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	const skips = "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_CAN_SKIP=true KPUSH_OFFSETS_DIR="
 	for name, row := range map[string]struct {
-		variable string
-		want     string
+		variables string
+		want      string
 	}{
-		"volume in use":     {"KPUSH_OFFSETS_DIR=" + locked, locked},
-		"volume not there":  {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
-		"address in use":    {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
-		"property unknown":  {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
-		"property mistaken": {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
+		"volume in use":                 {"KPUSH_OFFSETS_DIR=" + locked, locked},
+		"volume not there":              {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
+		"volume in use, guarantee 1":    {skips + locked, "another kpush process"},
+		"volume not there, guarantee 1": {skips + filepath.Join(locked, "missing"), "create it, or mount the volume there"},
+		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
+		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
+		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
 		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)
-		err := run(ctx, ready(t, row.variable), slog.New(slog.DiscardHandler))
+		err := run(ctx, ready(t, strings.Fields(row.variables)...), slog.New(slog.DiscardHandler))
 		end()
 		if err == nil || !errors.As(err, new(configError)) || !strings.Contains(err.Error(), row.want) || exit(err) != exitConfig {
 			t.Errorf("%s: %v, want a configuration error with %q", name, err, row.want)
+		}
+	}
+}
+
+// -check has the start's exit codes: what the client refuses has to be changed, a broker may come.
+func TestCheckRefuses(t *testing.T) {
+	for set, want := range map[string]int{"KPUSH_DOMAIN=": exitFailed, "KPUSH_CONSUMER_CONF=no.such.property=1": exitConfig,
+		"KPUSH_CONSUMER_CONF=security.protocol=sasl_ssl;sasl.mechanisms=MD5": exitConfig} {
+		ctx, end := context.WithTimeout(t.Context(), time.Second)
+		err := examine(ctx, ready(t, set))
+		end()
+		if exit(err) != want {
+			t.Errorf("%s: %v ends with %d, want %d", set, err, exit(err), want)
 		}
 	}
 }
@@ -132,7 +149,18 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v ends with %d, want %d", row.err, got, row.want)
 		}
 	}
-	dir := t.TempDir()
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	well := nowhere(t)
+	if err := api.Serve(t.Context(), well, api.Health(), log); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KPUSH_HEALTH_ADDR", " "+well+"\n")
+	if got := command([]string{"-healthz"}); got != 0 {
+		t.Errorf("kpush -healthz with spaces around KPUSH_HEALTH_ADDR ends with %d, want 0", got)
+	}
+	if got := command([]string{"-healthz", "-offsets", ""}); got != exitConfig { // not the start, and nothing else either
+		t.Errorf(`kpush -healthz -offsets "" ends with %d, want %d`, got, exitConfig)
+	}
 	t.Setenv("KPUSH_HEALTH_ADDR", nowhere(t))
 	for args, want := range map[string]int{
 		"-version": 0, "-help": 0, "-nonsense": exitConfig, "start": exitConfig, "-healthz": exitFailed, "-offsets " + dir: exitFailed, "": exitConfig,

@@ -51,16 +51,16 @@ func (l *loader) checkGuarantee() {
 		if !l.given("KPUSH_COMMIT_INTERVAL") {
 			c.CommitInterval = 5 * time.Second
 		}
-		for _, name := range []string{"KPUSH_OFFSETS_SYNC", "KPUSH_CONFIRM_URL"} {
+		for _, name := range []string{"KPUSH_OFFSETS_SYNC", "KPUSH_USE_SAVED_OFFSET_TIME", "KPUSH_CONFIRM_URL"} {
 			if l.given(name) {
-				l.wrong(name, "needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record, so nothing is known to be in doubt")
+				l.wrong(name, "needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries")
 			}
 		}
 	case 3:
 		if l.given("KPUSH_OFFSETS_SYNC") && c.OffsetsSync != "always" {
 			l.wrong("KPUSH_OFFSETS_SYNC", "must be always, or unset, with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3: its promise is that a record is on the disk")
 		}
-		if c.InstanceID == "none" {
+		if c.dynamic() {
 			l.wrong("KPUSH_INSTANCE_ID", "must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member")
 		}
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,12 +17,13 @@ import (
 type Network struct {
 	elsewhere bool                     // some broker is not on this machine
 	links     func() ([]string, error) // names of the interfaces that are up
+	log       *slog.Logger
 	dead      atomic.Bool
 }
 
 // NewNetwork watches on behalf of a process that talks to brokers (host:port).
-func NewNetwork(brokers []string) *Network {
-	n := &Network{links: interfacesUp}
+func NewNetwork(brokers []string, log *slog.Logger) *Network {
+	n := &Network{links: interfacesUp, log: log}
 	for _, b := range brokers {
 		n.elsewhere = n.elsewhere || !loopback(b)
 	}
@@ -54,14 +56,32 @@ func (n *Network) Watch(ctx context.Context) error {
 		switch dead := err == nil && onlyLoopback(links); {
 		case !dead:
 			since = time.Time{}
-			n.dead.Store(false)
+			if n.dead.Swap(false) && err == nil {
+				n.log.Info("the network is there again")
+			}
 		case since.IsZero():
 			since = time.Now()
 			n.dead.Store(true)
+			n.log.Warn(deadSentence)
 		case time.Since(since) >= networkGrace:
 			return fmt.Errorf("%s; the process ends so that its restart joins the new one", deadSentence)
 		}
 	}
+}
+
+// Guard watches until the returned function is called, and stops the process where the network stays dead. That function says
+// why it did, nil where it did not.
+func (n *Network) Guard(stop func()) (why func() error) {
+	ctx, end := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		err := n.Watch(ctx)
+		if err != nil {
+			stop()
+		}
+		ended <- err
+	}()
+	return func() error { end(); return <-ended }
 }
 
 const deadSentence = "the network namespace has only the loopback interface left: the container whose network this one shares was replaced or restarted"

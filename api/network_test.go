@@ -1,8 +1,10 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -33,10 +35,11 @@ func TestDeadNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		links := &moving{}
 		links.set("lo", "eth0")
-		n := NewNetwork([]string{"127.0.0.1:9092", "kafka:9092"})
+		var log bytes.Buffer
+		n := NewNetwork([]string{"127.0.0.1:9092", "kafka:9092"}, slog.New(slog.NewTextHandler(&log, nil)))
 		n.links = links.list
-		ended := make(chan error, 1)
-		go func() { ended <- n.Watch(t.Context()) }()
+		stopped := make(chan struct{})
+		why := n.Guard(func() { close(stopped) })
 		well := func(moment string, want bool) {
 			t.Helper()
 			if got := len(n.Live()) == 0; got != want || len(n.Ready()) != len(n.Live()) || len(n.Notes()) != 0 {
@@ -59,7 +62,8 @@ func TestDeadNetwork(t *testing.T) {
 		well("unknown", true)
 		links.broken.Store(false)
 		begun := time.Now()
-		err := <-ended
+		<-stopped
+		err := why()
 		if took := time.Since(begun); took < networkGrace || took > networkGrace+2*networkTick {
 			t.Errorf("ended after %s with lo alone, the grace is %s", took, networkGrace)
 		}
@@ -67,6 +71,26 @@ func TestDeadNetwork(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		well("at the end", false)
+		for line, times := range map[string]int{"only the loopback interface": 3, "the network is there again": 1} {
+			if n := strings.Count(log.String(), line); n != times {
+				t.Errorf("%q was logged %d times, want %d:\n%s", line, n, times, &log)
+			}
+		}
+	})
+}
+
+// A process that ends for another reason is not told of a network that is well, or has been dead for a moment only.
+func TestGuardEndsWithTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		links := &moving{}
+		links.set("lo")
+		n := NewNetwork([]string{"kafka:9092"}, slog.New(slog.DiscardHandler))
+		n.links = links.list
+		why := n.Guard(func() { t.Error("stopped") })
+		pass(networkTick + time.Second)
+		if err := why(); err != nil {
+			t.Errorf("ended with %v", err)
+		}
 	})
 }
 
@@ -74,7 +98,7 @@ func TestDeadNetwork(t *testing.T) {
 func TestBrokersOnLoopbackNeedNoNetwork(t *testing.T) {
 	for _, brokers := range [][]string{nil, {"127.0.0.1:9092"}, {"127.8.9.1:9092", "[::1]:9092", "localhost:9092", "LOCALHOST:1"}, {"localhost"}} {
 		synctest.Test(t, func(t *testing.T) {
-			n := NewNetwork(brokers)
+			n := NewNetwork(brokers, slog.New(slog.DiscardHandler))
 			n.links = func() ([]string, error) { return []string{"lo"}, nil }
 			ctx, end := context.WithTimeout(t.Context(), time.Hour)
 			defer end()

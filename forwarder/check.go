@@ -69,7 +69,7 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 	}
 	t.Flush()
 	fmt.Fprintf(w, "\nderived limits\n  messages waiting in kpush: %d bytes\n", cfg.Buffer/2)
-	defaults := consumerDefaults(cfg.Buffer)
+	defaults := consumerDefaults(cfg)
 	for _, k := range slices.Sorted(maps.Keys(defaults)) {
 		if v, own := cfg.Kafka[k]; own {
 			fmt.Fprintf(w, "  %s=%s (yours)\n", k, v)

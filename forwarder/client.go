@@ -70,6 +70,9 @@ type (
 
 func (t tp) String() string { return fmt.Sprintf("%s/%d", t.topic, t.partition) }
 
+// ErrRefused is about the properties of Config: trying again does not help.
+var ErrRefused = errors.New("the Kafka client refuses its configuration")
+
 var (
 	errOutOfRange   = errors.New("an offset is out of range, or there is none")
 	errNoTopic      = errors.New("topic does not exist")
@@ -78,5 +81,6 @@ var (
 	errRebalancing  = errors.New("the group is rebalancing")
 	errNotMember    = errors.New("this process is no longer a member of the group")
 	errNotTaken     = errors.New("Kafka does not take the commit of one of the topics")
+	errUnpolled     = errors.New("the client has not been polled for longer than max.poll.interval.ms")
 	errMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )

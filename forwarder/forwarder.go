@@ -100,6 +100,7 @@ type Forwarder struct {
 	tidied    time.Time     // likewise: when memory was given back
 	relieved  time.Time     // likewise: when relieve looked last
 	member    membership    // likewise
+	unpolled  time.Time     // likewise: when Kafka's client said last that it was not polled for too long
 	strays    error         // likewise: some partition's position is out of range, and it is not known which
 }
 
@@ -120,6 +121,11 @@ func New(cfg Config, store *offsets.Store, handler Handler, log *slog.Logger) (*
 		}
 	}
 	f := build(cfg, store, handler, c, a, log)
+	if cfg.CanSkip {
+		if err := f.skips.hold(); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.ReadyURL != "" {
 		if f.ready, err = newQuestion(cfg.ReadyURL, cfg.ReadyDomain, &cfg, readyTime); err != nil {
 			return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
@@ -134,8 +140,8 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 		b = file{store}
 	}
 	f := &Forwarder{cfg: cfg, log: log, ledger: b, client: c, source: c, cluster: a, handler: handler,
-		skips: &skipLog{path: cfg.SkipLog}, budget: newBudget(cfg.Buffer / 2),
-		parts: map[tp]*partition{}, pending: map[tp]error{}, busy: time.Now(), since: time.Now(), calls: make(chan func(), 16), former: map[tp]former{}, given: map[tp]int{}}
+		skips: &skipLog{path: cfg.SkipLog, taken: store != nil}, budget: newBudget(cfg.Buffer / 2), busy: time.Now(), since: time.Now(),
+		parts: map[tp]*partition{}, pending: map[tp]error{}, calls: make(chan func(), 16), former: map[tp]former{}, given: map[tp]int{}}
 	f.committer = newCommitter(f)
 	f.service = newService(&f.cfg)
 	f.service.changed = func(err error) { f.changed(serviceDown, err) }
@@ -154,6 +160,7 @@ func build(cfg Config, store *offsets.Store, handler Handler, c client, a cluste
 // any more, or a stop that did not come to its end within DrainTimeout, is an error; nothing is lost then either.
 func (f *Forwarder) Run(ctx context.Context) error {
 	f.stopping = ctx
+	defer f.skips.end()
 	f.compareTopics()
 	if err := f.client.subscribe(f.cfg.Topics, rebalance{f.assigned, f.revoked}); err != nil {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)

@@ -28,7 +28,7 @@ func newClient(cfg Config, log *slog.Logger) (*librdkafka, error) {
 
 func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
 	conf := kafka.ConfigMap{"log.queue": true, "client.id": id}
-	for k, v := range consumerDefaults(cfg.Buffer) {
+	for k, v := range consumerDefaults(cfg) {
 		conf[k] = v
 	}
 	conf["group.id"] = cfg.Group
@@ -40,7 +40,7 @@ func newConsumer(cfg Config, id string, log *slog.Logger) (*librdkafka, error) {
 	}
 	c, err := kafka.NewConsumer(&conf)
 	if err != nil {
-		return nil, fmt.Errorf("the Kafka client refuses its configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	l := &librdkafka{c: c, cfg: cfg, log: log}
 	if err := l.listen(); err != nil {
@@ -147,6 +147,8 @@ func translate(err error) error {
 		kind = errRebalancing
 	case kafka.ErrUnknownMemberID, kafka.ErrFencedInstanceID:
 		kind = errNotMember
+	case kafka.ErrMaxPollExceeded:
+		kind = errUnpolled
 	case kafka.ErrOffsetMetadataTooLarge:
 		kind = errMetadataSize
 	case kafka.ErrTopicAuthorizationFailed, kafka.ErrInvalidCommitOffsetSize:

@@ -31,7 +31,7 @@ func newAdmin(cfg Config) (*admin, error) {
 	}
 	a, err := kafka.NewAdminClient(&conf)
 	if err != nil {
-		return nil, fmt.Errorf("the Kafka admin client refuses its configuration: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	isolation := kafka.IsolationLevelReadCommitted
 	if cfg.Kafka["isolation.level"] == "read_uncommitted" {

@@ -298,7 +298,7 @@ func TestTranslate(t *testing.T) {
 		kafka.ErrTransport: errNoBroker, kafka.ErrResolve: errNoBroker, kafka.ErrAuthentication: errNoBroker,
 		kafka.ErrRebalanceInProgress: errRebalancing, kafka.ErrIllegalGeneration: errRebalancing,
 		kafka.ErrUnknownMemberID: errNotMember, kafka.ErrFencedInstanceID: errNotMember,
-		kafka.ErrOffsetMetadataTooLarge: errMetadataSize,
+		kafka.ErrOffsetMetadataTooLarge: errMetadataSize, kafka.ErrMaxPollExceeded: errUnpolled,
 	} {
 		err := kafka.NewError(code, "the reason", false)
 		if got := translate(err); !errors.Is(got, want) || !strings.Contains(got.Error(), "the reason") || errors.As(got, new(fatalError)) {
@@ -313,15 +313,53 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
+// Nobody polls while a partition drains: the group waits for longer than that, and librdkafka takes each value.
+func TestPollIntervalOutlastsTheDrain(t *testing.T) {
+	for _, row := range []struct {
+		drain   time.Duration
+		session string
+		want    int
+	}{
+		{25 * time.Second, "10000", 300_000}, {10 * time.Minute, "10000", 660_000}, {24*time.Hour - time.Minute, "10000", 86_400_000},
+		{25 * time.Second, "1800000", 1_800_000},
+	} {
+		cfg := small()
+		cfg.DrainTimeout, cfg.Kafka["session.timeout.ms"] = row.drain, row.session
+		if got := consumerDefaults(cfg)["max.poll.interval.ms"]; got != row.want {
+			t.Errorf("KPUSH_DRAIN_TIMEOUT=%s with session.timeout.ms=%s: max.poll.interval.ms=%v, want %d", row.drain, row.session, got, row.want)
+		}
+		taken(t, cfg)
+	}
+}
+
+// taken wants librdkafka to take a configuration.
+func taken(t *testing.T, cfg Config) {
+	t.Helper()
+	cfg.Kafka["bootstrap.servers"] = "127.0.0.1:1"
+	c, err := newClient(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The buffer bounds librdkafka's share, too, and a user's property wins over a default.
 func TestConsumerDefaults(t *testing.T) {
 	for buffer, want := range map[int64][3]int{1 << 20: {256, 1 << 20, 64 << 10}, 16 << 20: {4096, 4 << 20, 256 << 10}, 1 << 30: {256 << 10, 256 << 20, 256 << 10}} {
-		got := consumerDefaults(buffer)
+		got := consumerDefaults(Config{Buffer: buffer})
 		if is := [3]int{got["queued.max.messages.kbytes"].(int), got["fetch.max.bytes"].(int), got["max.partition.fetch.bytes"].(int)}; is != want {
 			t.Errorf("buffer %d: %v, want %v", buffer, is, want)
 		}
 	}
+	for _, buffer := range []int64{8<<30 - 1<<20, 8 << 30, 999_999_999 << 20} {
+		cfg := small()
+		cfg.Buffer = buffer
+		taken(t, cfg)
+	}
 	for property, want := range map[string]bool{"bootstrap.servers": true, "sasl.password": true, "ssl.ca.location": true, "security.protocol": true, "socket.timeout.ms": true,
+		"sasl.oauthbearer.method": true, "https.ca.location": true, "enable.sasl.oauthbearer.unsecure.jwt": true,
 		"session.timeout.ms": false, "fetch.min.bytes": false, "isolation.level": false} {
 		if adminKnows(property) != want {
 			t.Errorf("%s goes to the admin client: %t", property, !want)

@@ -196,12 +196,15 @@ func (f *Forwarder) event(err error) error {
 	var fatal fatalError
 	switch {
 	case errors.As(err, &fatal):
-		return fatalSentence(fatal, f.cfg)
+		return fatalSentence(fatal, f.cfg, time.Since(f.unpolled) < time.Minute)
 	case errors.Is(err, errOutOfRange):
 		f.outOfRange(err)
 	case errors.Is(err, errNoBroker):
 		f.noBroker(err)
 	case errors.Is(err, errNoTopic): // watch says so
+	case errors.Is(err, errUnpolled):
+		f.unpolled = time.Now()
+		f.log.Warn("Kafka has given up on this member, which joins anew", "error", err)
 	case f.state.every("Kafka reports "+err.Error(), time.Minute):
 		f.log.Warn("Kafka reports", "error", err)
 	}

@@ -390,6 +390,25 @@ func TestFatalClient(t *testing.T) {
 	}
 }
 
+// A member that did not poll for too long is fenced as well, and no other process is to blame.
+func TestFencedAfterTooLongAPoll(t *testing.T) {
+	for after, want := range map[time.Duration]string{time.Second: "has not polled for longer than max.poll.interval.ms", time.Hour: "another process uses the instance id"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(always)).run()
+			r.kafka.give(t0)
+			r.kafka.report(fmt.Errorf("%w: by 25 ms", errUnpolled))
+			pass(after)
+			r.kafka.report(fatalError{errors.New("Fatal error: Broker: Static consumer fenced by other consumer")})
+			if err := <-r.ended; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") {
+				t.Errorf("fenced %s after that, it ended with %v", after, err)
+			}
+			if n := len(r.logs.with("by 25 ms")); n != 1 {
+				t.Errorf("said %d times", n)
+			}
+		})
+	}
+}
+
 // What the client says now and then is logged, not more, and ends nothing.
 func TestClientErrorsAreNotFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// consumerDefaults are librdkafka's settings under a bound of buffer bytes. The queue of librdkafka and what is on its
+// consumerDefaults are librdkafka's settings under a bound of cfg.Buffer bytes. The queue of librdkafka and what is on its
 // way from the broker get half of the bound, messages waiting in lanes the other half. fetch.queue.backoff.ms belongs to
 // the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
 // max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle. fetch.wait.max.ms is how
 // late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is work for nothing
-// where nothing comes.
-func consumerDefaults(buffer int64) map[string]any {
+// where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+func consumerDefaults(cfg Config) map[string]any {
+	buffer := cfg.Buffer
 	return map[string]any{
 		"partition.assignment.strategy":      "cooperative-sticky",
 		"enable.auto.commit":                 false,
@@ -20,10 +21,11 @@ func consumerDefaults(buffer int64) map[string]any {
 		"auto.offset.reset":                  "error",
 		"session.timeout.ms":                 sessionTimeout,
 		"heartbeat.interval.ms":              1000,
+		"max.poll.interval.ms":               int(pollInterval(cfg) / time.Millisecond),
 		"queued.min.messages":                2000,
-		"queued.max.messages.kbytes":         int(max(256, buffer/4/1024)),
+		"queued.max.messages.kbytes":         int(min(2_097_151, max(256, buffer/4/1024))),
 		"fetch.queue.backoff.ms":             10,
-		"fetch.max.bytes":                    int(max(1<<20, buffer/4)),
+		"fetch.max.bytes":                    int(min(2_147_483_135, max(1<<20, buffer/4))),
 		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
 		"fetch.wait.max.ms":                  200,
 		"fetch.error.backoff.ms":             100,
@@ -46,6 +48,12 @@ func session(properties map[string]string) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
+// pollInterval is how long the consumer may be without a poll: nobody polls it while a revoked partition drains, nor while
+// the partitions that come next are looked up. librdkafka wants the session's length at least, and a day at most.
+func pollInterval(cfg Config) time.Duration {
+	return min(24*time.Hour, max(5*time.Minute, cfg.DrainTimeout+time.Minute, session(cfg.Kafka)))
+}
+
 // sessionTimeout is in milliseconds.
 const sessionTimeout = 10_000
 
@@ -54,7 +62,7 @@ const adminTimeout = 3 * time.Second
 
 // adminKnows tells whether a property of the user's makes sense for a client that does not consume.
 func adminKnows(property string) bool {
-	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "enable.ssl.", "broker.address.", "client.dns.", "socket."} {
+	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.", "broker.address.", "client.dns.", "socket."} {
 		if strings.HasPrefix(property, prefix) {
 			return true
 		}

@@ -5,16 +5,49 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // skipLog keeps every message that was given up, whole, one JSON object a line. It is on the disk before the message
 // counts as done (F1).
 type skipLog struct {
-	path string
-	mu   sync.Mutex
+	path    string
+	mu      sync.Mutex
+	taken   bool   // the volume is this process's
+	release func() // gives it up; nil where that is the offsets file's business
+}
+
+// hold takes the volume until end: two processes would cut each other's lines. Guarantee 1, which has no file there, does so
+// at the start where it may skip by itself, else with the first message that SIGUSR1 or the service skips.
+func (s *skipLog) hold() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lock()
+}
+
+func (s *skipLog) lock() (err error) {
+	if !s.taken {
+		s.release, err = offsets.Lock(filepath.Dir(s.path))
+		s.taken = err == nil
+	}
+	return err
+}
+
+// end gives the volume up. It waits for no disk that hangs: the end of the process gives it up as well.
+func (s *skipLog) end() {
+	if !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if s.release != nil {
+		s.release()
+		s.release, s.taken = nil, false
+	}
 }
 
 // skipped is a line of the skip log. Bytes are base64; value_text repeats a value that is text, to be read by people.
@@ -49,7 +82,11 @@ func (s *skipLog) write(d *Delivery, reason string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.append(append(b, '\n')); err != nil {
+	err = s.lock()
+	if err == nil {
+		err = s.append(append(b, '\n'))
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", d.Topic, d.Partition, d.Offset, err)
 	}
 	return nil

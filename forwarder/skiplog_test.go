@@ -2,7 +2,9 @@ package forwarder
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/offsets"
 )
 
 // F1: a skipped message is in the skip log, whole, before it is on record; while the log cannot be written it is not skipped.
@@ -96,6 +100,55 @@ func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
 			drained(p, 0, errStopping)
 		}
 	})
+}
+
+// Guarantee 1 needs no volume until it skips; then it has one for itself, until it ends.
+func TestGuaranteeOneSkipsOnAVolumeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)) // its store has the volume
+		p := r.partition(tp{"t", 0})
+		d := handed(p, Message{Offset: 1})
+		r.f = build(r.f.cfg, nil, handle(always), r.kafka, fakeAdmin{r.kafka}, slog.New(slog.DiscardHandler))
+		r.run()
+		if err := r.f.skips.write(d, "because"); !errors.Is(err, offsets.ErrLocked) || !strings.Contains(err.Error(), "so it is not skipped: another kpush process") {
+			t.Errorf("skipped on somebody else's volume: %v", err)
+		}
+		drained(p, 0, errStopping)
+		if err := r.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := r.f.skips.write(d, "because"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := offsets.Open(r.dir, offsets.Options{}); !errors.Is(err, offsets.ErrLocked) {
+			t.Errorf("another process may write to the skip log: %v", err)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		store, err := offsets.Open(r.dir, offsets.Options{})
+		if err != nil {
+			t.Fatalf("the volume is not given back: %v", err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A disk that takes a line for ever does not hold up the end.
+func TestSkipLogEndsWhileItWrites(t *testing.T) {
+	s, over := &skipLog{path: filepath.Join(t.TempDir(), "skipped.jsonl"), taken: true, release: func() {}}, make(chan struct{})
+	s.mu.Lock() // as write does
+	defer s.mu.Unlock()
+	go func() { defer close(over); s.end() }()
+	select {
+	case <-over:
+	case <-time.After(5 * time.Second):
+		t.Error("the end waits for the disk")
+	}
 }
 
 // A message in the skip log stays readable: lines are whole even after one that failed, and a rotated file begins anew.

@@ -271,8 +271,14 @@ func (f *Forwarder) changed(a aspect, err error) {
 	}
 }
 
-func fatalSentence(err error, cfg Config) error {
-	if strings.Contains(err.Error(), "fenced") || strings.Contains(err.Error(), "FENCED") {
+// fatalSentence says what a fatal error means. unpolled: the client was not polled for too long just before, so that the
+// requests of the member it was until then come from a member that Kafka has replaced.
+func fatalSentence(err error, cfg Config, unpolled bool) error {
+	fenced := strings.Contains(strings.ToLower(err.Error()), "fenced")
+	switch {
+	case fenced && unpolled:
+		return fmt.Errorf("this process has not polled for longer than max.poll.interval.ms, and group %s fenced its instance id %q, so it ends (nothing is lost): its restart joins anew; where that comes again, look whether it stands still (CPU limits, a frozen machine), or another process uses the id: %w", cfg.Group, cfg.InstanceID, err)
+	case fenced:
 		return fmt.Errorf("another process uses the instance id %q in group %s, so this one ends (nothing is lost): give each process an own volume, or its own KPUSH_INSTANCE_ID: %w", cfg.InstanceID, cfg.Group, err)
 	}
 	return fmt.Errorf("the Kafka client cannot go on, so this process ends (nothing is lost): %w", err)

@@ -170,6 +170,24 @@ func lockDir(dir string) (*lock, error) {
 	return &lock{f}, nil
 }
 
+// Lock takes a volume for a process that keeps no file on it, and shows that files can be made there. Nobody can Lock or
+// Open it until it is released.
+func Lock(dir string) (release func(), err error) {
+	l, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	probe, err := os.CreateTemp(dir, "probe-")
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	if err != nil {
+		l.release()
+		return nil, unusable(dir, err)
+	}
+	return l.release, nil
+}
+
 func (l *lock) release() {
 	if l != nil {
 		_ = l.f.Close() // closing is what gives up the flock

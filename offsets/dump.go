@@ -2,8 +2,10 @@ package offsets
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -37,6 +39,10 @@ func Dump(w io.Writer, dir string) error {
 
 func peek(dir string) (*image, error) {
 	f, err := os.Open(filePath(dir))
+	if st, _ := os.Stat(dir); st != nil && st.IsDir() && errors.Is(err, fs.ErrNotExist) {
+		return nil, &OpenError{Reason: ErrVolume, Path: dir,
+			Sentence: dir + " holds no offsets file: no kpush has run there yet, or only with guarantee 1, which keeps none"}
+	}
 	if err != nil {
 		return nil, unusable(dir, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -543,6 +544,13 @@ orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 d
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+	empty := t.TempDir()
+	if err := Dump(&out, empty); err == nil || err.Error() != empty+" holds no offsets file: no kpush has run there yet, or only with guarantee 1, which keeps none" {
+		t.Errorf("an empty volume: %v", err)
+	}
+	if err := Dump(&out, filepath.Join(empty, "missing")); !errors.Is(err, ErrVolume) || !strings.Contains(err.Error(), "create it, or mount") {
+		t.Errorf("a missing volume: %v", err)
 	}
 	if err := Dump(&out, t.TempDir()); !errors.Is(err, ErrVolume) {
 		t.Errorf("no file: %v", err)

@@ -125,6 +125,27 @@ func TestLock(t *testing.T) {
 	must(t, again.Close())
 }
 
+// TestLockWithoutAFile: O3 holds as well for who keeps no file.
+func TestLockWithoutAFile(t *testing.T) {
+	dir := t.TempDir()
+	release, err := Lock(dir)
+	must(t, err)
+	if _, err := Lock(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("locked twice: %v", err)
+	}
+	if _, err := Open(dir, quiet()); !errors.Is(err, ErrLocked) {
+		t.Errorf("opened while locked: %v", err)
+	}
+	release()
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "lock" {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+	must(t, mustOpen(t, dir, quiet()).Close())
+	if _, err := Lock(filepath.Join(dir, "missing")); !errors.Is(err, ErrVolume) {
+		t.Errorf("a missing directory: %v", err)
+	}
+}
+
 // TestKill: kill -9 of a writer loses no record, and exactly the message under way is in doubt. Dump works meanwhile.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
@@ -213,10 +234,13 @@ func TestReadOnlyVolume(t *testing.T) {
 		must(t, os.Chmod(dir, 0o555))
 	}
 	_, err := Open(dir, quiet())
-	if !errors.Is(err, ErrVolume) {
-		t.Fatalf("got %v", err)
+	_, lockErr := Lock(dir)
+	for _, err := range []error{err, lockErr} {
+		if !errors.Is(err, ErrVolume) {
+			t.Fatalf("got %v", err)
+		}
+		wantText(t, err.Error(), dir, text)
 	}
-	wantText(t, err.Error(), dir, text)
 }
 
 // TestCreate: a crash in the middle of the creation leaves no file by that name, and the next start makes one.
