@@ -92,10 +92,10 @@ func (s *skipLog) write(d *Delivery, reason string) error {
 	return nil
 }
 
-// append adds a line or leaves the file as it was: half a line, after a full disk, would spoil the next one. The file is
-// opened anew each time, so that it can be rotated or removed.
+// append adds a line or leaves the file as it was: half a line would spoil the next one. One that a crash has left is ended
+// first. The file is opened anew each time, so that it can be rotated or removed.
 func (s *skipLog) append(line []byte) error {
-	file, err := os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
@@ -103,6 +103,14 @@ func (s *skipLog) append(line []byte) error {
 	end, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
+	}
+	if last := []byte{0}; end > 0 {
+		if _, err := file.ReadAt(last, end-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			line = append([]byte{'\n'}, line...)
+		}
 	}
 	if _, err = file.Write(line); err == nil {
 		err = file.Sync()

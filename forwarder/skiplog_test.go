@@ -200,3 +200,24 @@ func TestSkipLogLines(t *testing.T) {
 		}
 	}
 }
+
+// Half a line, which a crash has left, spoils no other: what is skipped next is a line of its own.
+func TestSkipLogAfterATornLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "skipped.jsonl")
+	if err := os.WriteFile(path, []byte("{\"id\":\"t/0/0\"}\n{\"id\":\"t/0/"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, small(), handle(always))
+	p := r.partition(t0)
+	s := &skipLog{path: path, taken: true}
+	for offset := range int64(2) {
+		if err := s.write(handed(p, Message{Offset: offset + 5}), "why"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	lines := strings.Split(string(b), "\n")
+	if err != nil || len(lines) != 5 || lines[4] != "" || !json.Valid([]byte(lines[2])) || !json.Valid([]byte(lines[3])) {
+		t.Errorf("%q, %v", lines, err)
+	}
+}
