@@ -4,7 +4,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -31,17 +30,11 @@ func (l *loader) checkConsumerConf() {
 // maxDrain leaves a minute of librdkafka's largest max.poll.interval.ms for what comes behind a drain.
 const maxDrain = 24*time.Hour - time.Minute
 
-// checkDrain holds the drain against max.poll.interval.ms, the user's or the one that the forwarder derives from it.
+// checkDrain holds the drain against the max.poll.interval.ms that the forwarder derives from it.
 func (l *loader) checkDrain() {
 	const name = "KPUSH_DRAIN_TIMEOUT"
-	interval, set := l.config.ConsumerConf["max.poll.interval.ms"]
-	ms, err := strconv.ParseInt(interval, 10, 64)
-	switch drain := l.config.DrainTimeout; {
-	case len(l.problems[name]) > 0:
-	case !set && drain > maxDrain:
+	if len(l.problems[name]) == 0 && l.config.DrainTimeout > maxDrain {
 		l.wrong(name, "must be at most %v: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h", maxDrain)
-	case set && err == nil && drain.Milliseconds() >= ms:
-		l.wrong(name, "is %v, and must be below the max.poll.interval.ms=%d of KPUSH_CONSUMER_CONF: nobody polls while a partition drains, and the group takes who does not for dead", drain, ms)
 	}
 }
 

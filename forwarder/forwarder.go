@@ -235,12 +235,12 @@ func (f *Forwarder) stopBegins() (deadline time.Time) {
 }
 
 // drainDeadline is until when requests under way may finish when a partition is given up now. A stop keeps a part of
-// its time for the last commit and for leaving.
+// its time for the last commit and for leaving; a revoke has to be over before the group takes this member for dead.
 func (f *Forwarder) drainDeadline() time.Time {
 	if deadline, stopping := f.state.stopDeadline(); stopping {
 		return deadline.Add(-f.reserve())
 	}
-	return time.Now().Add(f.cfg.DrainTimeout)
+	return time.Now().Add(min(f.cfg.DrainTimeout, pollInterval(f.cfg)*3/4))
 }
 
 func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/4) }

@@ -197,15 +197,21 @@ func TestDrainDeadline(t *testing.T) {
 		name      string
 		takes     time.Duration
 		lost      bool
+		poll      string // max.poll.interval.ms of the user's
 		most      time.Duration
 		committed int64
 	}{
-		{"in time", 20 * time.Second, false, 20 * time.Second, 1},
-		{"too slow", time.Hour, false, 25 * time.Second, 0},
-		{"lost", 20 * time.Second, true, 0, 0},
+		{"in time", 20 * time.Second, false, "", 20 * time.Second, 1},
+		{"too slow", time.Hour, false, "", 25 * time.Second, 0},
+		{"too slow for the group", time.Hour, false, "12000", 9 * time.Second, 0},
+		{"lost", 20 * time.Second, true, "", 0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			cfg := small()
+			if row.poll != "" {
+				cfg.Kafka["max.poll.interval.ms"] = row.poll
+			}
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
 				select {
 				case <-time.After(row.takes):
 					return good

@@ -49,8 +49,12 @@ func session(properties map[string]string) time.Duration {
 }
 
 // pollInterval is how long the consumer may be without a poll: nobody polls it while a revoked partition drains, nor while
-// the partitions that come next are looked up. librdkafka wants the session's length at least, and a day at most.
+// the partitions that come next are looked up. The user's, where there is one; librdkafka wants the session's length at least,
+// and a day at most.
 func pollInterval(cfg Config) time.Duration {
+	if ms, err := strconv.Atoi(cfg.Kafka["max.poll.interval.ms"]); err == nil {
+		return time.Duration(ms) * time.Millisecond
+	}
 	return min(24*time.Hour, max(5*time.Minute, cfg.DrainTimeout+time.Minute, session(cfg.Kafka)))
 }
 
