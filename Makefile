@@ -19,7 +19,7 @@ lint: ## go vet and gofmt
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these files: $$unformatted" >&2; exit 1; }
 
 unit: ## every package but e2e, with the race detector
-	go test -race -timeout 5m $$(go list ./... | grep -v /e2e)
+	go test -race -timeout 8m $$(go list ./... | grep -v /e2e)
 
 # one package after the other: the stories measure time, and one that only missed a bound of time is told once more, alone; a failed one leaves its logs in bin/
 e2e: ## the built binary against a real Kafka (KPUSH_TEST_BROKERS, else Docker, else a JDK 17 with Maven)
