@@ -113,17 +113,22 @@ func (c *committer) due(all bool) []*partition {
 	return out
 }
 
-// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over. librdkafka
-// has one error for all: where that is about a topic (it is gone, or forbidden), each topic is committed by itself.
+// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over.
 func (c *committer) commit(ps []*partition, alive bool) error {
-	if len(ps) == 0 {
-		return nil
+	var errs []error
+	for len(ps) > 0 {
+		n, err := c.tell(ps, alive)
+		if err != nil {
+			errs = append(errs, c.notTaken(ps[:n], alive, err))
+		}
+		ps = ps[n:]
 	}
-	err := c.tell(ps, alive)
-	if errors.Is(err, errManyMarks) {
-		half := len(ps) / 2
-		return errors.Join(c.commit(ps[:half], alive), c.commit(ps[half:], alive))
-	}
+	return errors.Join(errs...)
+}
+
+// notTaken weighs the error of a commit of ps. librdkafka has one for all: where that is about a topic (it is gone, or forbidden),
+// each topic is committed by itself.
+func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 	if errors.Is(err, errNoTopic) || errors.Is(err, errNotTaken) {
 		byTopic := map[string][]*partition{}
 		for _, p := range ps {
@@ -138,42 +143,38 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 		}
 		c.refused[ps[0].topic] = time.Now()
 	}
-	if err != nil {
-		c.failed(err, ps[0].topic)
-	}
+	c.failed(err, ps[0].topic)
 	return err
 }
 
 // commitMost is about how many bytes one commit may take: Kafka writes it as one batch, of max.message.bytes (1 MiB) at the most.
 const commitMost = 256 << 10
 
-var errManyMarks = errors.New("the marks of so many partitions are too much for one commit")
-
-// tell is one commit, of at least one partition; errManyMarks: nothing was sent.
-func (c *committer) tell(ps []*partition, alive bool) error {
-	list := make([]commit, len(ps))
+// tell is one commit, of the first n of ps: as many as it takes, and one at the least.
+func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
+	list := make([]commit, 0, len(ps))
 	ceilings := make([]int64, len(ps))
 	started := make([]commitState, len(ps))
-	size := 0
-	for i, p := range ps {
-		m := c.mark(p, alive, &started[i])
-		ceilings[i] = m.ceiling
-		list[i] = commit{p.tp, m.offset, m.text(c.limit)}
-		if size += len(list[i].meta) + len(p.topic) + 100; size > commitMost && len(ps) > 1 {
-			return errManyMarks
+	for size := 0; n < len(ps); n++ {
+		p := ps[n]
+		m := c.mark(p, alive, &started[n])
+		said := commit{p.tp, m.offset, m.text(c.limit)}
+		if size += len(said.meta) + len(p.topic) + 100; size > commitMost && n > 0 {
+			break
 		}
+		ceilings[n], list = m.ceiling, append(list, said)
 	}
 	c.f.state.committing(true)
 	offsets.Crash("before a commit")
-	err := c.f.client.commit(list)
+	err = c.f.client.commit(list)
 	c.f.state.committing(false)
 	if err != nil {
-		return err
+		return n, err
 	}
 	offsets.Crash("committed")
 	c.taken++
 	c.f.state.committed()
-	for i, p := range ps {
+	for i, p := range ps[:n] {
 		p.rec.Committed(started[i].offset)
 		p.mu.Lock()
 		p.synced = started[i]
@@ -182,7 +183,7 @@ func (c *committer) tell(ps []*partition, alive bool) error {
 			p.raise(ceilings[i])
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
