@@ -172,13 +172,9 @@ func (f *Forwarder) skipItems(b *batch) {
 func (b *batch) finish() {
 	var final, left []*Delivery
 	for _, d := range b.items {
-		switch {
-		case d.final && b.p.conclude(d):
+		if d.final && b.p.conclude(d) {
 			final = append(final, d)
-		case d.final:
-			b.p.doubt(d)
-			fallthrough
-		default:
+		} else {
 			left = append(left, d)
 		}
 	}

@@ -42,7 +42,6 @@ type partition struct {
 	next   int64 // the offset after the newest message handed over
 	astray bool  // the log does not hold next any more
 	behind bool  // the consumer brings again what the stand-in has brought
-	round  int   // the rebalance that brought it
 	told   bool  // the log has said that it stands
 
 	came time.Time // when a message of it was handed over last, or it was started; owned by the poll goroutine, too
@@ -148,11 +147,7 @@ func (p *partition) deliver(d *Delivery) bool {
 		p.progress.Store(d.ended.UnixNano())
 		return true
 	}
-	if !p.conclude(d) {
-		p.doubt(d)
-		return false
-	}
-	return p.record(p.rec.Done(d.Offset), d) == nil
+	return p.conclude(d) && p.record(p.rec.Done(d.Offset), d) == nil
 }
 
 // conclude has everything done that comes before a message's record; false: the partition was stopped before.
@@ -160,6 +155,7 @@ func (p *partition) conclude(d *Delivery) bool {
 	d.close()
 	if d.outcome.Class == Skip {
 		if err := p.skip(d, d.outcome.Reason); err != nil {
+			p.doubt(d)
 			return false
 		}
 	}

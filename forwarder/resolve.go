@@ -150,8 +150,8 @@ func (f *Forwarder) madeAgain(k knowledge) bool {
 
 // comesLater tells whether a rebalance before the one that brought t has brought another partition of its topic.
 func (f *Forwarder) comesLater(t tp) bool {
-	for other, p := range f.parts {
-		if other.topic == t.topic && p.round < f.given[t] {
+	for other := range f.parts {
+		if other.topic == t.topic && f.given[other] < f.given[t] {
 			return true
 		}
 	}
@@ -172,11 +172,11 @@ func (f *Forwarder) know(ctx context.Context, tps []tp) (found answers) {
 	for _, t := range tps {
 		topics[t.topic] = true
 	}
-	var ids map[string]string
 	if found.clusterID, found.err = f.cluster.clusterID(ctx); found.err != nil {
 		return found
 	}
-	ids, found.err = f.cluster.topicIDs(ctx, keys(topics))
+	ids, err := f.cluster.topicIDs(ctx, keys(topics))
+	found.err = err
 	tps = slices.DeleteFunc(slices.Clone(tps), func(t tp) bool { _, there := ids[t.topic]; return !there })
 	if len(tps) == 0 {
 		return found
@@ -231,9 +231,7 @@ func (f *Forwarder) open(k knowledge, d decision) (*partition, error) {
 		return nil, err
 	}
 	f.lost.Add(d.lost)
-	p := newPartition(f, k.partition, k.identity.TopicID, rec, d.start)
-	p.round = f.given[k.partition]
-	return p, nil
+	return newPartition(f, k.partition, k.identity.TopicID, rec, d.start), nil
 }
 
 // outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
