@@ -66,11 +66,11 @@ func (f *Forwarder) revoked(tps []tp, lost bool) {
 	if lost {
 		f.lose(tps, errLost)
 		f.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
+		if len(f.assignment()) == 0 {
+			f.state.left()
+		}
 	} else {
 		f.giveUp(tps, errRevoked)
-	}
-	if lost && len(f.assignment()) == 0 {
-		f.state.left()
 	}
 	if err := f.client.unassign(started); err != nil {
 		f.log.Error("cannot unassign partitions", "partitions", names(started), "error", err)

@@ -26,7 +26,7 @@ type membership struct {
 
 // compareTopics looks whether this member joined with other topics the last time.
 func (f *Forwarder) compareTopics() {
-	if f.cfg.InstanceID == "" || f.cfg.Subscribed == "" {
+	if !f.remembersTopics() {
 		return
 	}
 	last, err := os.ReadFile(f.cfg.Subscribed)
@@ -36,6 +36,9 @@ func (f *Forwarder) compareTopics() {
 	}
 }
 
+// remembersTopics tells whether this is a static member with a volume.
+func (f *Forwarder) remembersTopics() bool { return f.cfg.InstanceID != "" && f.cfg.Subscribed != "" }
+
 // subscription is what is remembered of it.
 func (f *Forwarder) subscription() string {
 	return f.cfg.Group + "\n" + strings.Join(slices.Sorted(slices.Values(f.cfg.Topics)), "\n") + "\n"
@@ -43,7 +46,7 @@ func (f *Forwarder) subscription() string {
 
 // rememberTopics makes the present topics those of the last time. Where that fails, the next start joins anew for nothing.
 func (f *Forwarder) rememberTopics() {
-	if f.cfg.InstanceID == "" || f.cfg.Subscribed == "" {
+	if !f.remembersTopics() {
 		return
 	}
 	next := f.cfg.Subscribed + ".new"

@@ -85,12 +85,11 @@ func decide(k knowledge) decision {
 			d.said = append(d.said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted", k.saved.Committed, k.saved.Next))
 		}
 		d.fromSaved(k)
-	case !marked && k.saved != nil && k.saved.Committed == k.commit.offset:
+	case !marked && k.saved != nil && k.saved.Committed == k.commit.offset,
+		ours && m.bare() && k.saved != nil && k.saved.Committed < m.offset && m.offset <= k.saved.Next: // died right after it
 		d.fromSaved(k)
-		d.start.Lineage = newLineage() // it may be an operator's all the same: another machine may have been further
-	case ours && m.bare() && k.saved != nil && k.saved.Committed < m.offset && m.offset <= k.saved.Next: // died right after it
-		d.fromSaved(k)
-		d.start.Committed, d.start.Lineage = m.offset, newLineage()
+		// it may be an operator's all the same: another machine may have been further
+		d.start.Committed, d.start.Lineage = k.commit.offset, newLineage()
 	case !marked:
 		d.by = fromOperator
 		d.start = offsets.Start{Next: k.commit.offset, Committed: k.commit.offset, Lineage: newLineage()}
@@ -115,7 +114,8 @@ func decide(k knowledge) decision {
 		d.join(k, m)
 	}
 	d.fit(k, !none)
-	d.start.Ceiling = min(d.start.Ceiling, k.bounds.high)                                 // what comes from now on was never sent
+	// what comes from now on was never sent
+	d.start.Ceiling = min(d.start.Ceiling, k.bounds.high)
 	d.start.Attempts = slices.DeleteFunc(d.start.Attempts, func(a offsets.Attempt) bool { // finished in the meantime, or gone
 		return a.Offset < d.start.Next || d.start.Done.Contains(a.Offset)
 	})

@@ -220,15 +220,14 @@ func (f *Forwarder) watch(ctx context.Context) {
 			return
 		case was && err != nil && !errors.Is(err, errNoTopic):
 			continue // it may be one broker of several that is silent: the next question goes to another one
-		case errors.Is(err, errNoTopic):
-			f.changed(broker, nil)
-			f.changed(topic, fmt.Errorf("waiting for the topic: %s", oneLine(err)))
-			f.compare(ctx, ids)
-		case err != nil:
+		case err != nil && !errors.Is(err, errNoTopic):
 			f.noBroker(err)
 		default:
+			if err != nil {
+				err = fmt.Errorf("waiting for the topic: %s", oneLine(err))
+			}
 			f.changed(broker, nil)
-			f.changed(topic, nil)
+			f.changed(topic, err)
 			f.compare(ctx, ids)
 		}
 		if sleep(ctx, watchTime) != nil {

@@ -113,8 +113,12 @@ func (m *Machine) shutDown() error {
 	}
 	defer d.Close()
 	flag := uint32(noLogFlush)
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), shutdown, uintptr(unsafe.Pointer(&flag))); errno != 0 {
-		return os.NewSyscallError("ioctl EXT4_IOC_SHUTDOWN", errno)
+	return ioctl(d, "EXT4_IOC_SHUTDOWN", shutdown, unsafe.Pointer(&flag))
+}
+
+func ioctl(d *os.File, name string, request uintptr, argument unsafe.Pointer) error {
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), request, uintptr(argument)); errno != 0 {
+		return os.NewSyscallError("ioctl "+name, errno)
 	}
 	return nil
 }
@@ -122,18 +126,18 @@ func (m *Machine) shutDown() error {
 // Hold freezes the file system: whoever writes waits until the function that it returns is called.
 func (m *Machine) Hold(t T) (thaw func()) {
 	t.Helper()
-	const freeze, unfreeze = 0xc0045877, 0xc0045878 // FIFREEZE, FITHAW
+	const freeze, unfreeze = 0xc0045877, 0xc0045878
 	d, err := os.Open(m.Disk)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), freeze, 0); errno != 0 {
-		t.Fatalf("%v", os.NewSyscallError("ioctl FIFREEZE", errno))
+	if err := ioctl(d, "FIFREEZE", freeze, nil); err != nil {
+		t.Fatalf("%v", err)
 	}
 	thaw = sync.OnceFunc(func() {
 		defer d.Close()
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, d.Fd(), unfreeze, 0); errno != 0 {
-			t.Errorf("%v", os.NewSyscallError("ioctl FITHAW", errno))
+		if err := ioctl(d, "FITHAW", unfreeze, nil); err != nil {
+			t.Errorf("%v", err)
 		}
 	})
 	t.Cleanup(thaw)
