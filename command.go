@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/offsets"
 )
@@ -21,7 +22,7 @@ import (
 // command is kpush on the command line; it returns the exit code.
 func command(args []string) int {
 	flags := flag.NewFlagSet("kpush", flag.ContinueOnError)
-	flags.Usage = func() { new(Config).Help(os.Stderr) }
+	flags.Usage = func() { new(config.Config).Help(os.Stderr) }
 	help := flags.Bool("help", false, "")
 	show := flags.Bool("version", false, "")
 	probe := flags.Bool("healthz", false, "")
@@ -42,7 +43,7 @@ func command(args []string) int {
 	}
 	switch {
 	case *help:
-		new(Config).Help(os.Stdout)
+		new(config.Config).Help(os.Stdout)
 		return 0
 	case *show:
 		fmt.Println("kpush", version)
@@ -52,7 +53,7 @@ func command(args []string) int {
 	case *probe:
 		return exit(api.Probe(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400")))
 	}
-	cfg, err := LoadConfig(os.Environ())
+	cfg, err := config.Load(os.Environ())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return exitConfig
@@ -82,7 +83,7 @@ func within(stop context.Context, most time.Duration, log *slog.Logger) (over fu
 }
 
 // examine is -check: the effective configuration, then what Kafka says to it.
-func examine(ctx context.Context, cfg *Config) error {
+func examine(ctx context.Context, cfg *config.Config) error {
 	for _, a := range cfg.Effective() {
 		fmt.Printf("%s=%s\n", a.Key, a.Value)
 	}
@@ -107,7 +108,7 @@ func exit(err error) int {
 	return exitFailed
 }
 
-func logger(cfg *Config) *slog.Logger {
+func logger(cfg *config.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "text" {
 		return slog.New(slog.NewTextHandler(os.Stdout, options))

@@ -1,219 +1,73 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
-	"regexp"
-	"strconv"
-	"strings"
+	"path/filepath"
 	"time"
+
+	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/offsets"
 )
 
-// Config is everything a user can set, one field per environment variable, in the order of README's table.
-//
-// Tags: envconfig is the variable's full name, default its value where it is not set, else the words that stand for a
-// default that is no constant, origin the option of the PHP system that kpush replaces, desc the meaning. oneof lists the
-// values of an enum; min and max are bounds, why their reason; bare lists numbers that need no unit. secret marks what may
-// never be printed: "value" all of it, "url" credentials within it, "conf" some of its properties; a variable with it can
-// also be read from NAME_FILE.
-//
-// A Config from LoadConfig is checked: whoever uses it need not look again.
-type Config struct {
-	// Brokers are the ones to use, also where KPUSH_CLUSTER named them.
-	Brokers []string `envconfig:"KPUSH_BROKERS" origin:"metadata.broker.list" desc:"host:port,… of Kafka. Required, or named through KPUSH_CLUSTER"`
-	Cluster string   `envconfig:"KPUSH_CLUSTER" origin:"cluster" desc:"NAME: the brokers are then in KPUSH_BROKERS_NAME (one shared ConfigMap can list all clusters)"`
-	Topics  []string `envconfig:"KPUSH_TOPIC" origin:"(file name)" desc:"topic(s), comma separated. Empty: publish only"`
-	Group   string   `envconfig:"KPUSH_GROUP" origin:"(file name)" desc:"consumer group; required with a topic"`
-
-	// Hosts, Port and URL are given out together by Targets. Hosts and Port also say what a whole URL names.
-	Hosts  []string `envconfig:"KPUSH_HOST" origin:"host" default:"127.0.0.1" desc:"host(s) of the service, comma separated, unix:/path for a socket; every attempt picks one, a retry avoids the one that failed"`
-	Port   int      `envconfig:"KPUSH_PORT" origin:"port" default:"80" min:"1" max:"65535" desc:"port of the service"`
-	URL    string   `envconfig:"KPUSH_URL" origin:"url" default:"/" secret:"url" desc:"path and query; or a whole URL (https too), then KPUSH_HOST and KPUSH_PORT stay unset"`
-	Domain string   `envconfig:"KPUSH_DOMAIN" origin:"domain" desc:"Host header"`
-
-	Concurrency Concurrency `envconfig:"KPUSH_CONCURRENCY" origin:"concurrency" default:"16" desc:"HTTP requests in flight at once, over all partitions; auto: as many as the service takes best, found while it works"`
-	Order       string      `envconfig:"KPUSH_ORDER" origin:"async_concurrency" default:"partition" oneof:"partition key none" desc:"partition: one message at a time per partition. key: one at a time per key. none: no order"`
-
-	CanSkip       bool          `envconfig:"KPUSH_CAN_SKIP" origin:"can_skip" default:"false" desc:"may a message that keeps failing be given up?"`
-	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"message faults until it is given up: 3 = at the third"`
-	RetryInterval time.Duration `envconfig:"KPUSH_RETRY_INTERVAL" origin:"retry_interval_ms" default:"2s" min:"1ms" why:"no pause at all would be a hot loop against a service that is down" desc:"first wait before a retry; constant unless the next is larger"`
-	// RetryMaxInterval equals RetryInterval where it is not set.
-	RetryMaxInterval time.Duration `envconfig:"KPUSH_RETRY_MAX_INTERVAL" else:"= interval" desc:"exponential with full jitter up to this"`
-
-	ConnTimeout time.Duration `envconfig:"KPUSH_CONN_TIMEOUT" origin:"conn_timeout_ms" default:"10s" min:"1ms" desc:"how long a connection to the service may take"`
-	ExecTimeout time.Duration `envconfig:"KPUSH_EXEC_TIMEOUT" origin:"exec_timeout_ms" default:"60s" min:"0s" bare:"0" desc:"how long an attempt may take; 0 = no limit, for work that takes hours"`
-	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
-
-	Format string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
-	Ack    string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
-	SkipOn string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`
-
-	DeadLetterTopic string `envconfig:"KPUSH_DEAD_LETTER_TOPIC" desc:"where given-up messages go"`
-	RedriveMax      int    `envconfig:"KPUSH_REDRIVE_MAX" default:"3" desc:"how often a message may be sent back from there"`
-
-	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" min:"1" max:"10000" desc:"above 1: up to so many messages of a partition in one request, as a JSON array"`
-	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" min:"0s" max:"1m" desc:"how long a batch waits to be full"`
-
-	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
-	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
-
-	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume. Guarantee 1 needs it for what is skipped only: at the start with KPUSH_CAN_SKIP, else from the first skip on"`
-	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 5ms with guarantee 2, always with 3"`
-	// UseSavedOffsetTime below zero means never.
-	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" bare:"0 -1" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
-	// CommitInterval is 5s where it is not set and the guarantee is 1.
-	CommitInterval  time.Duration `envconfig:"KPUSH_COMMIT_INTERVAL" origin:"auto.commit.interval.ms" default:"200ms" min:"10ms" max:"1m" desc:"how long progress may stay uncommitted (5s with guarantee 1); also committed when a partition is given up, drained or at a stop"`
-	AutoOffsetReset string        `envconfig:"KPUSH_AUTO_OFFSET_RESET" origin:"auto.offset.reset" default:"earliest" oneof:"earliest latest error" desc:"earliest, latest, error: only where neither broker nor file knows"`
-
-	// ConsumerConf is part of what Kafka returns.
-	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. A value cannot hold a semicolon. What kpush must own is refused by name. What debug=… prints needs KPUSH_LOG_LEVEL=debug"`
-	ProducerConf Properties `envconfig:"KPUSH_PRODUCER_CONF" origin:"setConf" secret:"conf" desc:"the same for the producer"`
-
-	// The security variables are part of what Kafka returns.
-	SecurityProtocol string `envconfig:"KPUSH_SECURITY_PROTOCOL" else:"plaintext" oneof:"plaintext ssl sasl_plaintext sasl_ssl" desc:"plaintext, ssl, sasl_plaintext, sasl_ssl"`
-	SASLMechanism    string `envconfig:"KPUSH_SASL_MECHANISM" oneof:"PLAIN SCRAM-SHA-256 SCRAM-SHA-512 OAUTHBEARER" desc:"PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (its settings go into KPUSH_CONSUMER_CONF)"`
-	SASLUsername     string `envconfig:"KPUSH_SASL_USERNAME" secret:"value" desc:"for PLAIN and SCRAM"`
-	SASLPassword     string `envconfig:"KPUSH_SASL_PASSWORD" secret:"value" desc:"for PLAIN and SCRAM"`
-	SSLCAFile        string `envconfig:"KPUSH_SSL_CA_FILE" else:"the system's" desc:"PEM file: the authorities that may sign a broker's certificate"`
-	SSLCertFile      string `envconfig:"KPUSH_SSL_CERT_FILE" desc:"PEM file: kpush's own certificate"`
-	SSLKeyFile       string `envconfig:"KPUSH_SSL_KEY_FILE" desc:"PEM file: its private key"`
-
-	// InstanceID is empty where kpush has to make one, and "none" for a dynamic member.
-	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. none = dynamic member"`
-
-	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included"`
-	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight, at most 23h59m. librdkafka's max.poll.interval.ms follows it; where you set that one, a revoked partition drains for three quarters of it at most"`
-	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
-
-	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
-	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN"`
-	APIToken      string   `envconfig:"KPUSH_API_TOKEN" secret:"value" desc:"what a caller of KPUSH_API_ADDR has to show"`
-	PublishTopics []string `envconfig:"KPUSH_PUBLISH_TOPICS" default:"*" desc:"topics the publish door may write to"`
-	PublishSpool  Size     `envconfig:"KPUSH_PUBLISH_SPOOL" default:"0" desc:"a size: an async publish is on the volume before its 202, and sent when Kafka is back"`
-
-	LogLevel  slog.Level `envconfig:"KPUSH_LOG_LEVEL" origin:"log path" default:"info" oneof:"debug info warn error" desc:"debug, info, warn, error"`
-	LogFormat string     `envconfig:"KPUSH_LOG_FORMAT" default:"json" oneof:"json text" desc:"json, text; to stdout"`
+// forwarding is the part of the configuration that the forwarder needs.
+func forwarding(c *config.Config, volume string) forwarder.Config {
+	id, comesBack := c.Member(volume)
+	return forwarder.Config{
+		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
+		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
+		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto,
+		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
+		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger,
+		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums,
+		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
+		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
+		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		Subscribed: subscribed(c),
+		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
+	}
 }
 
-// Targets are the URLs of the service, one per host, path and query included.
-func (c *Config) Targets() []string {
-	if !strings.HasPrefix(c.URL, "/") {
-		return []string{c.URL}
+// syncing is the rule for the file on the volume.
+func syncing(c *config.Config) offsets.Sync {
+	switch {
+	case c.OffsetsSync == "always", c.OffsetsSync == "" && c.Guarantee == 3:
+		return offsets.Sync{}
+	case c.OffsetsSync == "never":
+		return offsets.Sync{Window: -1}
 	}
-	var targets []string
-	for _, host := range c.Hosts {
-		targets = append(targets, c.base(host)+c.URL)
+	window, err := time.ParseDuration(string(c.OffsetsSync))
+	if err != nil {
+		return offsets.DefaultSync // it is not set: Decode has looked at all else
 	}
-	return targets
+	return offsets.Sync{Window: window, Unsynced: offsets.DefaultSync.Unsynced}
 }
 
-// socketPrefix marks an entry of Hosts that is the path of a Unix socket.
-const socketPrefix = "unix:"
-
-// base is what stands before the path in the URLs of a host.
-func (c *Config) base(host string) string {
-	if socket, ok := strings.CutPrefix(host, socketPrefix); ok {
-		return "http+unix://" + url.PathEscape(socket)
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
-}
-
-// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
-func (c *Config) ConfirmTarget() string { return c.onService(c.ConfirmURL) }
-
-// ReadyTarget is the whole URL that says when the service takes messages, "" for none.
-func (c *Config) ReadyTarget() string { return c.onService(c.ReadyURL) }
-
-// domainOf is the Host header of a question, "" for its URL's: a path is asked of the service, as it is called in deliveries.
-func (c *Config) domainOf(question string) string {
-	if !strings.HasPrefix(question, "/") {
+// subscribed is where a static member keeps what it subscribes to, "" with guarantee 1, which has no volume.
+func subscribed(c *config.Config) string {
+	if c.Guarantee == 1 {
 		return ""
 	}
-	return c.Domain
+	return filepath.Join(c.OffsetsDir, "topics")
 }
 
-// onService makes a whole URL of a path: with the scheme, credentials and host of a whole KPUSH_URL, else on the first host.
-func (c *Config) onService(path string) string {
-	if !strings.HasPrefix(path, "/") {
-		return path
+// remember opens the file on the volume; nil with guarantee 1, which keeps none.
+func remember(cfg *config.Config, log *slog.Logger) (store *offsets.Store, volume string, err error) {
+	if cfg.Guarantee == 1 {
+		return nil, "", nil
 	}
-	scheme, rest, whole := strings.Cut(c.URL, "://")
-	if !whole || strings.HasPrefix(c.URL, "/") {
-		return c.base(c.Hosts[0]) + path
+	if store, err = offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: syncing(cfg), Log: log}); err != nil {
+		return nil, "", err
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	host, _, _ = strings.Cut(host, "?")
-	return scheme + "://" + host + path
+	return store, store.VolumeID(), nil
 }
 
-// Concurrency is how many requests may be in flight at once.
-type Concurrency int
-
-// auto stands for the number that the service takes best.
-const auto Concurrency = 0
-
-// Decode reads a number, or auto. Envconfig calls it.
-func (n *Concurrency) Decode(value string) error {
-	if strings.EqualFold(value, "auto") {
-		*n = auto
-		return nil
+func forget(store *offsets.Store, log *slog.Logger) {
+	if store == nil {
+		return
 	}
-	number, err := strconv.Atoi(value)
-	if err != nil || strconv.Itoa(number) != value || number < 1 || number > 10000 {
-		return errors.New("must be a whole number from 1 to 10000, or auto")
-	}
-	*n = Concurrency(number)
-	return nil
-}
-
-func (n Concurrency) String() string {
-	if n == auto {
-		return "auto"
-	}
-	return strconv.Itoa(int(n))
-}
-
-// first is how many there are at the start.
-func (n Concurrency) first() int {
-	if n == auto {
-		return 16
-	}
-	return int(n)
-}
-
-// Size is a number of bytes, written with a unit.
-type Size int64
-
-var sizeForm = regexp.MustCompile(`^(\d{1,9})(KiB|MiB)$`)
-
-// Decode reads 512KiB, 16MiB or 0. Envconfig calls it.
-func (s *Size) Decode(value string) error {
-	if value == "0" {
-		*s = 0
-		return nil
-	}
-	form := sizeForm.FindStringSubmatch(value)
-	if form == nil {
-		return errors.New("a size needs a unit, KiB or MiB, such as 16MiB")
-	}
-	n, err := strconv.ParseInt(form[1], 10, 64)
-	if form[2] == "MiB" {
-		n <<= 10
-	}
-	*s = Size(n << 10)
-	return err
-}
-
-func (s Size) String() string {
-	switch {
-	case s == 0:
-		return "0"
-	case s%(1<<20) == 0:
-		return fmt.Sprintf("%dMiB", s>>20)
-	default:
-		return fmt.Sprintf("%dKiB", s>>10)
+	if err := store.Close(); err != nil {
+		log.Error("the offsets file could not be closed cleanly", "error", err)
 	}
 }

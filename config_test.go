@@ -1,286 +1,65 @@
 package main
 
 import (
-	"log/slog"
-	"maps"
-	"os"
-	"path/filepath"
-	"reflect"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/offsets"
 )
 
-// contract is the table that users rely on, written down a second time: variable, origin's option, default.
-var contract = [][3]string{
-	{"KPUSH_BROKERS", "metadata.broker.list", "–"},
-	{"KPUSH_CLUSTER", "cluster", "–"},
-	{"KPUSH_TOPIC", "(file name)", "–"},
-	{"KPUSH_GROUP", "(file name)", "–"},
-	{"KPUSH_HOST", "host", "127.0.0.1"},
-	{"KPUSH_PORT", "port", "80"},
-	{"KPUSH_URL", "url", "/"},
-	{"KPUSH_DOMAIN", "domain", "–"},
-	{"KPUSH_CONCURRENCY", "concurrency", "16"},
-	{"KPUSH_ORDER", "async_concurrency", "partition"},
-	{"KPUSH_CAN_SKIP", "can_skip", "false"},
-	{"KPUSH_RETRY_NUMS", "retry_nums", "3"},
-	{"KPUSH_RETRY_INTERVAL", "retry_interval_ms", "2s"},
-	{"KPUSH_RETRY_MAX_INTERVAL", "", "= interval"},
-	{"KPUSH_CONN_TIMEOUT", "conn_timeout_ms", "10s"},
-	{"KPUSH_EXEC_TIMEOUT", "exec_timeout_ms", "60s"},
-	{"KPUSH_SLOW_TIME", "slow_time_ms", "1s"},
-	{"KPUSH_FORMAT", "(always form)", "raw"},
-	{"KPUSH_ACK", "(always errno)", "status"},
-	{"KPUSH_SKIP_ON", "", "message"},
-	{"KPUSH_DEAD_LETTER_TOPIC", "", "–"},
-	{"KPUSH_REDRIVE_MAX", "", "3"},
-	{"KPUSH_BATCH_SIZE", "", "1"},
-	{"KPUSH_BATCH_LINGER", "", "5ms"},
-	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES", "message_delivery_guarantees", "2"},
-	{"KPUSH_CONFIRM_URL", "", "–"},
-	{"KPUSH_OFFSETS_DIR", "log path /process", "/var/lib/kpush"},
-	{"KPUSH_OFFSETS_SYNC", "", "by guarantee"},
-	{"KPUSH_USE_SAVED_OFFSET_TIME", "use_saved_offset_time", "0s"},
-	{"KPUSH_COMMIT_INTERVAL", "auto.commit.interval.ms", "200ms"},
-	{"KPUSH_AUTO_OFFSET_RESET", "auto.offset.reset", "earliest"},
-	{"KPUSH_CONSUMER_CONF", "consumer_conf, consumer_topic_conf", "–"},
-	{"KPUSH_PRODUCER_CONF", "setConf", "–"},
-	{"KPUSH_SECURITY_PROTOCOL", "", "plaintext"},
-	{"KPUSH_SASL_MECHANISM", "", "–"},
-	{"KPUSH_SASL_USERNAME", "", "–"},
-	{"KPUSH_SASL_PASSWORD", "", "–"},
-	{"KPUSH_SSL_CA_FILE", "", "the system's"},
-	{"KPUSH_SSL_CERT_FILE", "", "–"},
-	{"KPUSH_SSL_KEY_FILE", "", "–"},
-	{"KPUSH_INSTANCE_ID", "", "made of volume and host"},
-	{"KPUSH_BUFFER", "", "16MiB"},
-	{"KPUSH_DRAIN_TIMEOUT", "", "25s"},
-	{"KPUSH_READY_URL", "", "–"},
-	{"KPUSH_HEALTH_ADDR", "", ":9400"},
-	{"KPUSH_API_ADDR", "", "127.0.0.1:9401"},
-	{"KPUSH_API_TOKEN", "", "–"},
-	{"KPUSH_PUBLISH_TOPICS", "", "*"},
-	{"KPUSH_PUBLISH_SPOOL", "", "0"},
-	{"KPUSH_LOG_LEVEL", "log path", "info"},
-	{"KPUSH_LOG_FORMAT", "", "json"},
-}
-
-func TestFieldsAreTheContracts(t *testing.T) {
-	var got [][3]string
-	for _, f := range fields {
-		got = append(got, [3]string{f.name, f.Tag.Get("origin"), f.otherwise()})
-		if f.Tag.Get("desc") == "" {
-			t.Errorf("%s has no description", f.name)
-		}
-	}
-	if !slices.Equal(got, contract) {
-		for i := range min(len(got), len(contract)) {
-			if got[i] != contract[i] {
-				t.Errorf("row %d is %q, want %q", i, got[i], contract[i])
-			}
-		}
-		t.Errorf("%d rows, want %d", len(got), len(contract))
-	}
-	for _, row := range notYet {
-		if !isKnown(row.name) {
-			t.Errorf("%s is refused as not supported yet, and does not exist", row.name)
-		}
-	}
-}
-
-// Users put secrets where the contract says they can; each such variable needs its _FILE.
-func TestWhatCanHoldASecret(t *testing.T) {
-	want := []string{"KPUSH_URL", "KPUSH_CONFIRM_URL", "KPUSH_CONSUMER_CONF", "KPUSH_PRODUCER_CONF", "KPUSH_SASL_USERNAME",
-		"KPUSH_SASL_PASSWORD", "KPUSH_READY_URL", "KPUSH_API_TOKEN"}
-	var got []string
-	for _, f := range fields {
-		if f.secret != "" {
-			got = append(got, f.name)
-		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("secret are %q, want %q", got, want)
-	}
-}
-
-func TestDefaults(t *testing.T) {
-	want := &Config{
-		Brokers: []string{"kafka:9092"}, Topics: []string{"orders"}, Group: "shop",
-		Hosts: []string{"127.0.0.1"}, Port: 80, URL: "/", Concurrency: 16, Order: "partition",
-		RetryNums: 3, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
-		ConnTimeout: 10 * time.Second, ExecTimeout: time.Minute, SlowTime: time.Second,
-		Format: "raw", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond,
-		Guarantee: 2, OffsetsDir: "/var/lib/kpush", CommitInterval: 200 * time.Millisecond, AutoOffsetReset: "earliest",
-		Buffer: 16 << 20, DrainTimeout: 25 * time.Second, HealthAddr: ":9400", APIAddr: "127.0.0.1:9401",
-		PublishTopics: []string{"*"}, LogLevel: slog.LevelInfo, LogFormat: "json",
-	}
-	if got := load(t); !reflect.DeepEqual(got, want) {
-		t.Errorf("defaults are\n%+v, want\n%+v", got, want)
-	}
-}
-
-// Empty is how compose files and Helm charts say "not set".
-func TestEmptyCountsAsNotSet(t *testing.T) {
-	var empty []string
-	for _, row := range contract {
-		switch row[0] {
-		case "KPUSH_BROKERS", "KPUSH_TOPIC", "KPUSH_GROUP":
-		default:
-			empty = append(empty, row[0]+"=", row[0]+"_FILE=")
-		}
-	}
-	empty = append(empty, "KPUSH_NO_SUCH_THING=", "KPUSH_SERVICE_HOST=", "KPUSH_BROKERS_EU=")
-	if got, want := load(t, empty...), load(t); !reflect.DeepEqual(got, want) {
-		t.Errorf("with empty variables the configuration is\n%+v, want\n%+v", got, want)
-	}
-	if got := load(t, "KPUSH_DOMAIN=  ", "KPUSH_RETRY_NUMS= 4\n"); got.Domain != "" || got.RetryNums != 4 {
-		t.Errorf("spaces around a value count: %q, %d", got.Domain, got.RetryNums)
-	}
-}
-
-func TestEveryVariableReachesItsField(t *testing.T) {
-	pem := filepath.Join(t.TempDir(), "some.pem")
-	if err := os.WriteFile(pem, []byte("pem"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := load(t,
-		"KPUSH_BROKERS= a:1 , [::1]:2,10.0.0.1:3", "KPUSH_TOPIC=a, b.c_d-e", "KPUSH_GROUP=g 1",
-		"KPUSH_HOST=app_1, [::1],10.0.0.2, unix:/run/[a] b.sock]", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=%20", "KPUSH_DOMAIN=shop.example:8443",
-		"KPUSH_CONCURRENCY=10000", "KPUSH_ORDER=Key", "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=0",
-		"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_RETRY_MAX_INTERVAL=1m30s", "KPUSH_CONN_TIMEOUT=1ms", "KPUSH_EXEC_TIMEOUT=0",
-		"KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
-		"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=0s", "KPUSH_READY_URL=https://app/up?x=1",
-		"KPUSH_MESSAGE_DELIVERY_GUARANTEES=2", "KPUSH_OFFSETS_DIR=/data", "KPUSH_USE_SAVED_OFFSET_TIME=-1",
-		"KPUSH_COMMIT_INTERVAL=60s", "KPUSH_AUTO_OFFSET_RESET=latest",
-		"KPUSH_CONSUMER_CONF= session.timeout.ms = 45000 \r\n;; client.id=a=b;debug=cgrp,topic\n",
-		"KPUSH_SECURITY_PROTOCOL=SASL_SSL", "KPUSH_SASL_MECHANISM=scram-sha-256", "KPUSH_SASL_USERNAME=u", "KPUSH_SASL_PASSWORD= p ",
-		"KPUSH_SSL_CA_FILE="+pem, "KPUSH_SSL_CERT_FILE="+pem, "KPUSH_SSL_KEY_FILE="+pem, "KPUSH_INSTANCE_ID=shop-0",
-		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
-	want := load(t)
-	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
-	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
-	want.Concurrency, want.Order, want.CanSkip, want.RetryNums = 10000, "key", true, 0
-	want.SkipOn, want.BatchSize, want.BatchLinger, want.ReadyURL = "any", 10000, 0, "https://app/up?x=1"
-	want.RetryInterval, want.RetryMaxInterval, want.ConnTimeout = 500*time.Millisecond, 90*time.Second, time.Millisecond
-	want.ExecTimeout, want.SlowTime, want.Format, want.Ack = 0, 0, "raw", "errno"
-	want.OffsetsDir, want.UseSavedOffsetTime, want.CommitInterval, want.AutoOffsetReset = "/data", -time.Second, time.Minute, "latest"
-	want.ConsumerConf = Properties{"session.timeout.ms": "45000", "client.id": "a=b", "debug": "cgrp,topic"}
-	want.SecurityProtocol, want.SASLMechanism, want.SASLUsername, want.SASLPassword = "sasl_ssl", "SCRAM-SHA-256", "u", " p "
-	want.SSLCAFile, want.SSLCertFile, want.SSLKeyFile, want.InstanceID = pem, pem, pem, "shop-0"
-	want.Buffer, want.DrainTimeout, want.HealthAddr = 2<<20, time.Millisecond, "127.0.0.1:0"
-	want.LogLevel, want.LogFormat = slog.LevelDebug, "text"
-	if !reflect.DeepEqual(c, want) {
-		t.Errorf("the configuration is\n%+v, want\n%+v", c, want)
-	}
-}
-
-func TestTargets(t *testing.T) {
+func TestSyncRule(t *testing.T) {
 	for _, row := range []struct {
 		set  []string
-		want []string
+		want offsets.Sync
 	}{
-		{nil, []string{"http://127.0.0.1:80/"}},
-		{[]string{"KPUSH_HOST=a,::1", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=1&y=%2F"}, []string{"http://a:8080/in?x=1&y=%2F", "http://[::1]:8080/in?x=1&y=%2F"}},
-		{[]string{"KPUSH_URL=//a"}, []string{"http://127.0.0.1:80//a"}},
-		{[]string{"KPUSH_URL=https://u:p@app.example/in?x=1"}, []string{"https://u:p@app.example/in?x=1"}},
-		{[]string{"KPUSH_URL=http://[::1]:81"}, []string{"http://[::1]:81"}},
-		{[]string{"KPUSH_HOST=unix:/run/app.sock", "KPUSH_URL=/in?x=1"}, []string{"http+unix://%2Frun%2Fapp.sock/in?x=1"}},
-		{[]string{"KPUSH_HOST=unix:/a?b%20]", "KPUSH_FORMAT=form", "KPUSH_BATCH_SIZE=1"}, []string{"http+unix://%2Fa%3Fb%2520%5D/"}},
-		{[]string{"KPUSH_HOST=a,unix:/" + strings.Repeat("s", 106), "KPUSH_PORT=81"}, []string{"http://a:81/", "http+unix://%2F" + strings.Repeat("s", 106) + "/"}},
+		{nil, offsets.DefaultSync},
+		{[]string{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3"}, offsets.Sync{}},
+		{[]string{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3", "KPUSH_OFFSETS_SYNC=Always"}, offsets.Sync{}},
+		{[]string{"KPUSH_OFFSETS_SYNC=always"}, offsets.Sync{}},
+		{[]string{"KPUSH_OFFSETS_SYNC=never"}, offsets.Sync{Window: -1}},
+		{[]string{"KPUSH_OFFSETS_SYNC=50ms"}, offsets.Sync{Window: 50 * time.Millisecond, Unsynced: offsets.DefaultSync.Unsynced}},
 	} {
-		if got := load(t, row.set...).Targets(); !slices.Equal(got, row.want) {
-			t.Errorf("%q gives %q, want %q", row.set, got, row.want)
-		}
-	}
-	for url, port := range map[string]int{"https://app/": 443, "http://app": 80, "https://app:444/": 444} {
-		if c := load(t, "KPUSH_URL="+url); !slices.Equal(c.Hosts, []string{"app"}) || c.Port != port {
-			t.Errorf("%s is at %q, port %d, want app, port %d", url, c.Hosts, c.Port, port)
+		if got := syncing(ready(t, row.set...)); got != row.want {
+			t.Errorf("%v: %+v, want %+v", row.set, got, row.want)
 		}
 	}
 }
 
-func TestRetryMaxIntervalFollowsTheInterval(t *testing.T) {
-	if c := load(t, "KPUSH_RETRY_INTERVAL=7s"); c.RetryMaxInterval != 7*time.Second {
-		t.Errorf("it is %v, want 7s", c.RetryMaxInterval)
+func TestGuaranteeOneKeepsNothing(t *testing.T) {
+	c := ready(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_OFFSETS_DIR=/nowhere")
+	store, volume, err := remember(c, nil)
+	if store != nil || volume != "" || err != nil {
+		t.Errorf("remembers in %v, volume %q, %v", store, volume, err)
+	}
+	if id := forwarding(c, volume).InstanceID; id != "" {
+		t.Errorf("member %q: without a volume nothing makes two lives one member", id)
 	}
 }
 
-func TestKafka(t *testing.T) {
-	for _, row := range []struct {
-		set  []string
-		want map[string]string
-	}{
-		{nil, map[string]string{"bootstrap.servers": "kafka:9092"}},
-		{[]string{"KPUSH_CLUSTER=eu-1", "KPUSH_BROKERS=", "KPUSH_BROKERS_eu-1=a:1, b:2", "KPUSH_BROKERS_US=c"},
-			map[string]string{"bootstrap.servers": "a:1,b:2"}},
-		{[]string{"KPUSH_SECURITY_PROTOCOL=Sasl_Plaintext", "KPUSH_SASL_MECHANISM=PLAIN", "KPUSH_SASL_USERNAME=u", "KPUSH_SASL_PASSWORD=p;=\n"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_plaintext", "sasl.mechanisms": "PLAIN",
-				"sasl.username": "u", "sasl.password": "p;=\n"}},
-		{[]string{"KPUSH_SECURITY_PROTOCOL=ssl", "KPUSH_SSL_CA_FILE=config.go", "KPUSH_SSL_CERT_FILE=config.go", "KPUSH_CONSUMER_CONF=ssl.key.pem=x;ssl.key.password=y"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "ssl", "ssl.ca.location": "config.go",
-				"ssl.certificate.location": "config.go", "ssl.key.pem": "x", "ssl.key.password": "y"}},
-		{[]string{"KPUSH_CONSUMER_CONF=security.protocol=sasl_ssl;sasl.mechanism=PLAIN;sasl.username=u", "KPUSH_SASL_PASSWORD=p"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanisms": "PLAIN", "sasl.username": "u", "sasl.password": "p"}},
-		{[]string{"KPUSH_CONSUMER_CONF=fetch.message.max.bytes=7;max.in.flight=2"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "max.partition.fetch.bytes": "7", "max.in.flight.requests.per.connection": "2"}},
-		{[]string{"KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=oidc\nfetch.wait.max.ms=100\nmax.poll.interval.ms=1000\nisolation.level=read_uncommitted"},
-			map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanisms": "OAUTHBEARER",
-				"sasl.oauthbearer.method": "oidc", "fetch.wait.max.ms": "100", "max.poll.interval.ms": "1000", "isolation.level": "read_uncommitted"}},
-	} {
-		if got := load(t, row.set...).Kafka(); !maps.Equal(got, row.want) {
-			t.Errorf("%q gives\n%q, want\n%q", row.set, got, row.want)
-		}
+// Each question has its own URL, and the Host header that goes with it.
+func TestQuestionsReachTheForwarder(t *testing.T) {
+	c := forwarding(ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CONFIRM_URL=/has", "KPUSH_READY_URL=https://b/up"), "")
+	if c.ConfirmURL != "http://127.0.0.1:80/has" || c.ConfirmDomain != "shop.example" || c.ReadyURL != "https://b/up" || c.ReadyDomain != "" {
+		t.Errorf("asked are %q as %q and %q as %q", c.ConfirmURL, c.ConfirmDomain, c.ReadyURL, c.ReadyDomain)
 	}
 }
 
-func TestUnsecuredTokensAreTaken(t *testing.T) {
-	load(t, "KPUSH_CONSUMER_CONF=security.protocol=sasl_plaintext;sasl.mechanism=OAUTHBEARER;enable.sasl.oauthbearer.unsecure.jwt=True")
-}
-
-func TestLongDrainsAreTaken(t *testing.T) {
-	load(t, "KPUSH_DRAIN_TIMEOUT=23h59m")
-	load(t, "KPUSH_CONSUMER_CONF=max.poll.interval.ms=10000") // the drain of a revoke is what gives way
-}
-
-func TestKafkaIsACopy(t *testing.T) {
-	c := load(t, "KPUSH_CONSUMER_CONF=client.id=a")
-	c.Kafka()["client.id"] = "b"
-	if got := c.Kafka()["client.id"]; got != "a" {
-		t.Errorf("writing into what Kafka returned changed the configuration to %q", got)
-	}
-}
-
-// A number is the user's; auto looks for one, and begins somewhere.
-func TestConcurrency(t *testing.T) {
+func TestConcurrencyIsTheForwarders(t *testing.T) {
 	for value, want := range map[string]struct {
-		shown    string
 		first    int
 		adaptive bool
-	}{"": {"16", 16, false}, "1": {"1", 1, false}, "10000": {"10000", 10000, false}, "auto": {"auto", 16, true}, "Auto": {"auto", 16, true}} {
-		c := load(t, "KPUSH_CONCURRENCY="+value, "KPUSH_ORDER=partition")
-		if got := forwarding(c, ""); c.Concurrency.String() != want.shown || got.Concurrency != want.first || got.Adaptive != want.adaptive {
-			t.Errorf("KPUSH_CONCURRENCY=%s is shown as %s and begins with %d, adaptive %v; want %v", value, c.Concurrency, got.Concurrency, got.Adaptive, want)
+	}{"": {16, false}, "1": {1, false}, "10000": {10000, false}, "auto": {16, true}, "Auto": {16, true}} {
+		if got := forwarding(ready(t, "KPUSH_CONCURRENCY="+value), ""); got.Concurrency != want.first || got.Adaptive != want.adaptive {
+			t.Errorf("KPUSH_CONCURRENCY=%s begins with %d, adaptive %v; want %v", value, got.Concurrency, got.Adaptive, want)
 		}
 	}
 }
 
 func TestSkipOn(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "message": false, "any": true} {
-		if got := forwarding(load(t, "KPUSH_SKIP_ON="+value), "").SkipOnAny; got != want {
+		if got := forwarding(ready(t, "KPUSH_SKIP_ON="+value), "").SkipOnAny; got != want {
 			t.Errorf("KPUSH_SKIP_ON=%s: faults of the service count: %v, want %v", value, got, want)
-		}
-	}
-}
-
-// However it is spelled, none is no id that two processes could share.
-func TestInstanceIDOfNone(t *testing.T) {
-	for _, none := range []string{"none", "None", "NONE"} {
-		if id, comesBack := load(t, "KPUSH_INSTANCE_ID="+none).Member("0123456789abcdef"); id != "" || comesBack {
-			t.Errorf("KPUSH_INSTANCE_ID=%s makes member %q, which comes back: %t", none, id, comesBack)
 		}
 	}
 }
@@ -296,7 +75,7 @@ func TestBatch(t *testing.T) {
 		{[]string{"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=1m", "KPUSH_CONFIRM_URL=/has"}, 10000, time.Minute},
 		{[]string{"KPUSH_BATCH_SIZE=2", "KPUSH_BATCH_LINGER=0s", "KPUSH_ORDER=none"}, 2, 0},
 	} {
-		if got := forwarding(load(t, row.set...), ""); got.BatchSize != row.size || got.BatchLinger != row.linger {
+		if got := forwarding(ready(t, row.set...), ""); got.BatchSize != row.size || got.BatchLinger != row.linger {
 			t.Errorf("%q gives batches of %d after %v, want %d and %v", row.set, got.BatchSize, got.BatchLinger, row.size, row.linger)
 		}
 	}
@@ -304,23 +83,8 @@ func TestBatch(t *testing.T) {
 
 func TestOrdersAreTheForwarders(t *testing.T) {
 	for value, want := range map[string]string{"": forwarder.OrderPartition, "partition": forwarder.OrderPartition, "KEY": forwarder.OrderKey, "none": forwarder.OrderNone} {
-		if got := forwarding(load(t, "KPUSH_ORDER="+value), "").Order; got != want {
+		if got := forwarding(ready(t, "KPUSH_ORDER="+value), "").Order; got != want {
 			t.Errorf("KPUSH_ORDER=%s becomes %q, want %q", value, got, want)
-		}
-	}
-}
-
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]Size{"0": 0, "1KiB": 1 << 10, "512KiB": 512 << 10, "16MiB": 16 << 20, "999999999MiB": 999999999 << 20} {
-		var s Size
-		if err := s.Decode(text); err != nil || s != want || s.String() != text {
-			t.Errorf("%s is read as %d and written as %s (%v), want %d", text, s, s, err, want)
-		}
-	}
-	for _, text := range []string{"", "1", "1B", "1kib", "1 MiB", "1.5MiB", "+1MiB", "1GiB", "MiB"} {
-		var s Size
-		if err := s.Decode(text); err == nil || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q is read as %d (%v)", text, s, err)
 		}
 	}
 }

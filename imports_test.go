@@ -15,19 +15,20 @@ import (
 
 const module = "github.com/kpush/kpush"
 
-// rooms are the packages of the binary, and what each may import of the others: main → api → forwarder, publisher → offsets.
-// e2e is absent from every row and has none: it knows the binary only from outside.
-var rooms = map[string][]string{
-	".":         {"api", "forwarder", "publisher", "offsets"},
-	"api":       {"forwarder", "publisher", "offsets"},
-	"forwarder": {"publisher", "offsets"}, // publisher: given-up messages go to a topic
-	"publisher": {"offsets"},
-	"offsets":   {},
+// rooms are the packages of the binary, what each may import of the others, and why: main → api → forwarder, publisher →
+// offsets, and config beside them. e2e is absent from every row and has none: it knows the binary only from outside.
+var rooms = map[string]struct{ may, why string }{
+	".":         {"config api forwarder publisher offsets", "main alone joins them, and maps the variables onto their options"},
+	"config":    {"", "a variable says what the user means, not what a room does with it"},
+	"api":       {"forwarder publisher offsets", "it reads the others and decides nothing for them"},
+	"forwarder": {"publisher offsets", "given-up messages go to a topic, outcomes on record"},
+	"publisher": {"offsets", "what is not sent yet is on the volume"},
+	"offsets":   {"", "it holds numbers, and knows nothing of messages"},
 }
 
 // doors are the files through which a third-party package enters, and why only there.
 var doors = map[string]struct{ files, why string }{
-	"github.com/kelseyhightower/envconfig":       {"config*.go", "the environment is read in one place"},
+	"github.com/kelseyhightower/envconfig":       {"config/*.go", "the environment is read in one place"},
 	"github.com/hashicorp/go-retryablehttp":      {"forwarder/http.go e2e/bench/*", "what repeats a request must be seen at one glance"},
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"forwarder/kafka*.go e2e/bench/*", "everything else is tested without librdkafka"},
@@ -69,8 +70,8 @@ func importRefused(path, name string) string {
 		if strings.HasPrefix(room, "e2e") && strings.HasPrefix(other, "e2e/") {
 			return ""
 		}
-		if !slices.Contains(rooms[room], other) {
-			return "imports run one way, main → api → forwarder, publisher → offsets, and e2e knows the binary only from outside"
+		if !slices.Contains(strings.Fields(rooms[room].may), other) {
+			return "of kpush it may import [" + rooms[room].may + "]: " + cmp.Or(rooms[room].why, "e2e knows the binary only from outside")
 		}
 		return ""
 	}
@@ -101,7 +102,8 @@ func TestImportRules(t *testing.T) {
 		{"e2e/kill_test.go", module + "/offsets"}, {"e2e/rig/rig.go", module + "/forwarder"}, {"main.go", module + "/e2e/rig"}, {"api/health.go", module},
 		{"forwarder/poll.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
 		{"main.go", "github.com/kelseyhightower/envconfig"}, {"forwarder/kafka.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
-		{"forwarder/conn.go", "github.com/valyala/fasthttp"},
+		{"forwarder/conn.go", "github.com/valyala/fasthttp"}, {"config.go", "github.com/kelseyhightower/envconfig"},
+		{"config/load.go", module + "/offsets"}, {"forwarder/lane.go", module + "/config"}, {"api/health.go", module + "/config"},
 	} {
 		if importRefused(bad[0], bad[1]) == "" {
 			t.Errorf("%s may import %s", bad[0], bad[1])

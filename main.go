@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
 )
 
@@ -30,7 +30,7 @@ func main() { os.Exit(command(os.Args[1:])) }
 type configError struct{ error }
 
 // run is the sidecar's life, until ctx ends.
-func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
+func run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer within(ctx, cfg.DrainTimeout, log)()
 	defer stop()
@@ -60,23 +60,4 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) error {
 	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
 	err = f.Run(ctx)
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
-}
-
-// forwarding is the part of the configuration that the forwarder needs.
-func forwarding(c *Config, volume string) forwarder.Config {
-	id, comesBack := c.Member(volume)
-	return forwarder.Config{
-		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
-		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
-		Order: c.Order, Concurrency: c.Concurrency.first(), Adaptive: c.Concurrency == auto,
-		ReadyURL: c.ReadyTarget(), ReadyDomain: c.domainOf(c.ReadyURL),
-		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger,
-		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums,
-		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
-		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
-		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
-		Subscribed: c.subscribed(),
-		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.domainOf(c.ConfirmURL),
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/api"
+	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -29,7 +30,7 @@ func nowhere(t *testing.T) string {
 }
 
 // ready is a configuration that runs here, with a broker that is not there.
-func ready(t *testing.T, more ...string) *Config {
+func ready(t *testing.T, more ...string) *config.Config {
 	t.Helper()
 	vars := map[string]string{"KPUSH_BROKERS": nowhere(t), "KPUSH_TOPIC": "orders", "KPUSH_GROUP": "shop", "KPUSH_OFFSETS_DIR": t.TempDir(),
 		"KPUSH_HEALTH_ADDR": "127.0.0.1:0", "KPUSH_DRAIN_TIMEOUT": "3s"}
@@ -41,7 +42,7 @@ func ready(t *testing.T, more ...string) *Config {
 	for name, value := range vars {
 		environ = append(environ, name+"="+value)
 	}
-	cfg, err := LoadConfig(environ)
+	cfg, err := config.Load(environ)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"slices"
@@ -49,10 +49,8 @@ func (l *loader) refuseNotYet() {
 
 // refusalOf is the row of a variable, or nil.
 func refusalOf(name string) *refusal {
-	for i := range notYet {
-		if notYet[i].name == name {
-			return &notYet[i]
-		}
+	if i := slices.IndexFunc(notYet, func(r refusal) bool { return r.name == name }); i >= 0 {
+		return &notYet[i]
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -13,10 +13,10 @@ func environ(set ...string) []string {
 	return append(set, "KPUSH_BROKERS=kafka:9092", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop")
 }
 
-// load is LoadConfig on a good environment with some variables set anew.
+// load is Load on a good environment with some variables set anew.
 func load(t *testing.T, set ...string) *Config {
 	t.Helper()
-	c, err := LoadConfig(environ(set...))
+	c, err := Load(environ(set...))
 	if err != nil {
 		t.Fatalf("%q is refused:\n%v", set, err)
 	}
@@ -238,7 +238,7 @@ var wrongs = []struct{ set, sentence string }{
 func TestEveryWayToGetAVariableWrong(t *testing.T) {
 	seen := map[string]bool{}
 	for _, row := range wrongs {
-		_, err := LoadConfig(environ(strings.Split(row.set, " ")...))
+		_, err := Load(environ(strings.Split(row.set, " ")...))
 		if err == nil {
 			t.Errorf("%q is taken\n  want %s", row.set, row.sentence)
 			continue
@@ -305,7 +305,7 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"security.protocol=sasl_ssl;sasl.mechanism=gssapi", noKerberos},
 		{"security.protocol=sasl_ssl;sasl.mechanism=oauthbearer", noTokens},
 	} {
-		_, err := LoadConfig(environ("KPUSH_CONSUMER_CONF=" + row.conf))
+		_, err := Load(environ("KPUSH_CONSUMER_CONF=" + row.conf))
 		if err == nil {
 			t.Errorf("%q is taken", row.conf)
 			continue
@@ -331,7 +331,7 @@ func TestConsumerConfAndTheSecurityVariablesDoNotMeet(t *testing.T) {
 		"sasl.username": "KPUSH_SASL_USERNAME", "sasl.password": "KPUSH_SASL_PASSWORD", "ssl.ca.location": "KPUSH_SSL_CA_FILE",
 		"ssl.certificate.location": "KPUSH_SSL_CERT_FILE", "ssl.key.location": "KPUSH_SSL_KEY_FILE",
 	} {
-		_, err := LoadConfig(append(base, "KPUSH_CONSUMER_CONF="+property+"="+secret))
+		_, err := Load(append(base, "KPUSH_CONSUMER_CONF="+property+"="+secret))
 		want := "KPUSH_CONSUMER_CONF: " + cmp.Or(aliases[property], property) + " is set through " + variable + " as well; set one of them"
 		if err == nil || err.Error() != want {
 			t.Errorf("%s\n  says %v\n  want %s", property, err, want)

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -38,9 +38,9 @@ type loader struct {
 	config   Config
 }
 
-// LoadConfig reads environ (as os.Environ gives it). Its error holds everything that is wrong, a line each, in the table's
+// Load reads environ (as os.Environ gives it). Its error holds everything that is wrong, a line each, in the table's
 // order, and never a value that may be a secret.
-func LoadConfig(environ []string) (*Config, error) {
+func Load(environ []string) (*Config, error) {
 	l := &loader{vars: map[string]string{}, problems: map[string][]string{}}
 	brokers := l.read(environ)
 	l.refuseNotYet()
@@ -154,12 +154,7 @@ func (l *loader) checkEnum(f field, value string) {
 }
 
 func isSecret(name string) bool {
-	for _, f := range fields {
-		if f.name == name {
-			return f.secret != ""
-		}
-	}
-	return true
+	return !slices.ContainsFunc(fields, func(f field) bool { return f.name == name && f.secret == "" })
 }
 
 // shown is a value as it may stand in a sentence: on one line, and not endless.

@@ -1,11 +1,10 @@
-package main
+package config
 
 import (
 	"maps"
 	"os"
 	"slices"
 	"strings"
-	"time"
 )
 
 const noKerberos = "the SASL mechanism GSSAPI (Kerberos) is not in kpush's build of librdkafka; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
@@ -24,17 +23,6 @@ func (l *loader) checkConsumerConf() {
 				l.wrong(name, "%s is set through %s as well; set one of them", property, s.variable)
 			}
 		}
-	}
-}
-
-// maxDrain leaves a minute of librdkafka's largest max.poll.interval.ms for what comes behind a drain.
-const maxDrain = 24*time.Hour - time.Minute
-
-// checkDrain holds the drain against the max.poll.interval.ms that the forwarder derives from it.
-func (l *loader) checkDrain() {
-	const name = "KPUSH_DRAIN_TIMEOUT"
-	if len(l.problems[name]) == 0 && l.config.DrainTimeout > maxDrain {
-		l.wrong(name, "must be at most %v: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h", maxDrain)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"math/rand/v2"
@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// refusal of LoadConfig, as lines.
+// refusal of Load, as lines.
 func refused(t *testing.T, environ ...string) []string {
 	t.Helper()
-	_, err := LoadConfig(environ)
+	_, err := Load(environ)
 	if err == nil {
 		t.Fatalf("%q is taken", environ)
 	}
@@ -146,7 +146,7 @@ func TestSecretsFromFiles(t *testing.T) {
 
 // Envconfig reads the process's environment: what stands there must not count, and must be as it was afterwards.
 func TestOnlyTheGivenEnvironmentCounts(t *testing.T) {
-	t.Setenv("KPUSH_PORT", "none of LoadConfig's business")
+	t.Setenv("KPUSH_PORT", "none of Load's business")
 	t.Setenv("KPUSH_GROUP", "other")
 	t.Setenv("KPUSH_SASL_PASSWORD", secret)
 	before := os.Environ()
@@ -177,7 +177,7 @@ var reportLine = regexp.MustCompile(`^"?KPUSH_[^\n]*[^ \n]$`)
 // survive holds what must be true of every environment.
 func survive(t *testing.T, environ []string) {
 	t.Helper()
-	c, err := LoadConfig(environ)
+	c, err := Load(environ)
 	if (c == nil) == (err == nil) {
 		t.Fatalf("%q gives %v and %v", environ, c, err)
 	}
@@ -218,7 +218,7 @@ func TestNoEnvironmentMakesItPanic(t *testing.T) {
 	}
 }
 
-func FuzzLoadConfig(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	f.Add("KPUSH_CONSUMER_CONF", "a=b;group.id=c", "KPUSH_URL", "http://u:p@h/?a=b#c")
 	f.Add("KPUSH_BROKERS_eu", "a:1", "KPUSH_CLUSTER", "eu")
 	f.Add("KPUSH_SERVICE_HOST", "a", "KPUSH_BUFFER", "9MiB")

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"flag"
@@ -13,7 +13,7 @@ var update = flag.Bool("update", false, "rewrite the table of variables in READM
 
 func TestReadmesTableIsTheStructs(t *testing.T) {
 	const begin, end = "<!-- config:begin -->\n", "<!-- config:end -->"
-	content, err := os.ReadFile("README.md")
+	content, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,9 +26,9 @@ func TestReadmesTableIsTheStructs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("README.md's table of variables is not the struct's any more; run go test -run Readme . -update")
+		t.Fatal("README.md's table of variables is not the struct's any more; run go test -run Readme ./config -update")
 	}
-	if err := os.WriteFile("README.md", []byte(before+begin+markdown()+end+after), 0o644); err != nil {
+	if err := os.WriteFile("../README.md", []byte(before+begin+markdown()+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

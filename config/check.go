@@ -1,12 +1,10 @@
-package main
+package config
 
 import (
 	"maps"
-	"net"
 	"net/url"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,32 +248,36 @@ func (l *loader) checkRetry() {
 	}
 }
 
-var (
-	kafkaName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
-	hostName  = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?)*\.?$`)
-)
-
-// isKafkaName is Kafka's rule for topics and for instance ids.
-func isKafkaName(s string) bool {
-	return kafkaName.MatchString(s) && s != "." && s != ".."
-}
-
-// isHost takes a name or an address, with or without the brackets of IPv6.
-func isHost(s string) bool {
-	inner, bracketed := strings.CutPrefix(s, "[")
-	if bracketed {
-		inner, bracketed = strings.CutSuffix(inner, "]")
-		return bracketed && strings.Contains(inner, ":") && net.ParseIP(inner) != nil
+// checkGuarantee holds the guarantee against what would break it.
+func (l *loader) checkGuarantee() {
+	c := &l.config
+	switch c.Guarantee {
+	case 1:
+		if !l.given("KPUSH_COMMIT_INTERVAL") {
+			c.CommitInterval = 5 * time.Second
+		}
+		for _, name := range []string{"KPUSH_OFFSETS_SYNC", "KPUSH_USE_SAVED_OFFSET_TIME", "KPUSH_CONFIRM_URL"} {
+			if l.given(name) {
+				l.wrong(name, "needs KPUSH_MESSAGE_DELIVERY_GUARANTEES=2 or 3: guarantee 1 keeps no record of deliveries")
+			}
+		}
+	case 3:
+		if l.given("KPUSH_OFFSETS_SYNC") && c.OffsetsSync != "always" {
+			l.wrong("KPUSH_OFFSETS_SYNC", "must be always, or unset, with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3: its promise is that a record is on the disk")
+		}
+		if c.dynamic() {
+			l.wrong("KPUSH_INSTANCE_ID", "must not be none with KPUSH_MESSAGE_DELIVERY_GUARANTEES=3, which needs a static member")
+		}
 	}
-	return len(s) < 254 && hostName.MatchString(s) || net.ParseIP(s) != nil
 }
 
-func isHostPort(s string, lowest int) bool {
-	host, port, err := net.SplitHostPort(s)
-	return err == nil && isHost(host) && isPort(port, lowest)
-}
+// maxDrain leaves a minute of librdkafka's largest max.poll.interval.ms for what comes behind a drain.
+const maxDrain = 24*time.Hour - time.Minute
 
-func isPort(s string, lowest int) bool {
-	n, err := strconv.Atoi(s)
-	return err == nil && n >= lowest && n <= 65535 && s == strconv.Itoa(n)
+// checkDrain holds the drain against the max.poll.interval.ms that the forwarder derives from it.
+func (l *loader) checkDrain() {
+	const name = "KPUSH_DRAIN_TIMEOUT"
+	if len(l.problems[name]) == 0 && l.config.DrainTimeout > maxDrain {
+		l.wrong(name, "must be at most %v: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h", maxDrain)
+	}
 }

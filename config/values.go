@@ -1,0 +1,125 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Concurrency is how many requests may be in flight at once.
+type Concurrency int
+
+// Auto stands for the number that the service takes best.
+const Auto Concurrency = 0
+
+// Decode reads a number, or auto. Envconfig calls it.
+func (n *Concurrency) Decode(value string) error {
+	if strings.EqualFold(value, "auto") {
+		*n = Auto
+		return nil
+	}
+	number, err := strconv.Atoi(value)
+	if err != nil || strconv.Itoa(number) != value || number < 1 || number > 10000 {
+		return errors.New("must be a whole number from 1 to 10000, or auto")
+	}
+	*n = Concurrency(number)
+	return nil
+}
+
+// String is what Decode reads.
+func (n Concurrency) String() string {
+	if n == Auto {
+		return "auto"
+	}
+	return strconv.Itoa(int(n))
+}
+
+// First is how many there are at the start.
+func (n Concurrency) First() int {
+	if n == Auto {
+		return 16
+	}
+	return int(n)
+}
+
+// Size is a number of bytes, written with a unit.
+type Size int64
+
+var sizeForm = regexp.MustCompile(`^(\d{1,9})(KiB|MiB)$`)
+
+// Decode reads 512KiB, 16MiB or 0. Envconfig calls it.
+func (s *Size) Decode(value string) error {
+	if value == "0" {
+		*s = 0
+		return nil
+	}
+	form := sizeForm.FindStringSubmatch(value)
+	if form == nil {
+		return errors.New("a size needs a unit, KiB or MiB, such as 16MiB")
+	}
+	n, err := strconv.ParseInt(form[1], 10, 64)
+	if form[2] == "MiB" {
+		n <<= 10
+	}
+	*s = Size(n << 10)
+	return err
+}
+
+// String is what Decode reads.
+func (s Size) String() string {
+	switch {
+	case s == 0:
+		return "0"
+	case s%(1<<20) == 0:
+		return fmt.Sprintf("%dMiB", s>>20)
+	default:
+		return fmt.Sprintf("%dKiB", s>>10)
+	}
+}
+
+// SyncRule is when a record reaches the disk: always, never, a duration, or "" for what the guarantee asks for.
+type SyncRule string
+
+// Decode takes always, never or a duration above zero. Envconfig calls it.
+func (r *SyncRule) Decode(value string) error {
+	lower := strings.ToLower(value)
+	if d, err := time.ParseDuration(lower); lower != "always" && lower != "never" && (err != nil || d < time.Millisecond) {
+		return errors.New("write always, never, or how long a record may stay off the disk, such as 5ms (at least 1ms)")
+	}
+	*r = SyncRule(lower)
+	return nil
+}
+
+var (
+	kafkaName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+	hostName  = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?)*\.?$`)
+)
+
+// isKafkaName is Kafka's rule for topics and for instance ids.
+func isKafkaName(s string) bool {
+	return kafkaName.MatchString(s) && s != "." && s != ".."
+}
+
+// isHost takes a name or an address, with or without the brackets of IPv6.
+func isHost(s string) bool {
+	inner, bracketed := strings.CutPrefix(s, "[")
+	if bracketed {
+		inner, bracketed = strings.CutSuffix(inner, "]")
+		return bracketed && strings.Contains(inner, ":") && net.ParseIP(inner) != nil
+	}
+	return len(s) < 254 && hostName.MatchString(s) || net.ParseIP(s) != nil
+}
+
+func isHostPort(s string, lowest int) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && isHost(host) && isPort(port, lowest)
+}
+
+func isPort(s string, lowest int) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= lowest && n <= 65535 && s == strconv.Itoa(n)
+}
