@@ -1,8 +1,10 @@
 package rig
 
 import (
+	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -148,6 +150,50 @@ func (s *Service) Door(path string, f func() int) {
 	s.doors[path] = f
 }
 
+// Confirms opens a door that answers whether the service has a message, as KPUSH_CONFIRM_URL asks it: 200 or 404. It
+// answers only once no request of that message is under way. It returns the door's URL, and how to count its answers.
+func (s *Service) Confirms(t T) (url string, answers func() int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("The service cannot listen: %v", err)
+	}
+	var mu sync.Mutex
+	asked := 0
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
+		mu.Lock()
+		asked++
+		mu.Unlock()
+		has := false
+		Until(5*time.Second, func() bool {
+			var open bool
+			has, open = s.has(h.URL.Query().Get("id"))
+			return !open
+		})
+		if !has {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})}
+	go func() { _ = server.Serve(l) }() // ends with the test
+	t.Cleanup(func() { _ = server.Close() })
+	return fmt.Sprintf("http://%s/has", l.Addr()), func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return asked
+	}
+}
+
+func (s *Service) has(id string) (done, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range slices.Backward(s.requests) {
+		if r.ID == id {
+			done, open = done || r.Done, open || !r.complete
+		}
+	}
+	return done, open
+}
+
 // Rule lets f decide what happens to each request; nil is 200 at once.
 func (s *Service) Rule(f func(*Request) Action) {
 	s.mu.Lock()
@@ -210,104 +256,4 @@ func (s *Service) end(together ...*Request) {
 		r.End = now
 	}
 	s.load.change(-1, now)
-}
-
-// Requests returns the finished requests in the order of their arrival.
-func (s *Service) Requests() []*Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var finished []*Request
-	for _, r := range s.requests {
-		if r.complete {
-			finished = append(finished, r)
-		}
-	}
-	return finished
-}
-
-// Delivered is how many different messages it has answered with a completed 2xx.
-func (s *Service) Delivered() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.done)
-}
-
-// DeliveredIn is how many of them are of a partition, over all topics.
-func (s *Service) DeliveredIn(partition int32) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.doneIn[partition]
-}
-
-// Repeats is how many requests have arrived for messages that it had answered with a completed 2xx.
-func (s *Service) Repeats() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.repeats
-}
-
-// Attempts is how many requests have arrived.
-func (s *Service) Attempts() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.requests)
-}
-
-// InFlight is how many requests are being answered now.
-func (s *Service) InFlight() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.load.now
-}
-
-func (s *Service) idle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open == 0
-}
-
-// Load returns the requests in flight since the last call, averaged over time, and their maximum.
-func (s *Service) Load() (average float64, most int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	s.load.change(0, now)
-	average, most = float64(s.load.area)/float64(max(1, now.Sub(s.load.begin))), s.load.max
-	s.load = load{now: s.load.now, max: s.load.now, begin: now, last: now}
-	return average, most
-}
-
-// Await waits until count different messages are delivered.
-func (s *Service) Await(t T, count int, limit time.Duration) time.Duration {
-	t.Helper()
-	begin := time.Now()
-	took, ok := Until(limit, func() bool { return s.Delivered() >= count })
-	if !ok {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		t.Fatalf("Only %d of %d messages were delivered within %v, in which the machine was away for %v; by partition: %v.",
-			len(s.done), count, limit, Late(begin, time.Now()).Round(time.Millisecond), s.doneIn)
-	}
-	return took
-}
-
-// Next waits for the first delivery completed after the moment and returns how long after it that was.
-func (s *Service) Next(t T, since time.Time, limit time.Duration) time.Duration {
-	t.Helper()
-	var found time.Time
-	Within(t, limit, "the next delivery", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for i := len(s.requests) - 1; i >= 0; i-- {
-			r := s.requests[i]
-			if r.Start.Before(since) {
-				break
-			}
-			if r.Done {
-				found = r.End
-			}
-		}
-		return !found.IsZero()
-	})
-	return found.Sub(since)
 }

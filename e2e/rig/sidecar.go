@@ -1,15 +1,12 @@
 package rig
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,15 +25,6 @@ type Sidecar struct {
 	lines   []Line
 	partial []byte
 	read    int64
-}
-
-// Line is one line of the sidecar's log; what is not JSON is in Text alone.
-type Line struct {
-	Time    time.Time
-	Level   string
-	Message string
-	Fields  map[string]any
-	Text    string
 }
 
 // StartSidecar starts the built kpush with the environment, and nothing else, on a volume of its own.
@@ -114,6 +102,25 @@ func (sc *Sidecar) Start(t T) {
 	sc.launch(t, sc.env, binary)
 }
 
+// StartAs is Start on a machine of another host name; it needs root.
+func (sc *Sidecar) StartAs(t T, host string) {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	sc.launch(t, sc.env, "unshare", "--uts", "sh", "-c", `hostname "$1" && exec "$2"`, "sh", host, binary)
+}
+
+func (sc *Sidecar) launch(t T, env []string, argv ...string) {
+	t.Helper()
+	sc.health, sc.begin = "", len(sc.Log())
+	var err error
+	if sc.process, err = spawn(argv, env, "", sc.logFile, syscall.SIGKILL); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
 // Run runs kpush with arguments in the same environment until it ends by itself, and returns exit code and output.
 func (sc *Sidecar) Run(t T, args ...string) (int, string) {
 	t.Helper()
@@ -164,6 +171,9 @@ func (sc *Sidecar) CPU() time.Duration {
 	state := sc.process.cmd.ProcessState
 	return state.UserTime() + state.SystemTime()
 }
+
+// Started says whether it was ever started.
+func (sc *Sidecar) Started() bool { return sc.process != nil }
 
 // Alive says whether the process runs.
 func (sc *Sidecar) Alive() bool { return sc.process.alive() }
@@ -239,59 +249,4 @@ func (sc *Sidecar) Ready(t T, limit time.Duration) time.Duration {
 		t.Fatalf("The sidecar is not ready after %v: %d %q\n%s", took.Round(time.Millisecond), last.Code, last.Why, sc.Tail(10))
 	}
 	return took
-}
-
-// Log returns every line logged so far, over all starts.
-func (sc *Sidecar) Log() []Line {
-	sc.mu.Lock()
-	defer sc.mu.Unlock()
-	file, err := os.Open(sc.logFile.Name())
-	if err != nil {
-		return sc.lines
-	}
-	defer file.Close()
-	_, _ = file.Seek(sc.read, io.SeekStart) // within the file by construction
-	more, _ := io.ReadAll(file)             // what cannot be read now is read next time
-	sc.read += int64(len(more))
-	more = append(sc.partial, more...)
-	end := bytes.LastIndexByte(more, '\n') + 1
-	sc.partial = bytes.Clone(more[end:])
-	lines := bufio.NewScanner(bytes.NewReader(more[:end]))
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		sc.lines = append(sc.lines, parseLine(lines.Text()))
-	}
-	return sc.lines
-}
-
-func parseLine(text string) Line {
-	line := Line{Text: text}
-	if json.Unmarshal([]byte(text), &line.Fields) == nil {
-		line.Message, _ = line.Fields["msg"].(string)
-		line.Level, _ = line.Fields["level"].(string)
-		stamp, _ := line.Fields["time"].(string)
-		line.Time, _ = time.Parse(time.RFC3339Nano, stamp)
-	}
-	return line
-}
-
-// Find returns the lines that contain the text, whatever their form, of the whole log.
-func (sc *Sidecar) Find(text string) []Line {
-	var found []Line
-	for _, line := range sc.Log() {
-		if strings.Contains(line.Text, text) {
-			found = append(found, line)
-		}
-	}
-	return found
-}
-
-// Tail is the end of the log, for failures.
-func (sc *Sidecar) Tail(count int) string {
-	lines := sc.Log()
-	var text []string
-	for _, line := range lines[max(0, len(lines)-count):] {
-		text = append(text, line.Text)
-	}
-	return strings.Join(text, "\n")
 }
