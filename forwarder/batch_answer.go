@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // batchFailed is the member of a 2xx that lists what failed of a batch.
@@ -16,8 +18,8 @@ var errBatchAnswer = errors.New(`the response names batchItemFailures, but is no
 // batchFailures reads what a 2xx says of single messages: the offsets that failed. An identifier that is none of the sent
 // ones, or what cannot be read, is an error: nobody knows what the service meant. Only a body with the name in it is parsed.
 func batchFailures(body []byte, sent []*Delivery) (map[int64]bool, error) {
-	if len(body) >= answerLimit {
-		return nil, fmt.Errorf("the response is larger than %d bytes, and no more of it is read: it may name batchItemFailures", answerLimit-1)
+	if len(body) >= wire.Limit {
+		return nil, fmt.Errorf("the response is larger than %d bytes, and no more of it is read: it may name batchItemFailures", wire.Limit-1)
 	}
 	if !mentions(body, batchFailed) {
 		return nil, nil
@@ -67,10 +69,11 @@ func listed(body []byte) (all []itemFailure, err error) {
 	return all, err
 }
 
-// mentions tells whether name, which begins with a small letter, stands anywhere in body, however it is capitalized.
+// mentions tells whether name, which begins with a small letter, stands anywhere in body, however it is capitalized. It compares as
+// many bytes as name has: with more, letters beyond ASCII would count as those of ASCII.
 func mentions(body []byte, name string) bool {
 	for i := range len(body) - len(name) + 1 {
-		if body[i]|0x20 == name[0] && same(body[i:i+len(name)], name) {
+		if body[i]|0x20 == name[0] && strings.EqualFold(string(body[i:i+len(name)]), name) {
 			return true
 		}
 	}

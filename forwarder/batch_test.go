@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // element is a message in a batch, as a service reads it.
@@ -100,10 +102,10 @@ func opened(r *rig, answer func(posted) reply) *desk {
 	return k
 }
 
-func (k *desk) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
-	a.reset()
-	ctx := o.Attempt()
-	if _, a.err = o.cleared(); a.err != nil {
+func (k *desk) Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a *wire.Answer) {
+	a.Reset()
+	ctx := g.Context()
+	if _, a.Err = g.Cleared(); a.Err != nil {
 		return
 	}
 	if timeout > 0 {
@@ -130,16 +132,16 @@ func (k *desk) exchange(o outgoing, timeout time.Duration, head, body []byte, a 
 	case <-time.After(y.takes):
 	case <-ctx.Done():
 	}
-	switch a.sent = !y.refused; {
+	switch a.Sent = !y.refused; {
 	case ctx.Err() != nil:
-		a.err = context.Cause(ctx)
+		a.Err = context.Cause(ctx)
 	case y.refused:
-		a.err = errors.New("connection refused")
+		a.Err = errors.New("connection refused")
 	case y.cut:
-		a.err = io.EOF
+		a.Err = io.EOF
 	default:
-		a.status, a.action, a.retryAfter = max(200, y.status), y.action, y.wait
-		a.body = append(a.body, y.body...)
+		a.Status, a.Action, a.RetryAfter = max(200, y.status), y.action, y.wait
+		a.Body = append(a.Body, y.body...)
 	}
 }
 
@@ -409,8 +411,8 @@ func TestBatchAnswers(t *testing.T) {
 		"in a string":               {reply{body: `"{\"batchItemFailures\":[]}"`}, halves},
 		"in a text":                 {reply{body: "no BATCHITEMFAILURES"}, halves},
 		"alone":                     {reply{body: "batchItemFailures"}, halves},
-		"as large as is read":       {reply{body: strings.Repeat(" ", answerLimit)}, halves},
-		"just smaller":              {reply{body: strings.Repeat(" ", answerLimit-len(naming(1).body)-1) + naming(1).body}, second},
+		"as large as is read":       {reply{body: strings.Repeat(" ", wire.Limit)}, halves},
+		"just smaller":              {reply{body: strings.Repeat(" ", wire.Limit-len(naming(1).body)-1) + naming(1).body}, second},
 		"cut off":                   {reply{body: naming(1, 2).body[:50]}, halves},
 		"not 2xx, whatever it says": {reply{status: 500, body: naming(1).body}, halves},
 		"500":                       {reply{status: 500}, halves},

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/wire/wiretest"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -139,7 +140,7 @@ func TestConfirmURLBreaksOff(t *testing.T) {
 			answers = answers[:1]
 		}
 		var seen []string
-		url := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		url := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			q, err := http.ReadRequest(r)
 			if err != nil {
 				return

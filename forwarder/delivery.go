@@ -100,6 +100,9 @@ func (d *Delivery) ctx() context.Context {
 // Attempt is the context of a request under way: it ends when nobody waits for the answer any more.
 func (d *Delivery) Attempt() context.Context { return d.p.hard }
 
+// Context is Attempt for a wire.Gate.
+func (d *Delivery) Context() context.Context { return d.Attempt() }
+
 // Number of the attempt that Begin started, counted over restarts.
 func (d *Delivery) Number() int { return d.attempt.Number }
 
@@ -148,10 +151,10 @@ func (d *Delivery) Begin() error {
 	}
 }
 
-// cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
+// Cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
 // since Begin looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
 // attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
-func (d *Delivery) cleared() (waited bool, err error) {
+func (d *Delivery) Cleared() (waited bool, err error) {
 	f := d.p.f
 	for err == nil {
 		if pause := f.service.pause(d); pause > 0 {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // script answers the requests of the real handler without a network. It sees each one with the time it came.
@@ -38,10 +40,10 @@ func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *script
 	return s
 }
 
-func (s *script) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
-	a.reset()
-	ctx := o.Attempt()
-	if _, a.err = o.cleared(); a.err != nil {
+func (s *script) Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a *wire.Answer) {
+	a.Reset()
+	ctx := g.Context()
+	if _, a.Err = g.Cleared(); a.Err != nil {
 		return
 	}
 	if timeout > 0 {
@@ -49,7 +51,7 @@ func (s *script) exchange(o outgoing, timeout time.Duration, head, body []byte, 
 		defer cancel()
 		ctx = limited
 	}
-	r := parse(head, body).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.sent = true }}))
+	r := parse(head, body).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.Sent = true }}))
 	s.mu.Lock()
 	s.seen, s.times = append(s.seen, r), append(s.times, time.Since(s.begun))
 	s.mu.Unlock()
@@ -57,8 +59,8 @@ func (s *script) exchange(o outgoing, timeout time.Duration, head, body []byte, 
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
-	if a.err = err; err == nil {
-		a.status, a.action, a.retryAfter = resp.StatusCode, resp.Header.Get("Kafka-Action"), resp.Header.Get("Retry-After")
+	if a.Err = err; err == nil {
+		a.Status, a.Action, a.RetryAfter = resp.StatusCode, resp.Header.Get("Kafka-Action"), resp.Header.Get("Retry-After")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // appendBatch appends the request of a batch to b. rest is the body where it is too large to be sent in one piece with it.
@@ -29,7 +31,7 @@ func appendBatch(b, opening []byte, items []*Delivery) (out, rest []byte) {
 	b = appendLine(b, "Kafka-Group: ", items[0].Group)
 	b = appendInt(b, "Content-Length: ", int64(len(body)))
 	b = append(b, "\r\n"...)
-	if len(body) > atOnce {
+	if len(body) > wire.AtOnce {
 		return b, body
 	}
 	return append(b, body...), nil

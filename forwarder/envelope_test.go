@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/kpush/kpush/forwarder/wire"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -168,7 +169,7 @@ func TestEnvelopeOfTheRest(t *testing.T) {
 	var ds []*Delivery
 	for i := range 3 {
 		d := &Delivery{Message: &Message{Topic: "a.topic-of_9", TopicID: "USiVIew0TVeSVDySqVN7wg", Partition: 7, Offset: 1<<62 + int64(i), Timestamp: 1795000000000, Group: "g",
-			Value: bytes.Repeat([]byte("x"), i*atOnce)}}
+			Value: bytes.Repeat([]byte("x"), i*wire.AtOnce)}}
 		d.attempt = offsets.Attempt{Number: i + 1, InDoubt: i == 1}
 		ds = append(ds, d)
 	}
@@ -179,7 +180,7 @@ func TestEnvelopeOfTheRest(t *testing.T) {
 		}
 		for i, e := range items {
 			if d := ds[i]; e.ID != d.ID() || e.Topic != d.Topic || e.Partition != 7 || e.Offset != d.Offset || e.Timestamp != d.Timestamp ||
-				e.Attempt != i+1 || e.InDoubt != (i == 1) || len(e.value(t)) != i*atOnce {
+				e.Attempt != i+1 || e.InDoubt != (i == 1) || len(e.value(t)) != i*wire.AtOnce {
 				t.Errorf("item %d: %+v", i, e)
 			}
 		}

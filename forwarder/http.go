@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // httpHandler is the default Handler: it POSTs each message, and repeats through retryablehttp.
@@ -23,15 +25,9 @@ type httpHandler struct {
 	client *retryablehttp.Client
 }
 
-// line is the way to one host: a wire.
+// line is the way to one host: a *wire.Wire. A Delivery is what it asks last.
 type line interface {
-	exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer)
-}
-
-// outgoing is what a request goes out for: a Delivery.
-type outgoing interface {
-	Attempt() context.Context          // ends when nobody waits for the answer any more
-	cleared() (waited bool, err error) // asked last, with a connection at hand; an error: nothing goes out
+	Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a *wire.Answer)
 }
 
 // host is one of Config.Targets.
@@ -47,11 +43,11 @@ func newHTTP(cfg Config) (*httpHandler, error) {
 		most = adaptiveMost
 	}
 	for _, t := range cfg.Targets {
-		w, u, err := newWire(t, cfg.ConnTimeout, most)
+		w, u, err := wire.New(t, wire.Options{ConnTimeout: cfg.ConnTimeout, Idle: most})
 		if err != nil {
 			return nil, err
 		}
-		head, err := opening(http.MethodPost, u, cfg.Domain)
+		head, err := wire.Opening(http.MethodPost, u, cfg.Domain)
 		if err != nil {
 			return nil, err
 		}
@@ -203,14 +199,14 @@ func (a *attempts) sendBatch(lead *Delivery) (v Verdict, failed map[int64]bool) 
 	h, items := a.hosts[a.target(lead)], lead.batch.request()
 	var rest []byte
 	c.request, rest = appendBatch(c.request[:0], h.opening, items)
-	h.exchange(lead, a.cfg.ExecTimeout, c.request, rest, &c.answer)
-	v = judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
-	if v.Class != Delivered || action(&Verdict{}, c.action) {
+	h.Exchange(lead, a.cfg.ExecTimeout, c.request, rest, &c.Answer)
+	v = judge(&c.Answer, a.cfg.Ack, a.cfg.ExecTimeout)
+	if v.Class != Delivered || action(&Verdict{}, c.Action) {
 		return v, nil
 	}
 	var err error
-	if failed, err = batchFailures(c.body, items); err != nil {
-		v = Verdict{Class: MessageFault, Status: c.status, Reason: err.Error(), RetryAfter: pause(c.retryAfter)}
+	if failed, err = batchFailures(c.Body, items); err != nil {
+		v = Verdict{Class: MessageFault, Status: c.Status, Reason: err.Error(), RetryAfter: pause(c.RetryAfter)}
 	}
 	return v, failed
 }
@@ -222,9 +218,9 @@ func (a *attempts) send(d *Delivery) Verdict {
 	h := a.hosts[a.target(d)]
 	var rest []byte
 	c.request, rest = appendRequest(c.request[:0], h.opening, d, a.cfg.Format)
-	h.exchange(d, a.cfg.ExecTimeout, c.request, rest, &c.answer)
-	v := judge(&c.answer, a.cfg.Ack, a.cfg.ExecTimeout)
-	if c.action == "" && d.resize(c.status) {
+	h.Exchange(d, a.cfg.ExecTimeout, c.request, rest, &c.Answer)
+	v := judge(&c.Answer, a.cfg.Ack, a.cfg.ExecTimeout)
+	if c.Action == "" && d.resize(c.Status) {
 		v.slimmer, v.Reason = true, v.Reason+" to large headers: the next attempt leaves key and headers out"
 	}
 	return v
@@ -233,7 +229,7 @@ func (a *attempts) send(d *Delivery) Verdict {
 // call is the room for one request and its answer.
 type call struct {
 	request []byte
-	answer
+	wire.Answer
 }
 
 func (a *attempts) call() *call {
@@ -245,7 +241,7 @@ func (a *attempts) call() *call {
 
 // done keeps the room for another call, unless it has become a large one.
 func (a *attempts) done(c *call) {
-	if cap(c.request) <= 64<<10 && cap(c.body) <= 64<<10 {
+	if cap(c.request) <= 64<<10 && cap(c.Body) <= 64<<10 {
 		a.calls.Put(c)
 	}
 }

@@ -2,7 +2,6 @@ package forwarder
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,6 +21,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
+	"github.com/kpush/kpush/forwarder/wire/wiretest"
 )
 
 // hasty is small, with waits that a test with real sockets can afford.
@@ -49,103 +52,11 @@ func try(t *testing.T, f *Forwarder, d *Delivery) Verdict {
 	return d.verdict
 }
 
-// bare is a service on the bare socket: serve gets the n-th connection, from 1.
-func bare(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) string {
-	t.Helper()
-	return "http://" + listening(t, "tcp", "127.0.0.1:0", serve)
-}
-
-// bareTLS is bare behind TLS, over a corked socket, and what a client has to trust.
-func bareTLS(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) (string, *x509.CertPool) {
-	t.Helper()
-	s := httptest.NewTLSServer(nil) // for its certificate
-	s.Close()
-	s.TLS.ClientAuth = tls.RequestClientCert // its tickets come behind the handshake then, as other servers' do
-	roots := x509.NewCertPool()
-	roots.AddCert(s.Certificate())
-	return "https://" + listening(t, "tcp", "127.0.0.1:0", func(n int, c net.Conn, _ *bufio.Reader) {
-		secure := tls.Server(&corked{Conn: c}, s.TLS)
-		defer secure.Close()
-		serve(n, secure, bufio.NewReader(secure))
-	}), roots
-}
-
-// corked is a socket that can hold back what is written, so that it goes out in one piece.
-type corked struct {
-	net.Conn
-	cork bool
-	held []byte
-}
-
-func (c *corked) Write(p []byte) (int, error) {
-	if c.cork {
-		c.held = append(c.held, p...)
-		return len(p), nil
-	}
-	return c.Conn.Write(p)
-}
-
-func (c *corked) pull() {
-	c.cork = false
-	c.SetWriteDeadline(time.Time{}) // TLS's goodbye leaves one
-	c.Conn.Write(c.held)
-}
-
-// listening serves each connection of a listener until the test ends, and says where.
-func listening(t *testing.T, network, address string, serve func(n int, c net.Conn, r *bufio.Reader)) string {
-	t.Helper()
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.WaitGroup
-	open.Go(func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				context.AfterFunc(t.Context(), func() { c.Close() })
-				defer c.Close()
-				serve(n, c, bufio.NewReader(c))
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); open.Wait() })
-	return l.Addr().String()
-}
-
-// read takes a whole request from the wire; false at the end of the connection.
-func read(r *bufio.Reader) bool {
-	req, err := http.ReadRequest(r)
-	if err == nil {
-		_, err = io.Copy(io.Discard, req.Body)
-	}
-	return err == nil
-}
-
-// reset ends the connection with RST.
-func reset(c net.Conn) {
-	_ = c.(*net.TCPConn).SetLinger(0)
-	c.Close()
-}
-
-// closedPort is an address where nobody listens.
-func closedPort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // In doubt exactly when the request may have reached the service and no whole answer came back.
 func TestHTTPInDoubt(t *testing.T) {
 	answers := func(raw string, then func(net.Conn)) func(int, net.Conn, *bufio.Reader) {
 		return func(_ int, c net.Conn, r *bufio.Reader) {
-			if read(r) {
+			if wiretest.Read(r) {
 				io.WriteString(c, raw)
 				then(c)
 			}
@@ -164,10 +75,10 @@ func TestHTTPInDoubt(t *testing.T) {
 		{"refused", nil, "status", ServiceFault, false},
 		{"reset at the first byte", func(_ int, c net.Conn, r *bufio.Reader) {
 			if _, err := r.Peek(1); err == nil {
-				reset(c)
+				wiretest.Reset(c)
 			}
 		}, "status", ServiceFault, true},
-		{"reset after reading", answers("", reset), "status", ServiceFault, true},
+		{"reset after reading", answers("", wiretest.Reset), "status", ServiceFault, true},
 		{"closed after reading", answers("", rest), "status", ServiceFault, true},
 		{"no answer in time", answers("", hang), "status", MessageFault, true},
 		{"half a status line", answers("HTTP/1.1 20", rest), "status", ServiceFault, true},
@@ -175,7 +86,7 @@ func TestHTTPInDoubt(t *testing.T) {
 		{"headers break off", answers("HTTP/1.1 200 OK\r\nContent-Le", rest), "status", ServiceFault, true},
 		{"headers never end", answers("HTTP/1.1 200 OK\r\nX: 1\r\n", hang), "status", MessageFault, true},
 		{"2xx with half a body", answers(ok+"10\r\n\r\nabc", rest), "status", ServiceFault, true},
-		{"2xx with half a body, reset", answers(ok+"10\r\n\r\nabc", reset), "errno", ServiceFault, true},
+		{"2xx with half a body, reset", answers(ok+"10\r\n\r\nabc", wiretest.Reset), "errno", ServiceFault, true},
 		{"2xx with a slow body", answers(ok+"10\r\n\r\nabc", hang), "status", MessageFault, true},
 		{"2xx with a slow body", answers(ok+"10\r\n\r\nabc", hang), "errno", MessageFault, true},
 		{"2xx with broken chunks", answers("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", rest), "status", ServiceFault, true},
@@ -183,16 +94,16 @@ func TestHTTPInDoubt(t *testing.T) {
 		{"2xx without a body", answers("HTTP/1.1 204 No Content\r\n\r\n", hang), "status", Delivered, false},
 		{"100 first", answers("HTTP/1.1 100 Continue\r\n\r\n"+ok+"0\r\n\r\n", rest), "status", Delivered, false},
 		{"500", answers("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", rest), "status", MessageFault, false},
-		{"500 with half a body", answers("HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nabc", reset), "status", MessageFault, false},
+		{"500 with half a body", answers("HTTP/1.1 500 Oops\r\nContent-Length: 10\r\n\r\nabc", wiretest.Reset), "status", MessageFault, false},
 		{"503", answers("HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n", rest), "errno", ServiceFault, false},
 		{"101 that stays open", answers("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", hang), "status", MessageFault, false},
 		{"101 that stays open", answers("HTTP/1.1 101 Switching Protocols\r\n\r\n", hang), "errno", MessageFault, false},
 	} {
 		t.Run(row.name+" "+row.ack, func(t *testing.T) {
 			t.Parallel()
-			url := "http://" + closedPort(t)
+			url := "http://" + wiretest.ClosedPort(t)
 			if row.serve != nil {
-				url = bare(t, row.serve)
+				url = wiretest.Bare(t, row.serve)
 			}
 			cfg := hasty(url)
 			cfg.Ack, cfg.ExecTimeout = row.ack, 300*time.Millisecond
@@ -212,8 +123,8 @@ func TestHTTPInDoubt(t *testing.T) {
 
 // A handshake that fails, or a connection that is not there in time, has carried no request.
 func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
-	plain := bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
-	silent := bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
+	plain := wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.WriteString(c, "HTTP/1.1 400 plain\r\n\r\n") })
+	silent := wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
 	stranger := httptest.NewUnstartedServer(http.NotFoundHandler())
 	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
 	stranger.StartTLS()
@@ -237,11 +148,11 @@ func TestHTTPNotInDoubtWithoutAConnection(t *testing.T) {
 // service sees each attempt that it answers once, and no more requests than attempts.
 func TestHTTPNeverResendsByItself(t *testing.T) {
 	var seen atomic.Int64
-	url := bare(t, func(n int, c net.Conn, r *bufio.Reader) {
-		for first := true; read(r); first = false {
+	url := wiretest.Bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+		for first := true; wiretest.Read(r); first = false {
 			seen.Add(1)
 			if n == 1 && !first {
-				reset(c) // the second request of the first connection: read, then the connection breaks
+				wiretest.Reset(c) // the second request of the first connection: read, then the connection breaks
 				return
 			}
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -534,15 +445,19 @@ func TestHTTPSlimAfterAnEarlyAnswer(t *testing.T) {
 				var roots *x509.CertPool
 				switch network {
 				case "unix":
-					target = "http+unix://" + url.PathEscape(listening(t, "unix", filepath.Join(t.TempDir(), "s"), serve))
+					target = "http+unix://" + url.PathEscape(wiretest.Listening(t, "unix", filepath.Join(t.TempDir(), "s"), serve))
 				case "tcp":
-					target = bare(t, serve)
+					target = wiretest.Bare(t, serve)
 				default:
-					target, roots = bareTLS(t, serve)
+					target, roots = wiretest.BareTLS(t, serve)
 				}
 				r := newRig(t, hasty(target), nil)
 				if roots != nil {
-					r.f.handler.(*httpHandler).hosts[0].line.(*wire).tls.RootCAs = roots
+					w, _, err := wire.New(target, wire.Options{ConnTimeout: 2 * time.Second, Idle: 4, TLS: &tls.Config{RootCAs: roots}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.f.handler.(*httpHandler).hosts[0].line = w
 				}
 				d := handed(r.partition(t0), Message{Offset: 1, Headers: []Header{{"a", make([]byte, size)}}})
 				if v := try(t, r.f, d); v.Status != status || v.Class != MessageFault || d.attempt.Faults != 0 || v.InDoubt || !d.slim {
@@ -591,9 +506,9 @@ func TestHTTPAnswerWithoutEnd(t *testing.T) {
 
 // A broken connection gives the same reason each time: a blocked message is said once, not at every attempt.
 func TestHTTPReasonsRepeat(t *testing.T) {
-	url := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		if read(r) {
-			reset(c)
+	url := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if wiretest.Read(r) {
+			wiretest.Reset(c)
 		}
 	})
 	r := newRig(t, hasty(url), nil)
@@ -632,10 +547,36 @@ func TestHTTPFirstAttemptIsDirect(t *testing.T) {
 	}
 }
 
+// A message through the Handler over a Unix socket.
+func TestHTTPOverAUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a b", "app.sock")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan *http.Request, 1)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r }))
+	s.Listener.Close()
+	s.Listener = l
+	s.Start()
+	defer s.Close()
+	for _, row := range []struct{ domain, host string }{{"", "localhost"}, {"shop.example", "shop.example"}} {
+		cfg := hasty("http+unix://" + url.PathEscape(path) + "/in/box?a=1")
+		cfg.Domain = row.domain
+		deliverAll(t, newRig(t, cfg, nil), 1, 1)
+		if r := <-got; r.Host != row.host || r.RequestURI != "/in/box?a=1" || r.Header.Get("Kafka-Topic") != "t" {
+			t.Errorf("%s %s", r.Host, r.RequestURI)
+		}
+	}
+}
+
 // A large message leaves no large buffer behind.
 func TestHTTPKeepsNoLargeBuffers(t *testing.T) {
 	var a attempts
-	for _, c := range []*call{{request: make([]byte, 0, 65<<10)}, {answer: answer{body: make([]byte, 0, 65<<10)}}} {
+	for _, c := range []*call{{request: make([]byte, 0, 65<<10)}, {Answer: wire.Answer{Body: make([]byte, 0, 65<<10)}}} {
 		a.done(c)
 		for range 100 {
 			if a.call() == c {

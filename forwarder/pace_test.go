@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // Every busy answer slows down, with auto, too: a quick no is not a quick service. This one takes four requests at once.
@@ -15,9 +17,9 @@ func TestBusySlowsDownWithAuto(t *testing.T) {
 			cfg.Order, cfg.Adaptive, cfg.RetryInterval, cfg.RetryMaxInterval = OrderNone, true, 50*time.Millisecond, 50*time.Millisecond
 			var inFlight, done, refused atomic.Int64
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
-				a, takes, count := answer{status: 200}, 5*time.Millisecond, &done
+				a, takes, count := wire.Answer{Status: 200}, 5*time.Millisecond, &done
 				if inFlight.Add(1) > 4 {
-					a.status, takes, count = status, 100*time.Microsecond, &refused
+					a.Status, takes, count = status, 100*time.Microsecond, &refused
 				}
 				<-time.After(takes)
 				inFlight.Add(-1)

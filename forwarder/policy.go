@@ -6,49 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
-
-// answer is what one HTTP attempt brought back.
-type answer struct {
-	sent       bool // a connection was there, so the request may have reached the service
-	err        error
-	status     int    // 0: no answer
-	action     string // the header Kafka-Action
-	retryAfter string // the header Retry-After
-	body       []byte // at most answerLimit bytes
-	bodyErr    error  // the body broke off
-}
-
-// answerLimit is how much of a response is read; no answer that a service of this contract gives is larger.
-const answerLimit = 1 << 20
-
-// reset forgets the answer and keeps the room for its body.
-func (a *answer) reset() { *a = answer{body: a.body[:0]} }
-
-// read appends what comes to the body, up to limit bytes in all.
-func (a *answer) read(from io.Reader, limit int) error {
-	for len(a.body) < limit {
-		if len(a.body) == cap(a.body) {
-			a.body = slices.Grow(a.body, min(limit-len(a.body), max(512, len(a.body))))
-		}
-		n, err := from.Read(a.body[len(a.body):min(cap(a.body), limit)])
-		a.body = a.body[:len(a.body)+n]
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // judge is the response table of the README, whole:
 //
@@ -60,13 +25,13 @@ func (a *answer) read(from io.Reader, limit int) error {
 //
 // In doubt is what may have reached the service without a whole answer. A 2xx that breaks off in its body is none: the
 // service may have died over the message. Any other status is, whatever happens to the body behind it.
-func judge(a *answer, ack string, execTimeout time.Duration) Verdict {
-	if a.status == 0 {
-		return noAnswer(a.err, a.sent, execTimeout)
+func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
+	if a.Status == 0 {
+		return noAnswer(a.Err, a.Sent, execTimeout)
 	}
-	v := Verdict{Status: a.status, RetryAfter: pause(a.retryAfter)}
-	switch s := a.status; {
-	case action(&v, a.action):
+	v := Verdict{Status: a.Status, RetryAfter: pause(a.RetryAfter)}
+	switch s := a.Status; {
+	case action(&v, a.Action):
 	case s >= 200 && s < 300:
 		return acknowledged(a, ack, v.RetryAfter, execTimeout)
 	case s >= 300 && s < 400:
@@ -79,7 +44,7 @@ func judge(a *answer, ack string, execTimeout time.Duration) Verdict {
 	default:
 		v.Class = MessageFault
 	}
-	v.Reason = fmt.Sprintf("the service answered %d%s", a.status, v.Reason)
+	v.Reason = fmt.Sprintf("the service answered %d%s", a.Status, v.Reason)
 	return v
 }
 
@@ -127,11 +92,11 @@ func clause(err error) string {
 	return err.Error()
 }
 
-func acknowledged(a *answer, ack string, wait, execTimeout time.Duration) Verdict {
-	v := Verdict{Class: Delivered, Status: a.status}
-	if a.bodyErr != nil {
-		v = noAnswer(a.bodyErr, true, execTimeout)
-		v.Status, v.RetryAfter = a.status, wait
+func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) Verdict {
+	v := Verdict{Class: Delivered, Status: a.Status}
+	if a.BodyErr != nil {
+		v = noAnswer(a.BodyErr, true, execTimeout)
+		v.Status, v.RetryAfter = a.Status, wait
 		return v
 	}
 	if ack != "errno" {
@@ -140,14 +105,14 @@ func acknowledged(a *answer, ack string, wait, execTimeout time.Duration) Verdic
 	var body struct {
 		Errno *json.RawMessage `json:"errno"`
 	}
-	if err := json.Unmarshal(bytes.TrimPrefix(a.body, []byte(bom)), &body); err != nil || body.Errno == nil {
+	if err := json.Unmarshal(bytes.TrimPrefix(a.Body, []byte(bom)), &body); err != nil || body.Errno == nil {
 		v.Class, v.RetryAfter = MessageFault, wait
-		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.status)
+		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.Status)
 		return v
 	}
 	if n := strings.Trim(string(*body.Errno), `"`); n != "0" {
 		v.Class, v.RetryAfter = MessageFault, wait
-		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.status, n)
+		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.Status, n)
 	}
 	return v
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // The response table of the contract, every code of it and every code that is not in it.
@@ -28,7 +30,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 		case slices.Contains(busy, code):
 			want = Busy
 		}
-		v := judge(&answer{sent: true, status: code}, "status", time.Minute)
+		v := judge(&wire.Answer{Sent: true, Status: code}, "status", time.Minute)
 		if v.Class != want || v.Status != code || v.InDoubt || v.RetryAfter != 0 {
 			t.Errorf("%d is %s (status %d, in doubt %t, pause %s), want %s without doubt", code, v.Class, v.Status, v.InDoubt, v.RetryAfter, want)
 		}
@@ -42,27 +44,27 @@ func TestJudgeWithoutAnAnswer(t *testing.T) {
 	refused := errors.New("connect: connection refused")
 	for _, row := range []struct {
 		name    string
-		answer  answer
+		answer  wire.Answer
 		class   Class
 		inDoubt bool
 		reason  string
 	}{
-		{"refused", answer{err: refused}, ServiceFault, false, "no connection to the service: connect: connection refused"},
-		{"no connection in time", answer{err: context.DeadlineExceeded}, ServiceFault, false, "no connection"},
-		{"broken", answer{err: io.EOF, sent: true}, ServiceFault, true, "the connection broke"},
-		{"no answer in time", answer{err: context.DeadlineExceeded, sent: true}, MessageFault, true, "KPUSH_EXEC_TIMEOUT (3s)"},
-		{"wrapped timeout", answer{err: fmt.Errorf("x: %w", context.DeadlineExceeded), sent: true}, MessageFault, true, "KPUSH_EXEC_TIMEOUT (3s)"},
-		{"stopping, not sent", answer{err: errStopping}, Aborted, false, "stopping"},
-		{"stopping, sent", answer{err: errStopping, sent: true}, Aborted, true, "stopping"},
-		{"revoked", answer{err: errRevoked, sent: true}, Aborted, true, "another member"},
-		{"lost", answer{err: errLost, sent: true}, Aborted, true, "silent"},
-		{"fatal", answer{err: errFatal, sent: true}, Aborted, true, "failed"},
-		{"no reason at all", answer{sent: true}, ServiceFault, true, "unknown"},
-		{"2xx that breaks off", answer{status: 200, sent: true, bodyErr: io.ErrUnexpectedEOF}, ServiceFault, true, "broke before the end"},
-		{"2xx whose body takes too long", answer{status: 200, sent: true, bodyErr: context.DeadlineExceeded}, MessageFault, true, "KPUSH_EXEC_TIMEOUT"},
-		{"2xx cut off by a stop", answer{status: 200, sent: true, bodyErr: errStopping}, Aborted, true, "stopping"},
-		{"500 that breaks off", answer{status: 500, sent: true, bodyErr: io.ErrUnexpectedEOF}, MessageFault, false, "500"},
-		{"503 that breaks off", answer{status: 503, sent: true, bodyErr: io.ErrUnexpectedEOF}, ServiceFault, false, "503"},
+		{"refused", wire.Answer{Err: refused}, ServiceFault, false, "no connection to the service: connect: connection refused"},
+		{"no connection in time", wire.Answer{Err: context.DeadlineExceeded}, ServiceFault, false, "no connection"},
+		{"broken", wire.Answer{Err: io.EOF, Sent: true}, ServiceFault, true, "the connection broke"},
+		{"no answer in time", wire.Answer{Err: context.DeadlineExceeded, Sent: true}, MessageFault, true, "KPUSH_EXEC_TIMEOUT (3s)"},
+		{"wrapped timeout", wire.Answer{Err: fmt.Errorf("x: %w", context.DeadlineExceeded), Sent: true}, MessageFault, true, "KPUSH_EXEC_TIMEOUT (3s)"},
+		{"stopping, not sent", wire.Answer{Err: errStopping}, Aborted, false, "stopping"},
+		{"stopping, sent", wire.Answer{Err: errStopping, Sent: true}, Aborted, true, "stopping"},
+		{"revoked", wire.Answer{Err: errRevoked, Sent: true}, Aborted, true, "another member"},
+		{"lost", wire.Answer{Err: errLost, Sent: true}, Aborted, true, "silent"},
+		{"fatal", wire.Answer{Err: errFatal, Sent: true}, Aborted, true, "failed"},
+		{"no reason at all", wire.Answer{Sent: true}, ServiceFault, true, "unknown"},
+		{"2xx that breaks off", wire.Answer{Status: 200, Sent: true, BodyErr: io.ErrUnexpectedEOF}, ServiceFault, true, "broke before the end"},
+		{"2xx whose body takes too long", wire.Answer{Status: 200, Sent: true, BodyErr: context.DeadlineExceeded}, MessageFault, true, "KPUSH_EXEC_TIMEOUT"},
+		{"2xx cut off by a stop", wire.Answer{Status: 200, Sent: true, BodyErr: errStopping}, Aborted, true, "stopping"},
+		{"500 that breaks off", wire.Answer{Status: 500, Sent: true, BodyErr: io.ErrUnexpectedEOF}, MessageFault, false, "500"},
+		{"503 that breaks off", wire.Answer{Status: 503, Sent: true, BodyErr: io.ErrUnexpectedEOF}, ServiceFault, false, "503"},
 	} {
 		for _, ack := range []string{"status", "errno"} {
 			v := judge(&row.answer, ack, 3*time.Second)
@@ -100,17 +102,17 @@ func TestErrno(t *testing.T) {
 		`{"errno":0`:                        MessageFault,
 		`PHP Notice: x {"errno":0}`:         MessageFault,
 	} {
-		v := judge(&answer{sent: true, status: 200, body: []byte(body)}, "errno", time.Minute)
+		v := judge(&wire.Answer{Sent: true, Status: 200, Body: []byte(body)}, "errno", time.Minute)
 		if v.Class != want || v.InDoubt {
 			t.Errorf("%q: %s, in doubt %t, want %s without doubt", body, v.Class, v.InDoubt, want)
 		}
 		if v.Class == MessageFault && (!strings.Contains(v.Reason, "200") || !strings.Contains(v.Reason, "errno")) {
 			t.Errorf("%q: the reason %q explains nothing", body, v.Reason)
 		}
-		if status := judge(&answer{sent: true, status: 200, body: []byte(body)}, "status", time.Minute); status.Class != Delivered {
+		if status := judge(&wire.Answer{Sent: true, Status: 200, Body: []byte(body)}, "status", time.Minute); status.Class != Delivered {
 			t.Errorf("%q: %s with ack status, which does not look at bodies", body, status.Class)
 		}
-		if bad := judge(&answer{sent: true, status: 500, body: []byte(body)}, "errno", time.Minute); bad.Class != MessageFault || !strings.Contains(bad.Reason, "500") {
+		if bad := judge(&wire.Answer{Sent: true, Status: 500, Body: []byte(body)}, "errno", time.Minute); bad.Class != MessageFault || !strings.Contains(bad.Reason, "500") {
 			t.Errorf("%q: a 500 is %s (%s)", body, bad.Class, bad.Reason)
 		}
 	}
@@ -122,7 +124,7 @@ func TestReasonHoldsNoBody(t *testing.T) {
 	for _, body := range []string{secret, `{"errmsg":"` + secret + `","errno":3}`, `{"errno":"` + secret + `"}`} {
 		for _, ack := range []string{"status", "errno"} {
 			for _, code := range []int{200, 400, 500, 503} {
-				v := judge(&answer{sent: true, status: code, body: []byte(body)}, ack, time.Minute)
+				v := judge(&wire.Answer{Sent: true, Status: code, Body: []byte(body)}, ack, time.Minute)
 				if strings.Contains(v.Reason, secret) || len(v.Reason) > 120 {
 					t.Errorf("%d with %.30q…: reason %q", code, body, v.Reason)
 				}
@@ -135,7 +137,7 @@ func TestKafkaAction(t *testing.T) {
 	for word, want := range map[string]Class{"ack": Delivered, "retry": MessageFault, "skip": Skip, "dead-letter": GiveUp, " ACK ": Delivered, "Dead-Letter": GiveUp} {
 		for _, code := range []int{200, 204, 302, 400, 404, 429, 500, 503} {
 			for _, ack := range []string{"status", "errno"} {
-				v := judge(&answer{sent: true, status: code, action: word, retryAfter: "7"}, ack, time.Minute)
+				v := judge(&wire.Answer{Sent: true, Status: code, Action: word, RetryAfter: "7"}, ack, time.Minute)
 				if v.Class != want || v.RetryAfter != 7*time.Second || v.InDoubt {
 					t.Errorf("%d with Kafka-Action %q (%s): %s, pause %s", code, word, ack, v.Class, v.RetryAfter)
 				}
@@ -146,7 +148,7 @@ func TestKafkaAction(t *testing.T) {
 		}
 	}
 	for _, word := range []string{"", "acknowledge", "ack,skip", "drop"} {
-		if v := judge(&answer{status: 503, action: word}, "status", 0); v.Class != ServiceFault {
+		if v := judge(&wire.Answer{Status: 503, Action: word}, "status", 0); v.Class != ServiceFault {
 			t.Errorf("Kafka-Action %q makes a 503 %s", word, v.Class)
 		}
 	}
@@ -188,7 +190,7 @@ func TestRetryAfter(t *testing.T) {
 		code int
 		body string
 	}{{400, ""}, {500, ""}, {404, ""}, {503, ""}, {429, ""}, {302, ""}, {200, `{"errno":1}`}} {
-		v := judge(&answer{status: row.code, retryAfter: "9", body: []byte(row.body)}, "errno", 0)
+		v := judge(&wire.Answer{Status: row.code, RetryAfter: "9", Body: []byte(row.body)}, "errno", 0)
 		if v.RetryAfter != 9*time.Second {
 			t.Errorf("%d %s: pause %s, want 9s", row.code, row.body, v.RetryAfter)
 		}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // question is a GET that kpush asks the service.
@@ -18,7 +20,7 @@ type question struct {
 }
 
 func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*question, error) {
-	w, u, err := newWire(target, cfg.ConnTimeout, cfg.Concurrency)
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: cfg.ConnTimeout, Idle: cfg.Concurrency})
 	if err != nil {
 		return nil, err
 	}
@@ -33,20 +35,20 @@ func (q *question) ask(ctx context.Context, parameter, value string) (status int
 		query.Set(parameter, value)
 		u.RawQuery = query.Encode()
 	}
-	head, err := opening(http.MethodGet, &u, q.domain)
+	head, err := wire.Opening(http.MethodGet, &u, q.domain)
 	if err != nil {
 		return 0, err
 	}
-	var a answer
-	q.exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
-	if err := cmp.Or(a.err, a.bodyErr); err != nil { // one that breaks off says nothing
+	var a wire.Answer
+	q.Exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
+	if err := cmp.Or(a.Err, a.BodyErr); err != nil { // one that breaks off says nothing
 		return 0, fmt.Errorf("no answer: %s", clause(err))
 	}
-	return a.status, nil
+	return a.Status, nil
 }
 
 // asked is what a question goes out for: it changes nothing, so it may at any time.
-type asked struct{ context.Context }
+type asked struct{ ctx context.Context }
 
-func (a asked) Attempt() context.Context { return a.Context }
-func (asked) cleared() (bool, error)     { return false, nil }
+func (a asked) Context() context.Context { return a.ctx }
+func (asked) Cleared() (bool, error)     { return false, nil }

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // headerBudget is how many bytes of Kafka-Header-* lines a request may carry: common servers stop at 8 KiB a line and
@@ -56,24 +57,6 @@ func body(m *Message, format string) []byte {
 	return b.Bytes()
 }
 
-// opening is how each request to u begins: the request line, Host, User-Agent, Authorization. net/http writes it, once.
-func opening(method string, u *url.URL, domain string) ([]byte, error) {
-	req := &http.Request{Method: method, URL: u, Host: domain, Header: http.Header{"User-Agent": {"kpush"}}}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		req.SetBasicAuth(u.User.Username(), password)
-	}
-	var b bytes.Buffer
-	if err := req.Write(&b); err != nil {
-		return nil, fmt.Errorf("cannot make a request to %s: %w", u.Redacted(), err)
-	}
-	head := bytes.Replace(b.Bytes(), []byte("Content-Length: 0\r\n"), nil, 1)
-	return bytes.TrimSuffix(head, []byte("\r\n")), nil
-}
-
-// atOnce is how large a body may be to be sent in one piece with the head.
-const atOnce = 32 << 10
-
 // appendRequest appends the request of the delivery's attempt to b. rest is the body where it is too large for that.
 func appendRequest(b, opening []byte, d *Delivery, format string) (out, rest []byte) {
 	b = append(b, opening...)
@@ -85,7 +68,7 @@ func appendRequest(b, opening []byte, d *Delivery, format string) (out, rest []b
 	rest = body(d.Message, format)
 	b = appendInt(b, "Content-Length: ", int64(len(rest)))
 	b = append(b, "\r\n"...)
-	if len(rest) > atOnce {
+	if len(rest) > wire.AtOnce {
 		return b, rest
 	}
 	return append(b, rest...), nil

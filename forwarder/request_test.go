@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kpush/kpush/forwarder/wire"
 )
 
 func TestBody(t *testing.T) {
@@ -81,11 +83,11 @@ func TestRequestBytes(t *testing.T) {
 		row.message.Offset = int64(offset)
 		d := handed(p, row.message)
 		d.attempt.Number, d.attempt.InDoubt = 1, row.doubt
-		_, u, err := newWire(row.target, 0, 0)
+		_, u, err := wire.New(row.target, wire.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		head, err := opening(http.MethodPost, u, row.domain)
+		head, err := wire.Opening(http.MethodPost, u, row.domain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,12 +104,12 @@ func TestRequestBytes(t *testing.T) {
 func TestLargeBodiesAreNotCopied(t *testing.T) {
 	r := newRig(t, hasty("http://localhost/"), nil)
 	p := r.partition(t0)
-	for offset, size := range []int{0, 1, atOnce, atOnce + 1} {
+	for offset, size := range []int{0, 1, wire.AtOnce, wire.AtOnce + 1} {
 		value := bytes.Repeat([]byte("v"), size)
 		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), handed(p, Message{Offset: int64(offset), Value: value}), "raw")
 		q := parse(out, rest)
 		got, err := io.ReadAll(q.Body)
-		if err != nil || !bytes.Equal(got, value) || q.ContentLength != int64(size) || (rest != nil) != (size > atOnce) {
+		if err != nil || !bytes.Equal(got, value) || q.ContentLength != int64(size) || (rest != nil) != (size > wire.AtOnce) {
 			t.Errorf("%d bytes: %d of %d came (%v), %d of them on their own", size, len(got), q.ContentLength, err, len(rest))
 		}
 	}

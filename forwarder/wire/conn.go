@@ -1,4 +1,4 @@
-package forwarder
+package wire
 
 import (
 	"bufio"
@@ -43,8 +43,8 @@ type conn struct {
 	deadline time.Time // of the exchange; zero: none
 	alarm    time.Time // what the poller knows of it: earlier at times, see limit
 	used     time.Time
-	user     context.Context // whose exchange it is; guarded by wire.mu, as is place
-	place    int             // in wire.busy
+	user     context.Context // whose exchange it is; guarded by Wire.mu, as is place
+	place    int             // in Wire.busy
 }
 
 func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, error) {
@@ -158,7 +158,7 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 
 // exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
 // means that nothing went out.
-func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusable bool, err error) {
+func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusable bool, err error) {
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
 		return false, err
 	}
@@ -166,7 +166,7 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *answer) (reusa
 		c.unsent = head
 	} else if err = c.unasked(); err != nil {
 		return false, err
-	} else if len(body) > 0 || len(head) > atOnce {
+	} else if len(body) > 0 || len(head) > AtOnce {
 		c.writeAside(head, body)
 	} else if _, err = c.Write(head); err != nil {
 		return false, err
@@ -202,22 +202,22 @@ func (c *conn) join(reusable bool) bool {
 	return err == nil
 }
 
-func (c *conn) receive(a *answer) (reusable bool, err error) {
-	for a.status == 0 {
+func (c *conn) receive(a *Answer) (reusable bool, err error) {
+	for a.Status == 0 {
 		if err := c.head.read(c.in); err != nil {
 			return false, err
 		}
 		if s := c.head.status; s >= 200 || s == http.StatusSwitchingProtocols { // others with 1xx come before the answer
-			a.status = s
+			a.Status = s
 		}
 	}
-	a.action, a.retryAfter = c.head.action, c.head.retryAfter
+	a.Action, a.RetryAfter, a.Encoding = c.head.action, c.head.retryAfter, c.head.encoding
 	whole, err := c.readBody(a)
 	return whole && err == nil && c.failed == nil && c.in.Buffered() == 0 && !c.head.closing(), err
 }
 
-// readBody reads the body, up to answerLimit. whole: its end was seen, and the connection goes on behind it.
-func (c *conn) readBody(a *answer) (whole bool, err error) {
+// readBody reads the body, up to Limit. whole: its end was seen, and the connection goes on behind it.
+func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	status, length := c.head.status, c.head.length
 	switch {
 	case status == http.StatusSwitchingProtocols: // the body is the connection, and has no end
@@ -225,18 +225,18 @@ func (c *conn) readBody(a *answer) (whole bool, err error) {
 	case status == http.StatusNoContent, status == http.StatusNotModified:
 		return true, nil
 	case c.head.chunked:
-		if err = a.read(httputil.NewChunkedReader(c.in), answerLimit); err != nil || len(a.body) == answerLimit {
+		if err = a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || len(a.Body) == Limit {
 			return false, err
 		}
 		return true, c.skipTrailer()
 	case length >= 0:
-		err = a.read(c.in, min(length, answerLimit))
-		if err == nil && len(a.body) < min(length, answerLimit) {
+		err = a.read(c.in, min(length, Limit))
+		if err == nil && len(a.Body) < min(length, Limit) {
 			err = io.ErrUnexpectedEOF
 		}
-		return length <= answerLimit, err
+		return length <= Limit, err
 	}
-	return false, a.read(c.in, answerLimit)
+	return false, a.read(c.in, Limit)
 }
 
 // skipTrailer reads what follows the last chunk, through its empty line.

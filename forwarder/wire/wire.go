@@ -1,6 +1,7 @@
-package forwarder
+package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,9 +17,12 @@ import (
 // idleTimeout is after how long an unused connection is closed.
 const idleTimeout = 90 * time.Second
 
-// wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket. Each exchange is one request
-// on one connection. Whatever happens, a wire sends nothing twice, follows nothing and asks nobody else.
-type wire struct {
+// AtOnce is how large a body may be to be sent in one piece with the head.
+const AtOnce = 32 << 10
+
+// Wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket. Each exchange is one request
+// on one connection. Whatever happens, a Wire sends nothing twice, follows nothing and asks nobody else.
+type Wire struct {
 	network, address string
 	tls              *tls.Config   // nil: none
 	connTimeout      time.Duration // of dial and handshake together
@@ -31,10 +35,23 @@ type wire struct {
 	users    map[context.Context]bool // whose end is waited for: all that busy has, and perhaps more
 }
 
-// newWire reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
+// Options of a Wire.
+type Options struct {
+	ConnTimeout time.Duration // of dial and handshake together
+	Idle        int           // connections kept while nobody uses them
+	TLS         *tls.Config   // of https; nil: the system's authorities
+}
+
+// Gate is what a request goes out for. It is asked from the goroutine of its exchange.
+type Gate interface {
+	Context() context.Context          // ends when nobody waits for the answer any more
+	Cleared() (waited bool, err error) // asked last, with a connection at hand; an error: nothing goes out
+}
+
+// New reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
 // url.PathEscape writes it. What it returns beside the wire is the URL of the requests.
-func newWire(target string, connTimeout time.Duration, most int) (*wire, *url.URL, error) {
-	w := &wire{network: "tcp", connTimeout: connTimeout, most: most}
+func New(target string, o Options) (*Wire, *url.URL, error) {
+	w := &Wire{network: "tcp", connTimeout: o.ConnTimeout, most: o.Idle}
 	if rest, ok := strings.CutPrefix(target, "http+unix://"); ok {
 		host, path := rest, ""
 		if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -55,7 +72,11 @@ func newWire(target string, connTimeout time.Duration, most int) (*wire, *url.UR
 	}
 	port := "80"
 	if u.Scheme == "https" {
-		port, w.tls = "443", &tls.Config{ServerName: u.Hostname()}
+		port, w.tls = "443", &tls.Config{}
+		if o.TLS != nil {
+			w.tls = o.TLS.Clone()
+		}
+		w.tls.ServerName = cmp.Or(w.tls.ServerName, u.Hostname())
 	}
 	if u.Port() != "" {
 		port = u.Port()
@@ -66,25 +87,25 @@ func newWire(target string, connTimeout time.Duration, most int) (*wire, *url.UR
 	return w, u, nil
 }
 
-// exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as o's attempt lasts.
-// What breaks it off is in a.err, or in a.bodyErr where a status had come.
-func (w *wire) exchange(o outgoing, timeout time.Duration, head, body []byte, a *answer) {
-	a.reset()
-	ctx, deadline := o.Attempt(), after(timeout)
+// Exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as g's context lasts, whose
+// cause ends it otherwise. What breaks it off is in a.Err, or in a.BodyErr where a status had come.
+func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Answer) {
+	a.Reset()
+	ctx, deadline := g.Context(), after(timeout)
 	var err error
-	for idle := true; idle && !a.sent; {
-		if a.err = context.Cause(ctx); a.err != nil {
+	for idle := true; idle && !a.Sent; {
+		if a.Err = context.Cause(ctx); a.Err != nil {
 			return
 		}
 		c := w.take()
 		if idle = c != nil; !idle {
-			if c, a.err = w.dial(ctx, deadline); a.err != nil {
+			if c, a.Err = w.dial(ctx, deadline); a.Err != nil {
 				return
 			}
 		}
 		w.enter(c, ctx)
-		waited, no := o.cleared()
-		if a.err = no; no != nil {
+		waited, no := g.Cleared()
+		if a.Err = no; no != nil {
 			w.leave(c, ctx.Err() == nil)
 			return
 		}
@@ -94,17 +115,17 @@ func (w *wire) exchange(o outgoing, timeout time.Duration, head, body []byte, a 
 		var reusable bool
 		reusable, err = c.exchange(deadline, head, body, a)
 		w.leave(c, reusable && ctx.Err() == nil)
-		a.sent = !errors.Is(err, errUnasked) // else an idle connection has ended: the next one
+		a.Sent = !errors.Is(err, errUnasked) // else an idle connection has ended: the next one
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = context.DeadlineExceeded
 	}
-	if a.status == 0 {
-		a.err = err
+	if a.Status == 0 {
+		a.Err = err
 	} else {
-		a.bodyErr = err
+		a.BodyErr = err
 	}
 }
 
@@ -117,7 +138,7 @@ func after(timeout time.Duration) (deadline time.Time) {
 }
 
 // dial makes a connection; an error means that no request was sent.
-func (w *wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
+func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	until := time.Now().Add(w.connTimeout)
 	if !deadline.IsZero() && deadline.Before(until) {
 		until = deadline
@@ -139,7 +160,7 @@ func (w *wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 }
 
 // take is the idle connection that was used last; nil: there is none.
-func (w *wire) take() *conn {
+func (w *Wire) take() *conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last := len(w.idle) - 1
@@ -153,7 +174,7 @@ func (w *wire) take() *conn {
 
 // enter has the exchange on c broken off when ctx ends. One call to context.AfterFunc serves all exchanges of a context, which
 // are most often all of a partition's.
-func (w *wire) enter(c *conn, ctx context.Context) {
+func (w *Wire) enter(c *conn, ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c.user, c.place = ctx, len(w.busy)
@@ -169,7 +190,7 @@ func (w *wire) enter(c *conn, ctx context.Context) {
 }
 
 // breakOff ends the exchanges of a context that has ended.
-func (w *wire) breakOff(ctx context.Context) {
+func (w *Wire) breakOff(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.users, ctx) // whoever enters from now on calls AfterFunc again, which calls at once
@@ -181,7 +202,7 @@ func (w *wire) breakOff(ctx context.Context) {
 }
 
 // leave keeps a connection for the next exchange, or closes it.
-func (w *wire) leave(c *conn, keep bool) {
+func (w *Wire) leave(c *conn, keep bool) {
 	c.used = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -202,7 +223,7 @@ func (w *wire) leave(c *conn, keep bool) {
 }
 
 // sweep closes what has been idle for too long, and comes back for the rest.
-func (w *wire) sweep() {
+func (w *Wire) sweep() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0

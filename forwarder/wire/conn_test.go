@@ -1,4 +1,4 @@
-package forwarder
+package wire
 
 import (
 	"bufio"
@@ -13,30 +13,32 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire/wiretest"
 )
 
 // A head larger than the socket takes at once arrives whole, and its answer is read; where nobody reads it, the deadline ends it.
 func TestConnLargeHead(t *testing.T) {
 	head := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\nX: %s\r\n\r\n", strings.Repeat("x", 16<<20))
 	var got atomic.Int64
-	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		pass(50 * time.Millisecond) // the buffers fill up
 		n, err := io.CopyN(io.Discard, r, int64(len(head)))
 		got.Store(n)
 		if err == nil {
 			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
-			read(r)
+			wiretest.Read(r)
 		}
 	}))
-	var a answer
-	if w.exchange(asked{t.Context()}, 20*time.Second, head, nil, &a); a.status != 204 || got.Load() != int64(len(head)) || len(w.idle) != 1 {
-		t.Errorf("%d, %v; the service got %d of %d bytes, %d connections are kept", a.status, a.err, got.Load(), len(head), len(w.idle))
+	var a Answer
+	if w.Exchange(asked{t.Context()}, 20*time.Second, head, nil, &a); a.Status != 204 || got.Load() != int64(len(head)) || len(w.idle) != 1 {
+		t.Errorf("%d, %v; the service got %d of %d bytes, %d connections are kept", a.Status, a.Err, got.Load(), len(head), len(w.idle))
 	}
-	deaf := wireTo(t, bare(t, func(_ int, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() }))
+	deaf := wireTo(t, wiretest.Bare(t, func(_ int, _ net.Conn, _ *bufio.Reader) { <-t.Context().Done() }))
 	begun := time.Now()
-	deaf.exchange(asked{t.Context()}, 200*time.Millisecond, head, nil, &a)
-	if took := time.Since(begun); !errors.Is(a.err, context.DeadlineExceeded) || took < 200*time.Millisecond || took > 10*time.Second {
-		t.Errorf("nobody reads: %v after %s", a.err, took)
+	deaf.Exchange(asked{t.Context()}, 200*time.Millisecond, head, nil, &a)
+	if took := time.Since(begun); !errors.Is(a.Err, context.DeadlineExceeded) || took < 200*time.Millisecond || took > 10*time.Second {
+		t.Errorf("nobody reads: %v after %s", a.Err, took)
 	}
 }
 
@@ -44,8 +46,8 @@ func TestConnLargeHead(t *testing.T) {
 func TestConnAlarm(t *testing.T) {
 	const timeout = 600 * time.Millisecond
 	answers := make(chan time.Duration, 4)
-	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		for read(r) {
+	w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for wiretest.Read(r) {
 			select {
 			case <-time.After(<-answers):
 			case <-t.Context().Done():
@@ -56,28 +58,28 @@ func TestConnAlarm(t *testing.T) {
 	}))
 	for n, wait := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond} { // the second answer comes behind the first one's deadline
 		answers <- wait
-		if a := ask(t.Context(), w, timeout, nil); a.status != 204 {
-			t.Fatalf("answer %d: %v", n, a.err)
+		if a := ask(t.Context(), w, timeout, nil); a.Status != 204 {
+			t.Fatalf("answer %d: %v", n, a.Err)
 		}
 	}
 	pass(timeout) // the alarm goes off while nobody listens
 	answers <- 0
-	if a := ask(t.Context(), w, timeout, nil); a.status != 204 || len(w.idle) != 1 {
-		t.Fatalf("after a rest: %v, %d connections", a.err, len(w.idle))
+	if a := ask(t.Context(), w, timeout, nil); a.Status != 204 || len(w.idle) != 1 {
+		t.Fatalf("after a rest: %v, %d connections", a.Err, len(w.idle))
 	}
 	answers <- time.Hour
 	begun := time.Now()
 	a := ask(t.Context(), w, timeout, nil)
-	if took := time.Since(begun); !errors.Is(a.err, context.DeadlineExceeded) || took < timeout || took > timeout+5*time.Second {
-		t.Errorf("no answer: %v after %s, the timeout is %s", a.err, took, timeout)
+	if took := time.Since(begun); !errors.Is(a.Err, context.DeadlineExceeded) || took < timeout || took > timeout+5*time.Second {
+		t.Errorf("no answer: %v after %s, the timeout is %s", a.Err, took, timeout)
 	}
 }
 
 // The end of a context breaks off all that was asked under it, and nothing else.
 func TestWireBreaksOffWhatBelongsToTheContext(t *testing.T) {
 	answer := make(chan struct{})
-	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		for read(r) {
+	w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for wiretest.Read(r) {
 			<-answer
 			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
 		}
@@ -93,12 +95,12 @@ func TestWireBreaksOffWhatBelongsToTheContext(t *testing.T) {
 		}
 		wg.Go(func() {
 			switch a := ask(ctx, w, 20*time.Second, []byte("x")); {
-			case ctx == ending && errors.Is(a.err, errRevoked):
+			case ctx == ending && errors.Is(a.Err, errRevoked):
 				broken.Add(1)
-			case ctx == lasting && a.status == 204:
+			case ctx == lasting && a.Status == 204:
 				answered.Add(1)
 			default:
-				t.Errorf("%d, %v", a.status, a.err)
+				t.Errorf("%d, %v", a.Status, a.Err)
 			}
 		})
 	}
@@ -127,16 +129,16 @@ func TestWireBreaksOffWhatBelongsToTheContext(t *testing.T) {
 func TestConnSaysWhatFailed(t *testing.T) {
 	for want, then := range map[string]func(net.Conn){
 		"EOF":                      func(c net.Conn) { c.Close() },
-		"connection reset by peer": reset,
+		"connection reset by peer": wiretest.Reset,
 	} {
-		w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-			if read(r) {
+		w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			if wiretest.Read(r) {
 				then(c)
 			}
 		}))
 		a := ask(t.Context(), w, 5*time.Second, bytes.Repeat([]byte("x"), 100))
-		if !a.sent || a.err == nil || !strings.Contains(clause(a.err), want) {
-			t.Errorf("%v, want %s", a.err, want)
+		if !a.Sent || a.Err == nil || !strings.Contains(a.Err.Error(), want) {
+			t.Errorf("%v, want %s", a.Err, want)
 		}
 	}
 }

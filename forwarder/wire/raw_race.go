@@ -1,6 +1,6 @@
 //go:build race
 
-package forwarder
+package wire
 
 import "syscall"
 

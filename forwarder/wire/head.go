@@ -1,4 +1,4 @@
-package forwarder
+package wire
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ type answerHead struct {
 	length             int // Content-Length, or -1
 	chunked            bool
 	action, retryAfter string // the first that is not empty
+	encoding           string // likewise
 	old                bool   // HTTP/1.0
 	keepAlive, close   bool   // tokens of Connection
 	left               int    // how much of head and trailer may still come
@@ -30,7 +31,7 @@ var (
 
 // read reads one head, through its empty line.
 func (h *answerHead) read(in *bufio.Reader) error {
-	*h = answerHead{length: -1, left: answerLimit, long: h.long}
+	*h = answerHead{length: -1, left: Limit, long: h.long}
 	line, err := h.line(in)
 	if err == nil {
 		err = h.first(line)
@@ -93,6 +94,8 @@ func (h *answerHead) field(line []byte) error {
 		h.action = string(value)
 	case same(name, "Retry-After") && h.retryAfter == "":
 		h.retryAfter = string(value)
+	case same(name, "Content-Encoding") && h.encoding == "":
+		h.encoding = string(value)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package forwarder
+package wire
 
 import (
 	"bufio"
@@ -22,11 +22,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/wire/wiretest"
 )
 
-func wireTo(t *testing.T, target string) *wire {
+func wireTo(t *testing.T, target string) *Wire {
 	t.Helper()
-	w, _, err := newWire(target, 2*time.Second, 4)
+	w, _, err := New(target, Options{ConnTimeout: 2 * time.Second, Idle: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,17 +41,17 @@ func wireTo(t *testing.T, target string) *wire {
 }
 
 // ask is one exchange: a POST of body, which is sent in one piece with the head where it is small.
-func ask(ctx context.Context, w *wire, timeout time.Duration, body []byte) *answer {
+func ask(ctx context.Context, w *Wire, timeout time.Duration, body []byte) *Answer {
 	return post(asked{ctx}, w, timeout, body)
 }
 
-func post(o outgoing, w *wire, timeout time.Duration, body []byte) *answer {
+func post(g Gate, w *Wire, timeout time.Duration, body []byte) *Answer {
 	head := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: s\r\nContent-Length: %d\r\n\r\n", len(body))
-	if len(body) <= atOnce {
+	if len(body) <= AtOnce {
 		head, body = append(head, body...), nil
 	}
-	a := new(answer)
-	w.exchange(o, timeout, head, body, a)
+	a := new(Answer)
+	w.Exchange(g, timeout, head, body, a)
 	return a
 }
 
@@ -66,7 +68,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // What a service may answer, and whether the connection is good for another request afterwards. net/http reads the same.
 func TestWireReadsAnswers(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\n"
-	big := strings.Repeat("x", answerLimit)
+	big := strings.Repeat("x", Limit)
 	for _, row := range []struct {
 		name, raw string
 		status    int
@@ -92,9 +94,9 @@ func TestWireReadsAnswers(t *testing.T) {
 		{"101 is final", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nwhatever", 101, "", false},
 		{"101 with nothing behind it", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 101, "", false},
 		{"more than was asked for", head + "Content-Length: 2\r\n\r\nok" + head + "Content-Length: 3\r\n\r\nbad", 200, "ok", false},
-		{"as much as is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit) + big, 200, big, true},
-		{"more than is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big + "abc", 200, big, false},
-		{"more than is read, the rest late", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", answerLimit+3) + big, 200, big, false},
+		{"as much as is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", Limit) + big, 200, big, true},
+		{"more than is read", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", Limit+3) + big + "abc", 200, big, false},
+		{"more than is read, the rest late", head + fmt.Sprintf("Content-Length: %d\r\n\r\n", Limit+3) + big, 200, big, false},
 		{"more than is read, in chunks", head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("10000\r\n"+big[:1<<16]+"\r\n", 17) + "0\r\n\r\n", 200, big, false},
 		{"head of 30 KiB", head + strings.Repeat("X-Line: "+big[:1000]+"\r\n", 30) + "Content-Length: 2\r\n\r\nok", 200, "ok", true},
 		{"line of 30 KiB", head + "X-Line: " + big[:30<<10] + "\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
@@ -102,13 +104,13 @@ func TestWireReadsAnswers(t *testing.T) {
 		{"bytes beyond ASCII", head + "X-Line: pä\xff\r\nContent-Length: 2\r\n\r\nok", 200, "ok", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if a, err := netHTTP(row.raw); err != nil || a.status != row.status || string(a.body) != row.body {
-				t.Errorf("net/http reads %d with %.40q (%v)", a.status, a.body, err)
+			if a, err := netHTTP(row.raw); err != nil || a.Status != row.status || string(a.Body) != row.body {
+				t.Errorf("net/http reads %d with %.40q (%v)", a.Status, a.Body, err)
 			}
 			var connections atomic.Int64
-			w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 				connections.Add(1)
-				for n := 0; read(r); n++ {
+				for n := 0; wiretest.Read(r); n++ {
 					io.WriteString(c, row.raw)
 					if row.name == "until the end" {
 						return
@@ -117,8 +119,8 @@ func TestWireReadsAnswers(t *testing.T) {
 			}))
 			for n := range int64(3) {
 				a := ask(t.Context(), w, 5*time.Second, []byte("v"))
-				if a.status != row.status || string(a.body) != row.body || a.err != nil || a.bodyErr != nil || !a.sent {
-					t.Fatalf("%d with %.40q (%v, %v), want %d with %.40q", a.status, a.body, a.err, a.bodyErr, row.status, row.body)
+				if a.Status != row.status || string(a.Body) != row.body || a.Err != nil || a.BodyErr != nil || !a.Sent {
+					t.Fatalf("%d with %.40q (%v, %v), want %d with %.40q", a.Status, a.Body, a.Err, a.BodyErr, row.status, row.body)
 				}
 				if got, want := connections.Load(), map[bool]int64{true: 1, false: n + 1}[row.reused]; got != want {
 					t.Errorf("%d connections after %d requests, want %d", got, n+1, want)
@@ -154,18 +156,18 @@ func TestWireBrokenAnswers(t *testing.T) {
 		{"no chunk", head + "Transfer-Encoding: chunked\r\n\r\nsecret\r\n", 200, "invalid byte in chunk length"},
 		{"no last chunk", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", 200, "unexpected EOF"},
 		{"half a trailer", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: secret\r\n", 200, "unexpected EOF"},
-		{"endless trailer", head + "Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("secret", answerLimit/5), 200, "larger than 1 MiB"},
+		{"endless trailer", head + "Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + strings.Repeat("secret", Limit/5), 200, "larger than 1 MiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-				if read(r) {
+			w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if wiretest.Read(r) {
 					io.WriteString(c, row.raw)
 				}
 			}))
 			a := ask(t.Context(), w, 5*time.Second, []byte("v"))
-			err := errors.Join(a.err, a.bodyErr)
-			if a.status != row.status || err == nil || !a.sent || (a.status == 0) != (a.err != nil) {
-				t.Fatalf("%d, %v, %v", a.status, a.err, a.bodyErr)
+			err := errors.Join(a.Err, a.BodyErr)
+			if a.Status != row.status || err == nil || !a.Sent || (a.Status == 0) != (a.Err != nil) {
+				t.Fatalf("%d, %v, %v", a.Status, a.Err, a.BodyErr)
 			}
 			if !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("the reason is %q, want one with %q", err, row.want)
@@ -183,7 +185,7 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	for name, after := range map[string]func(c net.Conn, later chan struct{}){
 		"closed at once":    func(c net.Conn, _ chan struct{}) { c.Close() },
-		"reset at once":     func(c net.Conn, _ chan struct{}) { reset(c) },
+		"reset at once":     func(c net.Conn, _ chan struct{}) { wiretest.Reset(c) },
 		"closed later":      func(c net.Conn, later chan struct{}) { <-later; c.Close() },
 		"half closed later": func(c net.Conn, later chan struct{}) { <-later; c.(*net.TCPConn).CloseWrite() },
 		"408 later":         func(c net.Conn, later chan struct{}) { <-later; io.WriteString(c, "HTTP/1.1 408 Timeout\r\n\r\n") },
@@ -191,8 +193,8 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var seen atomic.Int64
 			later, done := make(chan struct{}), make(chan struct{})
-			w := wireTo(t, bare(t, func(n int, c net.Conn, r *bufio.Reader) {
-				for read(r) {
+			w := wireTo(t, wiretest.Bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+				for wiretest.Read(r) {
 					seen.Add(1)
 					io.WriteString(c, ok)
 					if n == 1 {
@@ -202,14 +204,14 @@ func TestWireLooksBeforeItSends(t *testing.T) {
 					}
 				}
 			}))
-			if a := ask(t.Context(), w, 5*time.Second, nil); a.status != 200 {
+			if a := ask(t.Context(), w, 5*time.Second, nil); a.Status != 200 {
 				t.Fatal(a)
 			}
 			close(later)
 			<-done
 			for range 2 {
-				if a := ask(t.Context(), w, 5*time.Second, nil); a.status != 200 || a.err != nil {
-					t.Errorf("%d, %v", a.status, a.err)
+				if a := ask(t.Context(), w, 5*time.Second, nil); a.Status != 200 || a.Err != nil {
+					t.Errorf("%d, %v", a.Status, a.Err)
 				}
 			}
 			if seen.Load() != 3 || len(w.idle) != 1 {
@@ -225,17 +227,17 @@ func TestWireLooksRightBeforeItSends(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 	for name, then := range map[string]func(net.Conn){
 		"closed":      func(c net.Conn) { c.Close() },
-		"reset":       reset,
+		"reset":       wiretest.Reset,
 		"half closed": func(c net.Conn) { c.(*net.TCPConn).CloseWrite() },
 		"answered":    func(c net.Conn) { io.WriteString(c, ok) },
 	} {
 		for _, idle := range []bool{true, false} {
-			for _, size := range []int{0, atOnce + 1} {
+			for _, size := range []int{0, AtOnce + 1} {
 				t.Run(fmt.Sprintf("%s, idle %t, %d bytes", name, idle, size), func(t *testing.T) {
 					act, acted := make(chan struct{}), make(chan struct{})
 					var seen atomic.Int64
-					w := wireTo(t, bare(t, func(n int, c net.Conn, r *bufio.Reader) {
-						if n == 1 && idle && read(r) {
+					w := wireTo(t, wiretest.Bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+						if n == 1 && idle && wiretest.Read(r) {
 							io.WriteString(c, ok)
 						}
 						if n == 1 {
@@ -243,7 +245,7 @@ func TestWireLooksRightBeforeItSends(t *testing.T) {
 							then(c)
 							close(acted)
 						}
-						for read(r) {
+						for wiretest.Read(r) {
 							seen.Add(1)
 							if n > 1 {
 								io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
@@ -263,11 +265,11 @@ func TestWireLooksRightBeforeItSends(t *testing.T) {
 						}
 						return true, nil
 					}}, w, 2*time.Second, make([]byte, size))
-					if idle && (a.status != 204 || !a.sent || seen.Load() != 1 || len(w.idle) != 1) {
-						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					if idle && (a.Status != 204 || !a.Sent || seen.Load() != 1 || len(w.idle) != 1) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.Status, a.Err, a.Sent, seen.Load(), len(w.idle))
 					}
-					if !idle && (a.status != 0 || a.sent || a.err == nil || seen.Load() != 0 || len(w.idle) != 0) {
-						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.status, a.err, a.sent, seen.Load(), len(w.idle))
+					if !idle && (a.Status != 0 || a.Sent || a.Err == nil || seen.Load() != 0 || len(w.idle) != 0) {
+						t.Errorf("%d, %v; sent %t, %d seen, %d connections are kept", a.Status, a.Err, a.Sent, seen.Load(), len(w.idle))
 					}
 				})
 			}
@@ -294,7 +296,7 @@ func TestWireLooksIntoTLS(t *testing.T) {
 		"a goodbye":                  {together, func(c *tls.Conn) { c.CloseWrite() }, true},
 		"an answer later":            {later, func(c *tls.Conn) { io.WriteString(c, unasked) }, true},
 		"a goodbye later":            {later, func(c *tls.Conn) { c.CloseWrite() }, true},
-		"a reset later":              {later, func(c *tls.Conn) { reset(c.NetConn().(*corked).Conn) }, true},
+		"a reset later":              {later, func(c *tls.Conn) { wiretest.Reset(c.NetConn().(*wiretest.Corked).Conn) }, true},
 		"an answer at first":         {fresh, func(c *tls.Conn) { io.WriteString(c, unasked) }, false},
 		"a goodbye at first":         {fresh, func(c *tls.Conn) { c.CloseWrite() }, false},
 	} {
@@ -302,7 +304,7 @@ func TestWireLooksIntoTLS(t *testing.T) {
 			t.Run(name+" "+tls.VersionName(version), func(t *testing.T) {
 				greeted, act, acted := make(chan struct{}), make(chan struct{}), make(chan struct{})
 				var connections, seen atomic.Int64
-				target, roots := bareTLS(t, func(n int, c net.Conn, r *bufio.Reader) {
+				target, roots := wiretest.BareTLS(t, func(n int, c net.Conn, r *bufio.Reader) {
 					secure, first := c.(*tls.Conn), n == 1
 					if connections.Add(1); secure.Handshake() != nil {
 						return
@@ -314,17 +316,17 @@ func TestWireLooksIntoTLS(t *testing.T) {
 					if first {
 						close(greeted)
 					}
-					for ; read(r); first = false {
+					for ; wiretest.Read(r); first = false {
 						seen.Add(1)
-						socket := secure.NetConn().(*corked)
-						socket.cork = first
+						socket := secure.NetConn().(*wiretest.Corked)
+						socket.Cork = first
 						io.WriteString(secure, ok)
 						if first && row.when == together {
 							row.then(secure)
 							close(acted)
 						}
 						if first {
-							socket.pull()
+							socket.Pull()
 						}
 						if first && row.when == later {
 							<-act
@@ -337,14 +339,14 @@ func TestWireLooksIntoTLS(t *testing.T) {
 				w.tls.RootCAs, w.tls.MaxVersion = roots, version
 				w.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // without one nobody sends tickets
 				clear := func() (bool, error) { <-greeted; return false, nil }
-				if a := post(late{asked{t.Context()}, clear}, w, 5*time.Second, nil); a.sent != row.sent || row.sent && a.status != 200 || !row.sent && a.err == nil {
-					t.Fatalf("first %d, sent %t, %v", a.status, a.sent, a.err)
+				if a := post(late{asked{t.Context()}, clear}, w, 5*time.Second, nil); a.Sent != row.sent || row.sent && a.Status != 200 || !row.sent && a.Err == nil {
+					t.Fatalf("first %d, sent %t, %v", a.Status, a.Sent, a.Err)
 				}
 				close(act)
 				<-acted
 				for range 2 {
-					if a := ask(t.Context(), w, 5*time.Second, nil); a.status != 200 || a.err != nil {
-						t.Errorf("%d, %v", a.status, a.err)
+					if a := ask(t.Context(), w, 5*time.Second, nil); a.Status != 200 || a.Err != nil {
+						t.Errorf("%d, %v", a.Status, a.Err)
 					}
 				}
 				want := [2]int64{2, 2}
@@ -380,16 +382,16 @@ func TestWireOverTLS(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	w := wireTo(t, s.URL)
-	if a := ask(t.Context(), w, 5*time.Second, nil); a.sent || a.err == nil || !strings.Contains(a.err.Error(), "unknown authority") {
-		t.Errorf("a stranger's certificate: sent %t, %v", a.sent, a.err)
+	if a := ask(t.Context(), w, 5*time.Second, nil); a.Sent || a.Err == nil || !strings.Contains(a.Err.Error(), "unknown authority") {
+		t.Errorf("a stranger's certificate: sent %t, %v", a.Sent, a.Err)
 	}
 	w.tls.RootCAs = x509.NewCertPool()
 	w.tls.RootCAs.AddCert(s.Certificate())
 	connections.Store(0)
-	for _, size := range []int{1, 1000, atOnce, atOnce + 1, answerLimit / 2} {
+	for _, size := range []int{1, 1000, AtOnce, AtOnce + 1, Limit / 2} {
 		body := strings.Repeat("b", size)
-		if a := ask(t.Context(), w, 5*time.Second, []byte(body)); a.status != 200 || string(a.body) != body {
-			t.Errorf("%d bytes: %d with %d bytes, %v", size, a.status, len(a.body), a.err)
+		if a := ask(t.Context(), w, 5*time.Second, []byte(body)); a.Status != 200 || string(a.Body) != body {
+			t.Errorf("%d bytes: %d with %d bytes, %v", size, a.Status, len(a.Body), a.Err)
 		}
 	}
 	if n := connections.Load(); n != 1 {
@@ -397,43 +399,21 @@ func TestWireOverTLS(t *testing.T) {
 	}
 	s.CloseClientConnections()
 	eventually(t, "the idle connection ends", func() bool { return w.idle[0].unasked() != nil })
-	if a := ask(t.Context(), w, 5*time.Second, []byte("v")); a.status != 200 {
-		t.Errorf("after the service closed an idle connection: %d, %v", a.status, a.err)
+	if a := ask(t.Context(), w, 5*time.Second, []byte("v")); a.Status != 200 {
+		t.Errorf("after the service closed an idle connection: %d, %v", a.Status, a.Err)
 	}
 	elsewhere := wireTo(t, strings.Replace(s.URL, "127.0.0.1", "localhost", 1))
 	elsewhere.tls.RootCAs = w.tls.RootCAs
-	if a := ask(t.Context(), elsewhere, 5*time.Second, nil); a.sent || a.err == nil || !strings.Contains(a.err.Error(), "localhost") {
-		t.Errorf("a certificate for another name: sent %t, %v", a.sent, a.err)
+	if a := ask(t.Context(), elsewhere, 5*time.Second, nil); a.Sent || a.Err == nil || !strings.Contains(a.Err.Error(), "localhost") {
+		t.Errorf("a certificate for another name: sent %t, %v", a.Sent, a.Err)
 	}
 }
 
-// A message through the Handler over a Unix socket, and one to a socket where nobody listens.
-func TestHTTPOverAUnixSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a b", "app.sock")
-	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan *http.Request, 1)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r }))
-	s.Listener.Close()
-	s.Listener = l
-	s.Start()
-	defer s.Close()
-	for _, row := range []struct{ domain, host string }{{"", "localhost"}, {"shop.example", "shop.example"}} {
-		cfg := hasty("http+unix://" + url.PathEscape(path) + "/in/box?a=1")
-		cfg.Domain = row.domain
-		deliverAll(t, newRig(t, cfg, nil), 1, 1)
-		if r := <-got; r.Host != row.host || r.RequestURI != "/in/box?a=1" || r.Header.Get("Kafka-Topic") != "t" {
-			t.Errorf("%s %s", r.Host, r.RequestURI)
-		}
-	}
-	w := wireTo(t, "http+unix://"+url.PathEscape(path+"2")+"/")
-	if a := ask(t.Context(), w, time.Second, nil); a.sent || a.err == nil {
-		t.Errorf("nobody listens: sent %t, %v", a.sent, a.err)
+func TestWireToASocketWhereNobodyListens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.sock")
+	w := wireTo(t, "http+unix://"+url.PathEscape(path)+"/")
+	if a := ask(t.Context(), w, time.Second, nil); a.Sent || a.Err == nil {
+		t.Errorf("nobody listens: sent %t, %v", a.Sent, a.Err)
 	}
 }
 
@@ -447,7 +427,7 @@ func TestWireAddresses(t *testing.T) {
 		"http+unix://%2Frun%2Fapp.sock":      "unix /run/app.sock http://localhost",
 		"http+unix://%2Frun%2Fapp.sock?y=%2": "unix /run/app.sock http://localhost?y=%2",
 	} {
-		w, u, err := newWire(target, 0, 0)
+		w, u, err := New(target, Options{})
 		if err != nil {
 			t.Errorf("%s: %v", target, err)
 		} else if got := w.network + " " + w.address + " " + u.String(); got != want {
@@ -455,9 +435,13 @@ func TestWireAddresses(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "/x", "a:80", "ftp://a/", "http:///x", "http+unix:///run/app.sock", "http+unix://%2", "http://u:secret@[::1", "ftp://u:secret@a"} {
-		if _, _, err := newWire(bad, 0, 0); err == nil || strings.Contains(err.Error(), "secret") {
+		if _, _, err := New(bad, Options{}); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+	own := &tls.Config{MaxVersion: tls.VersionTLS12}
+	if w, _, err := New("https://a", Options{TLS: own}); err != nil || w.tls.MaxVersion != own.MaxVersion || w.tls.ServerName != "a" || own.ServerName != "" {
+		t.Errorf("with a configuration of its own: %v", err)
 	}
 }
 
@@ -494,13 +478,13 @@ func TestWireEndsWhereverItIs(t *testing.T) {
 	hang := func(_ int, c net.Conn, _ *bufio.Reader) { <-t.Context().Done() }
 	reads := func(then string) func(int, net.Conn, *bufio.Reader) {
 		return func(_ int, c net.Conn, r *bufio.Reader) {
-			if read(r) {
+			if wiretest.Read(r) {
 				io.WriteString(c, then)
 				io.Copy(io.Discard, c)
 			}
 		}
 	}
-	silent := bare(t, hang)
+	silent := wiretest.Bare(t, hang)
 	for _, row := range []struct {
 		name, target string
 		body         int
@@ -510,9 +494,9 @@ func TestWireEndsWhereverItIs(t *testing.T) {
 		{"dial", full(t), 1, false, 0},
 		{"handshake", strings.Replace(silent, "http:", "https:", 1), 1, false, 0},
 		{"write", silent, 8 << 20, true, 0},
-		{"read", bare(t, reads("")), 1, true, 0},
-		{"read of a large body's answer", bare(t, reads("")), 8 << 20, true, 0},
-		{"body of the answer", bare(t, reads("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), 1, true, 200},
+		{"read", wiretest.Bare(t, reads("")), 1, true, 0},
+		{"read of a large body's answer", wiretest.Bare(t, reads("")), 8 << 20, true, 0},
+		{"body of the answer", wiretest.Bare(t, reads("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")), 1, true, 200},
 	} {
 		for _, how := range []string{"cancelled", "deadline", "cancelled without a deadline"} {
 			t.Run(row.name+" "+how, func(t *testing.T) {
@@ -533,9 +517,9 @@ func TestWireEndsWhereverItIs(t *testing.T) {
 				}
 				begun := time.Now()
 				a := ask(ctx, w, timeout, make([]byte, row.body))
-				err := errors.Join(a.err, a.bodyErr)
-				if a.sent != row.sent || a.status != row.status || (a.status == 0) != (a.err != nil) {
-					t.Errorf("sent %t, %d, %v, %v", a.sent, a.status, a.err, a.bodyErr)
+				err := errors.Join(a.Err, a.BodyErr)
+				if a.Sent != row.sent || a.Status != row.status || (a.Status == 0) != (a.Err != nil) {
+					t.Errorf("sent %t, %d, %v, %v", a.Sent, a.Status, a.Err, a.BodyErr)
 				}
 				if timedOut := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded); row.sent && !errors.Is(err, want) || how == "deadline" && !timedOut || how != "deadline" && !errors.Is(err, errLost) {
 					t.Errorf("ended with %v, want %v", err, want)
@@ -561,8 +545,8 @@ func TestWireSendsNothingAfterTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errRevoked)
 	for range 200 {
-		if a := ask(ctx, w, time.Second, nil); a.sent || !errors.Is(a.err, errRevoked) {
-			t.Fatalf("sent %t, %v", a.sent, a.err)
+		if a := ask(ctx, w, time.Second, nil); a.Sent || !errors.Is(a.Err, errRevoked) {
+			t.Fatalf("sent %t, %v", a.Sent, a.Err)
 		}
 	}
 	if seen.Load() != 1 {
@@ -573,8 +557,8 @@ func TestWireSendsNothingAfterTheEnd(t *testing.T) {
 // The deadline of one request is not that of the next one.
 func TestWireForgetsTheDeadline(t *testing.T) {
 	late := make(chan struct{})
-	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		for n := 0; read(r); n++ {
+	w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for n := 0; wiretest.Read(r); n++ {
 			if n == 1 {
 				<-late
 			}
@@ -582,12 +566,12 @@ func TestWireForgetsTheDeadline(t *testing.T) {
 		}
 	}))
 	begun := time.Now()
-	if a := ask(t.Context(), w, time.Second, nil); a.status != 204 {
-		t.Fatal(a.err)
+	if a := ask(t.Context(), w, time.Second, nil); a.Status != 204 {
+		t.Fatal(a.Err)
 	}
 	time.AfterFunc(time.Until(begun.Add(1100*time.Millisecond)), func() { close(late) })
-	if a := ask(t.Context(), w, 0, nil); a.status != 204 {
-		t.Errorf("without a deadline: %v", a.err)
+	if a := ask(t.Context(), w, 0, nil); a.Status != 204 {
+		t.Errorf("without a deadline: %v", a.Err)
 	}
 }
 
@@ -598,14 +582,14 @@ func TestWireEarlyAnswer(t *testing.T) {
 		"and closes":           func(c net.Conn) { c.(*net.TCPConn).CloseWrite(); io.Copy(io.Discard, c) },
 		"and reads the rest":   func(c net.Conn) { io.Copy(io.Discard, c) },
 	} {
-		w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 			if _, err := http.ReadRequest(r); err == nil {
 				io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
 				then(c)
 			}
 		}))
-		if a := ask(t.Context(), w, 5*time.Second, make([]byte, 8<<20)); a.status != 413 || string(a.body) != "no" || a.bodyErr != nil {
-			t.Errorf("%s: %d with %q, %v, %v", name, a.status, a.body, a.err, a.bodyErr)
+		if a := ask(t.Context(), w, 5*time.Second, make([]byte, 8<<20)); a.Status != 413 || string(a.Body) != "no" || a.BodyErr != nil {
+			t.Errorf("%s: %d with %q, %v, %v", name, a.Status, a.Body, a.Err, a.BodyErr)
 		}
 	}
 }
@@ -614,10 +598,10 @@ func TestWireEarlyAnswer(t *testing.T) {
 func TestWireIdleConnections(t *testing.T) {
 	var open atomic.Int64
 	arrived, leave := make(chan struct{}), make(chan struct{})
-	target := bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+	target := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
 		open.Add(1)
 		defer open.Add(-1)
-		for read(r) {
+		for wiretest.Read(r) {
 			arrived <- struct{}{}
 			<-leave
 			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
@@ -649,7 +633,7 @@ func TestWireIdleConnections(t *testing.T) {
 
 func TestWireClosesWhatIsIdle(t *testing.T) {
 	var open atomic.Int64
-	target := bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { open.Add(1); io.Copy(io.Discard, c); open.Add(-1) })
+	target := wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { open.Add(1); io.Copy(io.Discard, c); open.Add(-1) })
 	address := strings.TrimPrefix(target, "http://")
 	synctest.Test(t, func(t *testing.T) {
 		w := wireTo(t, target)
@@ -702,11 +686,11 @@ func TestWireLeaksNothing(t *testing.T) {
 		}
 		return len(list)
 	}
-	target := bare(t, func(n int, c net.Conn, r *bufio.Reader) {
-		for i := n; read(r); i++ {
+	target := wiretest.Bare(t, func(n int, c net.Conn, r *bufio.Reader) {
+		for i := n; wiretest.Read(r); i++ {
 			switch i % 5 {
 			case 0:
-				reset(c)
+				wiretest.Reset(c)
 				return
 			case 1:
 				return
@@ -720,7 +704,7 @@ func TestWireLeaksNothing(t *testing.T) {
 			}
 		}
 	})
-	w, secure, nobody := wireTo(t, target), wireTo(t, strings.Replace(target, "http:", "https:", 1)), wireTo(t, "http://"+closedPort(t))
+	w, secure, nobody := wireTo(t, target), wireTo(t, strings.Replace(target, "http:", "https:", 1)), wireTo(t, "http://"+wiretest.ClosedPort(t))
 	secure.connTimeout = 3 * time.Millisecond
 	before := count()
 	for n := range 2000 {
@@ -738,32 +722,43 @@ func TestWireLeaksNothing(t *testing.T) {
 	eventually(t, "the descriptors are closed", func() bool { return count() <= before+2*w.most })
 }
 
+var errLost, errRevoked = errors.New("lost"), errors.New("revoked")
+
+// pass lets time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
+// asked is what may go out at any time.
+type asked struct{ ctx context.Context }
+
+func (a asked) Context() context.Context { return a.ctx }
+func (asked) Cleared() (bool, error)     { return false, nil }
+
 // late is what goes out when the others let it.
 type late struct {
 	asked
 	clear func() (bool, error)
 }
 
-func (l late) cleared() (bool, error) { return l.clear() }
+func (l late) Cleared() (bool, error) { return l.clear() }
 
 // Whoever sends is asked last, with a connection at hand. A no leaves the connection for the next one, and nothing is sent; a
 // wait costs nothing of the time for the answer.
 func TestWireAsksBeforeItSends(t *testing.T) {
 	var conns, requests atomic.Int32
-	w := wireTo(t, bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		for conns.Add(1); read(r); requests.Add(1) {
+	w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for conns.Add(1); wiretest.Read(r); requests.Add(1) {
 			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
 		}
 	}))
 	head := []byte("POST / HTTP/1.1\r\nHost: s\r\nContent-Length: 0\r\n\r\n")
-	var a answer
-	w.exchange(late{asked{t.Context()}, func() (bool, error) { return true, errLost }}, time.Minute, head, nil, &a)
-	if a.err != errLost || a.sent || len(w.idle) != 1 {
-		t.Errorf("after a no: %v, sent %t, %d connections are kept", a.err, a.sent, len(w.idle))
+	var a Answer
+	w.Exchange(late{asked{t.Context()}, func() (bool, error) { return true, errLost }}, time.Minute, head, nil, &a)
+	if a.Err != errLost || a.Sent || len(w.idle) != 1 {
+		t.Errorf("after a no: %v, sent %t, %d connections are kept", a.Err, a.Sent, len(w.idle))
 	}
-	w.exchange(late{asked{t.Context()}, func() (bool, error) { pass(300 * time.Millisecond); return true, nil }}, 200*time.Millisecond, head, nil, &a)
-	if a.err != nil || a.status != 204 || conns.Load() != 1 {
-		t.Errorf("after a wait: %v, %d, %d connections", a.err, a.status, conns.Load())
+	w.Exchange(late{asked{t.Context()}, func() (bool, error) { pass(300 * time.Millisecond); return true, nil }}, 200*time.Millisecond, head, nil, &a)
+	if a.Err != nil || a.Status != 204 || conns.Load() != 1 {
+		t.Errorf("after a wait: %v, %d, %d connections", a.Err, a.Status, conns.Load())
 	}
 	eventually(t, "one request", func() bool { return requests.Load() == 1 })
 }
