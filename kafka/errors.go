@@ -1,0 +1,29 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrRefused is about the client's configuration: trying again does not help.
+var ErrRefused = errors.New("the Kafka client refuses its configuration")
+
+// What a Reader, Consumer or Cluster reports, each wrapped with the client's own sentence.
+var (
+	ErrOutOfRange   = errors.New("an offset is out of range, or there is none")
+	ErrNoTopic      = errors.New("topic does not exist")
+	ErrNoBroker     = errors.New("no broker can be reached")
+	ErrAllDown      = fmt.Errorf("%w, none of them", ErrNoBroker) // says nothing of the reason
+	ErrRebalancing  = errors.New("the group is rebalancing")
+	ErrNotMember    = errors.New("this process is no longer a member of the group")
+	ErrNotTaken     = errors.New("Kafka does not take the commit of one of the topics")
+	ErrUnpolled     = errors.New("the client has not been polled for longer than max.poll.interval.ms")
+	ErrMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
+)
+
+// FatalError says that the client is of no use any more.
+type FatalError struct{ Err error }
+
+func (e FatalError) Error() string { return e.Err.Error() }
+
+func (e FatalError) Unwrap() error { return e.Err }

@@ -1,0 +1,106 @@
+// Package kafka is the words for what kpush does with Kafka, and what it needs of a client: types, interfaces and errors.
+//
+// It promises nothing and owns no state; kafka/librdkafka keeps these promises with a client, the tests with a log in memory.
+// It must not know any client, nor what is done with a message.
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+)
+
+// Partition names one partition of a topic.
+type Partition struct {
+	Topic  string
+	Number int32
+}
+
+// String is TOPIC/NUMBER.
+func (p Partition) String() string { return fmt.Sprintf("%s/%d", p.Topic, p.Number) }
+
+// Compare orders partitions by topic and number.
+func Compare(a, b Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Number, b.Number))
+}
+
+// Position is an offset in a partition.
+type Position struct {
+	Partition
+	Offset int64
+}
+
+// Commit is a group's offset in Kafka with its metadata. Offset < 0 means that there is none.
+type Commit struct {
+	Partition
+	Offset int64
+	Meta   string
+}
+
+// Bounds are the oldest offset a partition still has, where it ends for this consumer (before the first open transaction, where
+// it reads what is committed only), and the offset that the next record gets.
+type Bounds struct{ Oldest, End, High int64 }
+
+// Message is one record of a topic. Nobody changes it but who holds it, who may use Next.
+type Message struct {
+	Partition
+	Offset    int64
+	Timestamp int64  // milliseconds since 1970, 0 where the record has none
+	Key       []byte // nil: no key
+	Value     []byte // nil: a tombstone
+	Headers   []Header
+
+	Next *Message // in its holder's queue
+}
+
+// Header is one Kafka header. A nil value is Kafka's null.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Reader is what messages come from. It belongs to one goroutine, but for End.
+type Reader interface {
+	// Poll returns what has come within timeout: a message, an error to be weighed, or neither. It may return early.
+	Poll(timeout time.Duration) (*Message, error)
+	Pause([]Partition) error
+	Resume([]Partition) error
+	Positions([]Partition) ([]Position, error)
+	End(Partition) int64 // of the log, as of the newest fetch; -1 if not known
+	Close() error        // may block for ever
+}
+
+// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed and Wake.
+type Consumer interface {
+	Reader
+	Subscribe(topics []string, on Rebalance) error
+	Unsubscribe() error
+	Assign([]Position) error // these too; clears their pauses
+	Unassign([]Partition) error
+	Committed([]Partition, time.Duration) ([]Commit, error)
+	Commit([]Commit) error // all or an error; may block for as long as a broker is silent
+	Wake()                 // ends a Poll, or the next one
+}
+
+// Rebalance is called on the goroutine that polls or closes.
+type Rebalance struct {
+	Assigned func([]Partition)
+	Revoked  func(gone []Partition, lost bool) // lost: they may be somebody else's already
+}
+
+// Cluster is what a broker is asked beside consuming. It is safe for concurrent use.
+type Cluster interface {
+	ID(context.Context) (string, error)
+	// TopicIDs are the ids of the topics that there are, "" where the cluster has none, also beside an error about others. They
+	// are written as in kpush's file and marks.
+	TopicIDs(ctx context.Context, topics []string) (map[string]string, error)
+	// Partitions are all of the topics'.
+	Partitions(ctx context.Context, topics []string) ([]Partition, error)
+	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
+	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
+	Close()
+}
+
+// QuestionTime bounds one question to the cluster; whoever asks asks again.
+const QuestionTime = 3 * time.Second

@@ -1,0 +1,216 @@
+package librdkafka
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// logBook keeps what was logged, a line a record.
+type logBook struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lines.Write(p)
+}
+
+// with is every line that holds text.
+func (b *logBook) with(text string) (lines []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range strings.Lines(b.lines.String()) {
+		if strings.Contains(l, text) {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// realRig is a cluster in this process, with a client of its own to produce.
+type realRig struct {
+	*testing.T
+	fake   *kfake.Cluster
+	client *kgo.Client
+	logs   *logBook
+}
+
+func newRealRig(t *testing.T) *realRig {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	client, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return &realRig{T: t, fake: fake, client: client, logs: &logBook{}}
+}
+
+// small is a configuration in which everything is easy to count.
+func small() Config {
+	return Config{Properties: map[string]string{"bootstrap.servers": "kafka:9092"}, Group: "shop", Buffer: 16 << 20, DrainTimeout: 25 * time.Second}
+}
+
+func (r *realRig) config() Config {
+	c := small()
+	c.Properties["bootstrap.servers"] = strings.Join(r.fake.ListenAddrs(), ",")
+	return c
+}
+
+func (r *realRig) produce(records ...*kgo.Record) {
+	r.Helper()
+	if err := r.client.ProduceSync(r.Context(), records...).FirstErr(); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// What librdkafka does not take is refused with its own sentence, and trying again does not help.
+func TestNewRefusesABadClient(t *testing.T) {
+	for property, want := range map[string]string{"no.such.thing": "No such configuration property", "session.timeout.ms": "refuses its configuration",
+		"security.protocol": "refuses its configuration"} {
+		cfg := small()
+		cfg.Properties = map[string]string{property: "x"}
+		_, err := New(cfg, slog.New(slog.DiscardHandler))
+		refused(t, property, err, want)
+		_, err = NewReader(cfg, nil, slog.New(slog.DiscardHandler))
+		refused(t, property, err, want)
+		switch c, err := NewCluster(cfg); {
+		case clusterKnows(property):
+			refused(t, property, err, want)
+		case err != nil:
+			t.Errorf("%s of the consumer's: the cluster's client says %v", property, err)
+		default:
+			c.Close()
+		}
+	}
+}
+
+func refused(t *testing.T, property string, err error, want string) {
+	t.Helper()
+	if !errors.Is(err, kafka.ErrRefused) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v", property, err)
+	}
+}
+
+func TestTranslate(t *testing.T) {
+	for code, want := range map[client.ErrorCode]error{
+		client.ErrAutoOffsetReset: kafka.ErrOutOfRange, client.ErrOffsetOutOfRange: kafka.ErrOutOfRange,
+		client.ErrUnknownTopicOrPart: kafka.ErrNoTopic, client.ErrUnknownTopic: kafka.ErrNoTopic, client.ErrUnknownPartition: kafka.ErrNoTopic,
+		client.ErrTransport: kafka.ErrNoBroker, client.ErrResolve: kafka.ErrNoBroker, client.ErrAuthentication: kafka.ErrNoBroker,
+		client.ErrSsl: kafka.ErrNoBroker, client.ErrAllBrokersDown: kafka.ErrAllDown,
+		client.ErrRebalanceInProgress: kafka.ErrRebalancing, client.ErrIllegalGeneration: kafka.ErrRebalancing,
+		client.ErrUnknownMemberID: kafka.ErrNotMember, client.ErrFencedInstanceID: kafka.ErrNotMember,
+		client.ErrOffsetMetadataTooLarge: kafka.ErrMetadataSize, client.ErrMaxPollExceeded: kafka.ErrUnpolled,
+		client.ErrTopicAuthorizationFailed: kafka.ErrNotTaken, client.ErrInvalidCommitOffsetSize: kafka.ErrNotTaken,
+	} {
+		err := client.NewError(code, "the reason", false)
+		if got := translate(err); !errors.Is(got, want) || !strings.Contains(got.Error(), "the reason") || errors.As(got, new(kafka.FatalError)) {
+			t.Errorf("%s became %v", code, got)
+		}
+		if got := translate(client.NewError(code, "the reason", true)); !errors.As(got, new(kafka.FatalError)) {
+			t.Errorf("a fatal %s became %v", code, got)
+		}
+	}
+	if other := errors.New("x"); translate(other) != other || translate(nil) != nil {
+		t.Error("what is not librdkafka's was changed")
+	}
+}
+
+// Nobody polls while a partition drains: the group waits for longer than that, and librdkafka takes each value.
+func TestPollIntervalOutlastsTheDrain(t *testing.T) {
+	for _, row := range []struct {
+		drain   time.Duration
+		session string
+		want    int
+	}{
+		{25 * time.Second, "10000", 300_000}, {10 * time.Minute, "10000", 660_000}, {24*time.Hour - time.Minute, "10000", 86_400_000},
+		{25 * time.Second, "1800000", 1_800_000},
+	} {
+		cfg := small()
+		cfg.DrainTimeout, cfg.Properties["session.timeout.ms"] = row.drain, row.session
+		if got := Properties(cfg)["max.poll.interval.ms"]; got != row.want {
+			t.Errorf("KPUSH_DRAIN_TIMEOUT=%s with session.timeout.ms=%s: max.poll.interval.ms=%v, want %d", row.drain, row.session, got, row.want)
+		}
+		taken(t, cfg)
+	}
+}
+
+// taken wants librdkafka to take a configuration.
+func taken(t *testing.T, cfg Config) {
+	t.Helper()
+	cfg.Properties["bootstrap.servers"] = "127.0.0.1:1"
+	c, err := New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The buffer bounds librdkafka's share, too, and a user's property wins over a default.
+func TestConsumerDefaults(t *testing.T) {
+	for buffer, want := range map[int64][3]int{1 << 20: {256, 1 << 20, 64 << 10}, 16 << 20: {4096, 4 << 20, 256 << 10}, 1 << 30: {256 << 10, 256 << 20, 256 << 10}} {
+		got := Properties(Config{Buffer: buffer})
+		if is := [3]int{got["queued.max.messages.kbytes"].(int), got["fetch.max.bytes"].(int), got["max.partition.fetch.bytes"].(int)}; is != want {
+			t.Errorf("buffer %d: %v, want %v", buffer, is, want)
+		}
+	}
+	for _, buffer := range []int64{8<<30 - 1<<20, 8 << 30, 999_999_999 << 20} {
+		cfg := small()
+		cfg.Buffer = buffer
+		taken(t, cfg)
+	}
+	for property, want := range map[string]bool{"bootstrap.servers": true, "sasl.password": true, "ssl.ca.location": true, "security.protocol": true, "socket.timeout.ms": true,
+		"sasl.oauthbearer.method": true, "https.ca.location": true, "enable.sasl.oauthbearer.unsecure.jwt": true,
+		"session.timeout.ms": false, "fetch.min.bytes": false, "isolation.level": false} {
+		if clusterKnows(property) != want {
+			t.Errorf("%s goes to the cluster's client: %t", property, !want)
+		}
+	}
+}
+
+// The client forgets a partition that is paused behind kpush's back. To take it out and put it in again, as a start again does, takes
+// that back.
+func TestAPartitionPutInAgainIsFetched(t *testing.T) {
+	r := newRealRig(t)
+	l := r.queued()
+	if err := l.Pause([]kafka.Partition{{Topic: "orders"}}); err != nil {
+		t.Fatal(err)
+	}
+	r.produce(&kgo.Record{Topic: "orders", Value: []byte("x")})
+	for late := time.Now().Add(700 * time.Millisecond); time.Now().Before(late); {
+		if m, _ := l.Poll(100 * time.Millisecond); m != nil {
+			t.Fatal("a paused partition is fetched: this test shows nothing")
+		}
+	}
+	if err := l.Unassign([]kafka.Partition{{Topic: "orders"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Assign([]kafka.Position{{Partition: kafka.Partition{Topic: "orders"}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.within("a poll of the partition that was put in again", func() {
+		for {
+			if m, _ := l.Poll(time.Second); m != nil {
+				return
+			}
+		}
+	})
+}

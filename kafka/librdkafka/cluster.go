@@ -1,0 +1,214 @@
+package librdkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// Cluster is a kafka.Cluster. It asks through a connection of its own: on the consumer's, each question would wait behind the long
+// poll of Fetch.
+type Cluster struct {
+	a         *client.AdminClient
+	isolation client.IsolationLevel // the consumer's: where a partition ends for it depends on it
+
+	asking  sync.WaitGroup // questions that must be over before the handle goes away
+	mu      sync.Mutex
+	leaders map[kafka.Partition]int // broker ids as of the newest description, -1: none
+}
+
+// NewCluster connects on its own. An error wraps kafka.ErrRefused.
+func NewCluster(cfg Config) (*Cluster, error) {
+	conf := client.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
+		"log.connection.close": false, "log_level": 0}
+	for k, v := range cfg.Properties {
+		if clusterKnows(k) {
+			conf[k] = v
+		}
+	}
+	a, err := client.NewAdminClient(&conf)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
+	}
+	isolation := client.IsolationLevelReadCommitted
+	if cfg.Properties["isolation.level"] == "read_uncommitted" {
+		isolation = client.IsolationLevelReadUncommitted
+	}
+	return &Cluster{a: a, isolation: isolation, leaders: map[kafka.Partition]int{}}, nil
+}
+
+// Close waits for the questions under way.
+func (a *Cluster) Close() {
+	a.asking.Wait()
+	a.a.Close()
+}
+
+// ID is the cluster's.
+func (a *Cluster) ID(ctx context.Context) (string, error) {
+	id, err := a.a.ClusterID(ctx)
+	return id, translate(err)
+}
+
+// TopicIDs are as Kafka has them, in standard base64.
+func (a *Cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+	ids := make(map[string]string)
+	return ids, a.describe(ctx, topics, func(d client.TopicDescription) {
+		ids[d.Name] = ""
+		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
+			ids[d.Name] = d.TopicID.String()
+		}
+	})
+}
+
+// Partitions lists all of the topics' partitions.
+func (a *Cluster) Partitions(ctx context.Context, topics []string) (out []kafka.Partition, err error) {
+	err = a.describe(ctx, topics, func(d client.TopicDescription) {
+		for _, p := range d.Partitions {
+			out = append(out, kafka.Partition{Topic: d.Name, Number: int32(p.Partition)})
+		}
+	})
+	return out, err
+}
+
+// describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
+// them, and for librdkafka it stays the same one, dead or not, until it happens to hear of another. What can be told of some
+// topics is told beside an error about others.
+func (a *Cluster) describe(ctx context.Context, topics []string, each func(client.TopicDescription)) error {
+	var got client.DescribeTopicsResult
+	for {
+		var err error
+		if got, err = a.a.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime)); err == nil {
+			break
+		}
+		if ctx.Err() != nil || errors.Is(translate(err), kafka.ErrNoTopic) {
+			return translate(err)
+		}
+		_, _ = a.a.GetMetadata(&topics[0], false, int(hearTime/time.Millisecond)) // so that it hears of another
+		<-time.After(20 * time.Millisecond)                                       // both may fail at once
+	}
+	var errs []error
+	for _, d := range got.TopicDescriptions {
+		if d.Error.Code() != client.ErrNoError {
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, translate(d.Error)))
+			continue
+		}
+		a.led(d)
+		each(d)
+	}
+	return errors.Join(errs...)
+}
+
+// led remembers who leads the partitions.
+func (a *Cluster) led(d client.TopicDescription) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range d.Partitions {
+		leader := -1
+		if p.Leader != nil {
+			leader = p.Leader.ID
+		}
+		a.leaders[kafka.Partition{Topic: d.Name, Number: int32(p.Partition)}] = leader
+	}
+}
+
+const (
+	describeTime = 500 * time.Millisecond // of one question
+	hearTime     = 500 * time.Millisecond // to hear of another controller
+)
+
+// lateTime is how much later than the first one a leader may answer.
+const lateTime = 250 * time.Millisecond
+
+var errLate = errors.New("its leader does not answer")
+
+// Bounds asks each leader by itself: librdkafka answers for all partitions of a question at once, when the slowest broker
+// has answered or given up, and for none where one of them has no leader. The caller ends ctx, and with it what is late.
+func (a *Cluster) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
+	byLeader := map[int][]kafka.Partition{}
+	a.mu.Lock()
+	for _, t := range tps {
+		leader, known := a.leaders[t]
+		if !known {
+			leader = -1
+		}
+		byLeader[leader] = append(byLeader[leader], t)
+	}
+	a.mu.Unlock()
+	type answer struct {
+		found map[kafka.Partition]kafka.Bounds
+		err   error
+	}
+	answers := make(chan answer, len(byLeader))
+	for _, led := range byLeader {
+		a.asking.Go(func() {
+			found, err := a.boundsOf(ctx, led)
+			answers <- answer{found, err}
+		})
+	}
+	var errs []error
+	var late <-chan time.Time
+	out := make(map[kafka.Partition]kafka.Bounds, len(tps))
+	for range byLeader {
+		select {
+		case got := <-answers:
+			maps.Copy(out, got.found)
+			errs = append(errs, got.err)
+			if late == nil && got.err == nil {
+				late = time.After(lateTime)
+			}
+		case <-late:
+			return out, errors.Join(append(errs, errLate)...)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// boundsOf is Bounds for partitions that one broker leads.
+func (a *Cluster) boundsOf(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
+	oldest, err := a.listOffsets(ctx, tps, client.EarliestOffsetSpec, a.isolation)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := a.listOffsets(ctx, tps, client.LatestOffsetSpec, a.isolation)
+	if err != nil {
+		return nil, err
+	}
+	highs := ends
+	if a.isolation != client.IsolationLevelReadUncommitted {
+		if highs, err = a.listOffsets(ctx, tps, client.LatestOffsetSpec, client.IsolationLevelReadUncommitted); err != nil {
+			return nil, err
+		}
+	}
+	out := make(map[kafka.Partition]kafka.Bounds, len(tps))
+	for t, end := range ends {
+		out[t] = kafka.Bounds{Oldest: oldest[t], End: end, High: highs[t]}
+	}
+	return out, nil
+}
+
+func (a *Cluster) listOffsets(ctx context.Context, tps []kafka.Partition, spec client.OffsetSpec, isolation client.IsolationLevel) (map[kafka.Partition]int64, error) {
+	ask := make(map[client.TopicPartition]client.OffsetSpec, len(tps))
+	for _, p := range toKafka(tps) {
+		ask[p] = spec
+	}
+	got, err := a.a.ListOffsets(ctx, ask, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminIsolationLevel(isolation))
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", tps, translate(err))
+	}
+	out := make(map[kafka.Partition]int64, len(tps))
+	for p, r := range got.ResultInfos {
+		t := kafka.Partition{Topic: *p.Topic, Number: p.Partition}
+		if r.Error.Code() != client.ErrNoError {
+			return nil, fmt.Errorf("%s: %w", t, translate(r.Error))
+		}
+		out[t] = int64(r.Offset)
+	}
+	return out, nil
+}

@@ -1,0 +1,269 @@
+package librdkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// Config is what a client is made of.
+type Config struct {
+	Properties   map[string]string // the user's, brokers and security among them; they win over what kpush sets
+	Group        string
+	InstanceID   string        // group.instance.id; "" for a dynamic member
+	Buffer       int64         // bytes, of which librdkafka's queues get half
+	DrainTimeout time.Duration // how long nobody may poll while a partition is given up
+}
+
+// Consumer is a kafka.Consumer, or a kafka.Reader without a group.
+type Consumer struct {
+	c       *client.Consumer
+	log     *slog.Logger
+	queue   *queue // messages and events
+	endLogs func()
+	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
+	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
+}
+
+// New makes a consumer, which connects on its own. An error wraps kafka.ErrRefused.
+func New(cfg Config, log *slog.Logger) (*Consumer, error) { return newConsumer(cfg, "kpush", log) }
+
+// NewReader reads partitions from where at says. It never joins: what is assigned to it is no business of the group's.
+func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (*Consumer, error) {
+	cfg.InstanceID = ""
+	l, err := newConsumer(cfg, "kpush-stand-in", log)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.c.Assign(positions(at)); err != nil {
+		return nil, errors.Join(translate(err), l.Close())
+	}
+	return l, nil
+}
+
+func newConsumer(cfg Config, id string, log *slog.Logger) (*Consumer, error) {
+	conf := client.ConfigMap{"log.queue": true, "client.id": id}
+	for k, v := range Properties(cfg) {
+		conf[k] = v
+	}
+	conf["group.id"] = cfg.Group
+	if cfg.InstanceID != "" {
+		conf["group.instance.id"] = cfg.InstanceID
+	}
+	for k, v := range cfg.Properties {
+		conf[k] = v
+	}
+	c, err := client.NewConsumer(&conf)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
+	}
+	l := &Consumer{c: c, log: log, mine: map[kafka.Partition]bool{}}
+	if err := l.listen(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return l, nil
+}
+
+// listen opens the client's queues.
+func (l *Consumer) listen() error {
+	q, err := hidden(l.c, "rkq")
+	if err != nil {
+		return err
+	}
+	if l.queue, err = newQueue(q); err != nil {
+		return err
+	}
+	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) {
+		level := slog.LevelInfo
+		switch {
+		case severity >= 7 || tag == "FAIL" || tag == "REQTMOUT": // an event says it, too
+			level = slog.LevelDebug
+		case severity <= 3:
+			level = slog.LevelWarn // librdkafka retries what it calls an error
+		}
+		l.log.Log(context.Background(), level, "librdkafka: "+text, "tag", tag)
+	})
+	if err != nil {
+		l.queue.close()
+	}
+	return err
+}
+
+// Subscribe joins the group. After each rebalance fetching of what stays goes on at once.
+func (l *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
+	return l.c.SubscribeTopics(topics, func(c *client.Consumer, ev client.Event) error {
+		switch e := ev.(type) {
+		case client.AssignedPartitions:
+			on.Assigned(fromKafka(e.Partitions))
+		case client.RevokedPartitions:
+			on.Revoked(fromKafka(e.Partitions), c.AssignmentLost())
+		}
+		l.nudge()
+		return nil
+	})
+}
+
+// Poll waits for librdkafka's queue in Go: see queue.
+func (l *Consumer) Poll(timeout time.Duration) (*kafka.Message, error) {
+	got := l.c.Poll(0)
+	if got == nil {
+		l.queue.wait(timeout)
+		got = l.c.Poll(0)
+	}
+	switch e := got.(type) {
+	case *client.Message:
+		if e.TopicPartition.Error != nil {
+			return nil, translate(e.TopicPartition.Error)
+		}
+		return message(e), nil
+	case client.Error:
+		return nil, translate(e)
+	}
+	return nil, nil
+}
+
+func message(e *client.Message) *kafka.Message {
+	m := &kafka.Message{
+		Partition: kafka.Partition{Topic: *e.TopicPartition.Topic, Number: e.TopicPartition.Partition},
+		Offset:    int64(e.TopicPartition.Offset),
+		Key:       e.Key,
+		Value:     e.Value,
+	}
+	if e.TimestampType != client.TimestampNotAvailable {
+		m.Timestamp = e.Timestamp.UnixMilli()
+	}
+	if len(e.Headers) > 0 {
+		m.Headers = make([]kafka.Header, len(e.Headers))
+		for i, h := range e.Headers {
+			m.Headers[i] = kafka.Header{Name: h.Key, Value: h.Value}
+		}
+	}
+	return m
+}
+
+// Committed asks for the group's commits; an error of any partition is one of all.
+func (l *Consumer) Committed(of []kafka.Partition, timeout time.Duration) ([]kafka.Commit, error) {
+	l.asking.Add(1)
+	defer l.asking.Done()
+	got, err := l.c.Committed(toKafka(of), int(timeout/time.Millisecond))
+	if err != nil {
+		return nil, translate(err)
+	}
+	out := make([]kafka.Commit, 0, len(got))
+	for _, g := range got {
+		c := kafka.Commit{Partition: kafka.Partition{Topic: *g.Topic, Number: g.Partition}, Offset: int64(g.Offset)}
+		if g.Error != nil {
+			return nil, fmt.Errorf("%s: %w", c.Partition, translate(g.Error))
+		}
+		if g.Metadata != nil {
+			c.Meta = *g.Metadata
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Commit commits all of cs or returns an error.
+func (l *Consumer) Commit(cs []kafka.Commit) error {
+	list := make([]client.TopicPartition, len(cs))
+	for i := range cs {
+		list[i] = client.TopicPartition{Topic: &cs[i].Topic, Partition: cs[i].Number,
+			Offset: client.Offset(cs[i].Offset), Metadata: &cs[i].Meta}
+	}
+	_, err := l.c.CommitOffsets(list) // a partition's own Error may be stale after a retry inside: the call's counts
+	return translate(err)
+}
+
+// Assign adds partitions to what is fetched.
+func (l *Consumer) Assign(at []kafka.Position) error {
+	list := positions(at)
+	if len(list) > 0 {
+		// The pause flag of a partition outlives its revoke. Not after the assign, which librdkafka carries out on a thread of
+		// its own: a resume that crosses it can be dropped, or drop the start (librdkafka #5591).
+		if err := l.c.Resume(list); err != nil {
+			return translate(err)
+		}
+	}
+	for _, a := range at {
+		l.mine[a.Partition] = true
+	}
+	return translate(l.c.IncrementalAssign(list))
+}
+
+// Unassign takes partitions from what is fetched.
+func (l *Consumer) Unassign(gone []kafka.Partition) error {
+	for _, p := range gone {
+		delete(l.mine, p)
+	}
+	return l.c.IncrementalUnassign(toKafka(gone))
+}
+
+// Wake ends a Poll, or the next one. Safe for concurrent use.
+func (l *Consumer) Wake() { l.queue.wake() }
+
+// Pause drops what librdkafka holds of the partitions, and fetches no more of them.
+func (l *Consumer) Pause(of []kafka.Partition) error { return l.c.Pause(toKafka(of)) }
+
+// Resume fetches them again, from where the last message was handed over.
+func (l *Consumer) Resume(of []kafka.Partition) error { return l.c.Resume(toKafka(of)) }
+
+// Unsubscribe leaves the group; polling goes on until the revoke is done.
+func (l *Consumer) Unsubscribe() error { return l.c.Unsubscribe() }
+
+// Positions are where the consumer reads on.
+func (l *Consumer) Positions(of []kafka.Partition) ([]kafka.Position, error) {
+	got, err := l.c.Position(toKafka(of))
+	out := make([]kafka.Position, 0, len(got))
+	for _, g := range got {
+		out = append(out, kafka.Position{Partition: kafka.Partition{Topic: *g.Topic, Number: g.Partition}, Offset: int64(g.Offset)})
+	}
+	return out, err
+}
+
+// Close may block for ever, where a broker is silent or the client has failed.
+func (l *Consumer) Close() error {
+	l.asking.Wait()
+	l.queue.close()
+	l.endLogs()
+	return l.c.Close()
+}
+
+// nudgeAfter are the moments after a rebalance at which a request is put to the brokers.
+var nudgeAfter = []time.Duration{5 * time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond}
+
+// nudge makes librdkafka look at its partitions again. During a rebalance callback it pauses all of them, and the resume
+// behind it does not wake the threads of the brokers, which sleep for up to a second; any request wakes them.
+func (l *Consumer) nudge() {
+	if len(l.mine) == 0 {
+		return
+	}
+	ask := toKafka(slices.Collect(maps.Keys(l.mine)))
+	for i := range ask {
+		ask[i].Offset = client.OffsetEnd
+	}
+	l.asking.Go(func() {
+		last := time.Duration(0)
+		for _, at := range nudgeAfter {
+			time.Sleep(at - last)
+			last = at
+			_, _ = l.c.OffsetsForTimes(ask, 200) // the answer does not matter
+		}
+	})
+}
+
+// End is cheap for one partition; it looks long among many.
+func (l *Consumer) End(p kafka.Partition) int64 {
+	if _, high, err := l.c.GetWatermarkOffsets(p.Topic, p.Number); err == nil && high >= 0 {
+		return high
+	}
+	return -1
+}

@@ -1,0 +1,72 @@
+package librdkafka
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Properties are librdkafka's settings where c.Properties does not say otherwise, under a bound of c.Buffer bytes. The queue of librdkafka and what is on its
+// way from the broker get half of the bound, messages waiting in lanes the other half. fetch.queue.backoff.ms belongs to
+// the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
+// max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle. fetch.wait.max.ms is how
+// late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is work for nothing
+// where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+func Properties(c Config) map[string]any {
+	buffer := c.Buffer
+	return map[string]any{
+		"partition.assignment.strategy":      "cooperative-sticky",
+		"enable.auto.commit":                 false,
+		"enable.auto.offset.store":           false,
+		"auto.offset.reset":                  "error",
+		"session.timeout.ms":                 sessionTimeout,
+		"heartbeat.interval.ms":              1000,
+		"max.poll.interval.ms":               int(PollInterval(c) / time.Millisecond),
+		"queued.min.messages":                2000,
+		"queued.max.messages.kbytes":         int(min(2_097_151, max(256, buffer/4/1024))),
+		"fetch.queue.backoff.ms":             10,
+		"fetch.max.bytes":                    int(min(2_147_483_135, max(1<<20, buffer/4))),
+		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
+		"fetch.wait.max.ms":                  200,
+		"fetch.error.backoff.ms":             100,
+		"socket.timeout.ms":                  15000,
+		"socket.keepalive.enable":            true,
+		"reconnect.backoff.ms":               50,
+		"reconnect.backoff.max.ms":           1000,
+		"topic.metadata.refresh.interval.ms": 10000,
+		"enable.metrics.push":                false,
+		"log.connection.close":               false,
+	}
+}
+
+// Session is how long the group waits for a member that is silent.
+func Session(c Config) time.Duration {
+	ms, err := strconv.Atoi(c.Properties["session.timeout.ms"])
+	if err != nil {
+		ms = sessionTimeout
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// PollInterval is how long the consumer may be without a poll: nobody polls it while a revoked partition drains, nor while
+// the partitions that come next are looked up. The user's, where there is one; librdkafka wants the session's length at least,
+// and a day at most.
+func PollInterval(c Config) time.Duration {
+	if ms, err := strconv.Atoi(c.Properties["max.poll.interval.ms"]); err == nil {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return min(24*time.Hour, max(5*time.Minute, c.DrainTimeout+time.Minute, Session(c)))
+}
+
+// sessionTimeout is in milliseconds.
+const sessionTimeout = 10_000
+
+// clusterKnows tells whether a property of the user's makes sense for a client that does not consume.
+func clusterKnows(property string) bool {
+	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.", "broker.address.", "client.dns.", "socket."} {
+		if strings.HasPrefix(property, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,13 @@
+package librdkafka
+
+/*
+#include <malloc.h>
+
+// librdkafka's threads allocate from one arena of glibc's: each had one of its own otherwise, and kept there what the others
+// freed. glibc asks for the limit once, when a second thread allocates, which is before Go's main.
+__attribute__((constructor)) static void one_arena(void) { mallopt(M_ARENA_MAX, 1); }
+*/
+import "C"
+
+// Trim gives back to the system what librdkafka has freed.
+func Trim() { C.malloc_trim(0) }
