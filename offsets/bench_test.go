@@ -151,7 +151,7 @@ func fullImage(tb testing.TB) ([]byte, float64) {
 		}
 		parts = append(parts, p)
 	}
-	for n := int64(0); int(s.pos) < s.capacity()-1000; n += 32 {
+	for n := int64(0); int(s.journal.pos) < s.journal.capacity()-1000; n += 32 {
 		for _, p := range parts {
 			for o := n; o < n+32; o++ {
 				p.Fetched(o)
@@ -162,7 +162,7 @@ func fullImage(tb testing.TB) ([]byte, float64) {
 			}
 		}
 	}
-	return d.cache, float64(s.pos) * frameSize / (1 << 20)
+	return d.cache, float64(s.journal.pos) * frameSize / (1 << 20)
 }
 
 // BenchmarkWindow: the lowest of 10,000 offsets stays open. One more is handed over, tried and done, at random below the top.

@@ -223,15 +223,15 @@ func TestStaleFrames(t *testing.T) {
 	s.turn()
 	s.mu.Unlock()
 	half := len(before) / 2
-	at := (1 - s.half) * half
+	at := (1 - s.journal.half) * half
 	copy(before[at+512:at+half], d.cache[at+512:at+half]) // all but the header came through
 	d = newSimDisk(d.rng, before)
 	s, err = recoverFrom(d, "offsets", o)
 	must(t, err)
 	m, err := parse(d.cache, "offsets")
 	must(t, err)
-	if m.end != s.pos || m.torn != 0 {
-		t.Errorf("%d frames are read where %d were written, %d torn", m.end, s.pos, m.torn)
+	if m.end != s.journal.pos || m.torn != 0 {
+		t.Errorf("%d frames are read where %d were written, %d torn", m.end, s.journal.pos, m.torn)
 	}
 }
 

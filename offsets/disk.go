@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -127,14 +128,10 @@ func fill(d disk, o Options) error {
 
 // newFile is how a file begins, and its size: the first half sealed and empty, then zeros.
 func newFile(o Options) (first []byte, size int64) {
-	s := &Store{random: o.random, now: o.Now, boot: o.boot}
-	s.defaults()
-	half := o.half
-	if half == 0 {
-		half = defaultHalf
-	}
-	first, _ = s.snapshot(header{size: half, generation: 1, life: uint32(s.random()), volume: s.random(),
-		created: s.now().Unix(), boot: s.boot})
+	o = o.complete()
+	half := cmp.Or(o.half, defaultHalf)
+	first, _ = table{}.snapshot(header{size: half, generation: 1, life: uint32(o.random()), volume: o.random(),
+		created: o.Now().Unix(), boot: o.boot})
 	return first, 2 * half
 }
 

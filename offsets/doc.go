@@ -1,5 +1,10 @@
 // Package offsets knows what has been delivered, and keeps the file that remembers it. Numbers only.
 //
+// It promises that an outcome which was recorded is never lost, that what Progress says may be committed, and that a start knows
+// what may have been sent. It owns the file of a volume and the memory of every assigned partition: nobody else counts attempts,
+// outcomes or what is outstanding. It must not know what a message holds, how it is delivered, when another attempt is due, or
+// how to talk to Kafka.
+//
 // Invariants, cited by number in the tests:
 //
 //	F1  an offset is recorded only after its final outcome
@@ -8,6 +13,19 @@
 //	O2  after a crash at any instant, also during recovery, every synced fact is there and no false one
 //	O3  one process per volume
 //	O4  what cannot be read is kept, reported, and never applied, deleted or overwritten
+//
+// # Who owns what
+//
+// A Store has one mutex, which guards all of these but the keeper:
+//
+//	table    what has to be remembered: the slot of every Key, with its tracker (rows, watermark, attempts)
+//	journal  where the next frame goes in the file
+//	backlog  what of the writes is not on disk yet, and who waits for it
+//	keeper   the signals to the only goroutine: it syncs, lowers ceilings, heals
+//
+// A Store of InMemory has a journal without a disk, which takes every frame and keeps none, and an empty table: its trackers
+// belong to their Partitions alone, nothing is ever off disk, nobody waits, and there is no goroutine. That is guarantee 1:
+// F2 gives way to "what was sent counts as finished", until HandOver.
 //
 // # The file, format 1
 //
@@ -57,11 +75,11 @@
 //
 // # In doubt
 //
-// An intent is written before a request and not synced: kill -9 leaves it in the page cache, so a start on the same boot id
-// knows exactly which messages may have been sent. A ceiling that no request has passed is synced ahead of the requests: after
-// a power cut (another boot id, no clean frame) whatever is unfinished below it is in doubt. It is about six sync windows of the
-// partition's pace ahead, 16 to 512 offsets, so that hardly any request waits for it and a cut flags little more than was under
-// way. A clean stop leaves only intents without an outcome in doubt.
+// An intent is written before a request, together with an outcome where there is one, and not synced: kill -9 leaves it in the
+// page cache, so a start on the same boot id knows exactly which messages may have been sent. A ceiling that no request has
+// passed is synced ahead of the requests: after a power cut (another boot id, no clean frame) whatever is unfinished below it
+// is in doubt. It is about six sync windows of the partition's pace ahead, 16 to 512 offsets, so that hardly any request waits
+// for it and a cut flags little more than was under way. A clean stop leaves only intents without an outcome in doubt.
 //
 // The device has to write a sector of 512 bytes whole or not at all, and Sync has to mean it.
 package offsets

@@ -12,21 +12,28 @@ type edition struct {
 
 const editionFormat = "%d.%d.%x.%x"
 
-// Edition is what the file holds on disk, in a word without spaces for those who keep it elsewhere; see Holds.
+// Edition is what the file holds on disk, in a word without spaces for those who keep it elsewhere; see Holds. "" without a file.
 func (s *Store) Edition() string {
+	if !s.Keeps() {
+		return ""
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fmt.Sprintf(editionFormat, s.written, s.onDisk, s.place.life, s.opening)
+	j := &s.journal
+	return fmt.Sprintf(editionFormat, j.written, j.onDisk, j.place.life, s.read.opening)
 }
 
 // Holds says whether the file held all of an Edition of this volume when it was opened, or has it from this Store. False: the
-// volume was put back from a copy that is older, and does not know what was sent since then.
+// volume was put back from a copy that is older, and does not know what was sent since then. Without a file there is no copy.
 func (s *Store) Holds(word string) bool {
+	if !s.Keeps() {
+		return true
+	}
 	var e edition
 	if n, err := fmt.Sscanf(word, editionFormat, &e.generation, &e.frames, &e.life, &e.opening); n != 4 || err != nil {
 		return false
 	}
 	r := s.read
-	return e.opening == s.opening || e.generation < r.generation ||
+	return e.opening == r.opening || e.generation < r.generation ||
 		e.generation == r.generation && e.life == r.life && e.frames <= r.frames
 }

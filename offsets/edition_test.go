@@ -56,8 +56,8 @@ func TestHolds(t *testing.T) {
 	}
 	third := syncs(s)
 	holds(s, third, true, "its own, halves later")
-	if s.header.generation < 5 {
-		t.Fatalf("only %d generations: nothing turned", s.header.generation)
+	if s.journal.header.generation < 5 {
+		t.Fatalf("only %d generations: nothing turned", s.journal.header.generation)
 	}
 	kill(s)
 	killed := readFile(t, dir)

@@ -61,8 +61,8 @@ func kill(s *Store) {
 	if ended {
 		return
 	}
-	close(s.quit)
-	_ = s.disk.Close()
+	close(s.keeper.quit)
+	_ = s.journal.disk.Close()
 	s.lock.release()
 }
 
@@ -81,6 +81,18 @@ func work(t testing.TB, p *Partition, n int64, open ...int64) {
 			}
 		}
 	}
+}
+
+// announce is Write for many intents of p.
+func announce(p *Partition, all []Attempt) error {
+	_, announced := p.Write(nil, p, all)
+	return announced
+}
+
+// record is Write for many outcomes.
+func record(p *Partition, all []int64) error {
+	recorded, _ := p.Write(all, nil, nil)
+	return recorded
 }
 
 func readFile(t testing.TB, dir string) []byte {

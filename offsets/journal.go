@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,13 +12,91 @@ const retryAfter = time.Second
 // spare is the room that begin leaves in a half for the frames that carry no fact: synced, then moved or clean.
 const spare = 3
 
+// bufferKept is the room for frames that a journal keeps between two writes.
+const bufferKept = 32 << 10
+
+// journal is where the next frame goes in the file. Without a disk it takes every frame and keeps none. Guarded by Store.mu;
+// whoever adds writes before the lock is given up.
+type journal struct {
+	disk    disk
+	header  header // of the newest half; generation counts failed writings, too
+	half    int    // that is written now
+	written uint64 // generation of that half
+	place   place
+	pos     uint32 // number of the next frame
+	onDisk  uint32 // frames of this half known to be on disk
+	marked  uint32 // onDisk of the newest synced frame
+	buffer  []byte // what was added since the last write
+}
+
 // capacity is the number of frames in a half.
-func (s *Store) capacity() int { return int((s.header.size - headerSize) / frameSize) }
+func (j *journal) capacity() int { return int((j.header.size - headerSize) / frameSize) }
 
 // fits says whether a snapshot leaves room to go on.
-func (s *Store) fits(frames int) bool { return frames+16 <= s.capacity() }
+func (j *journal) fits(frames int) bool { return frames+16 <= j.capacity() }
 
-// begin waits until n frames can be written at once in the current half. The lock is given up only before it returns.
+// added is the number of frames in the next write.
+func (j *journal) added() uint32 { return uint32(len(j.buffer) / frameSize) }
+
+// room is how many frames more the half has place for.
+func (j *journal) room() int { return j.capacity() - int(j.pos+j.added()) - spare }
+
+// add encodes a frame behind those that were added since the last write. The caller has made room with begin, and holds the
+// lock since.
+func (j *journal) add(f frame) {
+	if j.disk == nil {
+		return
+	}
+	if len(j.buffer) == 0 && j.onDisk > j.marked {
+		j.encode(frame{kind: syncedKind, offset: int64(j.onDisk)})
+		j.marked = j.onDisk
+	}
+	j.encode(f)
+}
+
+func (j *journal) encode(f frame) {
+	n, at := j.pos+j.added(), len(j.buffer)
+	j.buffer = slices.Grow(j.buffer, frameSize)[:at+frameSize]
+	j.place.encode(j.buffer[at:], n, f)
+}
+
+// flush puts all that was added into the file, in one go.
+func (j *journal) flush() error {
+	b, n := j.buffer, j.added()
+	if j.buffer = b[:0]; cap(b) > bufferKept {
+		j.buffer = nil
+	}
+	if _, err := j.disk.WriteAt(b, j.byteOf(j.half, j.pos)); err != nil {
+		return err
+	}
+	j.pos += n
+	return nil
+}
+
+// byteOf is where a frame begins in the file.
+func (j *journal) byteOf(half int, frame uint32) int64 {
+	return int64(half)*j.header.size + headerSize + int64(frame)*frameSize
+}
+
+// move goes on in the other half, which begins with so many frames, all on disk.
+func (j *journal) move(h header, frames int) {
+	j.depart(h.generation)
+	j.half, j.place, j.written = 1-j.half, h.place(), h.generation
+	j.pos, j.onDisk, j.marked = uint32(frames), uint32(frames), uint32(frames)
+}
+
+// depart leaves a note in the old half: from now on a damaged new half is noticed instead of silently passed over.
+func (j *journal) depart(generation uint64) {
+	if int(j.pos) == j.capacity() {
+		return
+	}
+	var b [frameSize]byte
+	j.place.encode(b[:], j.pos, frame{kind: movedKind, offset: int64(generation)})
+	_, _ = j.disk.WriteAt(b[:], j.byteOf(j.half, j.pos)) // it only helps to notice; the new half is on disk already
+}
+
+// begin waits until n frames more can be added to the next write. The lock is given up only before it returns, and only when
+// all that was added before is written.
 func (s *Store) begin(n int) error {
 	for {
 		switch {
@@ -27,98 +106,65 @@ func (s *Store) begin(n int) error {
 			s.wake.Wait()
 		case s.failed != nil:
 			return s.failed
-		case int(s.pos)+n+spare > s.capacity():
-			s.turn()
-		default:
+		case !s.Keeps() || s.journal.room() >= n:
 			return nil
+		case s.journal.added() > 0:
+			_ = s.write() // it shows in s.failed
+		default:
+			s.turn()
 		}
 	}
 }
 
-// add encodes a frame behind those that were added since the last write. The caller has made room with begin, and holds the
-// lock since.
-func (s *Store) add(f frame) {
-	if s.added == 0 && s.onDisk > s.marked {
-		s.encode(frame{kind: syncedKind, offset: int64(s.onDisk)})
-		s.marked = s.onDisk
-	}
-	s.encode(f)
-}
-
-func (s *Store) encode(f frame) {
-	s.place.encode(s.buf[s.added*frameSize:], s.pos+s.added, f)
-	s.added++
-}
-
-// write puts all that was added into the file, in one go.
+// write puts all that was added into the file.
 func (s *Store) write() error {
-	n := s.added
-	if n == 0 {
+	if s.journal.added() == 0 {
 		return nil
 	}
-	s.added = 0
-	return s.writeFrames(s.buf[:n*frameSize], n)
+	if s.backlog.seq == s.backlog.synced {
+		s.keeper.stir()
+	}
+	s.backlog.seq++
+	if err := s.journal.flush(); err != nil {
+		return s.fail(err)
+	}
+	return nil
 }
 
 // put writes one frame.
 func (s *Store) put(f frame) error {
-	s.add(f)
+	s.journal.add(f)
 	return s.write()
-}
-
-// putAll writes many frames in one go.
-func (s *Store) putAll(frames []frame) error {
-	b := make([]byte, len(frames)*frameSize)
-	for i, f := range frames {
-		s.place.encode(b[i*frameSize:], s.pos+uint32(i), f)
-	}
-	return s.writeFrames(b, uint32(len(frames)))
-}
-
-func (s *Store) writeFrames(b []byte, n uint32) error {
-	if s.seq == s.synced {
-		s.stir()
-	}
-	s.seq++
-	if _, err := s.disk.WriteAt(b, s.byteOf(s.half, s.pos)); err != nil {
-		return s.fail(err)
-	}
-	s.pos += n
-	return nil
-}
-
-// byteOf is where a frame begins in the file.
-func (s *Store) byteOf(half int, frame uint32) int64 {
-	return int64(half)*s.header.size + headerSize + int64(frame)*frameSize
 }
 
 // turn writes all of memory into the other half and goes on there. It is the way out of a full half and of a failed write,
 // whose pages are never trusted again. The lock is given up meanwhile, but nobody can write.
 func (s *Store) turn() {
+	j := &s.journal
 	s.turning = true
-	for s.busy {
+	for s.backlog.busy {
 		s.wake.Wait()
 	}
-	s.busy = true
+	s.backlog.busy = true
 	defer func() {
-		s.busy, s.turning = false, false
+		s.backlog.busy, s.turning = false, false
 		s.rouse()
 	}()
-	s.header.generation++ // also after a failure: two writings never share a generation
-	h := s.header
-	h.life, h.boot = uint32(s.random()), s.boot
-	b, frames := s.snapshot(h)
-	half, seq := 1-s.half, s.seq
-	if !s.fits(frames) {
-		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, s.capacity()))
+	j.header.generation++ // also after a failure: two writings never share a generation
+	h := j.header
+	h.life, h.boot = uint32(s.opt.random()), s.opt.boot
+	b, frames := s.table.snapshot(h)
+	at, seq := int64(1-j.half)*h.size, s.backlog.seq
+	if !j.fits(frames) {
+		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, j.capacity()))
 		return
 	}
 	s.mu.Unlock()
 	Crash("half full")
-	_, err := s.disk.WriteAt(b, int64(half)*h.size)
+	_, err := j.disk.WriteAt(b, at)
 	if err == nil {
 		Crash("snapshot written")
-		err = s.disk.Sync()
+		err = j.disk.Sync()
 	}
 	Crash("snapshot on disk")
 	s.mu.Lock()
@@ -126,40 +172,28 @@ func (s *Store) turn() {
 		s.fail(err)
 		return
 	}
-	s.depart(h.generation)
-	s.half, s.place, s.written = half, h.place(), h.generation
-	s.pos, s.onDisk, s.marked = uint32(frames), uint32(frames), uint32(frames)
-	s.synced, s.unsynced = seq, 0
+	j.move(h, frames)
+	s.backlog.synced, s.backlog.unsynced = seq, 0
 	s.healed()
-}
-
-// depart leaves a note in the old half: from now on a damaged new half is noticed instead of silently passed over.
-func (s *Store) depart(generation uint64) {
-	if int(s.pos) == s.capacity() {
-		return
-	}
-	var b [frameSize]byte
-	s.place.encode(b[:], s.pos, frame{kind: movedKind, offset: int64(generation)})
-	_, _ = s.disk.WriteAt(b[:], s.byteOf(s.half, s.pos)) // it only helps to notice; the new half is on disk already
 }
 
 // fail closes the file for writing until turn has succeeded.
 func (s *Store) fail(err error) error {
 	if s.failed == nil {
-		s.log.Error("offsets: nothing can be recorded, so nothing is delivered until the volume can be written again",
+		s.opt.Log.Error("offsets: nothing can be recorded, so nothing is delivered until the volume can be written again",
 			"file", s.path, "error", err)
 	}
 	s.failed = fmt.Errorf("%s cannot be written (%w): nothing is delivered until the volume can be written again", s.path, err)
-	s.retryAt = s.now().Add(retryAfter)
+	s.retryAt = s.opt.Now().Add(retryAfter)
 	s.rouse()
-	s.stir()
-	s.hurry() // whatever the window
+	s.keeper.stir()
+	s.keeper.hurry() // whatever the window
 	return s.failed
 }
 
 func (s *Store) healed() {
 	if s.failed != nil {
 		s.failed = nil
-		s.log.Info("offsets: the volume can be written again", "file", s.path)
+		s.opt.Log.Info("offsets: the volume can be written again", "file", s.path)
 	}
 }

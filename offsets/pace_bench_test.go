@@ -46,7 +46,7 @@ func benchMessage(b *testing.B, sy Sync, workers int, oneWrite bool) {
 				case n == 0:
 					intent = p.Intent(a)
 				case oneWrite:
-					done, intent = p.DoneThen(last, p.Partition, a)
+					done, intent = p.Write([]int64{last}, p.Partition, []Attempt{a})
 				default:
 					done, intent = p.Done(last), p.Intent(a)
 				}

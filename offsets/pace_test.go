@@ -166,8 +166,8 @@ func TestEarlySync(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		s.mu.Lock()
-		if s.unsynced > 0 { // they were enough to begin again at once
-			t.Errorf("%d are off disk after a slow sync", s.unsynced)
+		if s.backlog.unsynced > 0 { // they were enough to begin again at once
+			t.Errorf("%d are off disk after a slow sync", s.backlog.unsynced)
 		}
 		s.mu.Unlock()
 		must(t, s.Close())
@@ -193,8 +193,8 @@ func TestEarlyAgain(t *testing.T) {
 		close(d.gate)
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
-		if s.unsynced != 0 {
-			t.Errorf("%d are still off disk", s.unsynced)
+		if s.backlog.unsynced != 0 {
+			t.Errorf("%d are still off disk", s.backlog.unsynced)
 		}
 		must(t, s.Close())
 	})
@@ -220,13 +220,13 @@ func TestSharedSync(t *testing.T) {
 			}()
 			synctest.Wait() // the first is at the disk, the others wait
 		}
-		if len(s.waiters) != 5 {
-			t.Errorf("%d wait", len(s.waiters))
+		if len(s.backlog.waiters) != 5 {
+			t.Errorf("%d wait", len(s.backlog.waiters))
 		}
 		g.gate <- struct{}{}
 		synctest.Wait()
-		if next, _ := p.Progress(); next != 1 || len(s.waiters) != 4 {
-			t.Errorf("after one sync: next %d, %d wait, want 4 and one at the disk", next, len(s.waiters))
+		if next, _ := p.Progress(); next != 1 || len(s.backlog.waiters) != 4 {
+			t.Errorf("after one sync: next %d, %d wait, want 4 and one at the disk", next, len(s.backlog.waiters))
 		}
 		close(g.gate)
 		synctest.Wait()

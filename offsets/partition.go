@@ -12,7 +12,8 @@ const (
 	farthestReach = 512
 )
 
-// Partition is one assigned partition: its tracker in memory and its frames in the file. It is safe for concurrent use.
+// Partition is one assigned partition: its tracker in memory and its frames in the file, if there is one. It is safe for
+// concurrent use.
 type Partition struct {
 	store    *Store
 	slot     *slot        // guarded by store.mu
@@ -29,7 +30,7 @@ func (p *Partition) Fetched(offset int64) (deliver bool) {
 }
 
 // Earlier is what is known of attempts at an offset, those of earlier lives included. A zero Number means none is on record;
-// InDoubt may be set all the same: one may have been lost with the power.
+// InDoubt may be set all the same: one may have been lost with the power. Without a file it never is.
 func (p *Partition) Earlier(offset int64) Attempt {
 	if offset >= p.untried.Load() {
 		return Attempt{Offset: offset}
@@ -41,7 +42,7 @@ func (p *Partition) Earlier(offset int64) Attempt {
 		a = r.attempt()
 	}
 	a.Offset = offset
-	a.InDoubt = a.InDoubt || offset < p.slot.doubt
+	a.InDoubt = p.store.Keeps() && (a.InDoubt || offset < p.slot.doubt)
 	return a
 }
 
@@ -59,11 +60,29 @@ func (p *Partition) Advance(position int64) {
 	}
 }
 
-// Progress is what may be committed: the watermark, and what is recorded as finished above it.
+// Progress is what may be committed: the watermark, and what is recorded as finished above it. Without a file, what was sent
+// counts as finished for the watermark until HandOver.
 func (p *Partition) Progress() (next int64, done Ranges) {
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
-	return p.slot.next, p.slot.finished(recorded)
+	next = p.slot.passed()
+	return next, p.slot.finished(recorded).TrimBelow(next)
+}
+
+// HandOver says that nothing of this partition is under way any more: from now on Progress stops at what has no outcome in any
+// case, so that a stop or a rebalance loses and repeats nothing.
+func (p *Partition) HandOver() {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	p.slot.sentCounts = false
+}
+
+// Unfinished is what a commit has to tell of attempts: those that are over, at offsets that Progress does not pass and that
+// have no outcome on record, by offset. An attempt under way does not count; those before it at the same message do.
+func (p *Partition) Unfinished() []Attempt {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	return p.slot.list(p.slot.passed(), p.untried.Load(), (*row).over)
 }
 
 // Next is the watermark: every offset below it has its outcome.
@@ -104,9 +123,9 @@ func (p *Partition) Release() {
 	p.released = true
 	p.slot.owner = nil
 	p.slot.release()
-	p.slot.seq = s.seq
+	p.slot.seq = s.backlog.seq
 	s.lowering = true
-	s.stir()
+	s.keeper.stir()
 }
 
 // begin makes room for n frames of this partition. No lock is given up between its return and the writing.

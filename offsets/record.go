@@ -1,6 +1,9 @@
 package offsets
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // What a Partition was about, for the errors.
 const (
@@ -9,241 +12,207 @@ const (
 	recording  = "recording"
 )
 
-// Intent announces the attempt a.Number. The request may start once it returns nil: a crash of the process will show this
-// attempt, a power cut at least that the offset lies below a ceiling.
+// Write records the final outcomes of the offsets done of p, and announces intents of next, a partition of the same Store: in
+// as few writes as there can be and, where the disk is waited for, in one sync. Either may hold without the other.
+//
+// The watermark of p moves only when recorded is nil; after an error the caller calls again with all of done. The requests of
+// intents may start once announced is nil: a crash of the process will show these attempts, a power cut at least that their
+// offsets lie below a ceiling. With an error none of them may start, and none is known of. Without intents, next may be nil.
+func (p *Partition) Write(done []int64, next *Partition, intents []Attempt) (recorded, announced error) {
+	s := p.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var at, to int64
+	if len(done) > 0 {
+		at, recorded = p.concludeAll(done)
+	}
+	var one [1]row // most calls announce one
+	before := one[:0]
+	if len(intents) > 0 {
+		to, before, announced = next.announceAll(before, intents)
+	}
+	_ = s.write() // it shows in s.failed, like that of a part which begin has written
+	err, seq := s.failed, s.backlog.seq
+	if len(done) > 0 && recorded == nil {
+		recorded = p.concluded(done, err)
+	}
+	if len(intents) > 0 && announced == nil {
+		announced = next.announced(before, to, seq, err)
+	}
+	return p.explain(recording, at, recorded), next.explain(announcing, to, announced)
+}
+
+// Done is Write for one outcome.
+func (p *Partition) Done(offset int64) error {
+	recorded, _ := p.Write([]int64{offset}, nil, nil)
+	return recorded
+}
+
+// Intent is Write for one intent.
 func (p *Partition) Intent(a Attempt) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := p.begin(2)
-	if err != nil {
-		return p.explain(announcing, a.Offset, err)
-	}
-	before, err := p.announce(a)
-	if err == nil {
-		seq := s.seq + 1
-		err = p.announced(before, seq, s.write())
-	}
-	return p.explain(announcing, a.Offset, err)
+	_, announced := p.Write(nil, p, []Attempt{a})
+	return announced
 }
 
-// IntentAll is Intent for each of many messages; where the disk is waited for, they share the wait. With an error none of the
-// requests may start.
-func (p *Partition) IntentAll(all []Attempt) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, highest := make([]Attempt, 0, len(all)), int64(-1)
-	for _, a := range all {
-		err := p.begin(2)
-		if err == nil {
-			var was Attempt
-			if was, err = p.announce(a); err == nil {
-				before, highest = append(before, was), max(highest, a.Offset)
-				err = s.write()
-			}
-		}
-		if err != nil {
-			p.recall(before)
-			return p.explain(announcing, a.Offset, err)
-		}
-	}
-	if len(all) == 0 {
-		return nil
-	}
-	err := p.usable(s.covered(p.slot, s.seq, highest))
-	if err != nil {
-		p.recall(before)
-	}
-	return p.explain(announcing, highest, err)
-}
-
-// Settled records that attempts ended without a final outcome.
+// Settled records that attempts ended without a final outcome. In memory they have ended also after an error.
 func (p *Partition) Settled(all ...Attempt) error {
 	s := p.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range all {
-		err := p.begin(1)
-		if err == nil {
-			err = p.settle(a)
-		}
-		if err != nil {
-			return p.explain(settling, a.Offset, err)
+		p.ended(a)
+	}
+	at, err := int64(0), error(nil)
+	for i := 0; i < len(all) && err == nil; i++ {
+		at = all[i].Offset
+		if err = p.begin(1); err == nil {
+			err = p.settle(all[i])
 		}
 	}
-	if len(all) == 0 || s.sync.Window != 0 {
-		return nil
+	err = cmp.Or(err, s.write())
+	if err == nil && len(all) > 0 && s.opt.Sync.Window == 0 {
+		err = s.reach(s.backlog.seq)
 	}
-	return p.explain(settling, all[len(all)-1].Offset, s.reach(s.seq))
+	return p.explain(settling, at, err)
 }
 
-// settle writes the end of an attempt.
+// settle adds the end of an attempt to the next write.
 func (p *Partition) settle(a Attempt) error {
-	r := p.slot.find(a.Offset)
-	if r == nil || r.progress != outstanding {
+	if r := p.slot.find(a.Offset); r == nil || r.progress != outstanding {
 		return errNotOutstanding
 	}
-	p.note(r, a)
-	return p.store.put(attemptFrame(settledKind, p.slot.number, a))
+	p.store.journal.add(attemptFrame(settledKind, p.slot.number, a))
+	return nil
 }
 
-// Done records the final outcome of an offset. The watermark moves only when it returns nil; after an error the caller calls
-// again until it does.
-func (p *Partition) Done(offset int64) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := p.begin(2)
-	if err == nil {
-		var added bool
-		if added, err = p.conclude(offset); added {
-			err = p.concluded(offset, s.write())
-		}
+// Doubt notes what is known of a message whose outcome could not be recorded. It writes nothing.
+func (p *Partition) Doubt(a Attempt) {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	p.ended(a)
+}
+
+// ended notes the end of an attempt in memory. The slot of a released partition may be another one's by now.
+func (p *Partition) ended(a Attempt) {
+	if p.released {
+		return
 	}
-	return p.explain(recording, offset, err)
+	if r := p.slot.find(a.Offset); r != nil && r.progress != recorded {
+		p.note(r, a, settled)
+	}
 }
 
-// DoneAll is Done for each of many offsets; where the disk is waited for, they share the wait. After an error the caller calls
-// again with all of them.
-func (p *Partition) DoneAll(all []int64) error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, offset := range all {
-		err := p.begin(2)
-		if err == nil {
-			var added bool
-			if added, err = p.conclude(offset); added {
-				if err = s.write(); err == nil {
-					s.unsynced++
-				}
-			}
+// announceAll adds intents to the next write. It returns their rows as they were before, and which offset an error is about.
+func (p *Partition) announceAll(before []row, intents []Attempt) (at int64, _ []row, err error) {
+	for _, a := range intents {
+		if err = p.begin(2); err == nil {
+			before, err = p.announce(before, a)
 		}
 		if err != nil {
-			return p.explain(recording, offset, err)
+			p.recall(before)
+			return a.Offset, nil, err
 		}
+		at = max(at, a.Offset)
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	err := s.await()
-	if err == nil && !p.released {
-		for _, offset := range all {
-			p.slot.finish(offset)
-		}
-	}
-	return p.explain(recording, all[len(all)-1], err)
+	return at, before, nil
 }
 
-// DoneThen is Done(offset) and then next.Intent(a), in one write and, where the disk is waited for, in one sync. Either may
-// hold without the other: each error is what its own call would have returned. Both partitions are of the same Store.
-func (p *Partition) DoneThen(offset int64, next *Partition, a Attempt) (done, intent error) {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.begin(4)
-	var added bool
-	if done = p.usable(err); done == nil {
-		added, done = p.conclude(offset)
-	}
-	var before Attempt
-	if intent = next.usable(err); intent == nil {
-		before, intent = next.announce(a)
-	}
-	seq := s.seq + 1
-	err = s.write()
-	if added {
-		done = p.concluded(offset, err)
-	}
-	if intent == nil {
-		intent = next.announced(before, seq, err)
-	}
-	return p.explain(recording, offset, done), next.explain(announcing, a.Offset, intent)
-}
-
-// announce adds an intent to the next write, with a ceiling above it where one is due. It returns what was known before.
-func (p *Partition) announce(a Attempt) (before Attempt, err error) {
+// announce adds one intent to the next write, with a ceiling above it where one is due.
+func (p *Partition) announce(before []row, a Attempt) ([]row, error) {
 	s, t := p.store, p.slot
 	r := t.find(a.Offset)
 	if r == nil || r.progress != outstanding {
-		return Attempt{}, errNotOutstanding
+		return before, errNotOutstanding
 	}
-	before = r.attempt()
-	a.InDoubt = true
-	p.note(r, a)
-	if s.sync.Window != 0 && t.near(a.Offset) { // with Window 0 the intent itself is on the disk before the request
-		if t.seq <= s.synced {
+	before = append(before, *r)
+	a.InDoubt = r.doubt || r.stage == underWay // nobody has told how the one before ended
+	p.note(r, a, underWay)
+	if s.opt.Sync.Window != 0 && t.near(a.Offset) { // with Window 0 the intent itself is on the disk before the request
+		if t.seq <= s.backlog.synced {
 			t.ceilingOn = t.ceiling
 		}
-		s.add(t.lift(a.Offset, s.now(), s.lag()))
-		t.seq = s.seq + 1
+		s.journal.add(t.lift(a.Offset, s.opt.Now(), s.lag()))
+		t.seq = s.backlog.seq + 1
 	}
-	s.add(attemptFrame(intentKind, t.number, a))
+	s.journal.add(attemptFrame(intentKind, t.number, a))
 	return before, nil
 }
 
-// announced waits for what an intent needs on the disk, unless write number seq failed with err.
-func (p *Partition) announced(before Attempt, seq uint64, err error) error {
+// announced waits for what intents need on the disk: they were written with write number seq, which came to err.
+func (p *Partition) announced(before []row, highest int64, seq uint64, err error) error {
 	if err == nil {
-		err = p.usable(p.store.covered(p.slot, seq, before.Offset))
+		err = p.usable(p.store.covered(p.slot, seq, highest))
 	}
 	if err != nil {
-		p.recall([]Attempt{before})
+		p.recall(before)
 	}
 	return err
 }
 
 // recall takes intents back: no request follows them.
-func (p *Partition) recall(before []Attempt) {
+func (p *Partition) recall(before []row) {
 	if p.released {
 		return
 	}
-	for _, a := range before {
-		if r := p.slot.find(a.Offset); r != nil {
-			r.note(a)
+	for _, b := range before {
+		if r := p.slot.find(b.offset); r != nil {
+			r.number, r.faults, r.doubt, r.stage = b.number, b.faults, b.doubt, b.stage
 		}
 	}
 }
 
 // note remembers the newest attempt, so that Earlier looks for it.
-func (p *Partition) note(r *row, a Attempt) {
-	r.note(a)
+func (p *Partition) note(r *row, a Attempt, s stage) {
+	r.note(a, s)
 	if a.Offset >= p.untried.Load() {
 		p.untried.Store(a.Offset + 1)
 	}
 }
 
+// concludeAll adds outcomes to the next write. It returns which offset an error is about.
+func (p *Partition) concludeAll(done []int64) (at int64, err error) {
+	for _, at = range done {
+		if err = p.begin(2); err == nil {
+			err = p.conclude(at)
+		}
+		if err != nil {
+			break
+		}
+	}
+	return at, err
+}
+
 // conclude adds the outcome of an offset to the next write, if it is not on record yet.
-func (p *Partition) conclude(offset int64) (added bool, err error) {
-	t, now := p.slot, p.store.second()
-	r := t.find(offset)
+func (p *Partition) conclude(offset int64) error {
+	s, t := p.store, p.slot
+	now, r := s.second(), t.find(offset)
 	switch {
 	case r == nil && offset < t.next, r != nil && r.progress == recorded:
-		return false, nil
+		return nil
 	case r == nil:
-		return false, errNotOutstanding
+		return errNotOutstanding
 	}
 	t.write(r)
 	t.at = max(t.at, now)
 	span := offset - r.from
 	if span > math.MaxUint32 {
-		p.store.add(finishedFrame(t.number, r.from, offset))
+		s.journal.add(finishedFrame(t.number, r.from, offset))
 		span = 0
 	}
-	p.store.add(doneFrame(t.number, offset, span, now))
-	return true, nil
+	s.journal.add(doneFrame(t.number, offset, span, now))
+	s.backlog.unsynced++
+	return nil
 }
 
-// concluded moves the watermark once the outcome is as durable as Options.Sync asks, unless its write failed with err.
-func (p *Partition) concluded(offset int64, err error) error {
-	s := p.store
+// concluded moves the watermark once outcomes are as durable as Options.Sync asks, unless their write failed with err.
+func (p *Partition) concluded(done []int64, err error) error {
 	if err == nil {
-		s.unsynced++
-		err = s.await()
+		err = p.store.await()
 	}
 	if err == nil && !p.released {
-		p.slot.finish(offset)
+		for _, offset := range done {
+			p.slot.finish(offset)
+		}
 	}
 	return err
 }

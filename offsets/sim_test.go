@@ -139,7 +139,7 @@ func (w *world) live(n int, faults bool) {
 // settleSafe marks what the file itself counts as synced: none of it may ever be lost.
 func (w *world) settleSafe(p *part) {
 	p.pending = slices.DeleteFunc(p.pending, func(d pendingDone) bool {
-		if d.seq > w.store.synced {
+		if d.seq > w.store.backlog.synced {
 			return false
 		}
 		p.msgs[d.offset].safe = true
@@ -254,29 +254,33 @@ func (w *world) together(p *part, rows []row) {
 	}
 	w.rng.Shuffle(len(fresh), func(i, k int) { fresh[i], fresh[k] = fresh[k], fresh[i] })
 	var all []Attempt
-	switch w.rng.IntN(3) {
-	case 0:
-		for _, o := range fresh {
-			all = append(all, w.attempt(p, o))
-		}
-		err := p.p.IntentAll(all)
-		for _, o := range fresh {
-			w.begun(p, o, err)
-		}
-	case 1:
-		for _, o := range open {
-			p.msgs[o].done = true
-		}
-		done = append(done, open...)
-		err := p.p.DoneAll(done)
-		for _, o := range done {
-			w.concluded(p, o, err)
-		}
-	case 2:
+	what := w.rng.IntN(4) // outcomes, intents, or both; 0: the ends of attempts
+	if what == 0 {
 		for _, o := range open {
 			all = append(all, Attempt{Offset: o, Number: p.msgs[o].number, Faults: 1, InDoubt: w.rng.IntN(2) == 0})
 		}
 		w.settled(p, p.p.Settled(all...), all...)
+		return
+	}
+	if what&1 == 0 {
+		done, open = nil, nil
+	}
+	if what&2 == 0 {
+		fresh = nil
+	}
+	for _, o := range open {
+		p.msgs[o].done = true
+	}
+	done = append(done, open...)
+	for _, o := range fresh {
+		all = append(all, w.attempt(p, o))
+	}
+	recorded, announced := p.p.Write(done, p.p, all)
+	for _, o := range done {
+		w.concluded(p, o, recorded)
+	}
+	for _, o := range fresh {
+		w.begun(p, o, announced)
 	}
 }
 
@@ -296,7 +300,7 @@ func (w *world) doneThen(p *part, o int64, q *part) bool {
 	}
 	for _, r := range q.p.slot.rows[q.p.slot.head:] {
 		if m := q.msgs[r.offset]; r.progress == outstanding && !m.done && !m.open {
-			done, intent := p.p.DoneThen(o, q.p, w.attempt(q, r.offset))
+			done, intent := p.p.Write([]int64{o}, q.p, []Attempt{w.attempt(q, r.offset)})
 			w.concluded(p, o, done)
 			w.begun(q, r.offset, intent)
 			return true
@@ -307,13 +311,13 @@ func (w *world) doneThen(p *part, o int64, q *part) bool {
 
 // concluded notes what became of a Done.
 func (w *world) concluded(p *part, o int64, err error) {
-	w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.seq, w.store.synced)
+	w.say("done %d:%d: %v (seq %d, synced %d)", p.key.Partition, o, err, w.store.backlog.seq, w.store.backlog.synced)
 	if err != nil {
 		return
 	}
 	p.msgs[o].acked = true
-	p.pending = append(p.pending, pendingDone{w.store.seq, o})
-	if w.opts.Sync.Window == 0 && w.store.synced < w.store.seq {
+	p.pending = append(p.pending, pendingDone{w.store.backlog.seq, o})
+	if w.opts.Sync.Window == 0 && w.store.backlog.synced < w.store.backlog.seq {
 		w.fatal("done %d returned before it was on disk", o)
 	}
 }
@@ -359,7 +363,7 @@ func (w *world) assign(p *part) {
 	}
 	p.p, p.assigned = h, true
 	p.position, _ = h.Progress()
-	if w.store.synced < w.store.seq {
+	if w.store.backlog.synced < w.store.backlog.seq {
 		w.fatal("assign returned before it was on disk")
 	}
 }

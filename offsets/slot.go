@@ -21,7 +21,7 @@ type slot struct {
 	liftedAt  int64     // the offset that needed it
 	stood     bool      // somebody had to wait for it since
 	unvouched bool      // see Saved; until it is assigned
-	seq       uint64    // Store.seq at the newest ceiling, and at the release
+	seq       uint64    // backlog.seq at the newest ceiling, and at the release
 	committed int64
 	at        int64 // unix seconds of the newest fact
 	owner     *Partition

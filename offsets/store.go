@@ -6,61 +6,52 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Store is the open file of a volume. It is safe for concurrent use.
+// Store remembers outcomes: in the file of a volume, or with InMemory nowhere else. It is safe for concurrent use.
 type Store struct {
-	sync   Sync
-	now    func() time.Time
-	log    *slog.Logger
-	random func() uint64
-	boot   string
-	path   string // of the file
-	lock   *lock
+	opt  Options // with nothing left out
+	path string  // of the file
+	lock *lock
 
-	mu      sync.Mutex // held for memory and for a write, never for a sync or a snapshot's way to the disk
-	wake    sync.Cond  // busy or turning changed
-	current map[Key]*slot
-	slots   uint32 // the highest slot number ever given
+	mu      sync.Mutex // guards all below but keeper; held for a write, never for a sync or a snapshot's way to the disk
+	wake    sync.Cond  // backlog.busy or turning changed
+	table   table
+	journal journal
+	backlog backlog
+	read    edition // what Open found, with a number for this Store
 
-	read    edition // what Open found
-	opening uint32  // random: this Store
-
-	disk     disk
-	header   header // of the newest half; generation counts failed writings, too
-	half     int    // that is written now
-	written  uint64 // generation of that half
-	place    place
-	pos      uint32        // number of the next frame
-	onDisk   uint32        // frames of this half known to be on disk
-	marked   uint32        // onDisk of the newest synced frame
-	seq      uint64        // writes since Open, failed ones included
-	synced   uint64        // writes known to be on disk
-	unsynced int           // finished offsets among those in between
-	took     time.Duration // of the newest sync
-	burst    int           // finished offsets that came during a sync lately
-	hurried  bool          // the next sync is asked for
-	clock    int64         // Unix seconds, about
-	waiters  []*waiter
-	resting  []*waiter // for the next who wait
-	busy     bool      // somebody is at disk.Sync
-	lowering bool      // a released partition may have a ceiling to take back
-	turning  bool      // the other half is being written; nobody else writes
+	lowering bool // a released partition may have a ceiling to take back
+	turning  bool // the other half is being written; nobody else writes
 	failed   error
 	retryAt  time.Time
 	closed   bool
-	added    uint32              // frames in buf that are not written yet
-	buf      [5 * frameSize]byte // what one call about a message adds: synced, a done in two frames, ceiling, intent
 
-	kick       chan struct{} // there is something to sync
-	urgent     chan struct{} // and not only after a window
-	quit, gone chan struct{}
+	keeper keeper
 }
+
+func newStore(o Options, path string) *Store {
+	s := &Store{opt: o.complete(), path: path, table: table{current: make(map[Key]*slot)}, keeper: newKeeper()}
+	s.wake.L = &s.mu
+	s.backlog.burst = s.opt.Sync.Unsynced / 3
+	return s
+}
+
+// InMemory is a Store without a file, for guarantee 1: nothing outlives the process but what was committed to Kafka. Progress
+// passes over what was sent, so a crash loses what is in flight; see HandOver. Nothing of it fails or waits.
+func InMemory(o Options) *Store {
+	o.Sync, o.boot = Sync{}, "none" // nothing is ever off disk
+	s := newStore(o, "")
+	close(s.keeper.gone)
+	return s
+}
+
+// Keeps says whether anything is remembered beside Kafka's commit.
+func (s *Store) Keeps() bool { return s.journal.disk != nil }
 
 // Open locks the volume, then creates the file or recovers what it knows. It returns an OpenError where a person has to act.
 func Open(dir string, o Options) (*Store, error) {
@@ -83,19 +74,15 @@ func Open(dir string, o Options) (*Store, error) {
 
 // recoverFrom believes what d holds and goes on in the half that is not the newest.
 func recoverFrom(d disk, path string, o Options) (*Store, error) {
-	s := &Store{
-		sync: o.Sync, now: o.Now, log: o.Log, random: o.random, boot: o.boot, path: path, disk: d,
-		current: make(map[Key]*slot), kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1), quit: make(chan struct{}), gone: make(chan struct{}),
-	}
-	s.wake.L = &s.mu
-	s.defaults()
+	s := newStore(o, path)
 	if o.wrap != nil {
-		s.disk = o.wrap(d)
+		d = o.wrap(d)
 	}
-	m, err := load(s.disk, path)
+	m, err := load(d, path)
 	if err != nil {
 		return nil, err
 	}
+	s.journal.disk = d
 	s.adopt(m)
 	s.mu.Lock()
 	s.turn()
@@ -105,30 +92,11 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 		return nil, unusable(path, err)
 	}
 	if o.idle {
-		close(s.gone)
+		close(s.keeper.gone)
 	} else {
 		go s.run()
 	}
 	return s, nil
-}
-
-func (s *Store) defaults() {
-	if s.sync.Unsynced == 0 {
-		s.sync.Unsynced = 128
-	}
-	s.burst = s.sync.Unsynced / 3
-	if s.now == nil {
-		s.now = time.Now
-	}
-	if s.log == nil {
-		s.log = slog.Default()
-	}
-	if s.boot == "" {
-		s.boot = bootID()
-	}
-	if s.random == nil {
-		s.random = random
-	}
 }
 
 func random() uint64 {
@@ -139,31 +107,37 @@ func random() uint64 {
 
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
-	s.header, s.half, s.place, s.pos, s.slots = m.header, m.half, m.header.place(), m.end, m.slots
-	s.read, s.opening = edition{m.header.generation, m.end, m.header.life, 0}, uint32(random())
-	lost := !m.clean && m.header.boot != s.boot
+	j := &s.journal
+	j.header, j.half, j.place, j.pos, s.table.slots = m.header, m.half, m.header.place(), m.end, m.slots
+	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
+	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
 		if lost {
 			t.doubt = max(t.doubt, t.ceiling)
-			t.unvouched = s.sync.Window < 0
+			t.unvouched = s.opt.Sync.Window < 0
 		}
 		t.ceiling = 0
-		s.current[t.key] = t
+		s.table.current[t.key] = t
 	}
 	if m.torn > 0 {
-		s.log.Warn("offsets: the newest frames were not whole and are left out; their messages may come again",
+		s.opt.Log.Warn("offsets: the newest frames were not whole and are left out; their messages may come again",
 			"file", s.path, "torn", m.torn, "read", m.frames)
 	}
 }
 
-// VolumeID is 16 hex digits, drawn when the file was created.
-func (s *Store) VolumeID() string { return fmt.Sprintf("%016x", s.header.volume) }
+// VolumeID is 16 hex digits, drawn when the file was created; "" without a file.
+func (s *Store) VolumeID() string {
+	if !s.Keeps() {
+		return ""
+	}
+	return fmt.Sprintf("%016x", s.journal.header.volume)
+}
 
 // Saved is what the file knows of exactly this Key, in its newest lineage.
 func (s *Store) Saved(k Key) (Saved, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, ok := s.current[k]
+	t, ok := s.table.current[k]
 	if !ok {
 		return Saved{}, false
 	}
@@ -175,7 +149,7 @@ func (s *Store) Foreign(k Key) []Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Key
-	for o := range s.current {
+	for o := range s.table.current {
 		if o.Topic == k.Topic && o.Partition == k.Partition && o != k {
 			out = append(out, o)
 		}
@@ -207,42 +181,54 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	if err := s.begin(1); err != nil {
 		return nil, err
 	}
-	old := s.current[k]
-	if old != nil && old.owner != nil {
+	t := s.table.current[k]
+	if t != nil && t.owner != nil {
 		return nil, errors.New("it is assigned already: release it first")
 	}
-	t := old
 	fresh := t == nil || t.lineage != st.Lineage
 	if fresh {
-		s.slots++
-		t = &slot{number: s.slots, key: k, lineage: st.Lineage, committed: -1, at: s.now().Unix()}
+		s.table.slots++
+		t = &slot{number: s.table.slots, key: k, lineage: st.Lineage, committed: -1, at: s.opt.Now().Unix()}
 	}
 	p := &Partition{store: s, slot: t}
-	if t.join(st) || fresh {
-		s.current[k] = t
-		if n := len(s.all()); fresh && n > s.capacity()/2 {
-			s.current[k] = old
-			if old == nil {
-				delete(s.current, k)
-			}
-			return nil, fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
-				"what happens: use more volumes with fewer partitions each", n, s.path, s.capacity()/2)
-		}
-		if frames := t.frames(nil, fresh); int(s.pos)+len(frames)+spare <= s.capacity() {
-			_ = s.putAll(frames) // it shows in s.failed
-		} else {
-			s.turn()
+	if changed := t.join(st); s.Keeps() && (changed || fresh) {
+		if err := s.enter(t, fresh); err != nil {
+			return nil, err
 		}
 	}
 	t.owner = p
-	if err := s.flush(s.seq); err != nil || s.failed != nil {
+	if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {
 		t.owner = nil
 		return nil, cmp.Or(err, s.failed)
 	}
-	t.unvouched = false
+	t.unvouched, t.sentCounts = false, !s.Keeps()
 	t.start()
 	p.untried.Store(max(t.doubt, t.lastTried()+1))
 	return p, nil
+}
+
+// enter writes what a slot begins with; a fresh one takes the place of the one before it, if there is room.
+func (s *Store) enter(t *slot, fresh bool) error {
+	old := s.table.current[t.key]
+	s.table.current[t.key] = t
+	if n := len(s.table.frames()); fresh && n > s.journal.capacity()/2 {
+		s.table.current[t.key] = old
+		if old == nil {
+			delete(s.table.current, t.key)
+		}
+		return fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
+			"what happens: use more volumes with fewer partitions each", n, s.path, s.journal.capacity()/2)
+	}
+	frames := t.frames(nil, fresh)
+	if len(frames) > s.journal.room() {
+		s.turn()
+		return nil
+	}
+	for _, f := range frames {
+		s.journal.add(f)
+	}
+	_ = s.write() // it shows in s.failed
+	return nil
 }
 
 // lockWithin locks mu unless a write holds it for longer than d.
@@ -267,7 +253,7 @@ func (s *Store) Err() error {
 		return err
 	case closed:
 		return ErrClosed
-	case s.disk.ReadOnly():
+	case s.Keeps() && s.journal.disk.ReadOnly():
 		return fmt.Errorf("%s is on a read-only file system: nothing is delivered until it can be written again", s.path)
 	}
 	return nil

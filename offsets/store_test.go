@@ -67,8 +67,8 @@ func TestSnapshotKeepsAll(t *testing.T) {
 	p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
 	work(t, p, 2000, 500, 1500)
 	p.Committed(500)
-	if s.header.generation < 20 {
-		t.Fatalf("only %d generations: this does not test a turn", s.header.generation)
+	if s.journal.header.generation < 20 {
+		t.Fatalf("only %d generations: this does not test a turn", s.journal.header.generation)
 	}
 	s = reopen(t, s, dir, "boot 0")
 	if got, want := savedText(t, s, testKey), "500 501-1499,1501-1999 500 [{500 1 0 true} {1500 1 0 true}]"; got != want {
@@ -247,7 +247,7 @@ func TestReleased(t *testing.T) {
 	p.Fetched(3)
 	p.Release()
 	p.Release()
-	pos := s.pos
+	pos := s.journal.pos
 	for i, err := range []error{p.Done(1), p.Intent(Attempt{Offset: 3, Number: 1}), p.Settled(Attempt{Offset: 1, Number: 1})} {
 		if !errors.Is(err, ErrReleased) {
 			t.Errorf("call %d: got %v", i, err)
@@ -258,8 +258,8 @@ func TestReleased(t *testing.T) {
 	if p.Fetched(4) {
 		t.Error("an offset of a released partition is to be delivered")
 	}
-	if s.pos != pos {
-		t.Errorf("%d frames were written after Release", s.pos-pos)
+	if s.journal.pos != pos {
+		t.Errorf("%d frames were written after Release", s.journal.pos-pos)
 	}
 	if got, want := savedText(t, s, testKey), "1 2-2 -1 [{1 1 0 true}]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -330,7 +330,7 @@ func TestWindow(t *testing.T) {
 		behind := func() uint64 {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return s.seq - s.synced
+			return s.backlog.seq - s.backlog.synced
 		}
 		ahead := 0
 		for n := range int64(35) {
@@ -383,11 +383,16 @@ func TestCeiling(t *testing.T) {
 	}
 }
 
-// counting is a disk that counts its syncs, and can do something during one.
+// counting is a disk that counts its syncs and writes, and can do something during a sync.
 type counting struct {
 	disk
-	syncs  atomic.Int64
-	during func()
+	syncs, writes atomic.Int64
+	during        func()
+}
+
+func (d *counting) WriteAt(b []byte, at int64) (int, error) {
+	d.writes.Add(1)
+	return d.disk.WriteAt(b, at)
 }
 
 func (d *counting) Sync() error {
@@ -511,7 +516,7 @@ func TestStress(t *testing.T) {
 	over.Store(true)
 	all.Wait()
 	s.mu.Lock()
-	for s.busy { // a failure may be under way
+	for s.backlog.busy { // a failure may be under way
 		s.wake.Wait()
 	}
 	s.mu.Unlock()
@@ -571,5 +576,17 @@ func TestNoAllocations(t *testing.T) {
 		n++
 	}); got > 0 {
 		t.Errorf("%v allocations a message", got)
+	}
+	p.Fetched(n)
+	must(t, p.Intent(Attempt{Offset: n, Number: 1}))
+	if got := testing.AllocsPerRun(5000, func() {
+		p.Fetched(n + 1)
+		recorded, announced := p.Write([]int64{n}, p, []Attempt{{Offset: n + 1, Number: 1}})
+		if recorded != nil || announced != nil {
+			t.Fatal("not recorded")
+		}
+		n++
+	}); got > 0 {
+		t.Errorf("%v allocations for an outcome and an intent", got)
 	}
 }

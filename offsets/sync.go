@@ -8,46 +8,54 @@ import (
 // A write that nobody waits for reaches the disk within this time when Options.Sync has no window.
 const lazily = 5 * time.Millisecond
 
+// keeper is how the only goroutine of a Store is told what to do. It needs no lock.
+type keeper struct {
+	kick       chan struct{} // there is something to sync
+	urgent     chan struct{} // and not only after a window
+	quit, gone chan struct{}
+}
+
+func newKeeper() keeper {
+	return keeper{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
+}
+
+// stir tells run that there is something to do.
+func (k keeper) stir() { poke(k.kick) }
+
+// hurry tells run that the window is over.
+func (k keeper) hurry() { poke(k.urgent) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // run is the only goroutine of a Store. It syncs, lowers ceilings, and gets the file going again after a failure.
 func (s *Store) run() {
-	defer close(s.gone)
+	defer close(s.keeper.gone)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.quit:
+		case <-s.keeper.quit:
 			return
-		case <-s.kick:
+		case <-s.keeper.kick:
 		}
-		wait := s.sync.Window
+		wait := s.opt.Sync.Window
 		if wait <= 0 {
 			wait = lazily
 		}
 		for ; wait > 0; wait = s.tick() {
 			timer.Reset(wait)
 			select {
-			case <-s.quit:
+			case <-s.keeper.quit:
 				return
-			case <-s.urgent:
+			case <-s.keeper.urgent:
 			case <-timer.C:
 			}
 		}
-	}
-}
-
-// stir tells run that there is something to do.
-func (s *Store) stir() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
-// hurry tells run that the window is over.
-func (s *Store) hurry() {
-	select {
-	case s.urgent <- struct{}{}:
-	default:
 	}
 }
 
@@ -58,23 +66,23 @@ func (s *Store) tick() time.Duration {
 	if s.closed {
 		return 0
 	}
-	s.hurried = false
+	s.backlog.hurried = false
 	if s.failed != nil {
-		if wait := s.retryAt.Sub(s.now()); wait > 0 {
+		if wait := s.retryAt.Sub(s.opt.Now()); wait > 0 {
 			return wait
 		}
 		s.heal()
 	}
-	if s.flush(s.seq) == nil {
+	if s.flush(s.backlog.seq) == nil {
 		s.lower()
 	}
 	switch {
 	case s.failed != nil:
 		return retryAfter
-	case s.sync.Window > 0 && s.unsynced >= s.early():
+	case s.opt.Sync.Window > 0 && s.early():
 		return 1 // they came while the sync was under way
-	case s.sync.Window >= 0 && s.synced < s.seq:
-		return max(s.sync.Window, lazily)
+	case s.opt.Sync.Window >= 0 && s.backlog.synced < s.backlog.seq:
+		return max(s.opt.Sync.Window, lazily)
 	}
 	return 0
 }
@@ -95,11 +103,11 @@ func (s *Store) lower() {
 		return
 	}
 	s.lowering = false
-	for _, t := range s.sorted() {
+	for _, t := range s.table.sorted() {
 		if t.owner != nil || t.ceiling == 0 {
 			continue
 		}
-		if t.seq > s.synced || s.begin(1) != nil || t.owner != nil || t.ceiling == 0 {
+		if t.seq > s.backlog.synced || s.begin(1) != nil || t.owner != nil || t.ceiling == 0 {
 			s.lowering = true // the next tick looks again
 			continue
 		}
@@ -116,10 +124,10 @@ func (s *Store) Close() error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	for _, t := range s.current {
+	for _, t := range s.table.current {
 		if t.owner != nil {
 			t.owner.released = true
-			t.owner, t.seq = nil, s.seq
+			t.owner, t.seq = nil, s.backlog.seq
 			t.release()
 		}
 	}
@@ -127,13 +135,15 @@ func (s *Store) Close() error {
 	err := s.finish()
 	s.closed = true
 	s.rouse()
-	for s.busy { // after a failure somebody may still be at the disk
+	for s.backlog.busy { // after a failure somebody may still be at the disk
 		s.wake.Wait()
 	}
 	s.mu.Unlock()
-	close(s.quit)
-	<-s.gone
-	err = cmp.Or(err, s.disk.Close())
+	close(s.keeper.quit)
+	<-s.keeper.gone
+	if s.Keeps() {
+		err = cmp.Or(err, s.journal.disk.Close())
+	}
 	s.lock.release()
 	return err
 }
@@ -143,14 +153,14 @@ func (s *Store) finish() error {
 	if err := s.begin(1); err != nil {
 		return err
 	}
-	if err := s.reach(s.seq); err != nil {
+	if err := s.reach(s.backlog.seq); err != nil {
 		return err
 	}
 	if err := s.begin(1); err != nil {
 		return err
 	}
-	if err := s.put(frame{kind: cleanKind, offset: int64(s.onDisk)}); err != nil {
+	if err := s.put(frame{kind: cleanKind, offset: int64(s.journal.onDisk)}); err != nil {
 		return err
 	}
-	return s.reach(s.seq)
+	return s.reach(s.backlog.seq)
 }

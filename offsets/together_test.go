@@ -38,23 +38,23 @@ func TestTogether(t *testing.T) {
 				do   func() error
 				most int64 // syncs with Window 0
 			}{
-				{"Intent", func() error { return p.Intent(first[n-1]) }, 1},
-				{"IntentAll", func() error { return p.IntentAll(first[:n-1]) }, 1},
+				{"first intent", func() error { return p.Intent(first[n-1]) }, 1},
+				{"intents", func() error { return announce(p, first[:n-1]) }, 1},
 				{"Settled", func() error { return p.Settled(second...) }, 1},
-				{"DoneAll", func() error { return p.DoneAll(all[n/2:]) }, 1},
-				{"DoneAll again", func() error { return p.DoneAll(all[n/2:]) }, 0},
-				{"nothing", func() error { return errors.Join(p.IntentAll(nil), p.Settled(), p.DoneAll(nil)) }, 0},
+				{"outcomes", func() error { return record(p, all[n/2:]) }, 1},
+				{"outcomes again", func() error { return record(p, all[n/2:]) }, 0},
+				{"nothing", func() error { return errors.Join(announce(p, nil), p.Settled(), record(p, nil)) }, 0},
 			} {
 				syncs := d.syncs.Load()
 				must(t, step.do())
 				syncs = d.syncs.Load() - syncs
-				if sy.Window == 0 && (syncs != step.most || s.synced != s.seq) || sy.Window < 0 && syncs > 0 {
-					t.Errorf("%s: %d syncs, %d of %d writes are on disk", step.name, syncs, s.synced, s.seq)
+				if sy.Window == 0 && (syncs != step.most || s.backlog.synced != s.backlog.seq) || sy.Window < 0 && syncs > 0 {
+					t.Errorf("%s: %d syncs, %d of %d writes are on disk", step.name, syncs, s.backlog.synced, s.backlog.seq)
 				}
-				if step.name == "DoneAll" && sy.Window > 0 && syncs != 1 {
+				if step.name == "outcomes" && sy.Window > 0 && syncs != 1 {
 					t.Errorf("%d syncs for %d outcomes, of which 128 may be off the disk", syncs, n/2)
 				}
-				if step.name == "IntentAll" && sy.Window > 0 && p.slot.ceilingOn < n {
+				if step.name == "intents" && sy.Window > 0 && p.slot.ceilingOn < n {
 					t.Errorf("requests up to %d may start, the ceiling on the disk is %d", n-1, p.slot.ceilingOn)
 				}
 			}
@@ -94,11 +94,11 @@ func TestTogetherOrNot(t *testing.T) {
 			s := mustOpen(t, dir, o)
 			p, all, first := many(t, s, n)
 			row.before(d, p)
-			wantError(t, "intents", p.IntentAll(first), row.intent)
+			wantError(t, "intents", announce(p, first), row.intent)
 			if e := p.Earlier(8); e.Number != 0 {
 				t.Errorf("an attempt that never started is known: %+v", e)
 			}
-			wantError(t, "done", p.DoneAll(all), row.done)
+			wantError(t, "done", record(p, all), row.done)
 			if next := p.Next(); (next == n) != (row.done == "") {
 				t.Errorf("the watermark is %d after %q", next, row.done)
 			}
@@ -110,7 +110,7 @@ func TestTogetherOrNot(t *testing.T) {
 			s.mu.Lock()
 			s.heal()
 			s.mu.Unlock()
-			must(t, p.DoneAll(all))
+			must(t, record(p, all))
 			if next := p.Next(); next != n {
 				t.Errorf("the watermark is %d once the disk is well again", next)
 			}

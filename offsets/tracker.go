@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 )
@@ -15,12 +16,22 @@ const (
 	recorded             // as durable as Options.Sync asks
 )
 
+// stage is how far the newest attempt at a message has come in this assignment.
+type stage uint8
+
+const (
+	unsent   stage = iota
+	underWay       // it counts among the attempts, and as one in doubt
+	settled        // it has ended without an outcome
+)
+
 // row is one message that was handed over, and the offsets below it that do not exist.
 type row struct {
 	from, offset int64
-	number       uint32
+	number       uint32 // of the newest attempt
 	faults       uint32
-	doubt        bool
+	doubt        bool // of the attempts that are over
+	stage        stage
 	progress     progress
 }
 
@@ -37,6 +48,8 @@ type tracker struct {
 	head     int
 	top      int64 // no row at or above it is finished
 	waiting  int   // rows that are outstanding or only written
+
+	sentCounts bool // passed goes beyond what was sent
 }
 
 // start begins an assignment: nothing is handed over yet.
@@ -58,7 +71,7 @@ func (t *tracker) fetched(offset int64) bool {
 		t.waiting++
 	}
 	if a, ok := t.attempts[offset]; ok {
-		r.note(a)
+		r.note(a, unsent)
 		delete(t.attempts, offset)
 	}
 	if t.head > 64 && t.head > len(t.rows)/2 {
@@ -135,6 +148,19 @@ func (t *tracker) advance(position int64) bool {
 	return true
 }
 
+// passed is the watermark that may be committed.
+func (t *tracker) passed() int64 {
+	if !t.sentCounts {
+		return t.next
+	}
+	for _, r := range t.rows[t.head:] {
+		if r.progress != recorded && r.stage == unsent {
+			return r.offset
+		}
+	}
+	return t.position
+}
+
 // finished is what is finished at or above the watermark and has come at least as far as p, in memory of its own.
 func (t *tracker) finished(p progress) Ranges {
 	rows := t.rows[t.head:]
@@ -172,15 +198,20 @@ func (t *tracker) lastTried() int64 {
 }
 
 // tried is what is known of the attempts at messages that are not finished, by offset.
-func (t *tracker) tried() []Attempt {
+func (t *tracker) tried() []Attempt { return t.list(t.next, math.MaxInt64, (*row).tried) }
+
+// list is what is known of attempts at or above from, by offset: those from before the assignment, and what tell says of each
+// row below to.
+func (t *tracker) list(from, to int64, tell func(*row) (a Attempt, ok bool)) []Attempt {
 	var out []Attempt
 	for _, a := range t.attempts {
-		if a.Offset >= t.next && !t.done.Contains(a.Offset) {
+		if a.Offset >= from && !t.done.Contains(a.Offset) {
 			out = append(out, a)
 		}
 	}
-	for _, r := range t.rows[t.head:] {
-		if a := r.attempt(); r.progress == outstanding && a.Number > 0 {
+	rows := t.rows[t.head:]
+	for i := 0; i < len(rows) && rows[i].offset < to; i++ {
+		if a, ok := tell(&rows[i]); ok && a.Offset >= from {
 			out = append(out, a)
 		}
 	}
@@ -224,12 +255,27 @@ func (t *tracker) try(a Attempt) {
 	}
 }
 
+// attempt is all that is known of the attempts at a message.
 func (r *row) attempt() Attempt {
-	return Attempt{Offset: r.offset, Number: int(r.number), Faults: int(r.faults), InDoubt: r.doubt}
+	return Attempt{Offset: r.offset, Number: int(r.number), Faults: int(r.faults), InDoubt: r.doubt || r.stage == underWay}
 }
 
-func (r *row) note(a Attempt) {
-	r.number, r.faults, r.doubt = clamp(a.Number), clamp(a.Faults), a.InDoubt
+// tried is attempt, if there was one and the message has no outcome.
+func (r *row) tried() (a Attempt, ok bool) {
+	return r.attempt(), r.progress == outstanding && r.number > 0
+}
+
+// over is what is known of the attempts that are over, if there is something and the message has no outcome on record.
+func (r *row) over() (a Attempt, ok bool) {
+	a = Attempt{Offset: r.offset, Number: int(r.number), Faults: int(r.faults), InDoubt: r.doubt}
+	if r.stage == underWay {
+		a.Number--
+	}
+	return a, r.progress != recorded && (a.Number > 0 || a.InDoubt)
+}
+
+func (r *row) note(a Attempt, s stage) {
+	r.number, r.faults, r.doubt, r.stage = clamp(a.Number), clamp(a.Faults), a.InDoubt, s
 }
 
 // clamp keeps a count within the 32 bits that a frame has for it.

@@ -22,7 +22,7 @@ type Sync struct {
 // DefaultSync survives kill -9 with every record, a power cut with all but the newest few milliseconds.
 var DefaultSync = Sync{Window: 5 * time.Millisecond, Unsynced: 128}
 
-// Options of Open. The zero value is good.
+// Options of Open and InMemory. The zero value is good.
 type Options struct {
 	Sync Sync
 	Now  func() time.Time // nil: time.Now
@@ -33,6 +33,26 @@ type Options struct {
 	random func() uint64   // nil: crypto/rand
 	wrap   func(disk) disk // nil: the file itself
 	idle   bool            // no goroutine: whoever tests calls tick
+}
+
+// complete fills in what was left out.
+func (o Options) complete() Options {
+	if o.Sync.Unsynced == 0 {
+		o.Sync.Unsynced = 128
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.boot == "" {
+		o.boot = bootID()
+	}
+	if o.random == nil {
+		o.random = random
+	}
+	return o
 }
 
 // Saved is what the file knows of a Key.

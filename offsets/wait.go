@@ -2,8 +2,23 @@ package offsets
 
 import (
 	"runtime"
+	"sync"
 	"time"
 )
+
+// backlog is what of the writes is not on disk yet, and who waits for it. Guarded by Store.mu.
+type backlog struct {
+	seq      uint64        // writes since Open, failed ones included
+	synced   uint64        // writes known to be on disk
+	unsynced int           // finished offsets among those in between
+	busy     bool          // somebody is at disk.Sync
+	took     time.Duration // of the newest sync
+	burst    int           // finished offsets that came during a sync lately
+	hurried  bool          // the next sync is asked for
+	clock    int64         // Unix seconds, about
+	waiters  []*waiter
+	resting  []*waiter // for the next who wait
+}
 
 // waiter is a call that waits for the disk. It is woken once its own write is there, or when it has to run the next sync.
 type waiter struct {
@@ -11,18 +26,69 @@ type waiter struct {
 	wake chan struct{}
 }
 
+// early is so many finished offsets off disk that the sync begins before the window is over: late enough to be shared by many,
+// early enough that twice as many as have lately come during a sync find room before anybody waits. To park and wake
+// thirty-two lanes costs more than a sync.
+func (b *backlog) early(most int) int { return max(1, most/3, min(most*3/4, most-2*b.burst)) }
+
+// cover notes a sync of the first seq writes, with so many finished offsets among them; those that came meanwhile are
+// remembered, of a slow sync for the next ten or so.
+func (b *backlog) cover(seq uint64, finished int, took time.Duration, now int64) {
+	b.synced, b.took, b.clock = seq, took, now
+	b.unsynced -= finished
+	b.burst = max(b.unsynced, b.burst-(b.burst+7)/8)
+}
+
+// park waits for rouse. The lock is given up meanwhile.
+func (b *backlog) park(seq uint64, mu *sync.Mutex) {
+	var w *waiter
+	if n := len(b.resting); n > 0 {
+		w, b.resting = b.resting[n-1], b.resting[:n-1]
+	} else {
+		w = &waiter{wake: make(chan struct{}, 1)}
+	}
+	w.seq = seq
+	b.waiters = append(b.waiters, w)
+	mu.Unlock()
+	<-w.wake
+	mu.Lock()
+	b.resting = append(b.resting, w)
+}
+
+// rouse wakes whoever waits for nothing any more, and one of the rest, who runs the next sync; or all.
+func (b *backlog) rouse(all bool) {
+	left, leader := b.waiters[:0], false
+	for _, w := range b.waiters {
+		over := w.seq <= b.synced || all
+		if !over && leader {
+			left = append(left, w)
+			continue
+		}
+		leader = leader || !over
+		w.wake <- struct{}{}
+	}
+	b.waiters = left
+}
+
+// rouse wakes whoever waits for the disk or for the other half, and has something to do now.
+func (s *Store) rouse() {
+	s.wake.Broadcast()
+	s.backlog.rouse(s.failed != nil || s.closed)
+}
+
 // await holds a finished write back as long as Options.Sync asks.
 func (s *Store) await() error {
+	b, sy := &s.backlog, s.opt.Sync
 	switch {
-	case s.sync.Window == 0:
-		return s.reach(s.seq)
-	case s.sync.Window > 0:
-		if !s.busy && !s.hurried && s.unsynced >= s.early() { // during a sync they are counted that it covers
-			s.hurried = true
-			s.hurry()
+	case sy.Window == 0:
+		return s.reach(b.seq)
+	case sy.Window > 0:
+		if !b.busy && !b.hurried && s.early() { // during a sync they are counted that it covers
+			b.hurried = true
+			s.keeper.hurry()
 		}
-		for s.unsynced > s.sync.Unsynced {
-			if err := s.reach(s.synced + 1); err != nil {
+		for b.unsynced > sy.Unsynced {
+			if err := s.reach(b.synced + 1); err != nil {
 				return err
 			}
 		}
@@ -30,35 +96,27 @@ func (s *Store) await() error {
 	return nil
 }
 
-// early is so many finished offsets off disk that the sync begins before the window is over: late enough to be shared by many,
-// early enough that twice as many as have lately come during a sync find room before anybody waits. To park and wake
-// thirty-two lanes costs more than a sync.
-func (s *Store) early() int {
-	most := s.sync.Unsynced
-	return max(1, most/3, min(most*3/4, most-2*s.burst))
-}
-
-// meanwhile remembers how many offsets finished during a sync: a slow one for the next ten or so.
-func (s *Store) meanwhile(n int) { s.burst = max(n, s.burst-(s.burst+7)/8) }
+// early says whether enough is off disk for a sync before the window is over.
+func (s *Store) early() bool { return s.backlog.unsynced >= s.backlog.early(s.opt.Sync.Unsynced) }
 
 // second is the time in Unix seconds, and at most a sync old: a look at the clock for each offset costs a twentieth of a record.
 func (s *Store) second() int64 {
-	if s.synced == s.seq || s.sync.Window < 0 {
-		s.clock = s.now().Unix()
+	if s.backlog.synced == s.backlog.seq || s.opt.Sync.Window < 0 {
+		s.backlog.clock = s.opt.Now().Unix()
 	}
-	return s.clock
+	return s.backlog.clock
 }
 
 // covered holds an intent, which was write number seq, back until a ceiling above it is on disk; with Window 0, until it is
 // there itself.
 func (s *Store) covered(t *slot, seq uint64, offset int64) error {
-	if s.sync.Window == 0 {
+	if s.opt.Sync.Window == 0 {
 		return s.reach(seq)
 	}
 	if offset < t.ceilingOn {
 		return nil
 	}
-	if t.ceilingOn > 0 && t.seq > s.synced && s.sync.Window > 0 { // not the first one, for which everybody waits
+	if t.ceilingOn > 0 && t.seq > s.backlog.synced && s.opt.Sync.Window > 0 { // not the first one, for which everybody waits
 		t.stood = true
 	}
 	ceiling := t.ceiling
@@ -71,15 +129,15 @@ func (s *Store) covered(t *slot, seq uint64, offset int64) error {
 
 // lag is about how long a write takes to the disk when nobody waits for it.
 func (s *Store) lag() time.Duration {
-	if s.sync.Window < 0 {
+	if s.opt.Sync.Window < 0 {
 		return lazily
 	}
-	return s.sync.Window + s.took
+	return s.opt.Sync.Window + s.backlog.took
 }
 
 // flush is reach, but with a negative Window nobody waits for the disk.
 func (s *Store) flush(seq uint64) error {
-	if s.sync.Window < 0 {
+	if s.opt.Sync.Window < 0 {
 		return s.failed
 	}
 	return s.reach(seq)
@@ -88,14 +146,14 @@ func (s *Store) flush(seq uint64) error {
 // reach returns once the first seq writes are on disk: it runs the sync, or waits for whoever does. The lock is given up
 // meanwhile.
 func (s *Store) reach(seq uint64) error {
-	for s.synced < seq {
+	for s.backlog.synced < seq {
 		switch {
 		case s.failed != nil:
 			return s.failed
 		case s.closed:
 			return ErrClosed
-		case s.busy:
-			s.park(seq)
+		case s.backlog.busy:
+			s.backlog.park(seq, &s.mu)
 		default:
 			if err := s.syncNow(); err != nil {
 				return err
@@ -105,59 +163,27 @@ func (s *Store) reach(seq uint64) error {
 	return nil
 }
 
-// park waits for rouse. The lock is given up meanwhile.
-func (s *Store) park(seq uint64) {
-	var w *waiter
-	if n := len(s.resting); n > 0 {
-		w, s.resting = s.resting[n-1], s.resting[:n-1]
-	} else {
-		w = &waiter{wake: make(chan struct{}, 1)}
-	}
-	w.seq = seq
-	s.waiters = append(s.waiters, w)
-	s.mu.Unlock()
-	<-w.wake
-	s.mu.Lock()
-	s.resting = append(s.resting, w)
-}
-
-// rouse wakes whoever waits for nothing any more, and one of the rest, who runs the next sync.
-func (s *Store) rouse() {
-	s.wake.Broadcast()
-	left, leader := s.waiters[:0], false
-	for _, w := range s.waiters {
-		over := w.seq <= s.synced || s.failed != nil || s.closed
-		if !over && leader {
-			left = append(left, w)
-			continue
-		}
-		leader = leader || !over
-		w.wake <- struct{}{}
-	}
-	s.waiters = left
-}
-
 // syncNow puts all that is written on disk. The lock is given up meanwhile, and others may go on writing.
 func (s *Store) syncNow() error {
-	s.busy = true
-	if s.sync.Window == 0 {
+	b, j := &s.backlog, &s.journal
+	b.busy = true
+	if s.opt.Sync.Window == 0 {
 		s.mu.Unlock()
 		runtime.Gosched() // whoever is about to write shares this sync
 		s.mu.Lock()
 	}
-	seq, pos, unsynced := s.seq, s.pos, s.unsynced
+	seq, pos, unsynced := b.seq, j.pos, b.unsynced
 	s.mu.Unlock()
-	began := s.now()
-	err := s.disk.Sync()
-	end := s.now()
+	began := s.opt.Now()
+	err := j.disk.Sync()
+	end := s.opt.Now()
 	s.mu.Lock()
-	s.busy = false
+	b.busy = false
 	defer s.rouse()
 	if err != nil {
 		return s.fail(err)
 	}
-	s.synced, s.onDisk, s.took, s.clock = seq, pos, end.Sub(began), end.Unix()
-	s.unsynced -= unsynced
-	s.meanwhile(s.unsynced)
+	j.onDisk = pos
+	b.cover(seq, unsynced, end.Sub(began), end.Unix())
 	return nil
 }

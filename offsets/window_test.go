@@ -92,9 +92,9 @@ func TestSnapshotOfWindows(t *testing.T) {
 				}
 			}
 			s.mu.Lock()
-			frames := len(s.all())
+			frames := len(s.table.frames())
 			s.mu.Unlock()
-			t.Logf("%d frames of %d", frames, s.capacity())
+			t.Logf("%d frames of %d", frames, s.journal.capacity())
 			if !row.fits {
 				if err2 == nil {
 					t.Fatal("it fits")

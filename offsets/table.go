@@ -6,15 +6,21 @@ import (
 	"slices"
 )
 
-// snapshot is all of memory as the beginning of a half: header, frames, seal.
-func (s *Store) snapshot(h header) (b []byte, frames int) {
-	s.prune()
-	for _, t := range s.current {
+// table is all that a file has to remember: the slot that counts of every Key. Guarded by Store.mu.
+type table struct {
+	current map[Key]*slot
+	slots   uint32 // the highest slot number ever given
+}
+
+// snapshot is all of it as the beginning of a half: header, frames, seal.
+func (m table) snapshot(h header) (b []byte, frames int) {
+	m.prune()
+	for _, t := range m.current {
 		if t.owner == nil {
 			t.ceiling, t.ceilingOn = 0, 0 // its attempts are exact, in the same snapshot
 		}
 	}
-	all := s.all()
+	all := m.frames()
 	b = make([]byte, headerSize+(len(all)+1)*frameSize)
 	h.encode(b)
 	p := h.place()
@@ -26,32 +32,32 @@ func (s *Store) snapshot(h header) (b []byte, frames int) {
 	return b, n + 1
 }
 
-// all is everything there is to say.
-func (s *Store) all() []frame {
+// frames is everything there is to say.
+func (m table) frames() []frame {
 	var all []frame
-	for _, t := range s.sorted() {
+	for _, t := range m.sorted() {
 		all = t.frames(all, true)
 	}
 	return all
 }
 
-// sorted is every slot that counts, oldest first.
-func (s *Store) sorted() []*slot {
-	return slices.SortedFunc(maps.Values(s.current), func(a, b *slot) int { return cmp.Compare(a.number, b.number) })
+// sorted is every slot, oldest first.
+func (m table) sorted() []*slot {
+	return slices.SortedFunc(maps.Values(m.current), func(a, b *slot) int { return cmp.Compare(a.number, b.number) })
 }
 
 // prune forgets topics that were deleted and made again: same names, another topic id, an older slot.
-func (s *Store) prune() {
+func (m table) prune() {
 	newest := make(map[Key]*slot)
 	general := func(k Key) Key { k.TopicID, k.Partition = "", 0; return k }
-	for k, t := range s.current {
+	for k, t := range m.current {
 		if n := newest[general(k)]; k.TopicID != "" && (n == nil || n.number < t.number) {
 			newest[general(k)] = t
 		}
 	}
-	for k, t := range s.current {
+	for k, t := range m.current {
 		if n := newest[general(k)]; k.TopicID != "" && n.key.TopicID != k.TopicID && t.owner == nil {
-			delete(s.current, k)
+			delete(m.current, k)
 		}
 	}
 }
