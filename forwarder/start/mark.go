@@ -1,0 +1,176 @@
+package start
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// Mark is what kpush writes into the metadata of each commit, so that whoever takes the partition over knows who
+// committed and what else was finished. It is believed only where cluster, topic id and offset match the commit it
+// came with: other tools wipe the metadata, MirrorMaker copies it to another cluster's offsets.
+//
+//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [u=CEILING] [d=DONE] [a=ATTEMPTS]
+//
+// EDITION is what the volume held then (offsets.Store.Edition), by which an older copy of it is known.
+// DONE are ranges above the offset, ATTEMPTS entries offset:number:faults[:d] (d: in doubt), both counted from OFFSET.
+// Unknown fields are passed over. ASCII, at most MarkSize characters: what does not fit of DONE is left out (it costs
+// repeats, flagged through the ceiling), what does not fit of ATTEMPTS is covered by the ceiling.
+type Mark struct {
+	Cluster, TopicID string
+	Volume, Edition  string // Edition "": written by a kpush that did not say
+	Lineage          uint64
+	Offset           int64
+	Ceiling          int64 // no request has passed it; 0: nothing but attempts is in doubt
+	Done             offsets.Ranges
+	Attempts         []offsets.Attempt
+}
+
+// Sizes of a mark's text.
+const (
+	MarkSize = 4096 // the broker's default offset.metadata.max.bytes, in characters
+	BareSize = 32   // of a mark that says only that it is one
+)
+
+const markVersion = "kpush1"
+
+// Text is the mark in at most limit characters. The highest offsets are left out first, and of what there is more: among
+// many messages that fail many are done, and knowing of only one kind would be of no use. What does not fit at all is bare, or
+// nothing.
+func (m Mark) Text(limit int) string {
+	for {
+		s := m.encode()
+		if len(s) <= limit {
+			return s
+		}
+		switch {
+		case len(m.Done) > 0 && len(m.Done) >= len(m.Attempts):
+			cut := len(m.Done) / 2
+			m.Ceiling = max(m.Ceiling, m.Done[len(m.Done)-1].To)
+			m.Done = m.Done[:cut]
+		case len(m.Attempts) > 0:
+			m.Ceiling = max(m.Ceiling, m.Attempts[len(m.Attempts)-1].Offset+1)
+			m.Attempts = m.Attempts[:len(m.Attempts)/2]
+		case limit < BareSize:
+			return ""
+		default:
+			return markVersion + " o=" + strconv.FormatInt(m.Offset, 10)
+		}
+	}
+}
+
+func (m Mark) encode() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s c=%s t=%s l=%x v=%s o=%d", markVersion, url.QueryEscape(m.Cluster), url.QueryEscape(m.TopicID),
+		m.Lineage, url.QueryEscape(m.Volume), m.Offset)
+	if m.Edition != "" {
+		fmt.Fprintf(&b, " e=%s", url.QueryEscape(m.Edition))
+	}
+	if m.Ceiling > 0 {
+		fmt.Fprintf(&b, " u=%d", m.Ceiling-m.Offset)
+	}
+	for i, r := range m.Done {
+		fmt.Fprintf(&b, "%s%d-%d", separator(i, " d="), r.From-m.Offset, r.To-1-m.Offset)
+	}
+	for i, a := range m.Attempts {
+		fmt.Fprintf(&b, "%s%d:%d:%d", separator(i, " a="), a.Offset-m.Offset, a.Number, a.Faults)
+		if a.InDoubt {
+			b.WriteString(":d")
+		}
+	}
+	return b.String()
+}
+
+// Bare tells whether the mark says only that kpush made the commit.
+func (m Mark) Bare() bool { return m.Cluster == "" && m.Lineage == 0 }
+
+func separator(i int, first string) string {
+	if i == 0 {
+		return first
+	}
+	return ","
+}
+
+// ParseMark reads a commit's metadata; false: kpush did not write it, or it is damaged.
+func ParseMark(s string) (m Mark, ok bool) {
+	fields := strings.Fields(s)
+	if len(fields) == 0 || fields[0] != markVersion {
+		return Mark{}, false
+	}
+	var ceiling, done, attempts string
+	var err error
+	for _, f := range fields[1:] {
+		k, v, _ := strings.Cut(f, "=")
+		switch k {
+		case "c":
+			m.Cluster, err = url.QueryUnescape(v)
+		case "t":
+			m.TopicID, err = url.QueryUnescape(v)
+		case "v":
+			m.Volume, err = url.QueryUnescape(v)
+		case "e":
+			m.Edition, err = url.QueryUnescape(v)
+		case "l":
+			m.Lineage, err = strconv.ParseUint(v, 16, 64)
+		case "o":
+			m.Offset, err = strconv.ParseInt(v, 10, 64)
+		case "u":
+			ceiling = v
+		case "d":
+			done = v
+		case "a":
+			attempts = v
+		}
+		if err != nil {
+			return Mark{}, false
+		}
+	}
+	if ceiling != "" {
+		n, err := strconv.ParseInt(ceiling, 10, 64)
+		if err != nil || !m.reaches(n) {
+			return Mark{}, false
+		}
+		m.Ceiling = m.Offset + n
+	}
+	return m, m.Offset >= 0 && m.parseDone(done) && m.parseAttempts(attempts)
+}
+
+// reaches tells whether n, counted from the offset, is an offset.
+func (m *Mark) reaches(n int64) bool { return n >= 0 && n < math.MaxInt64-m.Offset }
+
+func (m *Mark) parseDone(s string) bool {
+	for r := range strings.SplitSeq(s, ",") {
+		if r == "" {
+			continue
+		}
+		var from, to int64
+		if n, err := fmt.Sscanf(r, "%d-%d", &from, &to); n != 2 || err != nil || from < 0 || to < from || !m.reaches(to) {
+			return false
+		}
+		m.Done = m.Done.Add(m.Offset+from, m.Offset+to+1)
+	}
+	return true
+}
+
+func (m *Mark) parseAttempts(s string) bool {
+	for a := range strings.SplitSeq(s, ",") {
+		if a == "" {
+			continue
+		}
+		rest, doubt := strings.CutSuffix(a, ":d")
+		t := offsets.Attempt{InDoubt: doubt}
+		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil {
+			return false
+		}
+		if !m.reaches(t.Offset) {
+			continue // says nothing of what is to come
+		}
+		t.Offset += m.Offset
+		m.Attempts = append(m.Attempts, t)
+	}
+	return true
+}
