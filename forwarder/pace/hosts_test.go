@@ -1,0 +1,221 @@
+package pace
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	good      = Sign{Kind: Delivered, Answered: true}
+	bad       = Sign{Kind: Answered, Answered: true}
+	refused   = Sign{Kind: Fault, Unsent: true, Why: "no connection to the service"}
+	broken    = Sign{Kind: Fault, Why: "the connection broke"}
+	answer3   = Sign{Kind: Fault, Answered: true, TooMuch: true, Why: "the service answered 503"}
+	silent    = Sign{Kind: Silent, TooMuch: true, Why: "no answer"}
+	busy      = Sign{Kind: Busy, Answered: true, TooMuch: true}
+	cancelled = Sign{Kind: Cancelled, TooMuch: true}
+)
+
+// small is a configuration in which everything is easy to count.
+func small() Config {
+	return Config{Order: ByPartition, Concurrency: 16, Hosts: 1, BatchSize: 1, BlockedAfter: 10, ExecTimeout: time.Minute,
+		RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second}
+}
+
+// hostsOf are those of a service of which nothing is known yet; changed may be nil.
+func hostsOf(cfg *Config, changed func(error)) *hosts {
+	if changed == nil {
+		changed = func(error) {}
+	}
+	s := new(hosts)
+	s.init(cfg, func() {}, changed)
+	return s
+}
+
+// pass lets d pass; only in a synctest bubble, where that takes no time.
+func pass(d time.Duration) { <-time.After(d) }
+
+// Of three hosts the one that failed is never asked twice in a row; one that is down is asked once an interval.
+func TestPickOfHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Hosts = 3
+		s := hostsOf(&cfg, nil)
+		d, seen := &Turn{host: -1}, map[int]int{}
+		for range 300 {
+			last := d.host
+			d.host, d.probe = s.pick(d), 0
+			if d.host == last {
+				t.Fatalf("host %d twice in a row", last)
+			}
+			seen[d.host]++
+		}
+		if len(seen) != 3 || seen[0] < 50 || seen[1] < 50 || seen[2] < 50 {
+			t.Errorf("300 attempts over three hosts: %v", seen)
+		}
+		s.ended(&Turn{host: 1}, refused)
+		for span := range 5 {
+			seen = map[int]int{}
+			for range 100 {
+				d := &Turn{host: -1}
+				if d.host = s.pick(d); d.host == 1 {
+					s.ended(d, refused)
+				}
+				seen[d.host]++
+			}
+			if want := min(span, 1); seen[1] != want || seen[0]+seen[2] != 100-want {
+				t.Errorf("interval %d: %v, want the host that is down %d times", span, seen, want)
+			}
+			pass(cfg.RetryInterval + time.Millisecond)
+		}
+		d = &Turn{host: 1, probe: 2, began: time.Now()}
+		s.ended(d, good)
+		if seen = map[int]int{}; !s.rests() {
+			for range 300 {
+				seen[s.pick(&Turn{host: -1})]++
+			}
+		}
+		if seen[1] < 50 {
+			t.Errorf("after an answer it takes part again: %v", seen)
+		}
+	})
+}
+
+// A host is down after three faults in a row, or one refused connection; any answer in between shows that it is there.
+func TestWhenAHostIsDown(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		signs []Sign
+		down  bool
+	}{
+		{"refused", []Sign{refused}, true},
+		{"503 twice", []Sign{answer3, answer3}, false},
+		{"503 three times", []Sign{answer3, answer3, answer3}, true},
+		{"broken three times", []Sign{broken, broken, broken}, true},
+		{"with answers in between", []Sign{broken, broken, good, broken, broken, bad, broken, broken, busy, broken, broken}, false},
+		{"cancelled ones say nothing", []Sign{broken, cancelled, broken, cancelled, broken}, true},
+	} {
+		cfg := small()
+		s := hostsOf(&cfg, nil)
+		for _, sign := range row.signs {
+			s.ended(&Turn{host: 0}, sign)
+		}
+		if s.isDown() != row.down || s.rests() != row.down {
+			t.Errorf("%s: down is %t", row.name, s.isDown())
+		}
+	}
+}
+
+// A host that went down stays down when requests are answered that were under way then, and goes up with one begun later.
+func TestOldAnswersDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		said := 0
+		s := hostsOf(&cfg, func(error) { said++ })
+		old := &Turn{began: time.Now()}
+		pass(time.Second)
+		s.ended(&Turn{began: time.Now()}, refused)
+		for range 3 {
+			if s.ended(old, good); !s.isDown() {
+				t.Fatal("an old answer brings it up")
+			}
+			s.ended(&Turn{began: time.Now()}, refused)
+		}
+		pass(time.Second)
+		if s.ended(&Turn{began: time.Now()}, bad); s.isDown() || said != 2 {
+			t.Errorf("down is %t after an answer, %d changes", s.isDown(), said)
+		}
+	})
+}
+
+// A host that hangs goes down only where another one is up, and what hangs is no answer: it brings none up.
+func TestAHostThatHangs(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		hosts int
+		ended []int // the hosts whose requests hang; of the first host, -1: one is refused, -2: one breaks
+		down  []bool
+	}{
+		{"the only one", 1, []int{0, 0, 0, 0, 0, 0}, []bool{false}},
+		{"the only one, and broken twice", 1, []int{0, 0, 0, -2, -2}, []bool{false}},
+		{"one of two", 2, []int{1, 1, 1}, []bool{false, true}},
+		{"one of two, twice", 2, []int{1, 1}, []bool{false, false}},
+		{"both of two", 2, []int{0, 1, 0, 1, 0, 1, 0, 1}, []bool{true, false}},
+		{"a probe", 1, []int{-1, 0, 0}, []bool{true}},
+	} {
+		cfg := small()
+		cfg.Hosts = row.hosts
+		s := hostsOf(&cfg, nil)
+		for _, host := range row.ended {
+			switch host {
+			case -1:
+				s.ended(&Turn{}, refused)
+			case -2:
+				s.ended(&Turn{}, broken)
+			default:
+				s.ended(&Turn{host: host, probe: 1, began: time.Now()}, silent)
+			}
+		}
+		for i, h := range s.list {
+			if h.down != row.down[i] {
+				t.Errorf("%s: host %d down is %t", row.name, i, h.down)
+			}
+		}
+	}
+}
+
+// Where others are up, a host that is down has one probe at a time, for as long as that may hang.
+func TestOneProbeAtATime(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Minute, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Hosts, cfg.ExecTimeout = 2, timeout
+			s := hostsOf(&cfg, nil)
+			s.ended(&Turn{host: 1}, refused)
+			probes := func() (prober *Turn) {
+				for range 20 {
+					if d := (&Turn{host: -1}); s.pick(d) == 1 {
+						if prober != nil {
+							t.Fatalf("two probes at once with a timeout of %v", timeout)
+						}
+						d.host, prober = 1, d
+					}
+				}
+				return prober
+			}
+			interval := cfg.RetryInterval + time.Millisecond
+			for range 3 {
+				pass(interval)
+				prober := probes()
+				if prober == nil {
+					t.Fatal("no probe after an interval")
+				}
+				if pass(10 * interval); probes() != nil {
+					t.Fatal("another probe while one hangs")
+				}
+				s.ended(prober, cancelled)
+			}
+			pass(interval)
+			if probes(); timeout > 0 {
+				if pass(timeout + interval); probes() == nil {
+					t.Error("no probe when the one before must have ended")
+				}
+			}
+		})
+	}
+}
+
+// What is logged names the reason.
+func TestDownSaysWhy(t *testing.T) {
+	cfg := small()
+	var said []string
+	s := hostsOf(&cfg, func(err error) { said = append(said, fmt.Sprint(err)) })
+	s.ended(&Turn{}, refused)
+	s.ended(&Turn{}, refused)
+	s.ended(&Turn{began: time.Now()}, good)
+	if want := "[the service is down (no connection to the service): the oldest message probes, the rest wait <nil>]"; fmt.Sprint(said) != want {
+		t.Errorf("said %v", said)
+	}
+}

@@ -1,0 +1,83 @@
+package pace
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// limiter sets how many attempts may be under way at once. With Config.Adaptive it follows what the service takes best. Else it
+// is Config.Concurrency; a service that says busy has it halved, and gets it back message by message.
+type limiter struct {
+	pace     *Pace
+	adaptive *adaptive // nil: fixed
+	most     int
+	limit    atomic.Int64
+	inFlight atomic.Int64
+
+	mu     sync.Mutex
+	halved time.Time
+	credit int
+}
+
+// slowTime is between two halvings: those that were under way together say busy together.
+const slowTime = 100 * time.Millisecond
+
+func (l *limiter) init(p *Pace) {
+	l.pace, l.most = p, p.cfg.Concurrency
+	if p.cfg.Adaptive {
+		l.adaptive = newAdaptive()
+		l.most = l.adaptive.limit()
+	}
+	l.limit.Store(int64(l.most))
+}
+
+// begun notes the beginning of an attempt, and says how many are under way with it.
+func (l *limiter) begun() int {
+	if l.adaptive == nil {
+		return 0
+	}
+	return int(l.inFlight.Add(1))
+}
+
+// ended notes what an attempt came to.
+func (l *limiter) ended(t *Turn, sign Sign, now time.Time) {
+	limit := l.limit.Load()
+	switch {
+	case l.adaptive != nil:
+		l.inFlight.Add(-1)
+		if sign.Kind == Cancelled || sign.Kind == Fault && !sign.Answered {
+			return
+		}
+		l.set(limit, int64(l.adaptive.ended(now, now.Sub(t.began), t.among, sign.TooMuch)))
+	case sign.Kind == Busy:
+		l.slower(limit)
+	case limit < int64(l.most) && sign.Kind == Delivered:
+		l.faster(limit)
+	}
+}
+
+func (l *limiter) slower(limit int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.halved) < slowTime {
+		return
+	}
+	l.halved, l.credit = time.Now(), 0
+	l.set(limit, max(1, limit/2))
+}
+
+func (l *limiter) faster(limit int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.credit++; int64(l.credit) >= limit {
+		l.credit = 0
+		l.set(limit, limit+1)
+	}
+}
+
+func (l *limiter) set(was, now int64) {
+	if was != now && l.limit.CompareAndSwap(was, now) {
+		l.pace.SetLimit(int(now))
+	}
+}
