@@ -1,0 +1,132 @@
+package push
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
+)
+
+// judge is the response table of the README, whole:
+//
+//	2xx, and the body agrees with Config.Ack                                delivered
+//	400 413 415 422, 500, errno, no answer in time, any code not listed     message fault
+//	no connection, a broken one, 3xx, 401 403 404 405 407 410, 502 503 504  service fault
+//	408 409 423 425 429                                                     busy
+//	Kafka-Action: ack, retry, skip, dead-letter                             overrides
+//
+// In doubt is what may have reached the service without a whole answer. A 2xx that breaks off in its body is none: the
+// service may have died over the message. Any other status is, whatever happens to the body behind it.
+func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
+	if a.Status == 0 {
+		return noAnswer(a.Err, a.Sent, execTimeout)
+	}
+	v := Verdict{Status: a.Status, RetryAfter: pause(a.RetryAfter)}
+	switch s := a.Status; {
+	case action(&v, a.Action):
+	case s >= 200 && s < 300:
+		return acknowledged(a, ack, v.RetryAfter, execTimeout)
+	case s >= 300 && s < 400:
+		v.Class = ServiceFault
+		v.Reason = ", a redirect, which is not followed: check KPUSH_URL"
+	case s == 401, s == 403, s == 404, s == 405, s == 407, s == 410, s == 502, s == 503, s == 504:
+		v.Class = ServiceFault
+	case s == 408, s == 409, s == 423, s == 425, s == 429:
+		v.Class = Busy
+	default:
+		v.Class = MessageFault
+	}
+	v.Reason = fmt.Sprintf("the service answered %d%s", a.Status, v.Reason)
+	return v
+}
+
+// bom is what some editors put in front of a text, and with them some services.
+const bom = "\xef\xbb\xbf"
+
+func action(v *Verdict, word string) bool {
+	switch strings.ToLower(strings.TrimSpace(word)) {
+	case "ack":
+		v.Class = Delivered
+	case "retry":
+		v.Class = MessageFault
+	case "skip":
+		v.Class = Skip
+	case "dead-letter":
+		v.Class = GiveUp
+	default:
+		return false
+	}
+	v.Reason = " with Kafka-Action: " + strings.ToLower(strings.TrimSpace(word))
+	return true
+}
+
+func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
+	switch {
+	case errors.As(err, new(Ending)):
+		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
+	case !sent:
+		return Verdict{Class: ServiceFault, Reason: "no connection to the service: " + clause(err)}
+	case errors.Is(err, context.DeadlineExceeded):
+		return Verdict{Class: MessageFault, Reason: fmt.Sprintf("no answer within KPUSH_EXEC_TIMEOUT (%s)", execTimeout), InDoubt: true}
+	}
+	return Verdict{Class: ServiceFault, Reason: "the connection broke before the end of an answer: " + clause(err), InDoubt: true}
+}
+
+// clause is an error of the transport without what differs from attempt to attempt.
+func clause(err error) string {
+	var op *net.OpError // its text names the local port, another one each time
+	switch {
+	case err == nil:
+		return "unknown"
+	case errors.As(err, &op):
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}
+
+func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) Verdict {
+	v := Verdict{Class: Delivered, Status: a.Status}
+	if a.BodyErr != nil {
+		v = noAnswer(a.BodyErr, true, execTimeout)
+		v.Status, v.RetryAfter = a.Status, wait
+		return v
+	}
+	if ack != "errno" {
+		return v
+	}
+	var body struct {
+		Errno *json.RawMessage `json:"errno"`
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(a.Body, []byte(bom)), &body); err != nil || body.Errno == nil {
+		v.Class, v.RetryAfter = MessageFault, wait
+		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.Status)
+		return v
+	}
+	if n := strings.Trim(string(*body.Errno), `"`); n != "0" {
+		v.Class, v.RetryAfter = MessageFault, wait
+		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.Status, n)
+	}
+	return v
+}
+
+// pause reads both forms of Retry-After; 0: none, or in the past.
+func pause(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(max(n, 0), 1<<31)) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(t))
+	}
+	return 0
+}

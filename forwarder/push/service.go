@@ -1,0 +1,160 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/wire"
+)
+
+// Config is what a Service has to know.
+type Config struct {
+	Targets     []string // one URL per host
+	Domain      string   // Host header; "" for the URL's
+	Format      string   // raw, form
+	Ack         string   // status, errno
+	Batch       bool     // a request is a JSON array of messages
+	Most        int      // requests at once
+	ConnTimeout time.Duration
+	ExecTimeout time.Duration // of one attempt; 0: none
+
+	ConfirmURL    string // asked before a message in doubt is sent again; "": it is sent
+	ConfirmDomain string // Domain of ConfirmURL
+	ReadyURL      string // deliveries wait until it answers 2xx; "": they do not
+	ReadyDomain   string // Domain of ReadyURL
+
+	Line Line // what goes to every host and question instead of the network; nil: HTTP
+}
+
+// Service is the default Handler: it POSTs to the service's hosts. It is safe for concurrent use.
+type Service struct {
+	cfg     Config
+	hosts   []host
+	confirm *question // nil: not asked
+	ready   *question // nil: not asked
+	rooms   sync.Pool // of *room
+}
+
+// Line is the way to one host: a *wire.Wire.
+type Line interface {
+	Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a *wire.Answer)
+}
+
+// host is one of Config.Targets.
+type host struct {
+	Line
+	opening []byte // of each request
+}
+
+// Bounds of one question where KPUSH_EXEC_TIMEOUT does not say: whether the service has a message, and whether it is ready.
+const (
+	confirmTimeout = time.Minute
+	readyTimeout   = time.Second
+)
+
+// New connects nothing yet.
+func New(cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg}
+	for _, t := range cfg.Targets {
+		l, u, err := cfg.line(t)
+		if err != nil {
+			return nil, err
+		}
+		head, err := wire.Opening(http.MethodPost, u, cfg.Domain)
+		if err != nil {
+			return nil, err
+		}
+		s.hosts = append(s.hosts, host{l, head})
+	}
+	var err error
+	if s.confirm, err = newQuestion(cfg.ConfirmURL, cfg.ConfirmDomain, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
+		return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
+	}
+	if s.ready, err = newQuestion(cfg.ReadyURL, cfg.ReadyDomain, &cfg, readyTimeout); err != nil {
+		return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
+	}
+	return s, nil
+}
+
+// line is the way to a target, and the URL of the requests there.
+func (c *Config) line(target string) (Line, *url.URL, error) {
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: c.ConnTimeout, Idle: c.Most})
+	if c.Line != nil && err == nil {
+		return c.Line, u, nil
+	}
+	return w, u, err
+}
+
+// Push sends one request, within Config.ExecTimeout, and judges its answer.
+func (s *Service) Push(a *Attempt) Verdict {
+	r := s.room()
+	defer s.keep(r)
+	h := s.hosts[a.Host]
+	var rest []byte
+	if s.cfg.Batch {
+		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items)
+	} else {
+		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], s.cfg.Format)
+	}
+	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
+	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)
+	switch {
+	case !s.cfg.Batch:
+		if r.Action == "" && a.Items[0].resize(r.Status) {
+			v.Slimmer, v.Reason = true, v.Reason+" to large headers: the next attempt leaves key and headers out"
+		}
+	case v.Class == Delivered && !action(&Verdict{}, r.Action):
+		var err error
+		if v.Failed, err = batchFailures(r.Body, a.Items); err != nil {
+			v = Verdict{Class: MessageFault, Status: r.Status, Reason: err.Error(), RetryAfter: pause(r.RetryAfter)}
+		}
+	}
+	return v
+}
+
+// Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
+func (s *Service) Has(ctx context.Context, id string) (bool, error) {
+	status, err := s.confirm.ask(ctx, "id", id)
+	switch {
+	case err != nil:
+		return false, err
+	case status != http.StatusOK && status != http.StatusNotFound:
+		return false, fmt.Errorf("the answer was %d, where 200 means that the service has the message, 404 that it does not", status)
+	}
+	return status == http.StatusOK, nil
+}
+
+// Ready asks once whether the service is ready; an error says why not.
+func (s *Service) Ready(ctx context.Context) error {
+	status, err := s.ready.ask(ctx, "", "")
+	if err == nil && (status < 200 || status >= 300) {
+		err = fmt.Errorf("it answered %d", status)
+	}
+	return err
+}
+
+// room is what one request and its answer need.
+type room struct {
+	request []byte
+	wire.Answer
+}
+
+func (s *Service) room() *room {
+	if r, ok := s.rooms.Get().(*room); ok {
+		return r
+	}
+	return new(room)
+}
+
+// keep keeps the room for another request, unless it has become a large one.
+func (s *Service) keep(r *room) {
+	if cap(r.request) <= 64<<10 && cap(r.Body) <= 64<<10 {
+		s.rooms.Put(r)
+	}
+}
