@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 func always(*Delivery) Verdict { return good }
@@ -26,7 +28,7 @@ func TestPendingPartitionStartsLater(t *testing.T) {
 			r := newRig(t, small(), b.keeping(always)).run()
 			r.kafka.produce(t0, 100, 10)
 			r.kafka.produce(t1, 100, 10)
-			r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 60, ""} })
+			r.kafka.with(func() { r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 60, Meta: ""} })
 			if question != "cluster" {
 				r.kafka.give(t1)
 			}
@@ -82,13 +84,13 @@ func TestPendingPartitionThatGoes(t *testing.T) {
 			b := newBook()
 			r := newRig(t, small(), b.keeping(always)).run()
 			r.kafka.produce(t0, 10, 10)
-			r.kafka.spoil(nil, func() error { return errNoBroker })
+			r.kafka.spoil(nil, func() error { return kafka.ErrNoBroker })
 			r.kafka.give(t0)
 			r.kafka.take(lost, t0)
 			r.kafka.spoil(nil, nil)
 			pass(time.Minute)
-			if len(b.attempts) > 0 || len(r.f.assignment()) > 0 || len(r.kafka.callsOf("assign t/0")) > 0 || len(r.kafka.callsOf("commit")) > 0 {
-				t.Errorf("lost %t: %v, still assigned %v, calls %v", lost, b.attempts, r.f.assignment(), r.kafka.calls)
+			if len(b.attempts) > 0 || len(r.f.consumer.assignment()) > 0 || len(r.kafka.callsOf("assign t/0")) > 0 || len(r.kafka.callsOf("commit")) > 0 {
+				t.Errorf("lost %t: %v, still assigned %v, calls %v", lost, b.attempts, r.f.consumer.assignment(), r.kafka.calls)
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
@@ -107,8 +109,8 @@ func TestHeldPartition(t *testing.T) {
 		r.kafka.produce(t0, 10, 10)
 		r.kafka.produce(t1, 10, 10)
 		r.kafka.with(func() {
-			r.kafka.stored[t0] = commit{t0, 4000, ""} // beyond the end: says two sentences
-			r.kafka.stored[t1] = commit{t1, 0, ""}
+			r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 4000, Meta: ""} // beyond the end: says two sentences
+			r.kafka.stored[t1] = kafka.Commit{Partition: t1, Offset: 0, Meta: ""}
 		})
 		begun := time.Now()
 		r.kafka.give(t0, t1)
@@ -125,7 +127,7 @@ func TestHeldPartition(t *testing.T) {
 		if len(b.of(t0)) > 0 || len(b.of(t1)) != 10 {
 			t.Errorf("delivered %v", b.attempts)
 		}
-		r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 7, ""} })
+		r.kafka.with(func() { r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 7, Meta: ""} })
 		r.until("it starts", func() bool { return len(b.of(t0)) == 3 })
 		if why := r.f.Ready(); len(why) > 0 {
 			t.Errorf("ready says %q", why)
@@ -139,12 +141,12 @@ func TestHeldPartition(t *testing.T) {
 // The log does not hold the position any more: what is in memory is delivered first, then the partition starts again, and
 // the gap is said. One failed look-up does not leave it for ever: the client reports only once.
 func TestAstrayPartitionStartsAgain(t *testing.T) {
-	for _, lookup := range []error{nil, errNoBroker} {
+	for _, lookup := range []error{nil, kafka.ErrNoBroker} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
 			var open atomic.Bool
 			r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
-				if d.p.tp == t0 && !open.Load() {
+				if d.Partition == t0 && !open.Load() {
 					return bad
 				}
 				return good
@@ -152,7 +154,7 @@ func TestAstrayPartitionStartsAgain(t *testing.T) {
 			r.kafka.produce(t0, 20, 10)
 			r.kafka.produce(t1, 20, 10)
 			r.kafka.give(t0, t1)
-			r.until("the other is done", func() bool { return len(b.of(t1)) == 20 && r.f.parts[t0].next == 20 })
+			r.until("the other is done", func() bool { return len(b.of(t1)) == 20 && r.f.consumer.parts[t0].reading.next == 20 })
 			r.kafka.with(func() { // retention takes everything, more comes, and the client stops fetching
 				r.kafka.log[t0], r.kafka.oldest[t0] = nil, 500
 				delete(r.kafka.at, t0)
@@ -166,7 +168,7 @@ func TestAstrayPartitionStartsAgain(t *testing.T) {
 					return nil
 				}, nil)
 			}
-			r.kafka.report(errOutOfRange)
+			r.kafka.report(kafka.ErrOutOfRange)
 			pass(time.Minute)
 			r.kafka.spoil(nil, nil)
 			pass(time.Minute)
@@ -184,7 +186,7 @@ func TestAstrayPartitionStartsAgain(t *testing.T) {
 			if len(first) != 25 || first[20] != "t/0/500#1" {
 				t.Errorf("%d delivered: %v", len(first), first)
 			}
-			if n := r.f.lost.Load(); n != 480 || len(r.logs.with("possible loss of up to 480 messages")) != 1 {
+			if n := r.f.counts.lost.Load(); n != 480 || len(r.logs.with("possible loss of up to 480 messages")) != 1 {
 				t.Errorf("%d counted as possibly lost", n)
 			}
 			if calls := r.kafka.callsOf("unassign t/1"); len(calls) > 0 {
@@ -248,7 +250,7 @@ func TestRestartsLoseAndRepeatNothing(t *testing.T) {
 				t.Fatal("no progress")
 			}
 		}
-		for _, p := range []tp{t0, t1} {
+		for _, p := range []kafka.Partition{t0, t1} {
 			got := b.of(p)
 			for i, a := range got {
 				if want := fmt.Sprintf("%s/%d#1", p, i); a != want {

@@ -10,13 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
 // One failure of a request is said once, not once for each of its messages.
 func TestBatchIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, batches(100, OrderNone, func(c *Config) { c.SlowTime = time.Second }), nil)
+		r := newRig(t, batches(100, OrderNone, func(c *settings) { c.SlowTime = time.Second }), nil)
 		opened(r, func(q posted) reply {
 			switch q.items[0].Attempt {
 			case 1:
@@ -45,7 +46,7 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 		for _, how := range []string{"revoked", "lost", "stopped"} {
 			for _, order := range orders {
 				synctest.Test(t, func(t *testing.T) {
-					cfg := batches(10, order, func(c *Config) {
+					cfg := batches(10, order, func(c *settings) {
 						c.RetryInterval, c.RetryMaxInterval, c.ExecTimeout = time.Minute, time.Minute, 0
 						switch moment {
 						case "lingering":
@@ -68,12 +69,12 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 					})
 					r.run()
 					if moment == "waiting for a turn" {
-						r.f.turns.setLimit(0)
+						r.f.pace.SetLimit(0)
 					}
 					keyed(r.kafka, t0, 8, 4)
 					r.kafka.give(t0)
 					pass(map[bool]time.Duration{false: 2, true: 62}[moment == "asking"] * time.Second)
-					p := r.f.parts[t0]
+					p := r.f.consumer.parts[t0]
 					begun, before := time.Now(), len(k.seen())
 					switch how {
 					case "stopped":
@@ -116,7 +117,7 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 func TestSkipOneOfABatch(t *testing.T) {
 	for _, blocked := range []int64{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
-			cfg := batches(2, OrderNone, func(c *Config) { c.BatchSize, c.ExecTimeout, c.DrainTimeout = 1, 0, time.Second })
+			cfg := batches(2, OrderNone, func(c *settings) { c.BatchSize, c.ExecTimeout, c.DrainTimeout = 1, 0, time.Second })
 			// one process tries one of the messages four times more than the other
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
 				if d.Offset == blocked {
@@ -172,7 +173,7 @@ func TestBatchAsksBeforeItRepeats(t *testing.T) {
 	for _, order := range orders {
 		for name, first := range map[string]reply{"broken": {cut: true}, "too slow": {hang: true}} {
 			synctest.Test(t, func(t *testing.T) {
-				cfg := batches(8, order, func(c *Config) { c.ConfirmURL = "http://service/has" })
+				cfg := batches(8, order, func(c *settings) { c.ConfirmURL = "http://service/has" })
 				r := newRig(t, cfg, nil)
 				var mu sync.Mutex
 				asked, done := map[string]bool{}, map[int64]int{}
@@ -232,31 +233,27 @@ func (f *brimful) fault(what string, offset int64) error {
 	return nil
 }
 
-func (f *brimful) Done(offset int64) error { return f.DoneAll([]int64{offset}) }
-
-func (f *brimful) DoneThen(offset int64, next record, a offsets.Attempt) (done, intent error) {
-	if done = f.Done(offset); done != nil {
-		return done, done // it is one write
-	}
-	return nil, next.Intent(a)
-}
-
-func (f *brimful) IntentAll(all []offsets.Attempt) error {
-	for _, a := range all {
-		if err := f.fault("intent", a.Offset); err != nil {
-			return err
+func (f *brimful) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
+	for i, offset := range done {
+		if recorded = f.fault("done", offset); recorded != nil {
+			more, _ := f.record.Write(done[:i], nil, nil)
+			recorded = errors.Join(recorded, more) // it fails in the middle
+			break
 		}
 	}
-	return f.record.IntentAll(all)
-}
-
-func (f *brimful) DoneAll(all []int64) error {
-	for i, offset := range all {
-		if err := f.fault("done", offset); err != nil {
-			return errors.Join(err, f.record.DoneAll(all[:i])) // it fails in the middle
+	if recorded == nil && len(done) > 0 {
+		recorded, _ = f.record.Write(done, nil, nil)
+	}
+	if announced = recorded; announced != nil || len(intents) == 0 {
+		return recorded, announced // it is one write
+	}
+	for _, a := range intents {
+		if announced = f.fault("intent", a.Offset); announced != nil {
+			return recorded, announced
 		}
 	}
-	return f.record.DoneAll(all)
+	_, announced = f.record.Write(nil, next, intents)
+	return recorded, announced
 }
 
 // F1 on a full volume: nothing is sent that is not announced, nothing is sent again because its outcome could not be recorded,
@@ -266,10 +263,10 @@ func TestBatchOnAFullVolume(t *testing.T) {
 		for _, what := range []string{"intent", "done"} {
 			for _, offset := range []int64{0, 2, -1} {
 				synctest.Test(t, func(t *testing.T) {
-					r := newRig(t, batches(4, order, func(c *Config) { c.Adaptive = true }), nil)
+					r := newRig(t, batches(4, order, func(c *settings) { c.Adaptive = true }), nil)
 					k := opened(r, func(posted) reply { return reply{} })
 					p := r.partition(t0)
-					p.rec = &brimful{p.rec, time.Now().Add(time.Minute), func(w string, o int64) bool { return w == what && (o == offset || offset < 0) }}
+					p.page = &brimful{p.page, time.Now().Add(time.Minute), func(w string, o int64) bool { return w == what && (o == offset || offset < 0) }}
 					load(p, 12, 12)
 					pass(50 * time.Second)
 					if n := p.rec.Next(); what == "done" && n > max(0, offset) || what == "intent" && k.has(offset) {
@@ -280,7 +277,7 @@ func TestBatchOnAFullVolume(t *testing.T) {
 						t.Errorf("order %s, %s of %d failed: done up to %d: %s", order, what, offset, p.rec.Next(), text)
 					}
 					r.isEmpty()
-					if n := r.f.pace.inFlight.Load(); n != 0 {
+					if n := r.f.Status().Service.InFlight; n != 0 {
 						t.Errorf("order %s, %s of %d failed: %d attempts are counted as under way", order, what, offset, n)
 					}
 				})
@@ -308,24 +305,19 @@ func (c *tally) said() string {
 	return strings.Join(c.calls, ", ")
 }
 
-func (c *tally) Intent(a offsets.Attempt) error {
-	c.note("intent", 1)
-	return c.record.Intent(a)
-}
-
-func (c *tally) IntentAll(all []offsets.Attempt) error {
-	c.note("intent", len(all))
-	return c.record.IntentAll(all)
+func (c *tally) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
+	if len(done) > 0 {
+		c.note("done", len(done))
+	}
+	if len(intents) > 0 {
+		c.note("intent", len(intents))
+	}
+	return c.record.Write(done, next, intents)
 }
 
 func (c *tally) Settled(all ...offsets.Attempt) error {
 	c.note("settled", len(all))
 	return c.record.Settled(all...)
-}
-
-func (c *tally) DoneAll(all []int64) error {
-	c.note("done", len(all))
-	return c.record.DoneAll(all)
 }
 
 // The messages of a request share what is written about them, and so the wait for the disk that guarantee 3 asks for.
@@ -348,8 +340,8 @@ func TestBatchSharesItsRecord(t *testing.T) {
 				return next
 			})
 			p := r.partition(t0)
-			counted := &tally{record: p.rec}
-			p.rec = counted
+			counted := &tally{record: p.page}
+			p.page = counted
 			load(p, 8, 8)
 			pass(time.Minute)
 			if got := counted.said(); got != row.want || p.rec.Next() != 8 {
@@ -363,14 +355,14 @@ func TestBatchSharesItsRecord(t *testing.T) {
 // A partition that goes while its batch cannot be announced leaves nothing behind.
 func TestBatchStoppedOnAFullVolume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, batches(4, OrderNone, func(c *Config) { c.Adaptive = true }), nil)
+		r := newRig(t, batches(4, OrderNone, func(c *settings) { c.Adaptive = true }), nil)
 		k := opened(r, func(posted) reply { return reply{} })
 		p := r.partition(t0)
-		p.rec = &brimful{p.rec, time.Now().Add(time.Hour), func(what string, o int64) bool { return what == "intent" && o == 2 }}
+		p.page = &brimful{p.page, time.Now().Add(time.Hour), func(what string, o int64) bool { return what == "intent" && o == 2 }}
 		load(p, 4, 0)
 		pass(10 * time.Second)
 		drained(p, time.Second, errRevoked)
-		if n := r.f.pace.inFlight.Load(); n != 0 || len(k.seen()) != 0 {
+		if n := r.f.Status().Service.InFlight; n != 0 || len(k.seen()) != 0 {
 			t.Errorf("%d attempts are counted as under way after %s", n, k.text())
 		}
 		r.isEmpty()
@@ -379,15 +371,15 @@ func TestBatchStoppedOnAFullVolume(t *testing.T) {
 
 // After a restart what was tried comes again before anything new of its lane, counted on and, where it was cut off, in doubt.
 func TestBatchAfterARestart(t *testing.T) {
-	for order, want := range map[string]string{OrderPartition: "[[0#2? 1#2? 2#2?] [3 4 5] [6 7 8]]", OrderKey: "[[0#2?] [1#2?] [2#2?] [3 6 4] [5 8 7]]", OrderNone: "[[0#2? 1#2? 2#2?] [3 4 5] [6 7 8]]"} {
+	for order, want := range map[string]string{OrderPartition: "[[0#2? 1#2? 2#2?] [3 4 5] [6 7 8]]", OrderKey: "[[0#2? 1#2? 2#2?] [3 6 4] [5 8 7]]", OrderNone: "[[0#2? 1#2? 2#2?] [3 4 5] [6 7 8]]"} {
 		synctest.Test(t, func(t *testing.T) {
-			cfg := batches(3, order, func(c *Config) { c.Concurrency, c.DrainTimeout = 1, time.Second })
+			cfg := batches(3, order, func(c *settings) { c.Concurrency, c.DrainTimeout = 1, time.Second })
 			r := newRig(t, cfg, nil)
 			opened(r, func(posted) reply { return reply{hang: true} })
 			r.run()
 			for o := range int64(9) {
 				r.kafka.with(func() {
-					r.kafka.log[t0] = append(r.kafka.log[t0], &Message{Topic: "t", Offset: o, Key: fmt.Append(nil, o%3)})
+					r.kafka.log[t0] = append(r.kafka.log[t0], &kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: o, Key: fmt.Append(nil, o%3)})
 				})
 				if o == 2 {
 					r.kafka.give(t0)
@@ -400,10 +392,10 @@ func TestBatchAfterARestart(t *testing.T) {
 			r = r.again(cfg, nil)
 			k := opened(r, func(posted) reply { return reply{takes: time.Second} })
 			r.run()
-			r.f.turns.setLimit(0)
+			r.f.pace.SetLimit(0)
 			r.kafka.give(t0)
 			pass(time.Second)
-			r.f.turns.setLimit(1)
+			r.f.pace.SetLimit(1)
 			r.until("all is done", func() bool { return r.kafka.storedAt(t0) == 9 })
 			if got := k.text(); got != want {
 				t.Errorf("order %s: %s, want %s", order, got, want)
@@ -419,7 +411,7 @@ func TestBatchAfterARestart(t *testing.T) {
 // not even what was tried with it before.
 func TestBatchThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, batches(4, OrderPartition, func(c *Config) { c.Concurrency, c.RetryInterval, c.RetryMaxInterval = 1, time.Hour, time.Hour }), nil)
+		r := newRig(t, batches(4, OrderPartition, func(c *settings) { c.Concurrency, c.RetryInterval, c.RetryMaxInterval = 1, time.Hour, time.Hour }), nil)
 		k := opened(r, func(q posted) reply {
 			switch {
 			case q.items[0].Partition == 1:

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/forwarder/wire"
+	"github.com/kpush/kpush/kafka"
 )
 
 // element is a message in a batch, as a service reads it.
@@ -92,13 +93,7 @@ type desk struct {
 
 func opened(r *rig, answer func(posted) reply) *desk {
 	k := &desk{begun: time.Now(), answer: answer}
-	h := r.f.handler.(*httpHandler)
-	for i := range h.hosts {
-		h.hosts[i].line = k
-	}
-	if h.confirm != nil {
-		h.confirm.line = k
-	}
+	r.net.Line = k
 	return k
 }
 
@@ -160,8 +155,8 @@ func (k *desk) has(offset int64) bool {
 func (k *desk) text() string { return fmt.Sprint(k.seen()) }
 
 // batches is a configuration of batches of so many.
-func batches(size int, order string, change func(*Config)) Config {
-	return local(func(c *Config) {
+func batches(size int, order string, change func(*settings)) settings {
+	return local(func(c *settings) {
 		c.BatchSize, c.BatchLinger, c.Order = size, 5*time.Millisecond, order
 		if change != nil {
 			change(c)
@@ -174,8 +169,8 @@ var orders = []string{OrderPartition, OrderKey, OrderNone}
 // load pushes count messages, each with one of so many keys (0: none).
 func load(p *partition, count, keys int) {
 	for range count {
-		o := p.next
-		m := &Message{Topic: p.topic, Partition: p.partition, Offset: o, Value: []byte("v")}
+		o := p.reading.next
+		m := &kafka.Message{Partition: kafka.Partition{Topic: p.Topic, Number: p.Number}, Offset: o, Value: []byte("v")}
 		if keys > 0 {
 			m.Key = fmt.Appendf(nil, "k%d", o%int64(keys))
 		}
@@ -195,7 +190,7 @@ func (r *rig) isEmpty() {
 func TestBatchLingers(t *testing.T) {
 	for _, order := range orders {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, batches(100, order, func(c *Config) { c.BatchLinger = 7 * time.Second }), nil)
+			r := newRig(t, batches(100, order, func(c *settings) { c.BatchLinger = 7 * time.Second }), nil)
 			k := opened(r, func(posted) reply { <-time.After(time.Millisecond); return reply{} })
 			p := r.partition(t0)
 			load(p, 250, 250)
@@ -225,10 +220,10 @@ func TestBatchesAreNotSplit(t *testing.T) {
 			r := newRig(t, batches(10, order, nil), nil)
 			k := opened(r, func(posted) reply { <-time.After(time.Second); return reply{} })
 			p := r.partition(t0)
-			r.f.turns.setLimit(0)
+			r.f.pace.SetLimit(0)
 			load(p, 45, 45)
 			pass(time.Second)
-			r.f.turns.setLimit(16)
+			r.f.pace.SetLimit(16)
 			pass(time.Minute)
 			if got := k.seen(); len(got) != 5 || len(got[3].items) != 10 {
 				t.Errorf("order %s: %s", order, k.text())
@@ -255,7 +250,7 @@ func TestBatchKeepsTheOrder(t *testing.T) {
 					}
 					return fmt.Sprint(e.Partition, *e.Key)
 				}
-				r := newRig(t, batches(10, order, func(c *Config) { c.Concurrency = concurrency }), nil)
+				r := newRig(t, batches(10, order, func(c *settings) { c.Concurrency = concurrency }), nil)
 				opened(r, func(q posted) reply {
 					mu.Lock()
 					last := map[string]int64{}
@@ -351,7 +346,7 @@ func TestBatchPartialFailure(t *testing.T) {
 				if o == 6 || o == 8 { // of the keys that fail
 					key = o/2*2 - 5 + o%2
 				}
-				p.push(&Message{Topic: "t", Offset: o, Key: fmt.Append(nil, key)})
+				p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: o, Key: fmt.Append(nil, key)})
 				if o == 4 {
 					synctest.Wait()
 				}
@@ -390,7 +385,7 @@ func TestBatchAnswers(t *testing.T) {
 		"one":                       {naming(1), second},
 		"one twice":                 {naming(1, 1), second},
 		"with the topic's id":       {reply{body: `{"batchItemFailures":[{"itemIdentifier":"t/0/1/T"}]}`}, second},
-		"a byte order mark":         {reply{body: bom + naming(1).body}, second},
+		"a byte order mark":         {reply{body: "\xef\xbb\xbf" + naming(1).body}, second},
 		"all of them":               {naming(0, 1, 2, 3), "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"},
 		"an action nobody knows":    {reply{body: naming(1).body, action: "sing"}, second},
 		"Kafka-Action: ack":         {reply{body: naming(1).body, action: "Ack"}, all},
@@ -466,7 +461,7 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 	} {
 		for _, any := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				cfg := batches(64, row.order, func(c *Config) { c.CanSkip, c.RetryNums, c.SkipOnAny = true, 3, any })
+				cfg := batches(64, row.order, func(c *settings) { c.CanSkip, c.RetryNums, c.SkipOnAny = true, 3, any })
 				r := newRig(t, cfg, nil)
 				done, alone := map[int64]int{}, map[int64]int{}
 				k := opened(r, func(q posted) reply {
@@ -514,7 +509,7 @@ func TestBatchGoesElsewhereWhole(t *testing.T) {
 		want  string
 	}{"many": {4, "[[0 1 2 3] [0#2 1#2 2#2 3#2]]"}, "one": {1, "[[0] [0#2]]"}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, batches(4, OrderNone, func(c *Config) {
+			r := newRig(t, batches(4, OrderNone, func(c *settings) {
 				c.Targets, c.CanSkip, c.SkipOnAny, c.RetryNums = []string{"http://a/", "http://b/"}, true, true, 1
 			}), nil)
 			k := opened(r, func(q posted) reply { return reply{refused: q.items[0].Attempt == 1} })

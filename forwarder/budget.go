@@ -1,8 +1,6 @@
 package forwarder
 
 import (
-	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -51,51 +49,49 @@ func (b *budget) wait(atMost time.Duration) {
 	}
 }
 
-// blocked are the messages that keep failing.
-type blocked struct {
-	mu sync.Mutex
-	m  map[*Delivery]struct{}
+// stock is what a partition holds of the budget. Whoever delivers takes from it; the rest of it is the consumer's.
+type stock struct {
+	held     atomic.Int64 // bytes of messages in memory
+	left     atomic.Int64 // bytes of messages that were in memory and are not any more
+	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
+
+	paused   bool      // this and the next three are owned by the consumer
+	pull     float64   // bytes a second that leave
+	sampled  time.Time // when that was measured
+	leftThen int64
 }
 
-func (b *blocked) add(d *Delivery) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.m == nil {
-		b.m = make(map[*Delivery]struct{})
+func (s *stock) take(n int64) {
+	if s.held.Add(n) == n {
+		s.stir(time.Now()) // nothing was waiting: it begins to wait now
 	}
-	b.m[d] = struct{}{}
 }
 
-func (b *blocked) remove(d *Delivery) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.m, d)
+func (s *stock) free(n int64) {
+	s.held.Add(-n)
+	s.left.Add(n)
 }
 
-func (b *blocked) list() []*Delivery {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := make([]*Delivery, 0, len(b.m))
-	for d := range b.m {
-		out = append(out, d)
+// stir notes progress.
+func (s *stock) stir(now time.Time) { s.progress.Store(now.UnixNano()) }
+
+// idle is how long there has been no progress.
+func (s *stock) idle(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, s.progress.Load()))
+}
+
+// lasts is how long what is held will last at the pace of the last moments.
+func (s *stock) lasts() time.Duration { return lasting(s.held.Load(), s.pull) }
+
+// sample takes the pace at which messages leave.
+func (s *stock) sample(now time.Time) {
+	d := now.Sub(s.sampled)
+	if d < pollTime/2 {
+		return
 	}
-	return out
-}
-
-// repeated logs a fault that comes again and again once in a while.
-type repeated struct {
-	log   *slog.Logger
-	every time.Duration
-	text  string
-	mu    sync.Mutex
-	last  time.Time
-}
-
-func (r *repeated) report(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := time.Now(); r.last.IsZero() || now.Sub(r.last) > r.every {
-		r.last = now
-		r.log.Error(r.text, "error", err)
+	left := s.left.Load()
+	if pull := float64(left-s.leftThen) / d.Seconds(); !s.sampled.IsZero() {
+		s.pull = (s.pull + pull) / 2
 	}
+	s.sampled, s.leftThen = now, left
 }

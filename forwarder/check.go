@@ -6,50 +6,38 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"maps"
-	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
 )
 
-// Check connects, and tells what it finds of topics and group, and the limits that follow from cfg. It changes nothing and
-// joins no group. An error is a sentence that says what is missing.
-func Check(ctx context.Context, cfg Config, w io.Writer) error {
-	cfg.InstanceID = ""
-	c, err := newClient(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer c.close() // it has joined nothing, so this returns
-	a, err := newAdmin(cfg)
-	if err != nil {
-		return err
-	}
-	defer a.close()
-	ctx, cancel := context.WithTimeout(ctx, 3*adminTimeout)
+// Check connects, and tells what it finds of topics and group, with a client that has no instance id and joins nothing. It changes nothing. An error is a sentence that says what is missing.
+func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*kafka.QuestionTime)
 	defer cancel()
 	why := reasons(c)
-	id, err := a.clusterID(ctx)
+	id, err := a.ID(ctx)
 	if reason := why(); err != nil {
-		return fmt.Errorf("no broker at %s answers: %w", cfg.Kafka["bootstrap.servers"], cmp.Or(reason, errors.New(noReason)))
+		return fmt.Errorf("no broker at %s answers: %w", cfg.Brokers, cmp.Or(reason, errors.New(noReason)))
 	}
-	ids, err := a.topicIDs(ctx, cfg.Topics)
+	ids, err := a.TopicIDs(ctx, cfg.Topics)
 	if err != nil {
 		return fmt.Errorf("cannot describe the topics: %w", err)
 	}
-	tps, err := a.partitions(ctx, cfg.Topics)
+	tps, err := a.Partitions(ctx, cfg.Topics)
 	if err != nil {
 		return fmt.Errorf("cannot describe the topics: %w", err)
 	}
-	limits, err := a.bounds(ctx, tps)
+	limits, err := a.Bounds(ctx, tps)
 	for err != nil && sleep(ctx, time.Second) == nil { // a first connection may be slow
-		limits, err = a.bounds(ctx, tps)
+		limits, err = a.Bounds(ctx, tps)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot look up where the partitions begin and end: %w", err)
 	}
-	commits, err := c.committed(tps, 3*adminTimeout)
+	commits, err := c.Committed(tps, 3*kafka.QuestionTime)
 	if err != nil {
 		return fmt.Errorf("cannot look up what group %s has committed: %w", cfg.Group, err)
 	}
@@ -57,37 +45,27 @@ func Check(ctx context.Context, cfg Config, w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "partition\ttopic id\toldest\tend\tcommitted\tby\tlag")
 	for _, c := range commits {
-		b := limits[c.tp]
-		committed, by, from := "-", "-", b.oldest
-		if c.offset >= 0 {
-			committed, by, from = fmt.Sprint(c.offset), "somebody else", c.offset
-			if _, ok := parseMark(c.meta); ok {
+		b := limits[c.Partition]
+		committed, by, from := "-", "-", b.Oldest
+		if c.Offset >= 0 {
+			committed, by, from = fmt.Sprint(c.Offset), "somebody else", c.Offset
+			if _, ok := start.ParseMark(c.Meta); ok {
 				by = "kpush"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%d\n", c.tp, ids[c.topic], b.oldest, b.end, committed, by, max(0, b.end-from))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%d\n", c.Partition, ids[c.Topic], b.Oldest, b.End, committed, by, max(0, b.End-from))
 	}
-	t.Flush()
-	fmt.Fprintf(w, "\nderived limits\n  messages waiting in kpush: %d bytes\n", cfg.Buffer/2)
-	defaults := consumerDefaults(cfg)
-	for _, k := range slices.Sorted(maps.Keys(defaults)) {
-		if v, own := cfg.Kafka[k]; own {
-			fmt.Fprintf(w, "  %s=%s (yours)\n", k, v)
-		} else {
-			fmt.Fprintf(w, "  %s=%v\n", k, defaults[k])
-		}
-	}
-	return nil
+	return t.Flush()
 }
 
 // reasons listens to the client, which tells on its own why it reaches no broker. Call what it returns for the newest reason,
 // nil where it gave none; that ends it.
-func reasons(c *librdkafka) (newest func() error) {
+func reasons(c kafka.Reader) (newest func() error) {
 	over, told := make(chan struct{}), make(chan error)
 	go func() {
 		var why error
 		for {
-			if err, _ := c.poll(pollTime).(error); errors.Is(err, errNoBroker) && !errors.Is(err, errAllDown) {
+			if _, err := c.Poll(pollTime); errors.Is(err, kafka.ErrNoBroker) && !errors.Is(err, kafka.ErrAllDown) {
 				why = err
 			}
 			select {

@@ -6,15 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
-)
-
-// headroom is how far a commit's ceiling lies above what was sent: the offsets of five seconds at the present pace, so
-// that a commit that waits behind a rebalance does not hold up a partition that stays.
-const (
-	headroom     = 5 * time.Second
-	leastCeiling = 100
-	paceTime     = time.Second // a pace falls to what was sent in so long
 )
 
 // committer tells Kafka what is on record, one commit at a time. It is a goroutine of its own because a commit during a
@@ -44,7 +38,7 @@ func (c *committer) stir() {
 }
 
 func newCommitter(f *Forwarder) *committer {
-	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: markSize, refused: map[string]time.Time{}}
+	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: start.MarkSize, refused: map[string]time.Time{}}
 }
 
 // now asks for a commit at once.
@@ -84,7 +78,7 @@ func (c *committer) run(ctx context.Context) {
 			c.f.lease.doubted.Store(false)
 		}
 		<-c.token
-		if errors.Is(err, errRebalancing) {
+		if errors.Is(err, kafka.ErrRebalancing) {
 			_ = sleep(ctx, 50*time.Millisecond) // answered at once while the group changes
 			c.now()
 		}
@@ -95,20 +89,14 @@ func (c *committer) run(ctx context.Context) {
 // the pace has fallen; all of them to prove the membership.
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
-	for _, p := range c.f.running() {
-		if p.handedOver.Load() || !all && time.Since(c.refused[p.topic]) < refusedTime {
+	for _, p := range c.f.consumer.running() {
+		if p.handedOver.Load() || !all && time.Since(c.refused[p.Topic]) < refusedTime {
 			continue
 		}
 		next, _ := p.rec.Progress()
-		p.mu.Lock()
-		p.measure()
-		reach, room := p.reach(), p.room()
-		off := p.ceiling-reach < room/4 || p.ceiling-max(reach, p.inherits) > 2*room
-		changed := p.changes.Load() != p.synced.changes // what is done out of order leaves next where it is
-		if all || next != p.synced.offset || c.f.keeps() && (changed || off) {
+		if p.ceiling.due(next, p.changes.Load(), c.f.store.Keeps()) || all {
 			out = append(out, p)
 		}
-		p.mu.Unlock()
 	}
 	return out
 }
@@ -129,10 +117,10 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 // notTaken weighs the error of a commit of ps. librdkafka has one for all: where that is about a topic (it is gone, or forbidden),
 // each topic is committed by itself.
 func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
-	if errors.Is(err, errNoTopic) || errors.Is(err, errNotTaken) {
+	if errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrNotTaken) {
 		byTopic := map[string][]*partition{}
 		for _, p := range ps {
-			byTopic[p.topic] = append(byTopic[p.topic], p)
+			byTopic[p.Topic] = append(byTopic[p.Topic], p)
 		}
 		if len(byTopic) > 1 {
 			var errs []error
@@ -141,9 +129,9 @@ func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 			}
 			return errors.Join(errs...)
 		}
-		c.refused[ps[0].topic] = time.Now()
+		c.refused[ps[0].Topic] = time.Now()
 	}
-	c.failed(err, ps[0].topic)
+	c.failed(err, ps[0].Topic)
 	return err
 }
 
@@ -152,33 +140,31 @@ const commitMost = 256 << 10
 
 // tell is one commit, of the first n of ps: as many as it takes, and one at the least.
 func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
-	list := make([]commit, 0, len(ps))
+	list := make([]kafka.Commit, 0, len(ps))
 	ceilings := make([]int64, len(ps))
 	started := make([]commitState, len(ps))
 	for size := 0; n < len(ps); n++ {
 		p := ps[n]
 		m := c.mark(p, alive, &started[n])
-		said := commit{p.tp, m.offset, m.text(c.limit)}
-		if size += len(said.meta) + len(p.topic) + 100; size > commitMost && n > 0 {
+		said := kafka.Commit{Partition: p.Partition, Offset: m.Offset, Meta: m.Text(c.limit)}
+		if size += len(said.Meta) + len(p.Topic) + 100; size > commitMost && n > 0 {
 			break
 		}
-		ceilings[n], list = m.ceiling, append(list, said)
+		ceilings[n], list = m.Ceiling, append(list, said)
 	}
-	c.f.state.committing(true)
+	c.f.health.committing(true)
 	offsets.Crash("before a commit")
-	err = c.f.client.commit(list)
-	c.f.state.committing(false)
+	err = c.f.parts.Consumer.Commit(list)
+	c.f.health.committing(false)
 	if err != nil {
 		return n, err
 	}
 	offsets.Crash("committed")
 	c.taken++
-	c.f.state.committed()
+	c.f.health.committed()
 	for i, p := range ps[:n] {
 		p.rec.Committed(started[i].offset)
-		p.mu.Lock()
-		p.synced = started[i]
-		p.mu.Unlock()
+		p.ceiling.acknowledge(started[i])
 		if alive {
 			p.raise(ceilings[i])
 		}
@@ -187,90 +173,37 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 }
 
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
-// A ceiling that falls holds for the lane at once, one that rises when Kafka has it.
-func (c *committer) mark(p *partition, alive bool, state *commitState) mark {
+func (c *committer) mark(p *partition, alive bool, state *commitState) start.Mark {
 	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := mark{cluster: c.f.clusterID, topicID: p.topicID, volume: c.f.ledger.VolumeID(), edition: c.f.ledger.Edition(),
-		lineage: p.lineage, offset: next, done: done, attempts: p.tried.list(next)}
-	if p.inherits > next {
-		m.ceiling = p.inherits
-	}
-	if alive && c.f.keeps() {
-		m.ceiling = max(m.ceiling, max(next, p.reach())+p.room())
-		p.ceiling = min(p.ceiling, m.ceiling)
-	}
-	*state = commitState{next, changes, sample{p.count, time.Now()}}
+	store := c.f.store
+	m := start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
+		Lineage: p.lineage, Offset: next, Done: done, Attempts: p.rec.Unfinished()}
+	ceiling, started := p.ceiling.mark(next, alive && store.Keeps())
+	m.Ceiling = ceiling
+	*state = commitState{next, changes, started}
 	return m
-}
-
-// keeps tells whether anything is remembered beside Kafka's commit. Where nothing is, nothing is flagged after a crash
-// either, and no request has to wait for a ceiling.
-func (f *Forwarder) keeps() bool {
-	_, no := f.ledger.(memory)
-	return !no
-}
-
-// uncommitted says what becomes of progress that Kafka was not told of.
-func (f *Forwarder) uncommitted() string {
-	if f.keeps() {
-		return "nothing is lost, what is not committed is in the file on the volume"
-	}
-	return "what was sent and had no outcome is lost, as at a crash with guarantee 1; the rest comes again"
-}
-
-// measure takes the pace. It rises with what was sent since the newest commit, but falls only to what was sent in a longer
-// time: commits can follow each other within a millisecond, and the last of them be the one that waits for the group. Nor
-// does it fall while a lane has to wait for a commit: that lane does nothing in the meantime, and with less room
-// it would wait for the next one, too. The caller holds p.mu.
-func (p *partition) measure() {
-	if p.synced.offset < 0 {
-		return
-	}
-	p.pace = max(p.pace, p.paceSince(p.synced.sample))
-	if time.Since(p.past.at) < paceTime {
-		return
-	}
-	if time.Since(p.stood) > paceTime {
-		p.pace = p.paceSince(p.past)
-	}
-	p.past = sample{p.count, time.Now()}
-}
-
-// paceSince is in requests a second. The caller holds p.mu.
-func (p *partition) paceSince(s sample) float64 {
-	return float64(p.count-s.count) / max(100*time.Millisecond, time.Since(s.at)).Seconds()
-}
-
-// reach is how far requests have come or want to come: what was done before leaves gaps between them. The caller holds p.mu.
-func (p *partition) reach() int64 { return max(p.begun, p.wanted) }
-
-// room is the headroom in offsets. The caller holds p.mu.
-func (p *partition) room() int64 {
-	return max(leastCeiling, int64(p.pace*headroom.Seconds()))
 }
 
 // failed says why a commit was not taken; topic is one of those that it was about.
 func (c *committer) failed(err error, topic string) {
-	log, bare := c.f.log, c.limit <= bareSize
+	log, bare := c.f.log, c.limit <= start.BareSize
 	switch {
-	case errors.Is(err, errRebalancing), errors.Is(err, errNotMember):
+	case errors.Is(err, kafka.ErrRebalancing), errors.Is(err, kafka.ErrNotMember):
 		log.Debug("commit refused, the group is changing; tried again", "error", err)
-	case errors.Is(err, errMetadataSize) && c.limit > 256:
+	case errors.Is(err, kafka.ErrMetadataSize) && c.limit > 256:
 		c.limit = max(256, c.limit/4)
 		log.Warn("the broker refuses the size of the commit's metadata (offset.metadata.max.bytes): a smaller one is used, which costs marks of what was finished out of order", "limit", c.limit)
-	case errors.Is(err, errMetadataSize):
-		if c.limit = bareSize; bare {
+	case errors.Is(err, kafka.ErrMetadataSize):
+		if c.limit = start.BareSize; bare {
 			c.limit = 0
 		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
-	case errors.Is(err, errNoTopic), errors.Is(err, errNotTaken):
-		if c.f.state.every("commit of "+topic+" failed", time.Minute) {
+	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrNotTaken):
+		if c.f.health.every("commit of "+topic+" failed", time.Minute) {
 			log.Error("Kafka takes no commit of the topic: what was delivered of it stays uncommitted, and little more is delivered until Kafka does", "topic", topic, "error", err)
 		}
-	case c.f.state.every("commit failed", 10*time.Second):
+	case c.f.health.every("commit failed", 10*time.Second):
 		log.Warn("commit failed, tried again", "error", err)
 	}
 }
@@ -300,7 +233,7 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 			if err == nil {
 				return
 			}
-			if !errors.Is(err, errMetadataSize) || c.limit == 0 { // a smaller mark is another question
+			if !errors.Is(err, kafka.ErrMetadataSize) || c.limit == 0 { // a smaller mark is another question
 				tries++
 			}
 		}

@@ -12,11 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
 // fail sets what is asked before a commit is acknowledged.
-func (k *fakeKafka) fail(fault func([]commit) error) { k.with(func() { k.commitFault = fault }) }
+func (k *fakeKafka) fail(fault func([]kafka.Commit) error) { k.with(func() { k.commitFault = fault }) }
 
 func (k *fakeKafka) acknowledged() (n int) {
 	k.with(func() { n = len(k.commits) })
@@ -24,10 +26,10 @@ func (k *fakeKafka) acknowledged() (n int) {
 }
 
 // marks are the acknowledged commits of t, as marks.
-func (k *fakeKafka) marks(t tp) (out []mark) {
+func (k *fakeKafka) marks(t kafka.Partition) (out []start.Mark) {
 	k.with(func() {
 		for _, c := range k.commits {
-			if m, ok := parseMark(c.meta); ok && c.tp == t && m.offset == c.offset {
+			if m, ok := start.ParseMark(c.Meta); ok && c.Partition == t && m.Offset == c.Offset {
 				out = append(out, m)
 			}
 		}
@@ -40,7 +42,7 @@ func TestNoRequestBeforeTheFirstCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook()
 		r := newRig(t, small(), b.keeping(always))
-		r.kafka.fail(func([]commit) error { return errNoBroker })
+		r.kafka.fail(func([]kafka.Commit) error { return kafka.ErrNoBroker })
 		r.run()
 		r.kafka.produce(t0, 10, 10)
 		r.kafka.give(t0)
@@ -51,7 +53,7 @@ func TestNoRequestBeforeTheFirstCommit(t *testing.T) {
 		r.kafka.fail(nil)
 		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 10 })
 		first := r.kafka.marks(t0)[0]
-		if first.offset != 0 || first.ceiling != leastCeiling || first.cluster != "C" || first.topicID != "T" || first.volume != r.store.VolumeID() || first.lineage == 0 {
+		if first.Offset != 0 || first.Ceiling != leastCeiling || first.Cluster != "C" || first.TopicID != "T" || first.Volume != r.store.VolumeID() || first.Lineage == 0 {
 			t.Errorf("the first commit says %+v", first)
 		}
 		if err := r.stop(); err != nil {
@@ -76,18 +78,18 @@ func TestNoRequestPassesTheCeiling(t *testing.T) {
 			}
 			return good
 		}))
-		r.kafka.fail(func(cs []commit) error {
+		r.kafka.fail(func(cs []kafka.Commit) error {
 			<-time.After(300 * time.Millisecond) // a slow broker; some of its commits fail
 			if calls++; calls%5 == 2 {
-				return errRebalancing
+				return kafka.ErrRebalancing
 			}
 			for _, c := range cs {
-				m, ok := parseMark(c.meta)
+				m, ok := start.ParseMark(c.Meta)
 				if !ok {
-					t.Errorf("no mark: %q", c.meta)
+					t.Errorf("no mark: %q", c.Meta)
 				}
 				mu.Lock()
-				acknowledged = max(acknowledged, m.ceiling)
+				acknowledged = max(acknowledged, m.Ceiling)
 				mu.Unlock()
 			}
 			return nil
@@ -116,19 +118,19 @@ func TestCommittedIsRecorded(t *testing.T) {
 			}
 			return good
 		}))
-		last := map[tp]int64{}
+		last := map[kafka.Partition]int64{}
 		commits := 0
-		r.kafka.fail(func(cs []commit) error {
+		r.kafka.fail(func(cs []kafka.Commit) error {
 			for _, c := range cs {
 				commits++
-				p := r.f.parts[c.tp]
-				if next, _ := p.rec.Progress(); c.offset > next {
-					t.Errorf("%s: committed %d, recorded %d", c.tp, c.offset, next)
+				p := r.f.consumer.parts[c.Partition]
+				if next, _ := p.rec.Progress(); c.Offset > next {
+					t.Errorf("%s: committed %d, recorded %d", c.Partition, c.Offset, next)
 				}
-				if c.offset < last[c.tp] {
-					t.Errorf("%s: committed %d after %d", c.tp, c.offset, last[c.tp])
+				if c.Offset < last[c.Partition] {
+					t.Errorf("%s: committed %d after %d", c.Partition, c.Offset, last[c.Partition])
 				}
-				last[c.tp] = c.offset
+				last[c.Partition] = c.Offset
 			}
 			return nil
 		})
@@ -152,8 +154,8 @@ func TestIdlePartitionIsNotCommitted(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always)).run()
 			r.kafka.produce(t0, 100, 10)
-			m := mark{cluster: "C", topicID: "T", lineage: 3, volume: "other", offset: 20, ceiling: inherited}
-			r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 20, m.text(markSize)} })
+			m := start.Mark{Cluster: "C", TopicID: "T", Lineage: 3, Volume: "other", Offset: 20, Ceiling: inherited}
+			r.kafka.with(func() { r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 20, Meta: m.Text(start.MarkSize)} })
 			r.kafka.give(t0)
 			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 100 })
 			pass(time.Minute)
@@ -165,8 +167,8 @@ func TestIdlePartitionIsNotCommitted(t *testing.T) {
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}
-			if last := r.kafka.marks(t0); last[len(last)-1].ceiling != 0 {
-				t.Errorf("handed over with the ceiling %d, and all of the log is done", last[len(last)-1].ceiling)
+			if last := r.kafka.marks(t0); last[len(last)-1].Ceiling != 0 {
+				t.Errorf("handed over with the ceiling %d, and all of the log is done", last[len(last)-1].Ceiling)
 			}
 		})
 	}
@@ -181,13 +183,13 @@ func TestCeilingFollowsThePace(t *testing.T) {
 		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20000 })
 		highest := int64(0)
 		for _, m := range r.kafka.marks(t0) {
-			highest = max(highest, m.ceiling-m.offset)
+			highest = max(highest, m.Ceiling-m.Offset)
 		}
 		pass(5 * time.Minute)
 		marks := r.kafka.marks(t0)
 		last := marks[len(marks)-1]
-		if highest < 10*leastCeiling || last.ceiling-last.offset > 2*leastCeiling {
-			t.Errorf("ceiling up to %d above the commit at 10,000 messages a second, %d when all is still", highest, last.ceiling-last.offset)
+		if highest < 10*leastCeiling || last.Ceiling-last.Offset > 2*leastCeiling {
+			t.Errorf("ceiling up to %d above the commit at 10,000 messages a second, %d when all is still", highest, last.Ceiling-last.Offset)
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)
@@ -209,7 +211,7 @@ func TestNothingWaitsForTheGroup(t *testing.T) {
 				r.f.committer.now()
 				pass(gap)
 			}
-			r.kafka.fail(func([]commit) error { <-time.After(3 * time.Second); return errRebalancing })
+			r.kafka.fail(func([]kafka.Commit) error { <-time.After(3 * time.Second); return kafka.ErrRebalancing })
 			r.f.committer.now()
 			before := b.count()
 			pass(3 * time.Second)
@@ -228,9 +230,9 @@ func TestNothingWaitsForTheGroup(t *testing.T) {
 // A message far behind the one before it gets its ceiling also while no commit has anything else to say: an old one fails,
 // and what lies between them was done by another machine, or is not in the log.
 func TestCeilingIsRaisedOverAGap(t *testing.T) {
-	for name, m := range map[string]mark{
-		"done before":    {offset: 10, done: offsets.Ranges{{From: 11, To: 130}}},
-		"not in the log": {offset: 10},
+	for name, m := range map[string]start.Mark{
+		"done before":    {Offset: 10, Done: offsets.Ranges{{From: 11, To: 130}}},
+		"not in the log": {Offset: 10},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := small()
@@ -242,13 +244,13 @@ func TestCeilingIsRaisedOverAGap(t *testing.T) {
 				}
 				return good
 			})).run()
-			m.cluster, m.topicID, m.lineage, m.volume = "C", "T", 3, "other"
+			m.Cluster, m.TopicID, m.Lineage, m.Volume = "C", "T", 3, "other"
 			r.kafka.produce(t0, 140, 10)
 			r.kafka.with(func() {
-				if len(m.done) == 0 {
+				if len(m.Done) == 0 {
 					r.kafka.log[t0] = slices.Delete(r.kafka.log[t0], 11, 130)
 				}
-				r.kafka.stored[t0] = commit{t0, m.offset, m.text(markSize)}
+				r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: m.Offset, Meta: m.Text(start.MarkSize)}
 			})
 			r.kafka.give(t0)
 			pass(time.Minute)
@@ -271,14 +273,14 @@ func TestFailedCommits(t *testing.T) {
 		most int // in two minutes; 800 ticks
 		logs int // of level warn
 	}{
-		{errRebalancing, 3200, 0}, {errNotMember, 820, 0}, {errNoBroker, 820, 13}, {errors.New("unknown"), 820, 13},
+		{kafka.ErrRebalancing, 3200, 0}, {kafka.ErrNotMember, 820, 0}, {kafka.ErrNoBroker, 820, 13}, {errors.New("unknown"), 820, 13},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
 			r := newRig(t, small(), b.keeping(always)).run()
 			r.kafka.give(t0)
 			r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
-			r.kafka.fail(func([]commit) error { return row.err })
+			r.kafka.fail(func([]kafka.Commit) error { return row.err })
 			r.kafka.produce(t0, 100, 10)
 			before := len(r.kafka.callsOf("commit"))
 			pass(2 * time.Minute)
@@ -305,10 +307,10 @@ func TestMetadataTooLarge(t *testing.T) {
 	for _, allowed := range []int{4096, 1000, 200, 30, 10, 0} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always)).run()
-			r.kafka.fail(func(cs []commit) error {
+			r.kafka.fail(func(cs []kafka.Commit) error {
 				for _, c := range cs {
-					if len(c.meta) > allowed {
-						return errMetadataSize
+					if len(c.Meta) > allowed {
+						return kafka.ErrMetadataSize
 					}
 				}
 				return nil
@@ -317,8 +319,8 @@ func TestMetadataTooLarge(t *testing.T) {
 			for o := int64(1); o < 3000; o += 2 {
 				done = append(done, offsets.Range{From: o, To: o + 1})
 			}
-			m := mark{cluster: "C", topicID: "T", lineage: 3, volume: "other", offset: 0, done: done}
-			r.kafka.with(func() { r.kafka.stored[t0] = commit{t0, 0, m.text(1 << 20)} })
+			m := start.Mark{Cluster: "C", TopicID: "T", Lineage: 3, Volume: "other", Offset: 0, Done: done}
+			r.kafka.with(func() { r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 0, Meta: m.Text(1 << 20)} })
 			r.kafka.give(t0)
 			r.until("a commit", func() bool { return r.kafka.acknowledged() > 0 })
 			if n := len(r.kafka.callsOf("commit")); n > 6 {
@@ -339,15 +341,15 @@ func TestMetadataTooLargeAtAHandOver(t *testing.T) {
 		r := newRig(t, small(), handle(always)).run()
 		r.kafka.give(t0)
 		r.until("a commit", func() bool { return r.kafka.acknowledged() > 0 })
-		r.kafka.fail(func(cs []commit) error {
-			if len(cs[0].meta) > 0 {
-				return errMetadataSize
+		r.kafka.fail(func(cs []kafka.Commit) error {
+			if len(cs[0].Meta) > 0 {
+				return kafka.ErrMetadataSize
 			}
 			return nil
 		})
 		r.kafka.produce(t0, 10, 10)
 		r.kafka.call(func() {})
-		r.until("delivered", func() bool { return r.f.parts[t0].rec.Next() == 10 })
+		r.until("delivered", func() bool { return r.f.consumer.parts[t0].rec.Next() == 10 })
 		r.kafka.take(false, t0)
 		if at := r.kafka.storedAt(t0); at != 10 {
 			t.Errorf("handed over with %d committed, want 10", at)
@@ -379,18 +381,18 @@ func TestCommitsTellOfWhatDoesNotMoveThem(t *testing.T) {
 			pass(cfg.CommitInterval)
 			marks := r.kafka.marks(t0)
 			last := marks[len(marks)-1]
-			if len(last.attempts) != 1 || last.attempts[0].Number != 5 || last.attempts[0].Faults != 5 {
-				t.Errorf("order %s: 5 attempts at 0, and the commit tells of %+v", order, last.attempts)
+			if len(last.Attempts) != 1 || last.Attempts[0].Number != 5 || last.Attempts[0].Faults != 5 {
+				t.Errorf("order %s: 5 attempts at 0, and the commit tells of %+v", order, last.Attempts)
 			}
-			if want := map[string]string{OrderPartition: "", OrderNone: "1-39"}[order]; last.done.String() != want {
-				t.Errorf("order %s: done %q in the commit, want %q", order, last.done, want)
+			if want := map[string]string{OrderPartition: "", OrderNone: "1-39"}[order]; last.Done.String() != want {
+				t.Errorf("order %s: done %q in the commit, want %q", order, last.Done, want)
 			}
 			before := r.kafka.acknowledged()
 			r.kafka.produce(t0, 1, 10)
 			pass(cfg.CommitInterval + 10*time.Millisecond)
 			marks = r.kafka.marks(t0)
-			if last := marks[len(marks)-1]; order == OrderNone && last.done.String() != "1-40" {
-				t.Errorf("done %q in the commit right after message 40, %d commits later", last.done, r.kafka.acknowledged()-before)
+			if last := marks[len(marks)-1]; order == OrderNone && last.Done.String() != "1-40" {
+				t.Errorf("done %q in the commit right after message 40, %d commits later", last.Done, r.kafka.acknowledged()-before)
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
@@ -399,39 +401,32 @@ func TestCommitsTellOfWhatDoesNotMoveThem(t *testing.T) {
 	}
 }
 
-// overfull is a ledger that takes no outcome.
-type overfull struct{ ledger }
-
-func (o overfull) Assign(k offsets.Key, st offsets.Start) (record, error) {
-	rec, err := o.ledger.Assign(k, st)
-	return &brimful{rec, time.Now().Add(time.Hour), func(what string, _ int64) bool { return what == "done" }}, err
-}
-
 // A partition that goes before the volume has taken what the service has: whoever gets it sends that again, and flags it.
 func TestHandOverOfWhatTheVolumeDidNotTake(t *testing.T) {
 	for _, size := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg, handler := small(), Handler(handle(always))
 			if size > 1 {
-				cfg, handler = batches(size, OrderPartition, func(*Config) {}), nil
+				cfg, handler = batches(size, OrderPartition, func(*settings) {}), nil
 			}
 			cfg.DrainTimeout = 5 * time.Second
 			r := newRig(t, cfg, handler)
 			if size > 1 {
 				opened(r, func(posted) reply { return reply{} })
 			}
-			r.f.ledger = overfull{r.f.ledger}
 			r.run()
 			r.kafka.give(t0)
+			p := r.f.consumer.parts[t0]
+			p.page = &brimful{p.page, time.Now().Add(time.Hour), func(what string, _ int64) bool { return what == "done" }} // it takes no outcome
 			r.kafka.produce(t0, 8, 10)
 			pass(10 * time.Second)
 			r.kafka.take(false, t0)
 			marks := r.kafka.marks(t0)
 			last := marks[len(marks)-1]
-			if last.offset != 0 || last.ceiling != 0 || len(last.attempts) != size {
+			if last.Offset != 0 || last.Ceiling != 0 || len(last.Attempts) != size {
 				t.Fatalf("batches of %d: handed over with %+v", size, last)
 			}
-			for _, a := range last.attempts {
+			for _, a := range last.Attempts {
 				if a.Number != 1 || !a.InDoubt {
 					t.Errorf("batches of %d: handed over with attempt %+v", size, a)
 				}
@@ -449,7 +444,7 @@ func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg, handler := small(), Handler(handle(func(*Delivery) Verdict { return Verdict{Class: MessageFault, InDoubt: true} }))
 			if size > 1 {
-				cfg, handler = batches(size, OrderPartition, func(*Config) {}), nil
+				cfg, handler = batches(size, OrderPartition, func(*settings) {}), nil
 			}
 			cfg.CanSkip, cfg.RetryNums, cfg.SkipLog = true, 1, t.TempDir() // which is no file
 			r := newRig(t, cfg, handler)
@@ -463,7 +458,7 @@ func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
 			r.kafka.take(false, t0)
 			marks := r.kafka.marks(t0)
 			last := marks[len(marks)-1]
-			if last.offset != 0 || len(last.attempts) == 0 || last.attempts[0].Offset != 0 || last.attempts[0].Faults != 1 || last.attempts[0].InDoubt != (size == 1) {
+			if last.Offset != 0 || len(last.Attempts) == 0 || last.Attempts[0].Offset != 0 || last.Attempts[0].Faults != 1 || last.Attempts[0].InDoubt != (size == 1) {
 				t.Errorf("batches of %d: handed over with %+v", size, last)
 			}
 			if err := r.stop(); err != nil {
@@ -477,22 +472,24 @@ func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
 func TestManyMarksGoInSeveralCommits(t *testing.T) {
 	const count = 250
 	r := newRig(t, small(), handle(always))
+	r.assemble(small(), handle(always), offsets.InMemory(offsets.Options{}), r.f.log) // a half of the file could not hold so much
 	var all []*partition
 	for n := range int32(count) {
-		p := r.partition(tp{"t", n})
+		p := r.partition(kafka.Partition{Topic: "t", Number: n})
 		for o := range int64(300) {
-			p.tried.set(offsets.Attempt{Offset: o, Number: 1})
+			p.rec.Fetched(o)
+			p.rec.Doubt(offsets.Attempt{Offset: o, Number: 1})
 		}
 		all = append(all, p)
 	}
 	calls := 0
-	r.kafka.fail(func(cs []commit) error {
+	r.kafka.fail(func(cs []kafka.Commit) error {
 		size := 0
 		for _, c := range cs {
-			size += len(c.topic) + len(c.meta)
+			size += len(c.Topic) + len(c.Meta)
 		}
 		if calls++; size > commitMost {
-			return errNotTaken
+			return kafka.ErrNotTaken
 		}
 		return nil
 	})
@@ -510,10 +507,10 @@ func TestHandOverHasNoCeiling(t *testing.T) {
 		r.until("delivered", func() bool { return r.kafka.storedAt(t0) == 100 })
 		r.kafka.take(false, t0)
 		marks := r.kafka.marks(t0)
-		if last := marks[len(marks)-1]; last.ceiling != 0 || last.offset != 100 || len(last.attempts) != 0 {
+		if last := marks[len(marks)-1]; last.Ceiling != 0 || last.Offset != 100 || len(last.Attempts) != 0 {
 			t.Errorf("handed over with %+v", last)
 		}
-		if alive := marks[len(marks)-2]; alive.ceiling < 1000 {
+		if alive := marks[len(marks)-2]; alive.Ceiling < 1000 {
 			t.Errorf("while alive: %+v", alive)
 		}
 		if err := r.stop(); err != nil {
@@ -529,11 +526,11 @@ func TestNoCommitAfterARevoke(t *testing.T) {
 		slow time.Duration
 		err  error
 	}{
-		{"fails at once", 0, errNoBroker},
-		{"slow, then fails", 20 * time.Second, errNoBroker},
-		{"slow, then rebalancing", 20 * time.Second, errRebalancing},
+		{"fails at once", 0, kafka.ErrNoBroker},
+		{"slow, then fails", 20 * time.Second, kafka.ErrNoBroker},
+		{"slow, then rebalancing", 20 * time.Second, kafka.ErrRebalancing},
 		{"slow, then works", 20 * time.Second, nil},
-		{"just within its time, then fails", 2900 * time.Millisecond, errNoBroker},
+		{"just within its time, then fails", 2900 * time.Millisecond, kafka.ErrNoBroker},
 	} {
 		for _, lost := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
@@ -541,7 +538,7 @@ func TestNoCommitAfterARevoke(t *testing.T) {
 				r.kafka.produce(t0, 1000, 10)
 				r.kafka.give(t0, t1)
 				r.until("some progress", func() bool { return r.kafka.storedAt(t0) > 2 })
-				r.kafka.fail(func([]commit) error { <-time.After(row.slow); return row.err })
+				r.kafka.fail(func([]kafka.Commit) error { <-time.After(row.slow); return row.err })
 				pass(5*time.Second + 50*time.Millisecond) // in the middle of a commit, where those are slow
 				begun := time.Now()
 				r.kafka.take(lost, t0)
@@ -570,7 +567,7 @@ func TestSilentBrokerIsNamed(t *testing.T) {
 		r := newRig(t, small(), b.keeping(always)).run()
 		r.kafka.give(t0)
 		r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
-		r.kafka.fail(func([]commit) error { <-time.After(100 * time.Second); return nil })
+		r.kafka.fail(func([]kafka.Commit) error { <-time.After(100 * time.Second); return nil })
 		r.kafka.produce(t0, leastCeiling, 10)
 		pass(90 * time.Second)
 		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "Kafka has not answered a commit for 1m") {
@@ -601,7 +598,7 @@ func TestCommitterIsAsked(t *testing.T) {
 		if n := len(r.kafka.callsOf("commit")); n != 1 {
 			t.Errorf("%d commits at once, want 1", n)
 		}
-		p.push(&Message{Topic: "t", Offset: 0})
+		p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: 0})
 		pass(250 * time.Millisecond)
 		if r.kafka.storedAt(t0) != 1 {
 			t.Errorf("committed %d after an interval", r.kafka.storedAt(t0))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/forwarder/wire"
+	"github.com/kpush/kpush/kafka"
 )
 
 // script answers the requests of the real handler without a network. It sees each one with the time it came.
@@ -30,13 +31,7 @@ type script struct {
 // serving puts s in the place of the network of r's handler.
 func serving(r *rig, answer func(*http.Request) (*http.Response, error)) *script {
 	s := &script{answer: answer, begun: time.Now()}
-	h := r.f.handler.(*httpHandler)
-	for i := range h.hosts {
-		h.hosts[i].line = s
-	}
-	if h.confirm != nil {
-		h.confirm.line = s
-	}
+	r.net.Line = s
 	return s
 }
 
@@ -94,7 +89,7 @@ func attemptOf(r *http.Request) int {
 }
 
 // local is small for a service in the test.
-func local(change func(*Config)) Config {
+func local(change func(*settings)) settings {
 	c := small()
 	c.Targets = []string{"http://service/"}
 	if change != nil {
@@ -115,18 +110,17 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 		{time.Millisecond, time.Hour, 60, func(int) time.Duration { return time.Millisecond }, func(n int) time.Duration { return min(time.Hour, time.Millisecond<<min(n-1, 30)) }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *Config) { c.RetryInterval, c.RetryMaxInterval = row.interval, row.ceiling }), nil)
+			r := newRig(t, local(func(c *settings) { c.RetryInterval, c.RetryMaxInterval = row.interval, row.ceiling }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				if attemptOf(q) == row.attempts {
 					return says(q, 200)
 				}
 				return says(q, 500)
 			})
-			d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
-			if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered {
+			d := handed(r.partition(t0), kafka.Message{Offset: 1, Value: []byte("v")})
+			if out, err := d.handle(); err != nil || out.Class != Delivered {
 				t.Fatal(out, err)
 			}
-			finish(d)
 			var longest time.Duration
 			for n := 1; n < row.attempts; n++ {
 				wait := s.times[n] - s.times[n-1]
@@ -147,19 +141,18 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 // Attempts go on for as long as it takes: a weekend here.
 func TestRetriesForDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *Config) { c.CanSkip, c.RetryInterval, c.RetryMaxInterval = true, time.Minute, time.Minute }), nil)
+		r := newRig(t, local(func(c *settings) { c.CanSkip, c.RetryInterval, c.RetryMaxInterval = true, time.Minute, time.Minute }), nil)
 		s := serving(r, func(q *http.Request) (*http.Response, error) {
 			if attemptOf(q) == 4000 {
 				return says(q, 200)
 			}
 			return says(q, 503)
 		})
-		d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
-		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered || s.count() != 4000 {
+		d := handed(r.partition(t0), kafka.Message{Offset: 1, Value: []byte("v")})
+		if out, err := d.handle(); err != nil || out.Class != Delivered || s.count() != 4000 {
 			t.Errorf("%v %v after %d attempts", out, err, s.count())
 		}
-		finish(d)
-		if took := time.Since(s.begun); took != 3999*time.Minute {
+		if took := s.times[len(s.times)-1]; took != 3999*time.Minute {
 			t.Errorf("took %s", took)
 		}
 	})
@@ -196,7 +189,7 @@ func TestGivingUp(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			words := strings.Fields(row.answers)
-			r := newRig(t, local(func(c *Config) { c.CanSkip, c.RetryNums = row.canSkip, row.nums }), nil)
+			r := newRig(t, local(func(c *settings) { c.CanSkip, c.RetryNums = row.canSkip, row.nums }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				word := words[min(attemptOf(q), len(words))-1]
 				switch word {
@@ -220,9 +213,8 @@ func TestGivingUp(t *testing.T) {
 				}
 				return says(q, status)
 			})
-			d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
-			out, err := r.f.handler.Handle(d)
-			finish(d)
+			d := handed(r.partition(t0), kafka.Message{Offset: 1, Value: []byte("v")})
+			out, err := d.handle()
 			if err != nil || out.Class != row.want || s.count() != row.attempts {
 				t.Errorf("%q (skip %t, %d): %s after %d attempts (%v), want %s after %d", row.answers, row.canSkip, row.nums, out.Class, s.count(), err, row.want, row.attempts)
 			}
@@ -251,7 +243,7 @@ func TestRetryAfterHoldsTheWholeService(t *testing.T) {
 		{"0", 2 * time.Second, 2 * time.Second, 429, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *Config) { c.RetryMaxInterval = max(c.RetryInterval, row.interval) }), nil)
+			r := newRig(t, local(func(c *settings) { c.RetryMaxInterval = max(c.RetryInterval, row.interval) }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				if q.Header.Get("Kafka-Partition") == "0" && attemptOf(q) == 1 {
 					return says(q, row.status, "Retry-After", row.asked)
@@ -260,8 +252,8 @@ func TestRetryAfterHoldsTheWholeService(t *testing.T) {
 			})
 			var lanes sync.WaitGroup
 			for n := range int32(3) {
-				d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-				lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
+				d := handed(r.partition(kafka.Partition{Topic: "t", Number: n}), kafka.Message{Offset: 1, Value: []byte("v")})
+				lanes.Go(func() { d.handle() })
 				synctest.Wait() // the first one has its answer
 			}
 			lanes.Wait()
@@ -289,7 +281,7 @@ func TestRetryAfterHoldsTheWholeService(t *testing.T) {
 // A lane that waits for its slot when the pause is asked for does not slip through.
 func TestRetryAfterHoldsLanesThatWaitForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *Config) { c.Concurrency = 1 }), nil)
+		r := newRig(t, local(func(c *settings) { c.Concurrency = 1 }), nil)
 		release := make(chan struct{})
 		s := serving(r, func(q *http.Request) (*http.Response, error) {
 			if q.Header.Get("Kafka-Partition") == "0" && attemptOf(q) == 1 {
@@ -300,8 +292,8 @@ func TestRetryAfterHoldsLanesThatWaitForASlot(t *testing.T) {
 		})
 		var lanes sync.WaitGroup
 		for n := range int32(5) {
-			d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-			lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
+			d := handed(r.partition(kafka.Partition{Topic: "t", Number: n}), kafka.Message{Offset: 1, Value: []byte("v")})
+			lanes.Go(func() { d.handle() })
 			synctest.Wait()
 		}
 		close(release)
@@ -317,7 +309,7 @@ func TestRetryAfterHoldsLanesThatWaitForASlot(t *testing.T) {
 // A slot is held for an attempt, never for a wait: lanes that fail do not starve the others.
 func TestSlotIsFreeWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *Config) { c.Concurrency, c.RetryInterval, c.RetryMaxInterval = 1, time.Hour, time.Hour }), nil)
+		r := newRig(t, local(func(c *settings) { c.Concurrency, c.RetryInterval, c.RetryMaxInterval = 1, time.Hour, time.Hour }), nil)
 		inFlight, most := 0, 0
 		s := serving(r, func(q *http.Request) (*http.Response, error) {
 			inFlight++
@@ -331,8 +323,8 @@ func TestSlotIsFreeWhileWaiting(t *testing.T) {
 		})
 		var lanes sync.WaitGroup
 		for n := range int32(4) {
-			d := handed(r.partition(tp{"t", n}), Message{Offset: 1, Value: []byte("v")})
-			lanes.Go(func() { r.f.handler.Handle(d); finish(d) })
+			d := handed(r.partition(kafka.Partition{Topic: "t", Number: n}), kafka.Message{Offset: 1, Value: []byte("v")})
+			lanes.Go(func() { d.handle() })
 			synctest.Wait()
 		}
 		lanes.Wait()
@@ -361,24 +353,22 @@ func TestInDoubtIsSaidUntilTheEnd(t *testing.T) {
 			return says(q, 503)
 		}
 		s := serving(r, answer)
-		p := r.partition(tp{"t", 0})
-		d := handed(p, Message{Offset: 0, Value: []byte("v")})
+		p := r.partition(t0)
+		d := handed(p, kafka.Message{Offset: 0, Value: []byte("v")})
 		done := make(chan error)
-		go func() { _, err := r.f.handler.Handle(d); done <- err }()
+		go func() { _, err := d.handle(); done <- err }()
 		r.until("5 attempts", func() bool { return s.count() == 5 })
 		p.stop(errStopping)
 		if err := <-done; !errors.Is(err, errStopping) {
 			t.Errorf("stopped with %v", err)
 		}
-		finish(d)
 		p.rec.Release()
 		r = r.again(local(nil), nil)
 		after := serving(r, answer)
-		d = handed(r.partition(tp{"t", 0}), Message{Offset: 0, Value: []byte("v")})
-		if out, err := r.f.handler.Handle(d); err != nil || out.Class != Delivered {
+		d = handed(r.partition(t0), kafka.Message{Offset: 0, Value: []byte("v")})
+		if out, err := d.handle(); err != nil || out.Class != Delivered {
 			t.Fatal(out, err)
 		}
-		finish(d)
 		var got []string
 		for _, q := range slices.Concat(s.seen, after.seen) {
 			got = append(got, q.Header.Get("Kafka-Attempt")+q.Header.Get("Kafka-In-Doubt"))
@@ -402,8 +392,9 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 			}
 			return says(q, 500)
 		})
-		d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("secret value")})
-		go func() { r.f.handler.Handle(d); finish(d) }()
+		d := handed(r.partition(t0), kafka.Message{Offset: 1, Value: []byte("secret value")})
+		var ended sync.WaitGroup
+		ended.Go(func() { d.handle() })
 		count := func(level, text string) (n int) {
 			for _, l := range r.logs.with(text) {
 				if strings.Contains(l, "level="+level) {
@@ -413,13 +404,13 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 			return n
 		}
 		r.until("9 attempts", func() bool { return s.count() == 9 })
-		if n := count("ERROR", "blocked"); n != 0 || len(r.f.blocked.list()) != 0 {
-			t.Errorf("blocked after 9 attempts: said %d times, %d listed", n, len(r.f.blocked.list()))
+		if n := count("ERROR", "blocked"); n != 0 || len(r.f.failures.blocked()) != 0 {
+			t.Errorf("blocked after 9 attempts: said %d times, %d listed", n, len(r.f.failures.blocked()))
 		}
 		r.until("10 attempts", func() bool { return s.count() == 10 })
 		pass(time.Millisecond)
-		if n := count("ERROR", "blocked"); n != 1 || len(r.f.blocked.list()) != 1 {
-			t.Errorf("after 10 attempts: said %d times, %d listed", n, len(r.f.blocked.list()))
+		if n := count("ERROR", "blocked"); n != 1 || len(r.f.failures.blocked()) != 1 {
+			t.Errorf("after 10 attempts: said %d times, %d listed", n, len(r.f.failures.blocked()))
 		}
 		if notes := fmt.Sprint(r.f.Notes()); !strings.Contains(notes, "1 messages are blocked") {
 			t.Errorf("notes %s", notes)
@@ -432,7 +423,8 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 		if n := count("ERROR", "blocked"); n != 2 {
 			t.Errorf("said %d times after the reason has changed once", n)
 		}
-		r.until("the end", func() bool { return len(r.f.blocked.list()) == 0 })
+		ended.Wait()
+		r.until("the end", func() bool { return len(r.f.failures.blocked()) == 0 })
 		if n, after := count("WARN", "will be retried"), count("INFO", "delivered after failures"); n != 1 || after != 1 {
 			t.Errorf("first failure said %d times, the end %d times", n, after)
 		}
@@ -469,10 +461,16 @@ func TestSkipBlocked(t *testing.T) {
 				}
 				return says(q, 500)
 			})
-			p := r.partition(tp{"t", 0})
-			d := handed(p, Message{Offset: 1, Value: []byte("v")})
+			p := r.partition(t0)
+			d := handed(p, kafka.Message{Offset: 1, Value: []byte("v")})
 			done := make(chan error)
-			go func() { _, err := r.f.handler.Handle(d); finish(d); done <- err }()
+			go func() {
+				out, err := d.handle()
+				if out.Class == Skip && out.Reason == errSkipped.Error() {
+					err = errSkipped
+				}
+				done <- err
+			}()
 			r.until("the attempts", func() bool { return s.count() == row.attempts })
 			synctest.Wait()
 			if n := r.f.SkipBlocked(); n != row.skipped {
@@ -485,8 +483,8 @@ func TestSkipBlocked(t *testing.T) {
 			if row.skipped == 0 {
 				want = 20
 			}
-			if s.count() != want || len(r.f.blocked.list()) != 0 || r.turnsTaken() != 0 {
-				t.Errorf("%s: %d attempts, %d still blocked, %d slots held", row.name, s.count(), len(r.f.blocked.list()), r.turnsTaken())
+			if s.count() != want || len(r.f.failures.blocked()) != 0 || r.turnsTaken() != 0 {
+				t.Errorf("%s: %d attempts, %d still blocked, %d slots held", row.name, s.count(), len(r.f.failures.blocked()), r.turnsTaken())
 			}
 		})
 	}
@@ -495,18 +493,28 @@ func TestSkipBlocked(t *testing.T) {
 // A stop ends every wait at once and lets the attempt under way finish.
 func TestStopEndsWaits(t *testing.T) {
 	for name, hold := range map[string]func(r *rig, p *partition){
-		"between attempts":     func(*rig, *partition) {},
-		"pause of the service": func(r *rig, _ *partition) { r.f.service.holdOff(time.Hour) },
-		"turn":                 func(r *rig, _ *partition) { r.f.turns.setLimit(0) },
+		"between attempts": func(*rig, *partition) {},
+		"pause of the service": func(r *rig, _ *partition) {
+			p := r.partition(t1)
+			load(p, 1, 0) // is answered with a pause
+			synctest.Wait()
+			p.stop(errStopping)
+		},
+		"turn": func(r *rig, _ *partition) { r.f.pace.SetLimit(0) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *Config) { c.Concurrency = 1; c.RetryInterval, c.RetryMaxInterval = time.Hour, time.Hour }), nil)
-			s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 500) })
-			p := r.partition(tp{"t", 0})
+			r := newRig(t, local(func(c *settings) { c.Concurrency = 1; c.RetryInterval, c.RetryMaxInterval = time.Hour, time.Hour }), nil)
+			s := serving(r, func(q *http.Request) (*http.Response, error) {
+				if q.Header.Get("Kafka-Partition") == "1" {
+					return says(q, 429, "Retry-After", "3600")
+				}
+				return says(q, 500)
+			})
+			p := r.partition(t0)
 			hold(r, p)
-			d := handed(p, Message{Offset: 1, Value: []byte("v")})
+			d := handed(p, kafka.Message{Offset: 1, Value: []byte("v")})
 			done := make(chan error)
-			go func() { _, err := r.f.handler.Handle(d); finish(d); done <- err }()
+			go func() { _, err := d.handle(); done <- err }()
 			synctest.Wait()
 			begun, requests := time.Now(), s.count()
 			p.stop(errRevoked)
@@ -524,10 +532,10 @@ func TestSlowDeliveryIsLogged(t *testing.T) {
 	for took, want := range map[time.Duration]int{999 * time.Millisecond: 0, 1001 * time.Millisecond: 1} {
 		for _, limit := range []time.Duration{time.Second, 0} {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, local(func(c *Config) { c.SlowTime = limit }), nil)
+				r := newRig(t, local(func(c *settings) { c.SlowTime = limit }), nil)
 				serving(r, func(q *http.Request) (*http.Response, error) { <-time.After(took); return says(q, 200) })
-				d := handed(r.partition(tp{"t", 0}), Message{Offset: 1, Value: []byte("v")})
-				if _, err := r.f.handler.Handle(d); err != nil {
+				d := handed(r.partition(t0), kafka.Message{Offset: 1, Value: []byte("v")})
+				if _, err := d.handle(); err != nil {
 					t.Fatal(err)
 				}
 				if n := len(r.logs.with("slow delivery")); limit > 0 && n != want || limit == 0 && n != 0 {
@@ -543,10 +551,11 @@ func TestNoAttemptAfterRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, local(nil), nil)
 		s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200) })
-		p := r.partition(tp{"t", 0})
-		d := handed(p, Message{Offset: 1, Value: []byte("v")})
-		p.rec.Release()
-		if _, err := r.f.handler.Handle(d); !errors.Is(err, errLost) {
+		p := r.partition(t0)
+		d := handed(p, kafka.Message{Offset: 1, Value: []byte("v")})
+		r.f.pace.SetLimit(0)
+		time.AfterFunc(time.Second, func() { p.rec.Release(); r.f.pace.SetLimit(16) })
+		if _, err := d.handle(); !errors.Is(err, errLost) {
 			t.Errorf("ended with %v", err)
 		}
 		if s.count() != 0 || r.turnsTaken() != 0 {
@@ -555,40 +564,20 @@ func TestNoAttemptAfterRelease(t *testing.T) {
 	})
 }
 
-// What the Handler sees of a delivery without ever failing costs no context of its own.
-func TestWaitsIsTheDeliverysContext(t *testing.T) {
-	r := newRig(t, small(), handle(func(*Delivery) Verdict { return Verdict{} }))
-	p := r.partition(tp{"t", 0})
-	d := handed(p, Message{Offset: 1})
-	ctx := d.Waits()
-	if _, has := ctx.Deadline(); has || ctx.Err() != nil || ctx.Value("x") != nil || d.Attempt() != p.hard {
-		t.Error("a delivery under way is not what it says")
-	}
-	p.stop(errLost)
-	<-ctx.Done()
-	if !errors.Is(context.Cause(d.ctx()), errLost) || d.Attempt().Err() != nil {
-		t.Errorf("after a stop: %v, attempt %v", context.Cause(d.ctx()), d.Attempt().Err())
-	}
-}
-
-// A Delivery serves one message after the other as long as nothing fails. One that has failed may be known to others, as
-// SkipBlocked is, and never comes back.
-func TestAFailedDeliveryIsNotUsedAgain(t *testing.T) {
+// Whoever has just listed what is blocked may skip it after it has ended: that ends no other message, whose delivery may be the same.
+func TestALateSkipSkipsNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const messages = 300
-		var mu sync.Mutex
-		failed, seen := map[*Delivery]int64{}, map[*Delivery]bool{}
-		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
-			mu.Lock()
-			defer mu.Unlock()
-			if o, known := failed[d]; known && o != d.Offset {
-				t.Errorf("the delivery of offset %d, which failed, is that of %d now", o, d.Offset)
-			}
-			seen[d] = true
-			if d.Offset%10 == 3 && d.Number() == 1 {
-				failed[d] = d.Offset
+		var late []*failure
+		var r *rig
+		r = newRig(t, small(), handle(func(d *Delivery) Verdict {
+			if d.Offset%10 == 3 && d.Number() <= blockedAfter {
 				return Verdict{Class: MessageFault, Reason: "no"}
 			}
+			for _, one := range late { // of messages before
+				one.skip(errSkipped)
+			}
+			late = append(late, r.f.failures.blocked()...)
 			return good
 		})).run()
 		r.kafka.give(t0)
@@ -597,8 +586,8 @@ func TestAFailedDeliveryIsNotUsedAgain(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if len(failed) != messages/10 || len(seen) > messages/2 {
-			t.Errorf("%d deliveries failed, and %d served %d messages", len(failed), len(seen), messages)
+		if n := len(r.logs.with("message skipped")); n != 0 || len(late) != messages/10 {
+			t.Errorf("%d were skipped that nobody skipped, of %d that were blocked", n, len(late))
 		}
 	})
 }

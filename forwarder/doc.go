@@ -1,5 +1,4 @@
-// Package forwarder pushes the messages of a Kafka topic into a service over HTTP: in order, for as long as it takes,
-// with every outcome on record before Kafka is told.
+// Package forwarder is one member of a Kafka group: its partitions, a message's way to its outcome, and the commits.
 //
 // What it promises (tests cite the numbers):
 //
@@ -10,8 +9,11 @@
 //	    nothing more
 //	F5  bytes held ≤ Config.Buffer, whatever the service does
 //
-// One goroutine, Run, owns the Kafka consumer and the map of partitions (poll.go, assign.go). One other commits
-// (commit.go): a commit during a rebalance can wait for seconds. A partition owns lanes (lane.go); a lane delivers one
-// message at a time, through the Handler (delivery.go is one message's way, http.go and policy.go are the default
-// Handler). A slot of Config.Concurrency is held for one attempt, never while waiting for the next.
+// Who owns what: the poll goroutine, Run, the consumer (consumer.go, rebalance.go, open.go, drain.go, silent.go, flow.go), which
+// publishes its list of partitions for all others; one goroutine the committer, since a commit during a rebalance can wait for
+// seconds; a goroutine that has a batch's turn its delivery (deliver.go, retry.go, batch.go, pen.go). The order of locks is pace's,
+// then ceiling's.
+//
+// A message's way is read in deliver.go: who goes next is pace's, one attempt push's, where a partition starts and what a commit
+// says start's. It must not know HTTP, librdkafka or environment variables.
 package forwarder

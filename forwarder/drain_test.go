@@ -7,12 +7,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // drained gives one partition up.
 func drained(p *partition, atMost time.Duration, cause error) {
 	p.stop(cause)
-	p.f.turns.drop(p)
+	p.lanes.Close()
 	late := make(chan struct{})
 	time.AfterFunc(atMost, func() { close(late) })
 	p.drain(late, cause)
@@ -25,16 +28,16 @@ func TestALongDrainHoldsUpNobody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
 			r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
-				if d.p.tp == t0 {
+				if d.Partition == t0 {
 					<-time.After(10 * time.Second)
 				}
 				return good
 			}))
 			if guarantee == 1 {
-				r.f.ledger = memory{}
+				r.assemble(small(), r.f.handler, offsets.InMemory(offsets.Options{}), r.f.log)
 			}
 			r.run()
-			for _, p := range []tp{t0, t1, t2} {
+			for _, p := range []kafka.Partition{t0, t1, t2} {
 				r.kafka.produce(p, 300, 10)
 			}
 			r.kafka.give(t0, t1, t2)
@@ -59,7 +62,7 @@ func TestALongDrainHoldsUpNobody(t *testing.T) {
 			r.kafka.produce(t1, 100, 10)
 			r.kafka.produce(t2, 100, 10)
 			r.until("all committed", func() bool { return r.kafka.storedAt(t1) == 900 && r.kafka.storedAt(t2) == 900 })
-			for _, p := range []tp{t1, t2} {
+			for _, p := range []kafka.Partition{t1, t2} {
 				var want []string
 				for o := range 900 {
 					want = append(want, fmt.Sprintf("%s/%d#1", p, o))
@@ -88,14 +91,14 @@ func TestALongDrainKeepsPauses(t *testing.T) {
 		stuck := true
 		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
 			switch {
-			case d.p.tp == t0:
+			case d.Partition == t0:
 				<-time.After(24 * time.Second)
-			case d.p.tp == t1 && stuck:
+			case d.Partition == t1 && stuck:
 				return bad
 			}
 			return good
 		})).run()
-		for _, p := range []tp{t0, t1, t2} {
+		for _, p := range []kafka.Partition{t0, t1, t2} {
 			r.kafka.produce(p, 500, 1000)
 		}
 		r.kafka.give(t0, t1, t2)

@@ -1,21 +1,30 @@
 package forwarder
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -23,37 +32,37 @@ import (
 // the forwarder made. Like librdkafka it hands over long runs of one partition, and its pause flags outlive a revoke.
 type fakeKafka struct {
 	mu      sync.Mutex
-	log     map[tp][]*Message
-	oldest  map[tp]int64
-	stored  map[tp]commit // the group's commits
+	log     map[kafka.Partition][]*kafka.Message
+	oldest  map[kafka.Partition]int64
+	stored  map[kafka.Partition]kafka.Commit // the group's commits
 	ids     map[string]string
-	owned   map[tp]bool  // given by the group
-	at      map[tp]int64 // position of what is assigned
-	paused  map[tp]bool
-	markers map[tp]int64 // offsets behind the last message that hold none
-	current tp
-	on      rebalance
+	owned   map[kafka.Partition]bool  // given by the group
+	at      map[kafka.Partition]int64 // position of what is assigned
+	paused  map[kafka.Partition]bool
+	markers map[kafka.Partition]int64 // offsets behind the last message that hold none
+	current kafka.Partition
+	on      kafka.Rebalance
 	todo    []any // func() and error, for the polling goroutine
 	woken   chan struct{}
 	polls   int
 
-	calls   []string // pause t/0, commit t/0@5, …
-	commits []commit // acknowledged, in order
-	asking  int      // questions of the admin client under way
+	calls   []string       // pause t/0, commit t/0@5, …
+	commits []kafka.Commit // acknowledged, in order
+	asking  int            // questions of the admin client under way
 	closed  bool
 
-	commitFault    func([]commit) error // asked before a commit is acknowledged; may block
+	commitFault    func([]kafka.Commit) error // asked before a commit is acknowledged; may block
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
-	leaderless     map[tp]bool                 // nobody tells their bounds
+	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
 	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 }
 
 func newFakeKafka() *fakeKafka {
-	return &fakeKafka{log: map[tp][]*Message{}, oldest: map[tp]int64{}, stored: map[tp]commit{}, ids: map[string]string{"t": "T"},
-		owned: map[tp]bool{}, at: map[tp]int64{}, paused: map[tp]bool{}, woken: make(chan struct{}, 1)}
+	return &fakeKafka{log: map[kafka.Partition][]*kafka.Message{}, oldest: map[kafka.Partition]int64{}, stored: map[kafka.Partition]kafka.Commit{}, ids: map[string]string{"t": "T"},
+		owned: map[kafka.Partition]bool{}, at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}, woken: make(chan struct{}, 1)}
 }
 
 func (k *fakeKafka) with(do func()) {
@@ -63,24 +72,24 @@ func (k *fakeKafka) with(do func()) {
 }
 
 // produce appends n messages with a value of size bytes.
-func (k *fakeKafka) produce(t tp, n, size int) {
+func (k *fakeKafka) produce(t kafka.Partition, n, size int) {
 	k.with(func() {
 		for range n {
 			o := k.endOf(t)
-			k.log[t] = append(k.log[t], &Message{Topic: t.topic, Partition: t.partition, Offset: o, Value: bytes.Repeat([]byte{'x'}, size)})
+			k.log[t] = append(k.log[t], &kafka.Message{Partition: kafka.Partition{Topic: t.Topic, Number: t.Number}, Offset: o, Value: bytes.Repeat([]byte{'x'}, size)})
 		}
 	})
-	k.wake()
+	k.Wake()
 }
 
-func (k *fakeKafka) endOf(t tp) int64 {
+func (k *fakeKafka) endOf(t kafka.Partition) int64 {
 	if l := k.log[t]; len(l) > 0 {
 		return l[len(l)-1].Offset + 1
 	}
 	return k.oldest[t]
 }
 
-func (k *fakeKafka) wake() {
+func (k *fakeKafka) Wake() {
 	select {
 	case k.woken <- struct{}{}:
 	default:
@@ -91,32 +100,32 @@ func (k *fakeKafka) wake() {
 func (k *fakeKafka) call(do func()) {
 	done := make(chan struct{})
 	k.with(func() { k.todo = append(k.todo, func() { defer close(done); do() }) })
-	k.wake()
+	k.Wake()
 	<-done
 }
 
 // report makes the next poll return err.
 func (k *fakeKafka) report(err error) {
 	k.with(func() { k.todo = append(k.todo, err) })
-	k.wake()
+	k.Wake()
 }
 
-func (k *fakeKafka) give(tps ...tp) {
+func (k *fakeKafka) give(tps ...kafka.Partition) {
 	k.with(func() {
 		for _, t := range tps {
 			k.owned[t] = true
 		}
 	})
-	k.call(func() { k.on.assigned(tps) })
+	k.call(func() { k.on.Assigned(tps) })
 }
 
-func (k *fakeKafka) take(lost bool, tps ...tp) {
+func (k *fakeKafka) take(lost bool, tps ...kafka.Partition) {
 	k.call(func() { k.revoke(lost, tps) })
 }
 
-func (k *fakeKafka) revoke(lost bool, tps []tp) {
+func (k *fakeKafka) revoke(lost bool, tps []kafka.Partition) {
 	if len(tps) > 0 {
-		k.on.revoked(tps, lost)
+		k.on.Revoked(tps, lost)
 	}
 	k.with(func() {
 		for _, t := range tps {
@@ -125,20 +134,20 @@ func (k *fakeKafka) revoke(lost bool, tps []tp) {
 	})
 }
 
-func (k *fakeKafka) all() (tps []tp) {
+func (k *fakeKafka) all() (tps []kafka.Partition) {
 	k.with(func() { tps = slices.Collect(maps.Keys(k.owned)) })
 	return tps
 }
 
 // The consumer.
 
-func (k *fakeKafka) subscribe(_ []string, on rebalance) error {
+func (k *fakeKafka) Subscribe(_ []string, on kafka.Rebalance) error {
 	k.on = on
 	k.with(func() { k.calls = append(k.calls, "subscribe") })
 	return nil
 }
 
-func (k *fakeKafka) poll(timeout time.Duration) any {
+func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 	late := time.NewTimer(timeout)
 	defer late.Stop()
 	for last := false; ; last = true {
@@ -154,28 +163,29 @@ func (k *fakeKafka) poll(timeout time.Duration) any {
 		switch e := next.(type) {
 		case func():
 			e()
-			return nil
-		case nil:
-		default:
-			return e
+			return nil, nil
+		case *kafka.Message:
+			return e, nil
+		case error:
+			return nil, e
 		}
 		if last {
-			return nil
+			return nil, nil
 		}
 		select {
 		case <-k.woken:
 		case <-late.C:
-			return nil
+			return nil, nil
 		}
 	}
 }
 
 // fetch stays with a partition for as long as it has messages.
-func (k *fakeKafka) fetch() *Message { return k.next(k.at, k.paused) }
+func (k *fakeKafka) fetch() *kafka.Message { return k.next(k.at, k.paused) }
 
-func (k *fakeKafka) next(positions map[tp]int64, paused map[tp]bool) *Message {
-	order := slices.SortedFunc(maps.Keys(positions), func(a, b tp) int { return int(a.partition - b.partition) })
-	for _, t := range append([]tp{k.current}, order...) {
+func (k *fakeKafka) next(positions map[kafka.Partition]int64, paused map[kafka.Partition]bool) *kafka.Message {
+	order := slices.SortedFunc(maps.Keys(positions), func(a, b kafka.Partition) int { return int(a.Number - b.Number) })
+	for _, t := range append([]kafka.Partition{k.current}, order...) {
 		at, assigned := positions[t]
 		if !assigned || paused[t] {
 			continue
@@ -191,11 +201,11 @@ func (k *fakeKafka) next(positions map[tp]int64, paused map[tp]bool) *Message {
 	return nil
 }
 
-func (k *fakeKafka) note(what string, tps []tp) {
-	k.calls = append(k.calls, what+" "+names(slices.SortedFunc(slices.Values(tps), func(a, b tp) int { return int(a.partition - b.partition) })))
+func (k *fakeKafka) note(what string, tps []kafka.Partition) {
+	k.calls = append(k.calls, what+" "+names(slices.SortedFunc(slices.Values(tps), func(a, b kafka.Partition) int { return int(a.Number - b.Number) })))
 }
 
-func (k *fakeKafka) committed(tps []tp, _ time.Duration) ([]commit, error) {
+func (k *fakeKafka) Committed(tps []kafka.Partition, _ time.Duration) ([]kafka.Commit, error) {
 	var fault func() error
 	k.with(func() { fault = k.committedFault })
 	if fault != nil {
@@ -203,12 +213,12 @@ func (k *fakeKafka) committed(tps []tp, _ time.Duration) ([]commit, error) {
 			return nil, err
 		}
 	}
-	var out []commit
+	var out []kafka.Commit
 	k.with(func() {
 		for _, t := range tps {
 			c, ok := k.stored[t]
 			if !ok {
-				c = commit{t, -1001, ""}
+				c = kafka.Commit{Partition: t, Offset: -1001}
 			}
 			out = append(out, c)
 		}
@@ -216,10 +226,10 @@ func (k *fakeKafka) committed(tps []tp, _ time.Duration) ([]commit, error) {
 	return out, nil
 }
 
-func (k *fakeKafka) commit(cs []commit) error {
+func (k *fakeKafka) Commit(cs []kafka.Commit) error {
 	k.mu.Lock()
 	for _, c := range cs {
-		k.calls = append(k.calls, fmt.Sprintf("commit %s@%d", c.tp, c.offset))
+		k.calls = append(k.calls, fmt.Sprintf("commit %s@%d", c.Partition, c.Offset))
 	}
 	fault := k.commitFault
 	k.mu.Unlock()
@@ -230,25 +240,25 @@ func (k *fakeKafka) commit(cs []commit) error {
 	}
 	k.with(func() {
 		for _, c := range cs {
-			k.stored[c.tp] = c
+			k.stored[c.Partition] = c
 			k.commits = append(k.commits, c)
 		}
 	})
 	return nil
 }
 
-func (k *fakeKafka) assign(at []tpOffset) error {
+func (k *fakeKafka) Assign(at []kafka.Position) error {
 	k.with(func() {
 		for _, a := range at {
-			k.at[a.tp], k.paused[a.tp] = a.offset, false
-			k.calls = append(k.calls, fmt.Sprintf("assign %s@%d", a.tp, a.offset))
+			k.at[a.Partition], k.paused[a.Partition] = a.Offset, false
+			k.calls = append(k.calls, fmt.Sprintf("assign %s@%d", a.Partition, a.Offset))
 		}
 	})
-	k.wake()
+	k.Wake()
 	return nil
 }
 
-func (k *fakeKafka) unassign(tps []tp) error {
+func (k *fakeKafka) Unassign(tps []kafka.Partition) error {
 	k.with(func() {
 		for _, t := range tps {
 			delete(k.at, t)
@@ -258,7 +268,7 @@ func (k *fakeKafka) unassign(tps []tp) error {
 	return nil
 }
 
-func (k *fakeKafka) pause(tps []tp) error {
+func (k *fakeKafka) Pause(tps []kafka.Partition) error {
 	k.with(func() {
 		for _, t := range tps {
 			k.paused[t] = true
@@ -268,43 +278,41 @@ func (k *fakeKafka) pause(tps []tp) error {
 	return nil
 }
 
-func (k *fakeKafka) resume(tps []tp) error {
+func (k *fakeKafka) Resume(tps []kafka.Partition) error {
 	k.with(func() {
 		for _, t := range tps {
 			k.paused[t] = false
 		}
 		k.note("resume", tps)
 	})
-	k.wake()
+	k.Wake()
 	return nil
 }
 
-func (k *fakeKafka) position(tps []tp) (out []tpOffset, _ error) {
+func (k *fakeKafka) Positions(tps []kafka.Partition) (out []kafka.Position, _ error) {
 	k.with(func() { out = located(k.at, tps) })
 	return out, nil
 }
 
-func located(at map[tp]int64, tps []tp) (out []tpOffset) {
+func located(at map[kafka.Partition]int64, tps []kafka.Partition) (out []kafka.Position) {
 	for _, t := range tps {
 		if at, ok := at[t]; ok {
-			out = append(out, tpOffset{t, at})
+			out = append(out, kafka.Position{Partition: t, Offset: at})
 		}
 	}
 	return out
 }
 
-func (k *fakeKafka) end(t tp) (end int64) {
+func (k *fakeKafka) End(t kafka.Partition) (end int64) {
 	k.with(func() { end = k.endOf(t) + k.markers[t] })
 	return end
 }
 
-func (k *fakeKafka) nudge([]tp) {}
-
-func (k *fakeKafka) standIn(at []tpOffset) (source, error) {
-	s := &fakeStandIn{fakeKafka: k, at: map[tp]int64{}, paused: map[tp]bool{}}
+func (k *fakeKafka) reader(at []kafka.Position) (kafka.Reader, error) {
+	s := &fakeStandIn{fakeKafka: k, at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}}
 	k.with(func() {
 		for _, a := range at {
-			s.at[a.tp] = a.offset
+			s.at[a.Partition] = a.Offset
 		}
 		k.calls = append(k.calls, "stand-in")
 	})
@@ -314,22 +322,22 @@ func (k *fakeKafka) standIn(at []tpOffset) (source, error) {
 // fakeStandIn reads the same log with positions and pauses of its own.
 type fakeStandIn struct {
 	*fakeKafka
-	at     map[tp]int64
-	paused map[tp]bool
+	at     map[kafka.Partition]int64
+	paused map[kafka.Partition]bool
 }
 
-func (s *fakeStandIn) poll(timeout time.Duration) any {
+func (s *fakeStandIn) Poll(timeout time.Duration) (*kafka.Message, error) {
 	for end := time.Now().Add(timeout); time.Now().Before(end); <-time.After(time.Millisecond) {
-		var m *Message
+		var m *kafka.Message
 		s.with(func() { m = s.next(s.at, s.paused) })
 		if m != nil {
-			return m
+			return m, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
-func (s *fakeStandIn) pause(tps []tp) error {
+func (s *fakeStandIn) Pause(tps []kafka.Partition) error {
 	s.with(func() {
 		for _, t := range tps {
 			s.paused[t] = true
@@ -338,7 +346,7 @@ func (s *fakeStandIn) pause(tps []tp) error {
 	return nil
 }
 
-func (s *fakeStandIn) resume(tps []tp) error {
+func (s *fakeStandIn) Resume(tps []kafka.Partition) error {
 	s.with(func() {
 		for _, t := range tps {
 			delete(s.paused, t)
@@ -347,24 +355,24 @@ func (s *fakeStandIn) resume(tps []tp) error {
 	return nil
 }
 
-func (s *fakeStandIn) position(tps []tp) (out []tpOffset, _ error) {
+func (s *fakeStandIn) Positions(tps []kafka.Partition) (out []kafka.Position, _ error) {
 	s.with(func() { out = located(s.at, tps) })
 	return out, nil
 }
 
-func (s *fakeStandIn) close() error { return nil }
+func (s *fakeStandIn) Close() error { return nil }
 
-func (k *fakeKafka) unsubscribe() error {
+func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
 		tps := slices.Collect(maps.Keys(k.owned))
 		k.todo = append(k.todo, func() { k.revoke(false, tps) })
 	})
-	k.wake()
+	k.Wake()
 	return nil
 }
 
-func (k *fakeKafka) close() error {
+func (k *fakeKafka) Close() error {
 	if k.closing != nil {
 		k.closing()
 	}
@@ -389,9 +397,9 @@ func (a fakeAdmin) ask(ctx context.Context, question string) error {
 	return ctx.Err()
 }
 
-func (a fakeAdmin) clusterID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
+func (a fakeAdmin) ID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
 
-func (a fakeAdmin) topicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
 	if err := a.ask(ctx, "topics"); err != nil {
 		return nil, err
 	}
@@ -399,7 +407,7 @@ func (a fakeAdmin) topicIDs(ctx context.Context, topics []string) (map[string]st
 	a.with(func() {
 		for _, t := range topics {
 			if a.gone[t] {
-				gone = append(gone, fmt.Errorf("%s: %w", t, errNoTopic))
+				gone = append(gone, fmt.Errorf("%s: %w", t, kafka.ErrNoTopic))
 			} else {
 				ids[t] = a.ids[t]
 			}
@@ -408,16 +416,18 @@ func (a fakeAdmin) topicIDs(ctx context.Context, topics []string) (map[string]st
 	return ids, errors.Join(gone...)
 }
 
-func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) {
+func (a fakeAdmin) Partitions(context.Context, []string) ([]kafka.Partition, error) { return nil, nil }
+
+func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
 	if err := a.ask(ctx, "bounds"); err != nil {
 		return nil, err
 	}
-	out := map[tp]bounds{}
+	out := map[kafka.Partition]kafka.Bounds{}
 	a.with(func() {
 		for _, t := range tps {
 			if !a.leaderless[t] {
 				end := a.endOf(t) + a.markers[t]
-				out[t] = bounds{a.oldest[t], end, end}
+				out[t] = kafka.Bounds{Oldest: a.oldest[t], End: end, High: end}
 			}
 		}
 	})
@@ -428,7 +438,7 @@ func (a fakeAdmin) bounds(ctx context.Context, tps []tp) (map[tp]bounds, error) 
 	return out, nil
 }
 
-func (a fakeAdmin) close() {
+func (a fakeAdmin) Close() {
 	a.with(func() {
 		if a.clusterClosed != nil {
 			a.clusterClosed(a.asking)
@@ -468,19 +478,33 @@ type rig struct {
 	store *offsets.Store
 	logs  *logBook
 	dir   string
+	net   *network
 	end   context.CancelCauseFunc
 	ended chan error
 }
 
-// small is a configuration in which everything is easy to count.
-func small() Config {
-	return Config{Group: "g", Order: OrderPartition, Topics: []string{"t"}, Concurrency: 16, RetryNums: 3, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
-		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 16 << 20, DrainTimeout: 25 * time.Second, ConnTimeout: 10 * time.Second,
-		ExecTimeout: 60 * time.Second, Format: "raw", Ack: "status", Kafka: map[string]string{"bootstrap.servers": "kafka:9092"}}
+// settings are a Config, and what the default Handler has to know.
+type settings struct {
+	Config
+	Targets                                                               []string
+	Domain, Format, Ack, ConfirmURL, ConfirmDomain, ReadyURL, ReadyDomain string
+	ConnTimeout                                                           time.Duration
+	Kafka                                                                 map[string]string
 }
 
+// small is a configuration in which everything is easy to count.
+func small() settings {
+	return settings{Config: Config{Brokers: "kafka:9092", Group: "g", Order: OrderPartition, Topics: []string{"t"}, Concurrency: 16, RetryNums: 3, RetryInterval: 2 * time.Second,
+		RetryMaxInterval: 2 * time.Second, CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 16 << 20, DrainTimeout: 25 * time.Second,
+		ExecTimeout: 60 * time.Second, Session: 10 * time.Second, PollInterval: 5 * time.Minute},
+		Format: "raw", Ack: "status", ConnTimeout: 10 * time.Second, Kafka: map[string]string{}}
+}
+
+// network is what the default Handler sends over, in the place of HTTP.
+type network struct{ push.Line }
+
 // newRig builds a forwarder that does not run yet. handler nil: the HTTP one, for cfg.Targets.
-func newRig(t *testing.T, cfg Config, handler Handler) *rig {
+func newRig(t *testing.T, cfg settings, handler push.Handler) *rig {
 	t.Helper()
 	r := &rig{T: t, kafka: newFakeKafka(), logs: &logBook{}, dir: t.TempDir(), ended: make(chan error, 1)}
 	r.build(cfg, handler)
@@ -492,21 +516,53 @@ func newRig(t *testing.T, cfg Config, handler Handler) *rig {
 	return r
 }
 
-func (r *rig) build(cfg Config, handler Handler) {
+func (r *rig) build(cfg settings, handler push.Handler) {
 	log := slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if r.store, err = offsets.Open(r.dir, offsets.Options{Sync: offsets.Sync{Window: -1}, Log: log}); err != nil {
 		r.Fatal(err)
 	}
+	r.assemble(cfg, handler, r.store, log)
+}
+
+// assemble makes a forwarder on a store.
+func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store, log *slog.Logger) {
+	parts := Parts{Consumer: r.kafka, Cluster: fakeAdmin{r.kafka}, Reader: r.kafka.reader, Store: store, Handler: handler}
+	if ms, err := strconv.Atoi(cfg.Kafka["session.timeout.ms"]); err == nil {
+		cfg.Session = time.Duration(ms) * time.Millisecond
+	}
+	if ms, err := strconv.Atoi(cfg.Kafka["max.poll.interval.ms"]); err == nil {
+		cfg.PollInterval = time.Duration(ms) * time.Millisecond
+	}
+	if cfg.DrainTimeout > 4*time.Minute && cfg.Kafka["max.poll.interval.ms"] == "" {
+		cfg.PollInterval = cfg.DrainTimeout*4/3 + time.Minute
+	}
 	if handler == nil {
-		if handler, err = newHTTP(cfg); err != nil {
+		r.net = &network{}
+		c := push.Config{Targets: cfg.Targets, Domain: cfg.Domain, Format: cfg.Format, Ack: cfg.Ack, Batch: cfg.BatchSize > 1, Most: cfg.Concurrency,
+			ConnTimeout: cfg.ConnTimeout, ExecTimeout: cfg.ExecTimeout, ConfirmURL: cfg.ConfirmURL, ReadyURL: cfg.ReadyURL}
+		if len(cfg.Targets) > 0 && (strings.HasPrefix(cfg.Targets[0], "http://service") || strings.HasPrefix(cfg.Targets[0], "http://a/")) {
+			c.Line = r.net
+		}
+		s, err := push.New(c)
+		if err != nil {
 			r.Fatal(err)
 		}
+		parts.Handler = s
+		if cfg.ConfirmURL != "" {
+			parts.Confirm = s.Has
+		}
 	}
-	if cfg.SkipLog == "" {
+	if cfg.ReadyURL != "" {
+		parts.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	}
+	if cfg.Hosts = len(cfg.Targets); cfg.SkipLog == "" {
 		cfg.SkipLog = filepath.Join(r.dir, "skipped.jsonl")
 	}
-	r.f = build(cfg, r.store, handler, r.kafka, fakeAdmin{r.kafka}, log)
+	var err error
+	if r.f, err = New(cfg.Config, parts, log); err != nil {
+		r.Fatal(err)
+	}
 }
 
 // run starts the forwarder; it is stopped at the end of the test, if that has not happened.
@@ -525,7 +581,7 @@ func (r *rig) stop() error {
 }
 
 // again is another process on the same volume and group.
-func (r *rig) again(cfg Config, handler Handler) *rig {
+func (r *rig) again(cfg settings, handler push.Handler) *rig {
 	if err := r.store.Close(); err != nil {
 		r.Fatal(err)
 	}
@@ -535,27 +591,23 @@ func (r *rig) again(cfg Config, handler Handler) *rig {
 }
 
 // partition is an assigned partition without a poll loop; everything below 1<<40 may be sent. earlier are attempts of another life.
-func (r *rig) partition(t tp, earlier ...offsets.Attempt) *partition {
+func (r *rig) partition(t kafka.Partition, earlier ...offsets.Attempt) *partition {
 	r.Helper()
-	start := offsets.Start{Lineage: 1, Committed: -1, Attempts: earlier}
-	rec, err := file{r.store}.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: t.topic, TopicID: "T", Partition: t.partition}, start)
+	st := offsets.Start{Lineage: 1, Committed: -1, Attempts: earlier}
+	id := offsets.Key{Cluster: "C", Group: "g", Topic: t.Topic, TopicID: "T", Partition: t.Number}
+	rec, err := r.f.store.Assign(id, st)
 	if err != nil {
 		r.Fatal(err)
 	}
-	p := newPartition(r.f, t, "T", rec, start)
+	p := newPartition(r.f, id, rec, st)
 	p.raise(1 << 40)
-	r.f.mu.Lock()
-	r.f.parts[t] = p
-	r.f.mu.Unlock()
+	r.f.consumer.parts[t] = p
+	r.f.consumer.publish()
 	return p
 }
 
 // turnsTaken is how many turns are out.
-func (r *rig) turnsTaken() (n int) {
-	r.f.turns.mu.Lock()
-	defer r.f.turns.mu.Unlock()
-	return r.f.turns.taken
-}
+func (r *rig) turnsTaken() int { return r.f.Status().Service.Taken }
 
 // underWay waits until so many attempts are: whoever has a turn has yet to put the intent into the file.
 func (r *rig) underWay(n int) {
@@ -577,33 +629,90 @@ func (r *rig) until(what string, ok func() bool) {
 // pass lets d pass; only in a synctest bubble, where that takes no time.
 func pass(d time.Duration) { <-time.After(d) }
 
-// handle makes a Handler of a function that makes one attempt.
+// Words that the tests have of old.
+type (
+	Verdict = push.Verdict
+	Class   = push.Class
+	Handler = push.Handler
+)
+
+const (
+	Delivered, MessageFault, ServiceFault, Busy, Skip, Aborted = push.Delivered, push.MessageFault, push.ServiceFault, push.Busy, push.Skip, push.Aborted
+	OrderPartition, OrderKey, OrderNone                        = pace.ByPartition, pace.ByKey, pace.None
+)
+
+// Delivery is an attempt at one message, as tests look at it.
+type Delivery struct {
+	*push.Item
+	a    *push.Attempt
+	host int
+}
+
+func (d *Delivery) Number() int              { return d.Item.Attempt }
+func (d *Delivery) InDoubt() bool            { return d.Item.InDoubt }
+func (d *Delivery) Attempt() context.Context { return d.a.Context() }
+
+// handle makes a Handler of a function that makes one attempt at one message.
 type handle func(d *Delivery) Verdict
 
-func (h handle) Handle(d *Delivery) (Outcome, error) {
-	for {
-		if err := d.Begin(); err != nil {
-			return Outcome{}, err
-		}
-		if !d.End(h(d)) {
-			break
-		}
-		if err := sleep(d.Waits(), d.wait()); err != nil {
-			return Outcome{}, context.Cause(d.ctx())
+func (h handle) Push(a *push.Attempt) Verdict { return h(&Delivery{a.Items[0], a, a.Host}) }
+
+// Outcome is how a message ended.
+type Outcome struct {
+	Class  Class
+	Reason string
+}
+
+// hand is a message that a partition is about to get.
+type hand struct {
+	p *partition
+	m *kafka.Message
+}
+
+func handed(p *partition, m kafka.Message) *hand {
+	m.Partition = p.Partition
+	return &hand{p, &m}
+}
+
+// handle pushes it, and returns when it has its outcome or the partition has stopped. In a synctest bubble, or with the network.
+func (h *hand) handle() (Outcome, error) {
+	h.p.push(h.m)
+	done := func() bool {
+		next, done := h.p.rec.Progress()
+		return h.m.Offset < next || done.Contains(h.m.Offset)
+	}
+	for begun := time.Now(); !done() && h.p.goes(); {
+		select {
+		case <-time.After(time.Millisecond + time.Since(begun)/10_000):
+		case <-h.p.soft.Done():
+			h.p.lanes.Close()
+			h.p.lanes.Wait()
 		}
 	}
-	if d.final {
-		return d.outcome, nil
+	if !done() {
+		return Outcome{}, context.Cause(h.p.soft)
 	}
-	return Outcome{}, context.Cause(d.ctx())
+	return h.p.outcomeOf(h.m.Offset), nil
+}
+
+// outcomeOf looks into the skip log.
+func (p *partition) outcomeOf(offset int64) Outcome {
+	text, _ := os.ReadFile(p.f.skips.path) // none: nothing was skipped
+	for line := range strings.Lines(string(text)) {
+		var s skipped
+		if json.Unmarshal([]byte(line), &s) == nil && s.Offset == offset && s.Partition == p.Number {
+			return Outcome{Skip, s.Reason}
+		}
+	}
+	return Outcome{Class: Delivered}
 }
 
 // storedAt is where the group's commit is, -1 where there is none.
-func (k *fakeKafka) storedAt(t tp) (offset int64) {
+func (k *fakeKafka) storedAt(t kafka.Partition) (offset int64) {
 	k.with(func() {
 		offset = -1
 		if c, ok := k.stored[t]; ok {
-			offset = c.offset
+			offset = c.Offset
 		}
 	})
 	return offset
@@ -621,8 +730,20 @@ func (k *fakeKafka) callsOf(prefix string) (out []string) {
 	return out
 }
 
-// finish is what the lane does when the Handler has answered.
-func finish(d *Delivery) {
-	d.close()
-	d.p.f.turns.give(d)
+// isDown tells whether the service counts as down.
+func (r *rig) isDown() bool { return !r.f.Status().Service.Up }
+
+// parse reads a request of the default Handler.
+func parse(head, body []byte) *http.Request {
+	r, err := http.ReadRequest(bufio.NewReader(io.MultiReader(bytes.NewReader(head), bytes.NewReader(body))))
+	if err != nil {
+		panic(fmt.Sprintf("%v: %q", err, head))
+	}
+	return r
+}
+
+// given is a message of p that is about to be skipped.
+func given(p *partition, m kafka.Message) *item {
+	m.Partition = p.Partition
+	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, reason: "because"}
 }

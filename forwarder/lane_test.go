@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,11 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/kafka"
 )
 
 var (
-	t0, t1, t2 = tp{"t", 0}, tp{"t", 1}, tp{"t", 2}
+	t0, t1, t2 = kafka.Partition{Topic: "t"}, kafka.Partition{Topic: "t", Number: 1}, kafka.Partition{Topic: "t", Number: 2}
 	good       = Verdict{Class: Delivered}
 	bad        = Verdict{Class: MessageFault, Status: 500, Reason: "the service answered 500"}
 )
@@ -24,25 +24,25 @@ var (
 type book struct {
 	mu       sync.Mutex
 	attempts []string // "t/0/5#1"
-	inFlight map[tp]int
-	most     map[tp]int // in flight at the same time
-	after    map[tp]bool
+	inFlight map[kafka.Partition]int
+	most     map[kafka.Partition]int // in flight at the same time
+	after    map[kafka.Partition]bool
 	late     []string // attempts of partitions in after
 }
 
 func newBook() *book {
-	return &book{inFlight: map[tp]int{}, most: map[tp]int{}, after: map[tp]bool{}}
+	return &book{inFlight: map[kafka.Partition]int{}, most: map[kafka.Partition]int{}, after: map[kafka.Partition]bool{}}
 }
 
 func (b *book) begin(d *Delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	entry := fmt.Sprintf("%s/%d#%d", d.p.tp, d.Offset, d.Number())
+	entry := fmt.Sprintf("%s/%d#%d", d.Partition, d.Offset, d.Number())
 	b.attempts = append(b.attempts, entry)
-	if b.inFlight[d.p.tp]++; b.inFlight[d.p.tp] > b.most[d.p.tp] {
-		b.most[d.p.tp] = b.inFlight[d.p.tp]
+	if b.inFlight[d.Partition]++; b.inFlight[d.Partition] > b.most[d.Partition] {
+		b.most[d.Partition] = b.inFlight[d.Partition]
 	}
-	if b.after[d.p.tp] {
+	if b.after[d.Partition] {
 		b.late = append(b.late, entry)
 	}
 }
@@ -50,10 +50,10 @@ func (b *book) begin(d *Delivery) {
 func (b *book) end(d *Delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.inFlight[d.p.tp]--
+	b.inFlight[d.Partition]--
 }
 
-func (b *book) of(t tp) (out []string) {
+func (b *book) of(t kafka.Partition) (out []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, a := range b.attempts {
@@ -94,7 +94,7 @@ func TestOrderInALane(t *testing.T) {
 			}
 			return good
 		})).run()
-		tps := []tp{t0, t1, t2}
+		tps := []kafka.Partition{t0, t1, t2}
 		r.kafka.give(tps...)
 		for range 10 {
 			for _, p := range tps {
@@ -142,7 +142,7 @@ func TestNothingAfterARevoke(t *testing.T) {
 					cfg.Concurrency = 1
 				}
 				r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
-					if moment == "between attempts" && d.p.tp == t0 && d.Offset == 5 {
+					if moment == "between attempts" && d.Partition == t0 && d.Offset == 5 {
 						return bad
 					}
 					select {
@@ -156,7 +156,7 @@ func TestNothingAfterARevoke(t *testing.T) {
 				r.kafka.produce(t1, 100, 10)
 				r.kafka.give(t0, t1)
 				r.until("some progress", func() bool { return len(b.of(t0)) >= 7 })
-				p := r.f.parts[t0]
+				p := r.f.consumer.parts[t0]
 				r.kafka.take(lost, t0)
 				b.mu.Lock()
 				b.after[t0] = true
@@ -296,7 +296,7 @@ func TestCeilingAfterAKill(t *testing.T) {
 		r.kafka.give(t0)
 		r.until("stuck", func() bool { return len(b.of(t0)) == 1501 })
 		pass(time.Minute) // the ceiling comes down to the pace of a lane that stands
-		killed := map[tp]commit{}
+		killed := map[kafka.Partition]kafka.Commit{}
 		r.kafka.with(func() { killed[t0] = r.kafka.stored[t0] })
 		if err := r.stop(); err != nil {
 			t.Fatal(err)
@@ -313,9 +313,9 @@ func TestCeilingAfterAKill(t *testing.T) {
 		})).run()
 		r.kafka.give(t0)
 		r.until("all done", func() bool { return r.kafka.storedAt(t0) == 20000 })
-		for o := killed[t0].offset; o <= 1500; o++ {
+		for o := killed[t0].Offset; o <= 1500; o++ {
 			if !doubts[o] {
-				t.Fatalf("offset %d may have been sent and is not flagged; committed was %q", o, killed[t0].meta)
+				t.Fatalf("offset %d may have been sent and is not flagged; committed was %q", o, killed[t0].Meta)
 			}
 		}
 		if doubts[19999] {
@@ -337,32 +337,32 @@ func TestLaneQueue(t *testing.T) {
 		next := int64(0)
 		for _, step := range []struct{ push, deliver int }{{1, 1}, {5, 2}, {3000, 2500}, {10, 500}, {2, 1}} {
 			for range step.push {
-				p.push(&Message{Topic: "t", Offset: next})
+				p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: next})
 				next++
 			}
 			for range step.deliver {
 				gate <- struct{}{}
 			}
 			synctest.Wait()
-			if held, want := p.held.Load(), int64(p.rec.Outstanding())*perMessage; held != want || held != r.f.budget.held.Load() {
+			if held, want := p.stock.held.Load(), int64(p.rec.Outstanding())*perMessage; held != want || held != r.f.budget.held.Load() {
 				t.Errorf("%d bytes held, want %d", held, want)
 			}
 		}
 		close(gate)
 		synctest.Wait()
-		if n := len(b.of(t0)); int64(n) != next || p.rec.Outstanding() != 0 || p.held.Load() != 0 {
-			t.Errorf("%d of %d delivered, %d bytes held", n, next, p.held.Load())
+		if n := len(b.of(t0)); int64(n) != next || p.rec.Outstanding() != 0 || p.stock.held.Load() != 0 {
+			t.Errorf("%d of %d delivered, %d bytes held", n, next, p.stock.held.Load())
 		}
-		p.push(&Message{Topic: "t", Offset: next - 1}) // the consumer came again with something that is done
+		p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: next - 1}) // the consumer came again with something that is done
 		synctest.Wait()
-		if n := len(b.of(t0)); int64(n) != next || r.f.filtered.Load() != 1 {
-			t.Errorf("a finished message was delivered again (%d), filtered %d", n, r.f.filtered.Load())
+		if n := len(b.of(t0)); int64(n) != next || r.f.counts.suppressed.Load() != 1 {
+			t.Errorf("a finished message was delivered again (%d), filtered %d", n, r.f.counts.suppressed.Load())
 		}
 		p.stop(errRevoked)
-		p.push(&Message{Topic: "t", Offset: next + 5})
+		p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: next + 5})
 		drained(p, time.Second, errRevoked)
-		if n := len(b.of(t0)); int64(n) != next || p.held.Load() != 0 || r.f.budget.held.Load() != 0 {
-			t.Errorf("after the end: %d delivered, %d bytes held", n, p.held.Load())
+		if n := len(b.of(t0)); int64(n) != next || p.stock.held.Load() != 0 || r.f.budget.held.Load() != 0 {
+			t.Errorf("after the end: %d delivered, %d bytes held", n, p.stock.held.Load())
 		}
 	})
 }
@@ -378,58 +378,72 @@ func TestTried(t *testing.T) {
 		}))
 		p := r.partition(t0)
 		for o := range int64(4) {
-			p.push(&Message{Topic: "t", Offset: o})
+			p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: o})
 		}
 		synctest.Wait()
-		if got := fmt.Sprint(p.tried.list(0)); got != "[{0 1 0 true}]" {
+		if got := fmt.Sprint(p.rec.Unfinished()); got != "[{0 1 0 true}]" {
 			t.Errorf("after the first attempt: %s", got)
 		}
 		pass(time.Minute)
-		if got := p.tried.list(0); got != nil || p.rec.Outstanding() != 0 {
+		if got := p.rec.Unfinished(); got != nil || p.rec.Outstanding() != 0 {
 			t.Errorf("when all is done: %v, %d outstanding", got, p.rec.Outstanding())
 		}
 	})
 }
 
-// What has gone from the log without being delivered is no attempt any more: the mark would carry it for ever.
-func TestTriedForgetsWhatIsPast(t *testing.T) {
-	var tr tried
-	for o := range int64(4) {
-		tr.set(offsets.Attempt{Offset: o, Number: 1})
-	}
-	if got := fmt.Sprint(tr.list(2), len(tr.m)); got != "[{2 1 0 false} {3 1 0 false}] 2" {
-		t.Errorf("above 2: %s", got)
-	}
-	if got := tr.list(9); len(got) > 0 || len(tr.m) > 0 {
-		t.Errorf("above 9: %v", got)
-	}
-}
-
-// A Handler of a program's own that gives up by itself must not silence its lane.
-func TestHandlerThatReturnsAnError(t *testing.T) {
+// A partition that stops between a batch's turn and its intent is not waited for because of an outcome that the batch before has left
+// for that intent.
+func TestAStopBeforeTheIntentLeavesNothingUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &failing{left: 3}
-		r := newRig(t, small(), h)
-		p := r.partition(t0)
-		p.push(&Message{Topic: "t", Offset: 0})
-		p.push(&Message{Topic: "t", Offset: 1})
-		pass(time.Minute)
-		if n := p.rec.Outstanding(); n != 0 {
-			t.Errorf("%d messages wait for ever behind a Handler's error", n)
+		r := newRig(t, small(), handle(always))
+		f := r.f
+		var p *partition
+		f.pace = pace.New(pace.Config{Order: OrderPartition, Concurrency: 1, Hosts: 1, BatchSize: 1}, func(b *pace.Batch) {
+			d := &delivery{f: f, batch: b}
+			d.attempt.Gate = d
+			d.begin()
+			d.run()
+			if !d.end() {
+				t.Error("there is no second batch")
+				return
+			}
+			d.begin()
+			p.stop(errRevoked)
+			d.run()
+			if d.end() || d.pen.holds() {
+				t.Error("it goes on")
+			}
+		}, func(error) {})
+		p = r.partition(t0)
+		f.pace.SetLimit(0)
+		load(p, 2, 0)
+		f.pace.SetLimit(1)
+		synctest.Wait()
+		p.lanes.Close()
+		p.lanes.Wait() // a deadlock, if it is not over
+		if next := p.rec.Next(); next != 1 {
+			t.Errorf("everything below %d is on record, want 1", next)
 		}
-		drained(p, 0, errStopping)
 	})
 }
 
-type failing struct{ left int }
-
-func (h *failing) Handle(d *Delivery) (Outcome, error) {
-	if h.left--; h.left >= 0 {
-		return Outcome{}, errors.New("I do not feel like it")
-	}
-	if err := d.Begin(); err != nil {
-		return Outcome{}, err
-	}
-	d.End(good)
-	return Outcome{Class: Delivered}, nil
+// A Handler of a program's own that says nobody waited, although somebody does, must not silence its lane.
+func TestHandlerThatAborts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := 3
+		r := newRig(t, small(), handle(func(*Delivery) Verdict {
+			if left--; left >= 0 {
+				return Verdict{Class: Aborted, Reason: "I do not feel like it"}
+			}
+			return good
+		}))
+		p := r.partition(t0)
+		p.push(&kafka.Message{Partition: t0, Offset: 0})
+		p.push(&kafka.Message{Partition: t0, Offset: 1})
+		pass(time.Minute)
+		if n := p.rec.Outstanding(); n != 0 {
+			t.Errorf("%d messages wait for ever behind a Handler that aborts", n)
+		}
+		drained(p, 0, errStopping)
+	})
 }

@@ -47,12 +47,12 @@ func (l *lease) stale() bool {
 // held tells whether requests may start.
 func (l *lease) held() bool { return !l.doubted.Load() && !l.stale() }
 
-// wait returns once the lease is held, or with the cause when the delivery is stopped.
-func (l *lease) wait(d *Delivery) error {
+// wait returns once the lease is held, or with the cause when ctx has ended.
+func (l *lease) wait(ctx context.Context) error {
 	for !l.held() {
-		if err := sleep(d.ctx(), 10*time.Millisecond); err != nil {
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	return context.Cause(d.ctx())
+	return context.Cause(ctx)
 }

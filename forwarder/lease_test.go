@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -19,7 +20,7 @@ func TestNothingIsSentBeforeTheMembershipIsProven(t *testing.T) {
 		r.kafka.give(t0)
 		r.until("the first ones", func() bool { return r.kafka.storedAt(t0) == 10 })
 		commits := len(r.kafka.callsOf("commit"))
-		r.kafka.fail(func([]commit) error { return errNotMember })
+		r.kafka.fail(func([]kafka.Commit) error { return kafka.ErrNotMember })
 		r.f.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano()) // SIGSTOP, then SIGCONT
 		r.kafka.produce(t0, 10, 10)
 		pass(time.Minute)
@@ -54,7 +55,7 @@ func TestNothingIsSentByWhoIsCutOff(t *testing.T) {
 			r.kafka.give(t0)
 			r.until("the first ones", func() bool { return b.count() == 5 })
 			answer := make(chan struct{})
-			r.kafka.fail(func([]commit) error { <-answer; return nil })
+			r.kafka.fail(func([]kafka.Commit) error { <-answer; return nil })
 			before := b.count()
 			pass(time.Minute)
 			if n := b.count() - before; n < row.least || n > row.most {
@@ -100,13 +101,11 @@ type standing struct {
 	lease *lease
 }
 
-func (s standing) Intent(a offsets.Attempt) error {
-	return s.IntentAll([]offsets.Attempt{a})
-}
-
-func (s standing) IntentAll(all []offsets.Attempt) error {
-	s.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano())
-	return s.record.IntentAll(all)
+func (s standing) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
+	if len(intents) > 0 {
+		s.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano())
+	}
+	return s.record.Write(done, next, intents)
 }
 
 // The machine stands still after the message had its turn, while the disk is waited for: the request does not go out before
@@ -117,11 +116,11 @@ func TestNothingIsSentAfterAStandstillWithinAnAttempt(t *testing.T) {
 		batch  int
 	}{"proven": {true, 1}, "lost": {false, 1}, "lost, batch": {false, 5}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(cfg *Config) { cfg.BatchSize = c.batch }), nil)
+			r := newRig(t, local(func(cfg *settings) { cfg.BatchSize = c.batch }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200) })
 			p := r.partition(t0)
-			p.rec = standing{p.rec, &r.f.lease}
-			p.push(&Message{Topic: "t", Offset: 0, Value: []byte("v")})
+			p.page = standing{p.page, &r.f.lease}
+			p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: 0, Value: []byte("v")})
 			pass(time.Minute)
 			if n := s.count(); n != 0 {
 				t.Errorf("%s: %d requests while the membership is in doubt", name, n)
@@ -130,12 +129,12 @@ func TestNothingIsSentAfterAStandstillWithinAnAttempt(t *testing.T) {
 				r.f.lease.pulse.Store(time.Now().UnixNano())
 				pass(time.Second)
 			} else {
-				r.f.lose([]tp{t0}, errLost)
+				r.f.consumer.lose([]kafka.Partition{t0}, errLost)
 			}
 			if n := s.count(); n != map[bool]int{true: 1}[c.proven] {
 				t.Errorf("%s: %d requests", name, n)
 			}
-			if len(r.logs.with("no connection")) > 0 || r.f.service.isDown() {
+			if len(r.logs.with("no connection")) > 0 || r.isDown() {
 				t.Errorf("%s: the service is blamed: %q", name, r.logs.with("service"))
 			}
 		})

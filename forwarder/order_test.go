@@ -10,21 +10,23 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // keyed makes the n-th message of a partition with one of so many keys; every seventh has none.
-func keyed(k *fakeKafka, t tp, count, keys int) {
+func keyed(k *fakeKafka, t kafka.Partition, count, keys int) {
 	for range count {
 		k.with(func() {
 			o := k.endOf(t)
-			m := &Message{Topic: t.topic, Partition: t.partition, Offset: o, Value: []byte("v")}
+			m := &kafka.Message{Partition: kafka.Partition{Topic: t.Topic, Number: t.Number}, Offset: o, Value: []byte("v")}
 			if o%7 != 0 {
 				m.Key = fmt.Appendf(nil, "k%d", o%int64(keys))
 			}
 			k.log[t] = append(k.log[t], m)
 		})
 	}
-	k.wake()
+	k.Wake()
 }
 
 // F3 for order key: one message of a key at a time and in order; what has no key is on its own; keys go on beside each other.
@@ -37,7 +39,7 @@ func TestOrderByKey(t *testing.T) {
 		cfg := small()
 		cfg.Order = OrderKey
 		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
-			name := fmt.Sprintf("%s %s", d.p.tp, d.Key)
+			name := fmt.Sprintf("%s %s", d.Partition, d.Key)
 			if d.Key == nil {
 				name = d.ID()
 			}
@@ -70,8 +72,8 @@ func TestOrderByKey(t *testing.T) {
 		if most != cfg.Concurrency {
 			t.Errorf("at most %d in flight, the concurrency is %d", most, cfg.Concurrency)
 		}
-		if n := len(r.f.parts[t0].lanes.keys); n != 0 {
-			t.Errorf("%d lanes are kept for keys without a message", n)
+		if !r.f.consumer.parts[t0].lanes.Empty() {
+			t.Error("lanes are kept for keys without a message")
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)
@@ -89,21 +91,21 @@ func TestFailingKeysHoldUpOnlyTheirOwn(t *testing.T) {
 	for _, order := range []string{OrderKey, OrderNone} {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
-			heal, done, tries := false, map[tp]int{}, 0
+			heal, done, tries := false, map[kafka.Partition]int{}, 0
 			cfg := small()
 			cfg.Order = order
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
 				mu.Lock()
 				defer mu.Unlock()
-				if !heal && d.p.tp == t0 && d.Offset%100 == 50 {
+				if !heal && d.Partition == t0 && d.Offset%100 == 50 {
 					tries++
 					return bad
 				}
-				done[d.p.tp]++
+				done[d.Partition]++
 				return good
 			})).run()
 			r.kafka.give(t0, t1)
-			count := func(p tp) int {
+			count := func(p kafka.Partition) int {
 				mu.Lock()
 				defer mu.Unlock()
 				return done[p]
@@ -150,7 +152,7 @@ func TestFailingAreBounded(t *testing.T) {
 		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
 			mu.Lock()
 			defer mu.Unlock()
-			if !heal && d.p.tp == t0 {
+			if !heal && d.Partition == t0 {
 				tried[d.Offset] = true
 				return bad
 			}
@@ -198,7 +200,7 @@ func TestHangingRetriesLeaveHalf(t *testing.T) {
 		})).run()
 		r.kafka.give(t0)
 		r.kafka.produce(t0, 100, 10)
-		r.until("all of them have been tried", func() bool { p := r.f.parts[t0]; return p != nil && p.failing.Load() == 100 })
+		r.until("all of them have been tried", func() bool { p := r.f.consumer.parts[t0]; return p != nil && p.failing.Load() == 100 })
 		r.kafka.produce(t0, 2000, 10)
 		begun := time.Now()
 		r.until("the others are done", func() bool { mu.Lock(); defer mu.Unlock(); return done == 2000 })
@@ -274,10 +276,10 @@ func TestTurnsGoRound(t *testing.T) {
 		cfg.Concurrency = 4
 		b := newBook()
 		r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
-		var all []tp
+		var all []kafka.Partition
 		for n := range int32(50) {
-			all = append(all, tp{"t", n})
-			r.kafka.produce(tp{"t", n}, 100, 10)
+			all = append(all, kafka.Partition{Topic: "t", Number: n})
+			r.kafka.produce(kafka.Partition{Topic: "t", Number: n}, 100, 10)
 		}
 		r.kafka.give(all...)
 		r.until("half is done", func() bool { return b.count() > 2500 })
@@ -300,8 +302,10 @@ func TestTheShareGrowsWithARevoke(t *testing.T) {
 		r := newRig(t, cfg, handle(func(*Delivery) Verdict { return bad })).run()
 		r.kafka.give(t0, t1)
 		r.kafka.produce(t0, 3000, 10)
-		r.until("half of the limit fails", func() bool { return r.f.parts[t0] != nil && r.f.parts[t0].failing.Load() >= failingLimit/2 })
-		p := r.f.parts[t0]
+		r.until("half of the limit fails", func() bool {
+			return r.f.consumer.parts[t0] != nil && r.f.consumer.parts[t0].failing.Load() >= failingLimit/2
+		})
+		p := r.f.consumer.parts[t0]
 		r.kafka.take(false, t1)
 		r.until("all of the limit fails", func() bool { return p.failing.Load() >= failingLimit })
 		r.kafka.take(true, t0)

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/kpush/kpush/forwarder/wire"
 )
 
 // Every busy answer slows down, with auto, too: a quick no is not a quick service. This one takes four requests at once.
@@ -17,20 +15,20 @@ func TestBusySlowsDownWithAuto(t *testing.T) {
 			cfg.Order, cfg.Adaptive, cfg.RetryInterval, cfg.RetryMaxInterval = OrderNone, true, 50*time.Millisecond, 50*time.Millisecond
 			var inFlight, done, refused atomic.Int64
 			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
-				a, takes, count := wire.Answer{Status: 200}, 5*time.Millisecond, &done
+				v, takes, count := Verdict{Class: Delivered, Status: 200}, 5*time.Millisecond, &done
 				if inFlight.Add(1) > 4 {
-					a.Status, takes, count = status, 100*time.Microsecond, &refused
+					v, takes, count = Verdict{Class: Busy, Status: status}, 100*time.Microsecond, &refused
 				}
 				<-time.After(takes)
 				inFlight.Add(-1)
 				count.Add(1)
-				return judge(&a, cfg.Ack, cfg.ExecTimeout)
+				return v
 			})).run()
 			r.kafka.give(t0)
 			r.kafka.produce(t0, 4000, 10)
 			pass(3 * time.Second)
-			if n, no := done.Load(), refused.Load(); r.f.pace.limit.Load() > 8 || n < 1500 || no > n/4 {
-				t.Errorf("%d: %d at once, %d delivered and %d refused", status, r.f.pace.limit.Load(), n, no)
+			if n, no := done.Load(), refused.Load(); r.f.Status().Service.Limit > 8 || n < 1500 || no > n/4 {
+				t.Errorf("%d: %d at once, %d delivered and %d refused", status, r.f.Status().Service.Limit, n, no)
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)

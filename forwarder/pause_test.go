@@ -1,11 +1,13 @@
 package forwarder
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -15,9 +17,11 @@ type tardy struct {
 	takes time.Duration
 }
 
-func (t tardy) Intent(a offsets.Attempt) error {
-	<-time.After(t.takes)
-	return t.record.Intent(a)
+func (t tardy) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
+	if len(intents) > 0 {
+		<-time.After(t.takes)
+	}
+	return t.record.Write(done, next, intents)
 }
 
 // What had its turn before the pause was asked for, and is ready to go out within it, waits for its end: a probe, too, which
@@ -35,8 +39,11 @@ func TestRetryAfterHoldsWhatIsAboutToGoOut(t *testing.T) {
 		{"a probe that is stopped", true, true, [3]time.Duration{33 * time.Second, 0, 34 * time.Second}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *Config) { c.SlowTime = 10 * time.Second }), nil)
+			r := newRig(t, local(func(c *settings) { c.SlowTime = 10 * time.Second }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
+				if q.Header.Get("Kafka-Partition") == "3" {
+					return nil, errors.New("refused")
+				}
 				if q.Header.Get("Kafka-Partition") == "0" && attemptOf(q) == 1 {
 					<-time.After(3 * time.Second)
 					return says(q, 503, "Retry-After", "30")
@@ -45,11 +52,14 @@ func TestRetryAfterHoldsWhatIsAboutToGoOut(t *testing.T) {
 				return says(q, 200)
 			})
 			p0, p1, p2 := r.partition(t0), r.partition(t1), r.partition(t2)
-			p1.rec = tardy{p1.rec, 5 * time.Second}
+			p1.page = tardy{p1.page, 5 * time.Second}
 			load(p0, 1, 0)
 			synctest.Wait()
 			if row.down {
-				r.f.service.ended(&Delivery{}, refused)
+				p := r.partition(kafka.Partition{Topic: "t", Number: 3})
+				load(p, 1, 0) // is refused
+				synctest.Wait()
+				drained(p, 0, errStopping)
 			}
 			load(p1, 1, 0)
 			if !row.down {
@@ -63,6 +73,9 @@ func TestRetryAfterHoldsWhatIsAboutToGoOut(t *testing.T) {
 			pass(time.Minute)
 			var at [3]time.Duration
 			for i, q := range s.seen {
+				if q.Header.Get("Kafka-Partition") == "3" {
+					continue
+				}
 				at[q.Header.Get("Kafka-Partition")[0]-'0'] = s.times[i]
 			}
 			if at != row.at {

@@ -9,10 +9,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
 )
 
 // tight is small with a buffer that a few hundred messages fill: 64 KiB in lanes.
-func tight() Config {
+func tight() settings {
 	c := small()
 	c.Buffer = 128 << 10
 	return c
@@ -48,7 +51,7 @@ func TestBudgetIsBounded(t *testing.T) {
 		"down":    func(*Delivery) Verdict { return Verdict{Class: ServiceFault, Reason: "refused"} },
 		"hanging": func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted} },
 		"stuck in one partition": func(d *Delivery) Verdict {
-			if d.p.tp == t0 {
+			if d.Partition == t0 {
 				return bad
 			}
 			return good
@@ -57,7 +60,7 @@ func TestBudgetIsBounded(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, tight(), handle(do)).run()
 			most := r.highWater()
-			for _, p := range []tp{t0, t1, t2} {
+			for _, p := range []kafka.Partition{t0, t1, t2} {
 				r.kafka.produce(p, 500, 1000)
 			}
 			r.kafka.give(t0, t1, t2)
@@ -85,7 +88,7 @@ func TestStuckPartitionStarvesNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBook()
 				r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
-					if d.p.tp == t0 {
+					if d.Partition == t0 {
 						return bad
 					}
 					return good
@@ -117,7 +120,7 @@ func TestSlowPartitionStarvesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook()
 		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
-			if d.p.tp == t0 {
+			if d.Partition == t0 {
 				time.Sleep(200 * time.Millisecond)
 			}
 			return good
@@ -143,7 +146,7 @@ func TestPauseAndResume(t *testing.T) {
 		b := newBook()
 		var free atomic.Bool
 		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
-			if !free.Load() && d.p.tp == t0 && d.Offset == 10 {
+			if !free.Load() && d.Partition == t0 && d.Offset == 10 {
 				return bad
 			}
 			return good
@@ -229,7 +232,7 @@ func TestPartitionsThatComeToAFullBuffer(t *testing.T) {
 			cfg := small()
 			cfg.Buffer, cfg.Concurrency = 2<<20, concurrency
 			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(300 * time.Millisecond); return good })).run()
-			all := []tp{t0, t1, t2, {"t", 3}, {"t", 4}, {"t", 5}}
+			all := []kafka.Partition{t0, t1, t2, {Topic: "t", Number: 3}, {Topic: "t", Number: 4}, {Topic: "t", Number: 5}}
 			for _, p := range all {
 				r.kafka.produce(p, 5000, 100)
 			}
@@ -258,7 +261,7 @@ func TestPartitionsThatComeToAFullBuffer(t *testing.T) {
 func TestPartitionThatComesWhileAllArePaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, tight(), handle(func(d *Delivery) Verdict {
-			if d.p.tp == t0 {
+			if d.Partition == t0 {
 				return bad
 			}
 			<-time.After(100 * time.Millisecond)
@@ -285,7 +288,7 @@ func TestPartitionThatComesWhileAllArePaused(t *testing.T) {
 func TestNoPauseInOrdinaryFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
-		for _, p := range []tp{t0, t1, t2} {
+		for _, p := range []kafka.Partition{t0, t1, t2} {
 			r.kafka.produce(p, 2000, 100)
 		}
 		r.kafka.give(t0, t1, t2)
@@ -309,7 +312,7 @@ func TestRevokedMessagesAreDropped(t *testing.T) {
 		r.kafka.give(t0, t1)
 		r.kafka.take(false, t0)
 		r.kafka.with(func() {
-			r.kafka.todo = append(r.kafka.todo, &Message{Topic: "t", Partition: 0, Offset: 0}, &Message{Topic: "t", Partition: 1, Offset: 0}, &Message{Topic: "u", Offset: 0})
+			r.kafka.todo = append(r.kafka.todo, &kafka.Message{Partition: t0, Offset: 0}, &kafka.Message{Partition: kafka.Partition{Topic: "t", Number: 1}, Offset: 0}, &kafka.Message{Partition: kafka.Partition{Topic: "u"}, Offset: 0})
 		})
 		pass(10 * time.Second)
 		if got := fmt.Sprint(b.attempts); got != "[t/1/0#1]" {
@@ -327,7 +330,7 @@ func TestHolesInTheLog(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
 		r.kafka.with(func() {
 			for _, o := range []int64{3, 4, 900, 901, 5000} {
-				r.kafka.log[t0] = append(r.kafka.log[t0], &Message{Topic: "t", Offset: o, Value: []byte("v")})
+				r.kafka.log[t0] = append(r.kafka.log[t0], &kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: o, Value: []byte("v")})
 			}
 		})
 		r.kafka.give(t0)
@@ -347,7 +350,7 @@ func TestMarkersAreNotMessages(t *testing.T) {
 		r.kafka.give(t0, t1, t2)
 		r.kafka.produce(t1, 1, 10)
 		r.until("the other is done", func() bool { return r.kafka.storedAt(t1) == 1 })
-		r.kafka.with(func() { r.kafka.at[t1], r.kafka.markers = 2, map[tp]int64{t1: 1} })
+		r.kafka.with(func() { r.kafka.at[t1], r.kafka.markers = 2, map[kafka.Partition]int64{t1: 1} })
 		pass(time.Second)
 		r.kafka.produce(t0, 20, 1000) // more than its share, less than half of the buffer
 		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20 })
@@ -375,7 +378,7 @@ func TestFatalClient(t *testing.T) {
 			r.kafka.give(t0)
 			r.underWay(1)
 			calls := len(r.kafka.callsOf("commit"))
-			r.kafka.report(fatalError{errors.New(text)})
+			r.kafka.report(kafka.FatalError{Err: errors.New(text)})
 			err := <-r.ended
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") || !strings.Contains(err.Error(), text) {
 				t.Errorf("ended with %v", err)
@@ -396,9 +399,9 @@ func TestFencedAfterTooLongAPoll(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always)).run()
 			r.kafka.give(t0)
-			r.kafka.report(fmt.Errorf("%w: by 25 ms", errUnpolled))
+			r.kafka.report(fmt.Errorf("%w: by 25 ms", kafka.ErrUnpolled))
 			pass(after)
-			r.kafka.report(fatalError{errors.New("Fatal error: Broker: Static consumer fenced by other consumer")})
+			r.kafka.report(kafka.FatalError{Err: errors.New("Fatal error: Broker: Static consumer fenced by other consumer")})
 			if err := <-r.ended; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") {
 				t.Errorf("fenced %s after that, it ended with %v", after, err)
 			}
@@ -414,7 +417,7 @@ func TestClientErrorsAreNotFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
 		r.kafka.give(t0)
-		for _, err := range []error{errNoBroker, errNoTopic, errRebalancing, errOutOfRange, errors.New("a timeout"), errors.New("a timeout")} {
+		for _, err := range []error{kafka.ErrNoBroker, kafka.ErrNoTopic, kafka.ErrRebalancing, kafka.ErrOutOfRange, errors.New("a timeout"), errors.New("a timeout")} {
 			r.kafka.report(err)
 		}
 		r.kafka.produce(t0, 10, 10)
@@ -447,7 +450,7 @@ func TestStop(t *testing.T) {
 				if last != "commit t/0@3, unassign t/0, close" || (left < 0) != comesBack || left > len(r.kafka.calls)-3 {
 					t.Errorf("comes back %t: %v", comesBack, r.kafka.calls)
 				}
-				if m, ok := parseMark(r.kafka.stored[t0].meta); !ok || m.ceiling != 0 || m.offset != 3 {
+				if m, ok := start.ParseMark(r.kafka.stored[t0].Meta); !ok || m.Ceiling != 0 || m.Offset != 3 {
 					t.Errorf("the last commit says %+v", m)
 				}
 			})
@@ -462,8 +465,8 @@ func TestStop(t *testing.T) {
 func TestStopNeverHangs(t *testing.T) {
 	for name, spoil := range map[string]func(r *rig){
 		"request":      func(*rig) {},
-		"commit":       func(r *rig) { r.kafka.commitFault = func([]commit) error { <-time.After(time.Hour); return nil } },
-		"commit fails": func(r *rig) { r.kafka.commitFault = func([]commit) error { return errNoBroker } },
+		"commit":       func(r *rig) { r.kafka.commitFault = func([]kafka.Commit) error { <-time.After(time.Hour); return nil } },
+		"commit fails": func(r *rig) { r.kafka.commitFault = func([]kafka.Commit) error { return kafka.ErrNoBroker } },
 		"close":        func(r *rig) { r.kafka.closing = func() { <-time.After(time.Hour) } },
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -514,7 +517,7 @@ func TestIdleRests(t *testing.T) {
 		r.kafka.with(func() {
 			r.kafka.committedFault = func() error {
 				if answered = time.Now(); answered.Before(refused) {
-					return errNoBroker
+					return kafka.ErrNoBroker
 				}
 				return nil
 			}

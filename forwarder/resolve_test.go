@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -55,7 +57,7 @@ func TestTopicMadeAgainWhileConsumed(t *testing.T) {
 					t.Errorf("%s: %s delivered %t, in doubt %t, want %t", reset, o, ok, doubt, flagged)
 				}
 			}
-			if m, ok := parseMark(r.kafka.stored[t0].meta); !ok || m.topicID != "T2" {
+			if m, ok := start.ParseMark(r.kafka.stored[t0].Meta); !ok || m.TopicID != "T2" {
 				t.Errorf("%s: the commit says %+v", reset, m)
 			}
 			if n := len(r.logs.with("does not count for the new one")); n != 1 && !c.rebalanced {
@@ -96,7 +98,7 @@ func TestALeaderIsAway(t *testing.T) {
 		r.kafka.produce(t0, 5, 10)
 		r.kafka.give(t0)
 		r.until("the first", func() bool { return r.kafka.storedAt(t0) == 5 })
-		r.kafka.with(func() { r.kafka.leaderless = map[tp]bool{t1: true} })
+		r.kafka.with(func() { r.kafka.leaderless = map[kafka.Partition]bool{t1: true} })
 		r.kafka.produce(t1, 3, 10)
 		r.kafka.produce(t2, 4, 10)
 		begin := time.Now()
@@ -122,27 +124,23 @@ func TestALeaderIsAway(t *testing.T) {
 	})
 }
 
-// slowLedger waits for a slow disk with each partition that is opened.
-type slowLedger struct{ ledger }
-
-func (l slowLedger) Assign(k offsets.Key, st offsets.Start) (record, error) {
-	time.Sleep(5 * time.Second)
-	return l.ledger.Assign(k, st)
-}
-
 // Many partitions wait for a slow disk once, not one after the other: those that stay are not fetched meanwhile.
 func TestPartitionsAreOpenedSideBySide(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook()
 		r := newRig(t, small(), b.keeping(always))
-		r.f.ledger = slowLedger{r.f.ledger}
+		assign := r.f.consumer.assign
+		r.f.consumer.assign = func(k offsets.Key, st offsets.Start) (*offsets.Partition, error) {
+			time.Sleep(5 * time.Second) // a slow disk, in a bubble
+			return assign(k, st)
+		}
 		r.run()
 		begin := time.Now()
-		for _, p := range []tp{t0, t1, t2} {
+		for _, p := range []kafka.Partition{t0, t1, t2} {
 			r.kafka.produce(p, 3, 10)
 		}
 		r.kafka.give(t0, t1, t2)
-		for _, p := range []tp{t0, t1, t2} {
+		for _, p := range []kafka.Partition{t0, t1, t2} {
 			r.until(p.String(), func() bool { return r.kafka.storedAt(p) == 3 })
 		}
 		if took := time.Since(begin); took > 7*time.Second {
@@ -161,10 +159,10 @@ func TestLatestOfAPartitionThatStartsLate(t *testing.T) {
 		cfg, b := small(), newBook()
 		cfg.Reset = "latest"
 		r := newRig(t, cfg, b.keeping(always))
-		for _, p := range []tp{t0, t1} {
+		for _, p := range []kafka.Partition{t0, t1} {
 			r.kafka.produce(p, 50, 10)
 		}
-		r.kafka.leaderless = map[tp]bool{t1: true}
+		r.kafka.leaderless = map[kafka.Partition]bool{t1: true}
 		r.run()
 		r.kafka.give(t0, t1)
 		began := time.Now()
@@ -175,11 +173,11 @@ func TestLatestOfAPartitionThatStartsLate(t *testing.T) {
 		pass(5 * time.Second)
 		r.kafka.with(func() { r.kafka.leaderless = nil })
 		pass(5 * time.Second)
-		for _, p := range []tp{t0, t1} {
+		for _, p := range []kafka.Partition{t0, t1} {
 			r.kafka.produce(p, 10, 10)
 		}
 		pass(5 * time.Second)
-		for _, p := range []tp{t0, t1} {
+		for _, p := range []kafka.Partition{t0, t1} {
 			if n := len(b.of(p)); n != 10 {
 				t.Errorf("%d deliveries of %s, 10 came after the group", n, p)
 			}
@@ -191,54 +189,10 @@ func TestLatestOfAPartitionThatStartsLate(t *testing.T) {
 }
 
 // KPUSH_USE_SAVED_OFFSET_TIME above zero: the saved offset is trusted once it is that old, and until then the partition waits.
-func TestSavedOffsetHasToBeOldEnough(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	for _, row := range []struct {
-		name  string
-		know  func(*knowledge)
-		age   time.Duration
-		holds bool
-	}{
-		{"lost, young", noCommit, 9 * time.Second, true},
-		{"lost, old enough", noCommit, 10 * time.Second, false},
-		{"rewound, young", by(80, marked(80, nil)), 9 * time.Second, true},
-		{"rewound, old enough", by(80, marked(80, nil)), time.Hour, false},
-		{"neither, young", nil, 0, false},
-		{"never committed, young", all(noCommit, func(k *knowledge) { k.saved.Committed = -1 }), 0, false},
-	} {
-		k := known(row.know)
-		k.trustSaved, k.now, k.saved.At = 10*time.Second, now, now.Add(-row.age)
-		d := decide(k)
-		if (d.hold != nil) != row.holds || !row.holds && (d.by != fromFile || d.start.Next != 120) {
-			t.Errorf("%s: hold %v, %s at %d", row.name, d.hold, d.by, d.start.Next)
-		}
-		if row.holds && !strings.Contains(d.hold.Error(), "trusted once it is 10s old") {
-			t.Errorf("%s: %v", row.name, d.hold)
-		}
-	}
-}
-
-// A clock that was set back makes the saved offset one of the future: it is trusted at once where that is the setting, and else
-// once this process is as old.
-func TestSavedOffsetOfTheFuture(t *testing.T) {
-	for _, row := range []struct {
-		trust, running time.Duration
-		holds          bool
-	}{{0, 0, false}, {10 * time.Second, 9 * time.Second, true}, {10 * time.Second, 10 * time.Second, false}} {
-		k := known(noCommit)
-		k.trustSaved, k.running, k.now = row.trust, row.running, time.Unix(1_800_000_000, 0)
-		k.saved.At = k.now.Add(time.Hour)
-		if d := decide(k); (d.hold != nil) != row.holds {
-			t.Errorf("trusted after %s, running for %s: hold %v", row.trust, row.running, d.hold)
-		}
-	}
-}
-
 // What another group or cluster knows of a name says nothing about this group's topic.
 func TestMadeAgain(t *testing.T) {
 	r := newRig(t, small(), handle(always))
-	k := known(nil)
-	k.identity.TopicID = "new"
+	k := start.Knowledge{Partition: kafka.Partition{Topic: "t", Number: 3}, Identity: offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "new", Partition: 3}}
 	for _, other := range []offsets.Key{
 		{Cluster: "other", Group: "g", Topic: "t", TopicID: "old", Partition: 3},
 		{Cluster: "C", Group: "other", Topic: "t", TopicID: "old", Partition: 3},
@@ -248,13 +202,13 @@ func TestMadeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.f.madeAgain(k) {
+	if r.f.consumer.remade(k) {
 		t.Error("made again, because of entries that are none of its business")
 	}
 	if _, err := r.store.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "old", Partition: 3}, offsets.Start{Lineage: 1, Committed: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if !r.f.madeAgain(k) || !slices.Contains(r.f.ledger.Foreign(k.identity), offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "old", Partition: 3}) {
+	if !r.f.consumer.remade(k) || !slices.Contains(r.store.Foreign(k.Identity), offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "old", Partition: 3}) {
 		t.Error("not noticed that the topic was made again")
 	}
 }

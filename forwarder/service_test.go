@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 var (
@@ -14,178 +16,6 @@ var (
 	broken  = Verdict{Class: ServiceFault, Reason: "the connection broke", InDoubt: true}
 	answer3 = Verdict{Class: ServiceFault, Status: 503, Reason: "the service answered 503"}
 )
-
-// Of three hosts the one that failed is never asked twice in a row; one that is down is asked once an interval.
-func TestPickOfHosts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := small()
-		cfg.Targets = []string{"a", "b", "c"}
-		s := newService(&cfg)
-		d, seen := &Delivery{host: -1}, map[int]int{}
-		for range 300 {
-			last := d.host
-			d.host, d.probe = s.pick(d), 0
-			if d.host == last {
-				t.Fatalf("host %d twice in a row", last)
-			}
-			seen[d.host]++
-		}
-		if len(seen) != 3 || seen[0] < 50 || seen[1] < 50 || seen[2] < 50 {
-			t.Errorf("300 attempts over three hosts: %v", seen)
-		}
-		s.ended(&Delivery{host: 1}, refused)
-		for span := range 5 {
-			seen = map[int]int{}
-			for range 100 {
-				d := &Delivery{host: -1}
-				if d.host = s.pick(d); d.host == 1 {
-					s.ended(d, refused)
-				}
-				seen[d.host]++
-			}
-			if want := min(span, 1); seen[1] != want || seen[0]+seen[2] != 100-want {
-				t.Errorf("interval %d: %v, want the host that is down %d times", span, seen, want)
-			}
-			pass(cfg.RetryInterval + time.Millisecond)
-		}
-		d = &Delivery{host: 1, probe: 2, begun: time.Now()}
-		s.ended(d, good)
-		if seen = map[int]int{}; !s.rests() {
-			for range 300 {
-				seen[s.pick(&Delivery{host: -1})]++
-			}
-		}
-		if seen[1] < 50 {
-			t.Errorf("after an answer it takes part again: %v", seen)
-		}
-	})
-}
-
-// A host is down after three faults in a row, or one refused connection; any answer in between shows that it is there.
-func TestWhenAHostIsDown(t *testing.T) {
-	for _, row := range []struct {
-		name     string
-		verdicts []Verdict
-		down     bool
-	}{
-		{"refused", []Verdict{refused}, true},
-		{"503 twice", []Verdict{answer3, answer3}, false},
-		{"503 three times", []Verdict{answer3, answer3, answer3}, true},
-		{"broken three times", []Verdict{broken, broken, broken}, true},
-		{"with answers in between", []Verdict{broken, broken, good, broken, broken, bad, broken, broken, {Class: Busy}, broken, broken}, false},
-		{"cancelled ones say nothing", []Verdict{broken, {Class: Aborted}, broken, {Class: Aborted}, broken}, true},
-	} {
-		cfg := small()
-		s := newService(&cfg)
-		for _, v := range row.verdicts {
-			s.ended(&Delivery{host: 0}, v)
-		}
-		if s.isDown() != row.down || s.rests() != row.down {
-			t.Errorf("%s: down is %t", row.name, s.isDown())
-		}
-	}
-}
-
-// A host that went down stays down when requests are answered that were under way then, and goes up with one begun later.
-func TestOldAnswersDoNotCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := small()
-		s := newService(&cfg)
-		said := 0
-		s.changed = func(error) { said++ }
-		old := &Delivery{begun: time.Now()}
-		pass(time.Second)
-		s.ended(&Delivery{begun: time.Now()}, refused)
-		for range 3 {
-			if s.ended(old, good); !s.isDown() {
-				t.Fatal("an old answer brings it up")
-			}
-			s.ended(&Delivery{begun: time.Now()}, refused)
-		}
-		pass(time.Second)
-		if s.ended(&Delivery{begun: time.Now()}, bad); s.isDown() || said != 2 {
-			t.Errorf("down is %t after an answer, %d changes", s.isDown(), said)
-		}
-	})
-}
-
-// A host that hangs goes down only where another one is up, and what hangs is no answer: it brings none up.
-func TestAHostThatHangs(t *testing.T) {
-	silent := Verdict{Class: MessageFault, Reason: "no answer", InDoubt: true}
-	for _, row := range []struct {
-		name  string
-		hosts int
-		ended []int // the hosts whose requests hang; of the first host, -1: one is refused, -2: one breaks
-		down  []bool
-	}{
-		{"the only one", 1, []int{0, 0, 0, 0, 0, 0}, []bool{false}},
-		{"the only one, and broken twice", 1, []int{0, 0, 0, -2, -2}, []bool{false}},
-		{"one of two", 2, []int{1, 1, 1}, []bool{false, true}},
-		{"one of two, twice", 2, []int{1, 1}, []bool{false, false}},
-		{"both of two", 2, []int{0, 1, 0, 1, 0, 1, 0, 1}, []bool{true, false}},
-		{"a probe", 1, []int{-1, 0, 0}, []bool{true}},
-	} {
-		cfg := small()
-		cfg.Targets = make([]string, row.hosts)
-		s := newService(&cfg)
-		for _, host := range row.ended {
-			switch host {
-			case -1:
-				s.ended(&Delivery{}, refused)
-			case -2:
-				s.ended(&Delivery{}, broken)
-			default:
-				s.ended(&Delivery{host: host, probe: 1, begun: time.Now()}, silent)
-			}
-		}
-		for i, h := range s.hosts {
-			if h.down != row.down[i] {
-				t.Errorf("%s: host %d down is %t", row.name, i, h.down)
-			}
-		}
-	}
-}
-
-// Where others are up, a host that is down has one probe at a time, for as long as that may hang.
-func TestOneProbeAtATime(t *testing.T) {
-	for _, timeout := range []time.Duration{time.Minute, 0} {
-		synctest.Test(t, func(t *testing.T) {
-			cfg := small()
-			cfg.Targets, cfg.ExecTimeout = []string{"a", "b"}, timeout
-			s := newService(&cfg)
-			s.ended(&Delivery{host: 1}, refused)
-			probes := func() (prober *Delivery) {
-				for range 20 {
-					if d := (&Delivery{host: -1}); s.pick(d) == 1 {
-						if prober != nil {
-							t.Fatalf("two probes at once with a timeout of %v", timeout)
-						}
-						d.host, prober = 1, d
-					}
-				}
-				return prober
-			}
-			interval := cfg.RetryInterval + time.Millisecond
-			for range 3 {
-				pass(interval)
-				prober := probes()
-				if prober == nil {
-					t.Fatal("no probe after an interval")
-				}
-				if pass(10 * interval); probes() != nil {
-					t.Fatal("another probe while one hangs")
-				}
-				s.ended(prober, Verdict{Class: Aborted})
-			}
-			pass(interval)
-			if probes(); timeout > 0 {
-				if pass(timeout + interval); probes() == nil {
-					t.Error("no probe when the one before must have ended")
-				}
-			}
-		})
-	}
-}
 
 // While the service is down it sees one request per retry interval and host; the oldest message probes, and when an
 // answer comes all go on.
@@ -199,17 +29,16 @@ func TestOnlyOneProbes(t *testing.T) {
 				b := newBook()
 				var up atomic.Bool
 				r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
-					d.host = d.p.f.service.pick(d)
 					if up.Load() {
 						return good
 					}
 					return answer3
 				})).run()
 				r.kafka.give(t0, t1, t2)
-				for _, p := range []tp{t0, t1, t2} {
+				for _, p := range []kafka.Partition{t0, t1, t2} {
 					r.kafka.produce(p, 100, 10)
 				}
-				r.until("the service is down", r.f.service.isDown)
+				r.until("the service is down", r.isDown)
 				pass(2 * cfg.RetryInterval)
 				before := b.count()
 				pass(time.Minute)
@@ -240,7 +69,7 @@ func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBook()
 		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
-			if d.p.tp == t0 && d.Offset == 0 || d.p.tp == t1 && d.Number() <= 3 && d.Offset == 0 {
+			if d.Partition == t0 && d.Offset == 0 || d.Partition == t1 && d.Number() <= 3 && d.Offset == 0 {
 				return broken // the first message of t0 crashes whoever takes it
 			}
 			return good
@@ -250,7 +79,7 @@ func TestAPoisonedProbeDoesNotHoldAll(t *testing.T) {
 		r.until("t0 has failed", func() bool { return b.count() == 1 })
 		pass(100 * time.Millisecond)
 		r.kafka.produce(t1, 10, 10)
-		r.until("it is down", r.f.service.isDown)
+		r.until("it is down", r.isDown)
 		r.kafka.produce(t2, 10, 10)
 		r.until("the others are delivered", func() bool { return r.kafka.storedAt(t1) == 10 && r.kafka.storedAt(t2) == 10 })
 		if n := len(b.of(t0)); n < blockedAfter || n > 4*blockedAfter {
@@ -273,10 +102,10 @@ func TestAPoisonedProbeSharesWithWhatNeverFailed(t *testing.T) {
 					cfg.Order, cfg.Targets = order, make([]string, hosts)
 					b := newBook()
 					r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
-						switch d.host = d.p.f.service.pick(d); {
+						switch {
 						case d.host > 0:
 							return refused
-						case d.p.tp == t0 && d.Offset == 0:
+						case d.Partition == t0 && d.Offset == 0:
 							return fault
 						case d.Number() == 1:
 							return answer3
@@ -285,9 +114,9 @@ func TestAPoisonedProbeSharesWithWhatNeverFailed(t *testing.T) {
 					})).run()
 					r.kafka.give(t0, t1)
 					keyed(r.kafka, t0, 1, 1)
-					r.until("it is blocked", func() bool { return len(r.f.blocked.list()) == 1 })
+					r.until("it is blocked", func() bool { return len(r.f.failures.blocked()) == 1 })
 					name := fmt.Sprintf("%s, order %s, %d hosts", name, order, hosts)
-					if !r.f.service.isDown() {
+					if !r.isDown() {
 						t.Errorf("%s: not down", name)
 					}
 					pass(300 * time.Millisecond) // out of step with the probes
@@ -298,7 +127,7 @@ func TestAPoisonedProbeSharesWithWhatNeverFailed(t *testing.T) {
 					keyed(r.kafka, p, 1, 1)
 					intervals := map[bool]int{false: 4, true: blockedAfter + 4}[hosts > 1]
 					pass(time.Duration(intervals) * cfg.RetryInterval)
-					if n := r.f.parts[p].rec.Outstanding(); n != left {
+					if n := r.f.consumer.parts[p].rec.Outstanding(); n != left {
 						t.Errorf("%s: %d are left: %v", name, n, b.attempts[before:])
 					}
 					if n := b.count() - before; n > (intervals+1)*hosts {
@@ -321,14 +150,13 @@ func TestRefusedGoesElsewhereAtOnce(t *testing.T) {
 		var at []time.Duration
 		begun := time.Now()
 		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
-			d.host = d.p.f.service.pick(d)
 			if at = append(at, time.Since(begun)); len(at) < 5 {
 				return refused
 			}
 			return good
 		}))
 		p := r.partition(t0)
-		p.push(&Message{Topic: "t"})
+		p.push(&kafka.Message{Partition: t0})
 		r.until("delivered", func() bool { return p.rec.Outstanding() == 0 })
 		if at[2] != at[0] || at[3] < at[2]+cfg.RetryInterval-10*time.Millisecond {
 			t.Errorf("attempts at %v", at)
@@ -360,20 +188,33 @@ func TestFaultsOfOneRoundOfHostsCountOnce(t *testing.T) {
 			cfg.Targets, cfg.CanSkip, cfg.SkipOnAny, cfg.RetryNums = make([]string, row.hosts), true, true, row.nums
 			b, begun := newBook(), time.Now()
 			var asked []int
-			r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
-				d.host = d.p.f.service.pick(d)
+			well := b.keeping(func(d *Delivery) Verdict {
 				asked = append(asked, d.host)
 				if slices.Contains(row.dead, d.host) && (row.heals == 0 || time.Since(begun) < row.heals) {
 					return row.verdict
 				}
 				return good
+			})
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+				switch {
+				case d.Partition == t0:
+					return well.Push(d.a)
+				case d.host == 0:
+					return refused
+				}
+				return good
 			}))
 			if row.known {
-				r.f.service.ended(&Delivery{host: 0}, refused)
+				other := r.partition(t1)
+				for o := int64(0); r.f.Status().Service.Hosts[0].Up; o++ {
+					other.push(&kafka.Message{Partition: t1, Offset: o})
+					synctest.Wait()
+				}
+				drained(other, 0, errStopping)
 				pass(cfg.RetryInterval + time.Millisecond)
 			}
 			p := r.partition(t0)
-			p.push(&Message{Topic: "t"})
+			p.push(&kafka.Message{Partition: t0})
 			r.until("it has its outcome", func() bool { return p.rec.Outstanding() == 0 })
 			if skipped := len(r.logs.with("message skipped")) > 0; skipped != row.skipped || b.count() != row.attempts {
 				t.Errorf("%s: skipped is %t after attempts at %v, want %t after %d", row.name, skipped, asked, row.skipped, row.attempts)
@@ -391,30 +232,16 @@ func TestClosedUntilReady(t *testing.T) {
 		r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { return good }))
 		p := r.partition(t0)
 		for o := range int64(10) {
-			p.push(&Message{Topic: "t", Offset: o})
+			p.push(&kafka.Message{Partition: t0, Offset: o})
 		}
 		pass(time.Hour)
 		if b.count() != 0 {
 			t.Fatal("delivered before the service was ready")
 		}
-		r.f.service.open()
+		r.f.pace.Ready()
 		synctest.Wait()
 		if b.count() != 10 {
 			t.Errorf("%d of 10 when it is", b.count())
 		}
 	})
-}
-
-// What is logged names the reason.
-func TestDownSaysWhy(t *testing.T) {
-	cfg := small()
-	s := newService(&cfg)
-	var said []string
-	s.changed = func(err error) { said = append(said, fmt.Sprint(err)) }
-	s.ended(&Delivery{}, refused)
-	s.ended(&Delivery{}, refused)
-	s.ended(&Delivery{begun: time.Now()}, good)
-	if want := "[the service is down (no connection to the service): the oldest message probes, the rest wait <nil>]"; fmt.Sprint(said) != want {
-		t.Errorf("said %v", said)
-	}
 }

@@ -67,18 +67,18 @@ type skipped struct {
 	Headers   [][2]any  `json:"headers"`
 }
 
-func (s *skipLog) write(d *Delivery, reason string) error {
-	line := skipped{Time: time.Now().UTC(), ID: d.ID(), Topic: d.Topic, Partition: d.Partition, Offset: d.Offset, Timestamp: d.Timestamp,
-		Attempts: d.attempt.Number, Reason: reason, InDoubt: d.attempt.InDoubt, Key: d.Key, Value: d.Value, Headers: make([][2]any, 0, len(d.Headers))}
-	if utf8.Valid(d.Value) {
-		line.ValueText = string(d.Value)
+func (s *skipLog) write(it *item) error {
+	line := skipped{Time: time.Now().UTC(), ID: it.ID(), Topic: it.Topic, Partition: it.Partition.Number, Offset: it.Offset, Timestamp: it.Timestamp,
+		Attempts: it.attempt.Number, Reason: it.reason, InDoubt: it.attempt.InDoubt, Key: it.Key, Value: it.Value, Headers: make([][2]any, 0, len(it.Headers))}
+	if utf8.Valid(it.Value) {
+		line.ValueText = string(it.Value)
 	}
-	for _, h := range d.Headers {
+	for _, h := range it.Headers {
 		line.Headers = append(line.Headers, [2]any{h.Name, h.Value})
 	}
 	b, err := json.Marshal(line)
 	if err != nil {
-		return fmt.Errorf("cannot encode %s/%d/%d for the skip log: %w", d.Topic, d.Partition, d.Offset, err)
+		return fmt.Errorf("cannot encode %s/%d/%d for the skip log: %w", it.Topic, it.Partition.Number, it.Offset, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *skipLog) write(d *Delivery, reason string) error {
 		err = s.append(append(b, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", d.Topic, d.Partition, d.Offset, err)
+		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", it.Topic, it.Partition.Number, it.Offset, err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -22,19 +23,21 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 	for _, bySignal := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "later")
-			r := newRig(t, local(func(c *Config) { c.CanSkip, c.RetryNums, c.SkipLog = !bySignal, 3, filepath.Join(dir, "skipped.jsonl") }), nil)
+			r := newRig(t, local(func(c *settings) {
+				c.CanSkip, c.RetryNums, c.SkipLog = !bySignal, 3, filepath.Join(dir, "skipped.jsonl")
+			}), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				if q.Header.Get("Kafka-Offset") == "0" {
 					return says(q, 500)
 				}
 				return says(q, 200)
 			})
-			p := r.partition(tp{"t", 0})
-			m := &Message{Topic: "t", Offset: 0, Timestamp: 12, Key: []byte{0xff, 0}, Value: []byte("v\xfe"), Headers: []Header{{"a", nil}, {"a", []byte{}}, {"b", []byte("\x00\r\n")}}}
+			p := r.partition(t0)
+			m := &kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: 0, Timestamp: 12, Key: []byte{0xff, 0}, Value: []byte("v\xfe"), Headers: []kafka.Header{{Name: "a", Value: nil}, {Name: "a", Value: []byte{}}, {Name: "b", Value: []byte("\x00\r\n")}}}
 			p.push(m)
-			p.push(&Message{Topic: "t", Offset: 1, Value: []byte("next")})
+			p.push(&kafka.Message{Partition: kafka.Partition{Topic: "t"}, Offset: 1, Value: []byte("next")})
 			if bySignal {
-				r.until("blocked", func() bool { return len(r.f.blocked.list()) == 1 })
+				r.until("blocked", func() bool { return len(r.f.failures.blocked()) == 1 })
 				r.f.SkipBlocked()
 			} else {
 				r.until("3 attempts", func() bool { return s.count() == 3 })
@@ -78,12 +81,12 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "later")
-		r := newRig(t, local(func(c *Config) { c.Concurrency, c.SkipLog = 2, filepath.Join(dir, "skipped.jsonl") }), nil)
+		r := newRig(t, local(func(c *settings) { c.Concurrency, c.SkipLog = 2, filepath.Join(dir, "skipped.jsonl") }), nil)
 		s := serving(r, func(q *http.Request) (*http.Response, error) { return says(q, 200, "Kafka-Action", "skip") })
 		var lanes []*partition
 		for n := range int32(6) {
-			lanes = append(lanes, r.partition(tp{"t", n}))
-			lanes[n].push(&Message{Topic: "t", Partition: n})
+			lanes = append(lanes, r.partition(kafka.Partition{Topic: "t", Number: n}))
+			lanes[n].push(&kafka.Message{Partition: kafka.Partition{Topic: "t", Number: n}})
 		}
 		pass(time.Hour)
 		if n := s.count(); n != 2 {
@@ -106,11 +109,11 @@ func TestUnrecordedOutcomesHoldTheirSlots(t *testing.T) {
 func TestGuaranteeOneSkipsOnAVolumeOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(always)) // its store has the volume
-		p := r.partition(tp{"t", 0})
-		d := handed(p, Message{Offset: 1})
-		r.f = build(r.f.cfg, nil, handle(always), r.kafka, fakeAdmin{r.kafka}, slog.New(slog.DiscardHandler))
+		p := r.partition(t0)
+		d := given(p, kafka.Message{Offset: 1})
+		r.assemble(small(), handle(always), offsets.InMemory(offsets.Options{}), slog.New(slog.DiscardHandler))
 		r.run()
-		if err := r.f.skips.write(d, "because"); !errors.Is(err, offsets.ErrLocked) || !strings.Contains(err.Error(), "so it is not skipped: another kpush process") {
+		if err := r.f.skips.write(d); !errors.Is(err, offsets.ErrLocked) || !strings.Contains(err.Error(), "so it is not skipped: another kpush process") {
 			t.Errorf("skipped on somebody else's volume: %v", err)
 		}
 		drained(p, 0, errStopping)
@@ -118,7 +121,7 @@ func TestGuaranteeOneSkipsOnAVolumeOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := r.f.skips.write(d, "because"); err != nil {
+			if err := r.f.skips.write(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -154,10 +157,10 @@ func TestSkipLogEndsWhileItWrites(t *testing.T) {
 // A message in the skip log stays readable: lines are whole even after one that failed, and a rotated file begins anew.
 func TestSkipLogLines(t *testing.T) {
 	r := newRig(t, small(), handle(func(*Delivery) Verdict { return Verdict{} }))
-	p := r.partition(tp{"t", 0})
+	p := r.partition(t0)
 	path := r.f.skips.path
 	write := func(offset int64) error {
-		return r.f.skips.write(handed(p, Message{Offset: offset, Value: []byte("text\n")}), "because")
+		return r.f.skips.write(given(p, kafka.Message{Offset: offset, Value: []byte("text\n")}))
 	}
 	for o := range int64(3) {
 		if err := write(o); err != nil {
@@ -211,7 +214,7 @@ func TestSkipLogAfterATornLine(t *testing.T) {
 	p := r.partition(t0)
 	s := &skipLog{path: path, taken: true}
 	for offset := range int64(2) {
-		if err := s.write(handed(p, Message{Offset: offset + 5}), "why"); err != nil {
+		if err := s.write(given(p, kafka.Message{Offset: offset + 5})); err != nil {
 			t.Fatal(err)
 		}
 	}

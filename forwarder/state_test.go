@@ -3,13 +3,13 @@ package forwarder
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -32,7 +32,7 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		r.run()
 		pass(5 * time.Second)
 		want("no broker", "waiting for a broker at kafka:9092: refused")
-		r.kafka.spoil(func(string) error { return fmt.Errorf("t: %w", errNoTopic) }, nil)
+		r.kafka.spoil(func(string) error { return fmt.Errorf("t: %w", kafka.ErrNoTopic) }, nil)
 		pass(5 * time.Second)
 		want("no topic", "waiting for the topic: t: topic does not exist")
 		r.kafka.spoil(nil, nil)
@@ -51,7 +51,7 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		r.kafka.give(t0)
 		var seen sync.WaitGroup
 		seen.Go(func() {
-			r.until("stopping", func() bool { _, stopping := r.f.state.stopDeadline(); return stopping })
+			r.until("stopping", func() bool { _, stopping := r.f.health.stopDeadline(); return stopping })
 			want("stopping", "stopping")
 		})
 		if err := r.stop(); err != nil {
@@ -70,24 +70,24 @@ func TestReadyFromStartToEnd(t *testing.T) {
 func TestLive(t *testing.T) {
 	for _, row := range []struct {
 		name  string
-		state func(s *state)
+		state func(s *health)
 		after time.Duration
 		want  string
 	}{
-		{"the loop turns", func(s *state) {}, 0, ""},
-		{"a moment without", func(s *state) {}, turnLimit, ""},
-		{"too long without", func(s *state) {}, turnLimit + time.Second, "the poll loop has not turned for 16s"},
-		{"in a callback", func(s *state) { s.callback() }, turnLimit + 25*time.Second, ""},
-		{"in a callback for ever", func(s *state) { s.callback() }, turnLimit + time.Minute, "has not turned for 1m15s"},
-		{"after a callback", func(s *state) { s.callback()() }, turnLimit + time.Second, "has not turned for 16s"},
-		{"stopping", func(s *state) { s.stop(time.Now()) }, time.Hour, ""},
-		{"fatal", func(s *state) { s.fail(errors.New("fenced")) }, 0, "fenced"},
-		{"fatal while stopping", func(s *state) { s.stop(time.Now()); s.fail(errors.New("fenced")) }, time.Hour, "fenced"},
+		{"the loop turns", func(s *health) {}, 0, ""},
+		{"a moment without", func(s *health) {}, turnLimit, ""},
+		{"too long without", func(s *health) {}, turnLimit + time.Second, "the poll loop has not turned for 16s"},
+		{"in a callback", func(s *health) { s.callback() }, turnLimit + 25*time.Second, ""},
+		{"in a callback for ever", func(s *health) { s.callback() }, turnLimit + time.Minute, "has not turned for 1m15s"},
+		{"after a callback", func(s *health) { s.callback()() }, turnLimit + time.Second, "has not turned for 16s"},
+		{"stopping", func(s *health) { s.stop(time.Now()) }, time.Hour, ""},
+		{"fatal", func(s *health) { s.fail(errors.New("fenced")) }, 0, "fenced"},
+		{"fatal while stopping", func(s *health) { s.stop(time.Now()); s.fail(errors.New("fenced")) }, time.Hour, "fenced"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always))
-			r.f.state.turn(time.Now())
-			row.state(&r.f.state)
+			r.f.health.stepped(time.Now())
+			row.state(&r.f.health)
 			pass(row.after)
 			if why := strings.Join(r.f.Live(), "; "); row.want == "" && why != "" || !strings.Contains(why, row.want) {
 				t.Errorf("%s: health says %q, want %q", row.name, why, row.want)
@@ -96,17 +96,12 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// hung is a ledger whose volume takes no write.
-type hung struct{ ledger }
-
-func (hung) Err() error { return fmt.Errorf("the volume %w", offsets.ErrHangs) }
-
 // A volume that hangs holds the poll loop up as well, and is named in readiness: no reason for a restart.
 func TestLiveWithAVolumeThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(always))
-		r.f.ledger = hung{r.f.ledger}
-		r.f.state.turn(time.Now())
+		r.f.health.volume = func() error { return fmt.Errorf("the volume %w", offsets.ErrHangs) }
+		r.f.health.stepped(time.Now())
 		pass(time.Hour)
 		if why := r.f.Live(); len(why) > 0 {
 			t.Errorf("health says %q", why)
@@ -177,16 +172,18 @@ func TestReadyNamesTheVolume(t *testing.T) {
 	}
 }
 
-func TestRepeatedFaultIsLoggedOnceInAWhile(t *testing.T) {
+func TestRepeatedFaultIsSaidOnceInAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var book logBook
-		r := &repeated{log: slog.New(slog.NewTextHandler(&book, nil)), every: time.Minute, text: "no room"}
+		var h health
+		n := 0
 		for range 600 {
-			r.report(errors.New("disk full"))
+			if h.every("disk full", time.Minute) {
+				n++
+			}
 			pass(time.Second)
 		}
-		if n := len(book.with("disk full")); n < 9 || n > 11 {
-			t.Errorf("%d lines in ten minutes", n)
+		if n < 9 || n > 11 {
+			t.Errorf("due %d times in ten minutes", n)
 		}
 	})
 }

@@ -5,11 +5,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
-var u0 = tp{"u", 0}
+var u0 = kafka.Partition{Topic: "u", Number: 0}
 
-func twoTopics() Config {
+func twoTopics() settings {
 	cfg := small()
 	cfg.Topics = []string{"t", "u"}
 	return cfg
@@ -69,24 +71,24 @@ func TestATopicIsMadeAgainBesideOneThatIsGone(t *testing.T) {
 
 // Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
 func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
-	for _, why := range []error{errNoTopic, errNotTaken} {
+	for _, why := range []error{kafka.ErrNoTopic, kafka.ErrNotTaken} {
 		synctest.Test(t, func(t *testing.T) {
 			const count = 10_000
 			r := newRig(t, twoTopics(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
 			r.kafka.give(t0, u0)
 			r.until("the first commits", func() bool { return r.kafka.storedAt(t0) == 0 && r.kafka.storedAt(u0) == 0 })
-			r.kafka.fail(func(cs []commit) error { // as librdkafka does it: one error, and the others are committed
+			r.kafka.fail(func(cs []kafka.Commit) error { // as librdkafka does it: one error, and the others are committed
 				refused := false
 				for _, c := range cs {
-					refused = refused || c.tp == u0
+					refused = refused || c.Partition == u0
 				}
 				if !refused {
 					return nil
 				}
 				r.kafka.with(func() {
 					for _, c := range cs {
-						if c.tp != u0 {
-							r.kafka.stored[c.tp] = c
+						if c.Partition != u0 {
+							r.kafka.stored[c.Partition] = c
 						}
 					}
 				})

@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,15 +8,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/kpush/kpush/kafka"
 )
 
 // A partition that the client forgets, as librdkafka does when a pause of its own crosses one of ours, is noticed, said, and
 // fetched again; the others go on as they are.
 func TestAPartitionThatIsNotFetchedStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		delivered := map[tp]*atomic.Int32{t0: {}, t1: {}}
-		r := newRig(t, small(), handle(func(d *Delivery) Verdict { delivered[d.p.tp].Add(1); return good })).run()
+		delivered := map[kafka.Partition]*atomic.Int32{t0: {}, t1: {}}
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict { delivered[d.Partition].Add(1); return good })).run()
 		r.kafka.produce(t0, 5, 10)
 		r.kafka.give(t0, t1)
 		r.until("the first messages", func() bool { return r.kafka.storedAt(t0) == 5 })
@@ -55,14 +54,14 @@ func TestASilentPartitionIsLeftAlone(t *testing.T) {
 		"empty": {good, func(r *rig) { pass(10 * silentTime) }},
 		"stuck": {bad, func(r *rig) { r.kafka.produce(t0, 2000, 1000); pass(10 * silentTime) }},
 		"now and then": {good, func(r *rig) { // and the end is ahead at any time
-			r.kafka.with(func() { r.kafka.markers = map[tp]int64{t0: 1000} })
+			r.kafka.with(func() { r.kafka.markers = map[kafka.Partition]int64{t0: 1000} })
 			for range 10 {
 				pass(silentTime - time.Millisecond)
 				r.kafka.produce(t0, 1, 10)
 			}
 		}},
 		"no leader": {good, func(r *rig) {
-			r.kafka.with(func() { r.kafka.leaderless, r.kafka.paused[t0] = map[tp]bool{t0: true}, true })
+			r.kafka.with(func() { r.kafka.leaderless, r.kafka.paused[t0] = map[kafka.Partition]bool{t0: true}, true })
 			r.kafka.produce(t0, 1, 10)
 			pass(10 * silentTime)
 		}},
@@ -79,44 +78,5 @@ func TestASilentPartitionIsLeftAlone(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
-	}
-}
-
-// The real client forgets a partition that is paused behind our back. A start again takes that back.
-func TestRealClientFetchesAfterAStartAgain(t *testing.T) {
-	r, box := newRealRig(t), &inbox{}
-	produce := func() {
-		for p := range int32(3) {
-			r.produce(&kgo.Record{Topic: "orders", Partition: p})
-		}
-	}
-	produce()
-	var forgotten time.Time
-	var again bool
-	r.life(r.config(), box, func(f *Forwarder) bool {
-		switch {
-		case forgotten.IsZero() && box.has(3)(f):
-			done := make(chan error)
-			f.calls <- func() { done <- f.client.pause(keys(f.parts)) }
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-			produce()
-			forgotten = time.Now()
-		case !forgotten.IsZero() && !again && time.Since(forgotten) > 700*time.Millisecond:
-			if box.has(4)(f) {
-				t.Error("a paused partition is fetched: this test shows nothing")
-			}
-			again = true
-			f.calls <- func() {
-				for _, p := range f.running() {
-					f.restart(p, errUnfetched)
-				}
-			}
-		}
-		return again && box.has(6)(f)
-	})
-	if got := fmt.Sprint(box.ids()); got != "[0/0 0/1 1/0 1/1 2/0 2/1]" {
-		t.Errorf("%s came", got)
 	}
 }

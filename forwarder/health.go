@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -17,20 +18,22 @@ import (
 type aspect string
 
 const (
-	broker  aspect = "broker"
-	topic   aspect = "topic"
-	stalled aspect = "stalled"
-	// behind is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
-	behind      aspect = "behind"
+	broker     aspect = "broker"
+	topic      aspect = "topic"
+	bufferFull aspect = "buffer"
+	// bounded is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
+	bounded     aspect = "bounded"
 	serviceDown aspect = "service"
 	notReady    aspect = "service's readiness"
 	// skipping is about a message that cannot be skipped because the skip log cannot be written.
 	skipping aspect = "skip log"
 )
 
-// state is what others may know of the forwarder at any time: for health and readiness.
-type state struct {
-	turned   atomic.Int64 // unix nanoseconds of the newest turn of the poll loop
+// health is what others may know of the forwarder at any time: for health and readiness.
+type health struct {
+	log      *slog.Logger
+	volume   func() error // why it takes no records
+	steps    atomic.Int64 // unix nanoseconds of the newest step of the poll loop
 	mu       sync.Mutex
 	said     map[aspect]string
 	last     map[string]time.Time
@@ -42,21 +45,21 @@ type state struct {
 	deadline time.Time // of the stop
 }
 
-func (s *state) turn(now time.Time) { s.turned.Store(now.UnixNano()) }
+func (s *health) stepped(now time.Time) { s.steps.Store(now.UnixNano()) }
 
-func (s *state) with(do func()) {
+func (s *health) with(do func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	do()
 }
 
-func (s *state) joined()        { s.with(func() { s.inGroup = true }) }
-func (s *state) left()          { s.with(func() { s.inGroup = false }) }
-func (s *state) fail(err error) { s.with(func() { s.fatal = err }) }
-func (s *state) committed()     { s.say(broker, nil) }
+func (s *health) joined()        { s.with(func() { s.inGroup = true }) }
+func (s *health) left()          { s.with(func() { s.inGroup = false }) }
+func (s *health) fail(err error) { s.with(func() { s.fatal = err }) }
+func (s *health) committed()     { s.say(broker, nil) }
 
 // stop sets the deadline of a stop; the first one counts.
-func (s *state) stop(t time.Time) (deadline time.Time) {
+func (s *health) stop(t time.Time) (deadline time.Time) {
 	s.with(func() {
 		if s.deadline.IsZero() {
 			s.deadline = t
@@ -66,21 +69,21 @@ func (s *state) stop(t time.Time) (deadline time.Time) {
 	return deadline
 }
 
-func (s *state) stopDeadline() (t time.Time, stopping bool) {
+func (s *health) stopDeadline() (t time.Time, stopping bool) {
 	s.with(func() { t, stopping = s.deadline, !s.deadline.IsZero() })
 	return
 }
 
 // callback notes that a rebalance callback runs; call what it returns at its end.
-func (s *state) callback() (end func()) {
+func (s *health) callback() (end func()) {
 	s.with(func() { s.inside = time.Now() })
 	return func() {
 		s.with(func() { s.inside = time.Time{} })
-		s.turn(time.Now())
+		s.stepped(time.Now())
 	}
 }
 
-func (s *state) committing(on bool) {
+func (s *health) committing(on bool) {
 	s.with(func() {
 		s.commit = time.Time{}
 		if on {
@@ -92,12 +95,12 @@ func (s *state) committing(on bool) {
 // cutOff tells whether a commit has been without an answer for most of the session: its beginning is when the group may
 // have heard of this process last.
 func (f *Forwarder) cutOff() (cut bool) {
-	f.state.with(func() { cut = !f.state.commit.IsZero() && time.Since(f.state.commit) > session(f.cfg.Kafka)*3/4 })
+	f.health.with(func() { cut = !f.health.commit.IsZero() && time.Since(f.health.commit) > f.cfg.Session*3/4 })
 	return cut
 }
 
 // say sets (or with nil clears) the sentence of an aspect, and tells whether that changed.
-func (s *state) say(a aspect, err error) (changed bool) {
+func (s *health) say(a aspect, err error) (changed bool) {
 	s.with(func() {
 		if s.said == nil {
 			s.said = map[aspect]string{}
@@ -113,7 +116,7 @@ func (s *state) say(a aspect, err error) (changed bool) {
 }
 
 // every tells once per interval that what is due.
-func (s *state) every(what string, interval time.Duration) (due bool) {
+func (s *health) every(what string, interval time.Duration) (due bool) {
 	s.with(func() {
 		if len(s.last) == 0 || len(s.last) > 100 { // texts of errors differ without end
 			s.last = map[string]time.Time{}
@@ -132,7 +135,7 @@ const turnLimit = 15 * time.Second
 // Live says why the process cannot make progress by itself any more; nothing: it can. A dead service or broker, or a volume that
 // hangs, is not a reason: a restart would not help.
 func (f *Forwarder) Live() (why []string) {
-	s, limit, stopping := &f.state, turnLimit, false
+	s, limit, stopping := &f.health, turnLimit, false
 	s.with(func() {
 		if s.fatal != nil {
 			why = append(why, s.fatal.Error())
@@ -142,8 +145,8 @@ func (f *Forwarder) Live() (why []string) {
 			limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
 		}
 	})
-	silent := time.Since(time.Unix(0, s.turned.Load()))
-	if !stopping && silent > limit && !errors.Is(f.ledger.Err(), offsets.ErrHangs) {
+	silent := time.Since(time.Unix(0, s.steps.Load()))
+	if !stopping && silent > limit && !errors.Is(f.health.volume(), offsets.ErrHangs) {
 		why = append(why, fmt.Sprintf("the poll loop has not turned for %s", silent.Round(time.Second)))
 	}
 	return why
@@ -153,7 +156,7 @@ func (f *Forwarder) Live() (why []string) {
 // group has more members than partitions.
 func (f *Forwarder) Ready() (why []string) {
 	why = f.Live()
-	s := &f.state
+	s := &f.health
 	s.with(func() {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
@@ -170,15 +173,10 @@ func (f *Forwarder) Ready() (why []string) {
 			why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
 		}
 	})
-	f.mu.Lock()
-	waiting := make([]string, 0, len(f.pending))
-	for t, err := range f.pending {
-		waiting = append(waiting, fmt.Sprintf("%s is not started: %v", t, err))
+	for _, p := range f.waiting().Pending {
+		why = append(why, fmt.Sprintf("%s is not started: %s", p.Partition, p.Why))
 	}
-	f.mu.Unlock()
-	sort.Strings(waiting)
-	why = append(why, waiting...)
-	if err := f.ledger.Err(); err != nil {
+	if err := f.health.volume(); err != nil {
 		why = append(why, err.Error())
 	}
 	return why
@@ -186,18 +184,15 @@ func (f *Forwarder) Ready() (why []string) {
 
 // Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
 func (f *Forwarder) Notes() (notes []string) {
-	f.mu.Lock()
-	n := len(f.parts)
-	f.mu.Unlock()
-	notes = append(notes, fmt.Sprintf("%d partitions assigned", n))
-	f.state.with(func() {
-		for _, a := range []aspect{serviceDown, notReady, stalled, behind} {
-			if s := f.state.said[a]; s != "" {
+	notes = append(notes, fmt.Sprintf("%d partitions assigned", len(f.consumer.running())))
+	f.health.with(func() {
+		for _, a := range []aspect{serviceDown, notReady, bufferFull, bounded} {
+			if s := f.health.said[a]; s != "" {
 				notes = append(notes, s)
 			}
 		}
 	})
-	if n := len(f.blocked.list()); n > 0 {
+	if n := len(f.waiting().Blocked); n > 0 {
 		notes = append(notes, fmt.Sprintf("%d messages are blocked: they failed %d times or more (see the log)", n, blockedAfter))
 	}
 	return notes
@@ -210,25 +205,25 @@ const watchTime = 2 * time.Second
 // itself is silent about a broker that does not answer and about a topic that is gone.
 func (f *Forwarder) watch(ctx context.Context) {
 	for well := false; ; {
-		ask, cancel := context.WithTimeout(ctx, adminTimeout)
-		ids, err := f.cluster.topicIDs(ask, f.cfg.Topics)
+		ask, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+		ids, err := f.parts.Cluster.TopicIDs(ask, f.cfg.Topics)
 		cancel()
 		was := well
 		well = err == nil
 		switch {
 		case ctx.Err() != nil:
 			return
-		case was && err != nil && !errors.Is(err, errNoTopic):
+		case was && err != nil && !errors.Is(err, kafka.ErrNoTopic):
 			continue // it may be one broker of several that is silent: the next question goes to another one
-		case err != nil && !errors.Is(err, errNoTopic):
-			f.noBroker(err)
+		case err != nil && !errors.Is(err, kafka.ErrNoTopic):
+			f.health.noBroker(f.cfg.Brokers, err)
 		default:
 			if err != nil {
 				err = fmt.Errorf("waiting for the topic: %s", oneLine(err))
 			}
-			f.changed(broker, nil)
-			f.changed(topic, err)
-			f.compare(ctx, ids)
+			f.health.changed(broker, nil)
+			f.health.changed(topic, err)
+			f.consumer.compare(ctx, ids)
 		}
 		if sleep(ctx, watchTime) != nil {
 			return
@@ -243,30 +238,30 @@ func oneLine(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n"
 const noReason = "it does not answer, or closes the connection (does its listener want TLS or a password? see KPUSH_SECURITY_PROTOCOL)"
 
 // noBroker notes that no broker answers, with the newest reason that librdkafka gave.
-func (f *Forwarder) noBroker(err error) {
-	s, detail := &f.state, ""
+func (s *health) noBroker(at string, err error) {
+	detail := ""
 	s.with(func() {
-		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, errAllDown) {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kafka.ErrAllDown) {
 			s.detail = err.Error()
 		}
 		detail = s.detail
 	})
-	sentence := "waiting for a broker at " + f.cfg.Kafka["bootstrap.servers"]
+	sentence := "waiting for a broker at " + at
 	if detail == "" && errors.Is(err, context.DeadlineExceeded) {
 		detail = noReason
 	}
 	if detail != "" {
 		sentence += ": " + detail
 	}
-	f.changed(broker, errors.New(sentence))
+	s.changed(broker, errors.New(sentence))
 }
 
-func (f *Forwarder) changed(a aspect, err error) {
-	switch changed := f.state.say(a, err); {
+func (s *health) changed(a aspect, err error) {
+	switch changed := s.say(a, err); {
 	case changed && err != nil:
-		f.log.Warn(err.Error())
+		s.log.Warn(err.Error())
 	case changed:
-		f.log.Info("the " + string(a) + " is there again")
+		s.log.Info("the " + string(a) + " is there again")
 	}
 }
 

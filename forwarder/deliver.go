@@ -1,0 +1,371 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/offsets"
+)
+
+// Why a delivery is ended from outside.
+const (
+	errStopping   push.Ending = "kpush is stopping"
+	errRevoked    push.Ending = "the partition was given to another member of the group"
+	errLost       push.Ending = "the partition was lost: this process was silent for longer than the session timeout, or the topic is gone"
+	errGoneBehind push.Ending = "the partition starts again: its position had left the log"
+	errUnfetched  push.Ending = "the partition starts again: the Kafka client did not fetch its messages"
+	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"
+	errFatal      push.Ending = "the Kafka client has failed"
+	errSkipped    push.Ending = "skipped by SIGUSR1"
+)
+
+// delivery brings batches to their outcome, one after the other; a message is a batch of one. It belongs to the goroutine that has
+// the batch's turn.
+type delivery struct {
+	f       *Forwarder
+	p       *partition
+	batch   *pace.Batch
+	items   []*item      // without an outcome: of the batch's messages, in their order
+	room    []item       // where they are
+	attempt push.Attempt // at the first of them
+	pen     pen
+	held    bool      // the pen holds the outcome of this batch
+	began   time.Time // the newest attempt
+
+	size     int // of the next request, at the most; never 0
+	suspects int // the first so many failed together: the message at fault is among them
+}
+
+// work delivers a batch, and goes on with what Next makes of it. Pace calls it on a goroutine of its own.
+func (f *Forwarder) work(b *pace.Batch) {
+	d, ok := f.deliveries.Get().(*delivery)
+	if !ok {
+		d = &delivery{f: f}
+		d.attempt.Gate = d
+	}
+	d.batch = b
+	for more := true; more; {
+		d.begin()
+		d.run()
+		more = d.end()
+	}
+	if d.pen.holds() {
+		d.pen.settle()
+		b.Give()
+	}
+	f.deliveries.Put(d)
+}
+
+// begin takes over the batch's messages.
+func (d *delivery) begin() {
+	messages := d.batch.Messages()
+	d.p = d.batch.Owner().(*partition)
+	d.size, d.suspects, d.held = len(messages), 0, false
+	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
+	d.items = d.items[:0]
+	for i, m := range messages {
+		it := &d.room[i]
+		*it = item{attempt: d.p.rec.Earlier(m.Offset)}
+		it.Item = push.Item{Message: m, TopicID: d.p.identity.TopicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt}
+		d.items = append(d.items, it)
+	}
+}
+
+// run makes attempts until each message has its outcome, or the partition stops.
+func (d *delivery) run() {
+	for d.try(); d.left(); d.repeat() {
+	}
+}
+
+// left tells whether another attempt has to follow.
+func (d *delivery) left() bool { return len(d.items) > 0 && d.p.goes() }
+
+// end lets go of the batch, and tells whether there is another one.
+func (d *delivery) end() bool {
+	for _, it := range d.items {
+		d.close(it)
+	}
+	if !d.held {
+		d.pen.settle() // of the batch before, where this one was stopped before its intent
+	}
+	done := len(d.items) == 0
+	clear(d.room)
+	return d.batch.Next(done, d.held)
+}
+
+// try makes one attempt, from the question whether it is needed to what follows from it.
+func (d *delivery) try() {
+	if d.f.confirm != nil && d.ask() != nil {
+		return
+	}
+	if d.skip(); len(d.items) == 0 {
+		return
+	}
+	if d.prepare() != nil {
+		return
+	}
+	request := d.request()
+	d.attempt.Items = d.attempt.Items[:0]
+	for _, it := range request {
+		it.Attempt = it.attempt.Number
+		d.attempt.Items = append(d.attempt.Items, &it.Item)
+	}
+	d.attempt.Host = d.batch.Host()
+	d.ended(d.f.handler.Push(&d.attempt))
+}
+
+// request is the items of the next request.
+func (d *delivery) request() []*item { return d.items[:min(d.size, len(d.items))] }
+
+// ctx ends when nobody waits for the next attempt any more: the partition stops, or the first message is skipped.
+func (d *delivery) ctx() context.Context {
+	if len(d.items) > 0 && d.items[0].failure != nil {
+		return d.items[0].failure.ctx
+	}
+	return d.p.soft
+}
+
+// blocked tells whether the first message may be why the service seems down.
+func (d *delivery) blocked() bool {
+	return len(d.items) > 0 && d.items[0].attempt.Number >= blockedAfter
+}
+
+// prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
+// the file. An error means that the delivery was stopped; no attempt may follow.
+func (d *delivery) prepare() error {
+	for {
+		for !d.batch.Goes() || !d.f.lease.held() {
+			d.pen.settle()
+			if err := d.batch.Take(d.ctx(), d.blocked()); err != nil {
+				return err
+			}
+			if err := d.f.lease.wait(d.ctx()); err != nil {
+				return err
+			}
+		}
+		if d.ctx().Err() != nil {
+			return context.Cause(d.ctx())
+		}
+		err := d.pen.announce(d.p, d.request())
+		if err == nil {
+			break
+		}
+		d.batch.Give()
+		if err := d.p.diskWait(d.ctx(), err); err != nil {
+			return err
+		}
+	}
+	offsets.Crash("intent written, not sent")
+	d.began = time.Now()
+	d.batch.Began(d.began)
+	for _, it := range d.request() {
+		it.attempt = it.following()
+	}
+	return nil
+}
+
+// Context ends when nobody waits for the answer any more: it is the gate of a request under way.
+func (d *delivery) Context() context.Context { return d.p.hard }
+
+// Cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
+// since prepare looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
+// attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
+func (d *delivery) Cleared() (waited bool, err error) {
+	for err == nil {
+		if rest := d.batch.Rest(); rest > 0 {
+			err = sleep(d.ctx(), rest)
+		} else if !d.f.lease.held() {
+			err = d.f.lease.wait(d.ctx())
+		} else {
+			break
+		}
+		waited = true
+	}
+	if waited {
+		d.began = time.Now()
+		d.batch.Delayed(d.began)
+		if err == nil {
+			err = context.Cause(d.ctx())
+		}
+	}
+	return waited, err
+}
+
+// ask confirms what is in doubt of the next request: so many items of the batch as a request may hold. An error means that the
+// delivery was stopped.
+func (d *delivery) ask() error {
+	n := 0
+	for _, it := range d.items {
+		if n == d.size {
+			break
+		}
+		if it.InDoubt {
+			d.pen.settle()
+			has, err := d.has(it)
+			if err != nil {
+				return err
+			}
+			if has {
+				it.final, it.outcome = true, push.Delivered
+				continue
+			}
+		}
+		n++
+	}
+	return nil
+}
+
+// has asks until it knows whether the service has a message.
+func (d *delivery) has(it *item) (bool, error) {
+	for {
+		if err := d.batch.Turned(d.ctx(), d.blocked()); err != nil {
+			return false, err
+		}
+		has, err := d.f.confirm(d.Context(), it.ID())
+		if err == nil {
+			if has {
+				d.f.log.Info("in doubt, and the service has it: not sent again", it.where())
+			}
+			return has, nil
+		}
+		d.batch.Give()
+		if d.f.health.every("confirm", time.Minute) {
+			d.f.log.Error("KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits",
+				"error", fmt.Errorf("%s/%d: %w", it.Partition, it.Offset, err))
+		}
+		if err := sleep(d.ctx(), d.f.cfg.RetryInterval); err != nil {
+			return false, err
+		}
+	}
+}
+
+// skip gives up those that SIGUSR1 skipped, and lets go of what has its outcome.
+func (d *delivery) skip() {
+	for _, it := range d.items {
+		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
+			it.final, it.outcome, it.reason = true, push.Skip, errSkipped.Error()
+		}
+	}
+	d.finish()
+}
+
+// ended takes the verdict on an attempt. The order is load-bearing: what the attempts came to is on record before anything is told
+// of the service, and the turn is given back after a pause holds for those who wait for it.
+func (d *delivery) ended(v push.Verdict) {
+	now := time.Now()
+	sent := d.request()
+	sign := signOf(v)
+	elsewhere := d.batch.Elsewhere(sign)
+	fault := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere
+	shared := fault && len(sent) > 1
+	unfinished := d.pen.intents[:0]
+	for _, it := range sent {
+		single := v
+		if slices.Contains(v.Failed, it.Offset) {
+			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: "the service named it in batchItemFailures"}
+		}
+		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || v.Slimmer, elsewhere
+		if d.judge(it); !it.final {
+			unfinished = append(unfinished, it.attempt)
+		}
+	}
+	if d.pen.intents = unfinished; len(unfinished) > 0 {
+		d.p.settled(unfinished)
+	}
+	d.tell(sent, v, now)
+	d.batch.Ended(sign, now)
+	all := len(d.items)
+	count := len(sent)
+	d.finish()
+	done := all - len(d.items)
+	d.halve(v, fault, shared, count, done)
+	if len(d.items) > 0 {
+		d.batch.Give()
+	}
+}
+
+// finish lets go of the messages that have their outcome. Where that is all of them, and they are delivered, the record waits for
+// the next intent; else it is made now. What could not be recorded stays, and comes again.
+func (d *delivery) finish() {
+	final, skipped := 0, false
+	for _, it := range d.items {
+		if it.final {
+			final++
+			skipped = skipped || it.outcome != push.Delivered
+		}
+	}
+	switch {
+	case final == 0:
+		return
+	case final == len(d.items) && !skipped && !d.pen.holds():
+		for _, it := range d.items {
+			d.close(it)
+		}
+		d.p.stock.stir(time.Now())
+		d.pen.hold(d.p, d.items)
+		d.items, d.held = d.items[:0], true
+		return
+	}
+	var done []*item
+	for _, it := range d.items {
+		if it.final && d.conclude(it) {
+			done = append(done, it)
+		}
+	}
+	if len(done) == 0 || d.pen.finish(d.p, done) != nil {
+		return
+	}
+	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
+	if len(d.items) > 0 {
+		d.batch.Finish(messagesOf(done)...)
+	}
+}
+
+// tell says transitions in the log: once for the request, and for each message that was named, or that is known to the log.
+func (d *delivery) tell(sent []*item, v push.Verdict, now time.Time) {
+	for i, it := range sent {
+		switch {
+		case i == 0:
+			d.log(it, now.Sub(d.began))
+		case slices.Contains(v.Failed, it.Offset) || !it.said.IsZero():
+			d.log(it, 0)
+		}
+	}
+}
+
+// signOf is what a verdict says of the service.
+func signOf(v push.Verdict) pace.Sign {
+	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, RetryAfter: v.RetryAfter, Why: v.Reason,
+		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable || v.Status == 0}
+	switch {
+	case v.Class == push.Delivered:
+		s.Kind = pace.Delivered
+	case v.Class == push.Busy:
+		s.Kind = pace.Busy
+	case v.Class == push.ServiceFault:
+		s.Kind = pace.Fault
+	case v.Class == push.Aborted:
+		s.Kind = pace.Cancelled
+	case v.Class == push.MessageFault && v.Status == 0 && v.InDoubt:
+		s.Kind = pace.Silent
+	}
+	return s
+}
+
+// sleep returns the cause when ctx ends before the time has passed.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

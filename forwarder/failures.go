@@ -1,0 +1,79 @@
+package forwarder
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
+)
+
+// failures are the messages that wait for another attempt, as others may see and end them.
+type failures struct {
+	mu sync.Mutex
+	m  map[*failure]struct{}
+}
+
+// failure is one of them. It outlives its item for whoever has just listed it.
+type failure struct {
+	kafka.Position
+	since time.Time       // of the first failed attempt
+	ctx   context.Context // ends when the partition stops, or the message is skipped
+	skip  context.CancelCauseFunc
+
+	attempts int // this and the next two are guarded by failures.mu
+	status   int
+	reason   string
+}
+
+func (f *failures) add(p *partition, it *item) *failure {
+	one := &failure{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, since: time.Now()}
+	one.ctx, one.skip = context.WithCancelCause(p.soft)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.m == nil {
+		f.m = make(map[*failure]struct{})
+	}
+	f.m[one] = struct{}{}
+	return one
+}
+
+// note keeps what the newest attempt came to.
+func (f *failures) note(one *failure, attempts int, v push.Verdict) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one.attempts, one.status, one.reason = attempts, v.Status, v.Reason
+}
+
+func (f *failures) remove(one *failure) {
+	one.skip(nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.m, one)
+}
+
+// blocked are those that keep failing, oldest offset first in each partition.
+func (f *failures) blocked() (all []*failure) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for one := range f.m {
+		if one.attempts >= blockedAfter {
+			all = append(all, one)
+		}
+	}
+	slices.SortFunc(all, func(a, b *failure) int { return int(a.Offset - b.Offset) })
+	return all
+}
+
+// status is blocked, for people.
+func (f *failures) status() (all []BlockedStatus) {
+	list := f.blocked()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range list {
+		all = append(all, BlockedStatus{one.Position, one.attempts, one.status, one.reason, one.since})
+	}
+	return all
+}

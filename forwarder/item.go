@@ -1,0 +1,148 @@
+package forwarder
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
+)
+
+// blockedAfter attempts without an outcome a message is called blocked: said once, and skipped by SIGUSR1.
+const blockedAfter = 10
+
+// item is one message on its way to its outcome. It belongs to its delivery.
+type item struct {
+	push.Item
+	attempt   offsets.Attempt // Number: attempts started; InDoubt: one of them may have reached the service
+	verdict   push.Verdict    // of the newest one
+	free      bool            // which counts for nothing
+	elsewhere bool            // and another host is tried at once
+	final     bool
+	outcome   push.Class // where it is final: Delivered or Skip
+	reason    string     // why it is skipped
+	failure   *failure   // nil until the first failed attempt
+	logged    string     // the reason in the newest blocked line
+	said      time.Time  // when that was
+}
+
+// following is the attempt after the newest one.
+func (it *item) following() offsets.Attempt {
+	next := it.attempt
+	next.Offset = it.Offset
+	next.Number++
+	return next
+}
+
+// left is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
+func (it *item) left() offsets.Attempt {
+	a := it.attempt
+	a.InDoubt = a.InDoubt || it.verdict.Status/100 == 2 || it.outcome == push.Delivered
+	return a
+}
+
+func (it *item) where() slog.Attr {
+	return slog.Group("", "topic", it.Topic, "partition", it.Partition.Number, "offset", it.Offset)
+}
+
+func messagesOf(items []*item) []*kafka.Message {
+	out := make([]*kafka.Message, len(items))
+	for i, it := range items {
+		out[i] = it.Message
+	}
+	return out
+}
+
+// judge is what a verdict means for its message.
+func (d *delivery) judge(it *item) {
+	cfg, v := &d.f.cfg, it.verdict
+	it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered
+	it.InDoubt = it.attempt.InDoubt
+	giveUp := false
+	switch v.Class {
+	case push.Delivered:
+		it.final, it.outcome = true, push.Delivered
+		return
+	case push.MessageFault, push.ServiceFault:
+		if v.Class == push.ServiceFault && !cfg.SkipOnAny || it.free {
+			break
+		}
+		it.attempt.Faults++
+		giveUp = it.attempt.Faults >= cfg.RetryNums
+	case push.GiveUp:
+		it.attempt.Faults++
+		giveUp = true
+	}
+	if it.final = v.Class == push.Skip || giveUp && cfg.CanSkip; it.final {
+		it.outcome, it.reason = push.Skip, v.Reason
+		return
+	}
+	if it.failure == nil {
+		d.p.failing.Add(1)
+		it.failure = d.f.failures.add(d.p, it)
+	}
+	d.f.failures.note(it.failure, it.attempt.Number, v)
+}
+
+// close lets go of what the waiting needed.
+func (d *delivery) close(it *item) {
+	if it.failure != nil {
+		d.p.failing.Add(-1)
+		d.f.failures.remove(it.failure)
+		it.failure = nil
+	}
+}
+
+// conclude has everything done that comes before a message's record; false: the partition was stopped before.
+func (d *delivery) conclude(it *item) bool {
+	d.close(it)
+	if it.outcome == push.Skip {
+		if err := d.giveUp(it); err != nil {
+			d.p.rec.Doubt(it.left())
+			return false
+		}
+	}
+	d.p.stock.stir(time.Now())
+	offsets.Crash("answered, not recorded")
+	return true
+}
+
+// giveUp writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
+func (d *delivery) giveUp(it *item) error {
+	for {
+		err := d.f.skips.write(it)
+		d.f.health.say(skipping, err)
+		if err == nil {
+			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.reason, "attempts", it.attempt.Number)
+			return nil
+		}
+		if err := d.p.diskWait(d.p.soft, err); err != nil {
+			return err
+		}
+	}
+}
+
+// log says transitions: the first failure, blocked, an end after failures; between them nothing but at level debug.
+func (d *delivery) log(it *item, took time.Duration) {
+	log, v := d.f.log, it.verdict
+	if slow := d.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != push.Aborted {
+		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", v.Class.String())
+	}
+	if v.Class == push.Delivered && it.attempt.Number == 1 {
+		return // the one that costs nothing
+	}
+	about := []any{it.where(), "attempt", it.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
+	switch n := it.attempt.Number; {
+	case v.Class == push.Delivered:
+		log.Info("delivered after failures", it.where(), "attempts", n)
+	case v.Class == push.Aborted || it.final:
+	case n >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
+		it.logged, it.said = v.Reason, time.Now()
+		log.Error("blocked: the message keeps failing and holds up what comes behind it; SIGUSR1 skips it", about...)
+	case n == 1:
+		log.Warn("delivery failed, will be retried", about...)
+	default:
+		log.Debug("delivery failed again", about...)
+	}
+}

@@ -1,0 +1,284 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/start"
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
+)
+
+// holdError keeps a partition from starting until somebody acts.
+type holdError struct{ error }
+
+// startPending tries once more, outside of a callback.
+func (c *consumer) startPending() {
+	if len(c.pending) == 0 || c.asking || !c.health.every("pending", time.Second) {
+		return
+	}
+	c.asking = true
+	tps, round := keys(c.pending), c.past.round
+	c.ask(func(ctx context.Context) func() {
+		found := c.know(ctx, tps)
+		return func() {
+			c.asking = false
+			if round != c.past.round {
+				return // a rebalance in between has made the answers old
+			}
+			if starts := c.begin(tps, found); len(starts) > 0 {
+				c.fetch(starts)
+			}
+		}
+	})
+}
+
+// ask puts a question to the cluster on another goroutine: the poll loop does not wait for a broker that does not answer. The
+// poll goroutine gets the answer, unless the process is stopping.
+func (c *consumer) ask(question func(context.Context) (answer func())) {
+	go func() {
+		ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
+		defer cancel()
+		answer := question(ctx)
+		_ = c.do(c.stopping, func(*consumer) error { answer(); return nil })
+	}()
+}
+
+// fetch lets the consumer fetch partitions that were opened.
+func (c *consumer) fetch(at []kafka.Position) {
+	offsets.Crash("resolved, not assigned")
+	if err := c.client.Assign(at); err != nil {
+		c.log.Error("cannot start partitions", "error", err)
+	}
+	offsets.Crash("assigned")
+	c.committer.now()
+}
+
+// begin decides where partitions start and opens those that can; the others stay pending and say why.
+func (c *consumer) begin(tps []kafka.Partition, found answers) []kafka.Position {
+	opened := c.openAll(found.list)
+	defer c.publish()
+	known := make(map[kafka.Partition]bool, len(found.list))
+	for _, k := range found.list {
+		known[k.Partition] = true
+	}
+	for _, t := range tps {
+		if !known[t] {
+			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(found.err))
+		}
+	}
+	if c.clusterID == "" { // the committer reads it from then on
+		c.clusterID = found.clusterID
+	}
+	var starts []kafka.Position
+	for i, k := range found.list {
+		o, was := opened[i], c.pending[k.Partition]
+		if o.err != nil {
+			if was == nil || was.Error() != o.err.Error() {
+				c.tell(k, o.Decision)
+				c.log.Error("a partition cannot start", "topic", k.Partition.Topic, "partition", k.Partition.Number, "error", o.err)
+			}
+			c.pending[k.Partition] = o.err
+			continue
+		}
+		c.tell(k, o.Decision)
+		delete(c.pending, k.Partition)
+		delete(c.past.left, k.Partition)
+		c.parts[k.Partition] = o.p
+		starts = append(starts, kafka.Position{Partition: k.Partition, Offset: o.p.reading.next})
+	}
+	return starts
+}
+
+// entry is what came of a partition that was to be opened.
+type entry struct {
+	start.Decision
+	p   *partition
+	err error
+}
+
+// openAll opens partitions side by side, so that they wait for the disk together.
+func (c *consumer) openAll(list []start.Knowledge) []entry {
+	opened := make([]entry, len(list))
+	var all sync.WaitGroup
+	for i, k := range list {
+		o := &opened[i]
+		o.Decision = start.Decide(c.adjust(k))
+		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
+		if was := c.past.left[k.Partition]; was.remade(k.Identity.TopicID) {
+			o.Start.Ceiling = max(o.Start.Ceiling, was.next)
+		}
+		all.Go(func() { o.p, o.err = c.open(k, o.Decision) })
+	}
+	all.Wait()
+	return opened
+}
+
+// adjust lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
+// at its oldest message in any case: "latest" is about what was there before the group was.
+func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
+	if k.Reset == "latest" && (c.remade(k) || c.past.later(k.Partition, c.parts)) {
+		k.Reset = "earliest"
+	}
+	return k
+}
+
+// remade tells whether this group has consumed an earlier topic of the same name.
+func (c *consumer) remade(k start.Knowledge) bool {
+	if c.past.left[k.Partition].remade(k.Identity.TopicID) {
+		return true
+	}
+	earlier := func(o offsets.Key) bool {
+		return o.Cluster == k.Identity.Cluster && o.Group == k.Identity.Group && o.TopicID != k.Identity.TopicID
+	}
+	return slices.ContainsFunc(c.store.Foreign(k.Identity), earlier)
+}
+
+// past is what this process has had of partitions.
+type past struct {
+	round   int                         // counts rebalance callbacks
+	arrived map[kafka.Partition]int     // the round that brought what is assigned
+	left    map[kafka.Partition]earlier // what it had, and has not any more
+}
+
+// earlier is under which topic id a partition was read, and how far.
+type earlier struct {
+	topicID string
+	next    int64
+}
+
+// remade tells whether the topic with this id was made after it.
+func (e earlier) remade(id string) bool { return e.topicID != "" && id != "" && e.topicID != id }
+
+func (h *past) forget() {
+	*h = past{arrived: map[kafka.Partition]int{}, left: map[kafka.Partition]earlier{}}
+}
+
+// later tells whether a round before the one that brought t has brought another partition of its topic.
+func (h *past) later(t kafka.Partition, parts map[kafka.Partition]*partition) bool {
+	for other := range parts {
+		if other.Topic == t.Topic && h.arrived[other] < h.arrived[t] {
+			return true
+		}
+	}
+	return false
+}
+
+// answers are what the cluster and the file know of partitions.
+type answers struct {
+	clusterID string
+	list      []start.Knowledge
+	err       error // why the list is not whole
+}
+
+// know asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
+// the partitions back that it leads, a topic that is gone only its own.
+func (c *consumer) know(ctx context.Context, tps []kafka.Partition) (found answers) {
+	topics := map[string]bool{}
+	for _, t := range tps {
+		topics[t.Topic] = true
+	}
+	if found.clusterID, found.err = c.cluster.ID(ctx); found.err != nil {
+		return found
+	}
+	ids, err := c.cluster.TopicIDs(ctx, keys(topics))
+	found.err = err
+	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
+	if len(tps) == 0 {
+		return found
+	}
+	deadline, _ := ctx.Deadline()
+	commits, err := c.client.Committed(tps, max(time.Until(deadline), time.Millisecond))
+	if err != nil {
+		found.err = errors.Join(found.err, err)
+		return found
+	}
+	limits, err := c.cluster.Bounds(ctx, tps) // the last question, for it may take all the time
+	found.err = errors.Join(found.err, err)
+	for _, m := range commits {
+		if _, known := limits[m.Partition]; !known {
+			continue
+		}
+		id := offsets.Key{Cluster: found.clusterID, Group: c.cfg.Group, Topic: m.Topic, TopicID: ids[m.Topic], Partition: m.Number}
+		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.store.VolumeID(), Holds: c.store.Holds, Commit: m,
+			Bounds: limits[m.Partition], Reset: c.cfg.Reset, TrustSaved: c.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
+		if saved, ok := c.store.Saved(id); ok {
+			k.Saved = &saved
+		}
+		found.list = append(found.list, k)
+	}
+	return found
+}
+
+// tell says what an operator should hear of a start.
+func (c *consumer) tell(k start.Knowledge, d start.Decision) {
+	log := c.log.With("topic", k.Partition.Topic, "partition", k.Partition.Number)
+	if k.Saved == nil {
+		for _, o := range c.store.Foreign(k.Identity) {
+			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
+				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
+		}
+	}
+	for _, s := range d.Said {
+		log.Warn(s)
+	}
+	if d.Hold == nil {
+		log.Info("partition starts", "offset", d.Start.Next, "by", string(d.By), "end", k.Bounds.End)
+	}
+}
+
+// open opens the partition's record.
+func (c *consumer) open(k start.Knowledge, d start.Decision) (*partition, error) {
+	if d.Hold != nil {
+		return nil, holdError{d.Hold}
+	}
+	rec, err := c.assign(k.Identity, d.Start)
+	if err != nil {
+		return nil, err
+	}
+	c.f.counts.lost.Add(d.Lost)
+	return newPartition(c.f, k.Identity, rec, d.Start), nil
+}
+
+// outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
+// start again once what is in memory is delivered: it may be the last copy.
+func (c *consumer) outOfRange(cause error) {
+	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
+	defer cancel()
+	limits, err := c.cluster.Bounds(ctx, keys(c.parts))
+	if c.astray = nil; err != nil {
+		c.astray = cause // the client reports it once: tidy looks again
+		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
+	}
+	for t, b := range limits {
+		if p := c.parts[t]; !p.reading.outOfRange && (p.reading.next < b.Oldest || p.reading.next > b.High) {
+			p.reading.outOfRange = true
+			c.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
+				"topic", t.Topic, "partition", t.Number, "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
+		}
+	}
+}
+
+// compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
+// and would go on at the old offset.
+func (c *consumer) compare(ctx context.Context, ids map[string]string) {
+	for _, p := range c.running() {
+		is, was := ids[p.Topic], p.identity.TopicID
+		if is == "" || was == "" || is == was {
+			continue
+		}
+		err := c.do(ctx, func(c *consumer) error {
+			c.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
+				"topic", p.Topic, "partition", p.Number, "was", was, "is", is)
+			c.restart(p, errRemade)
+			return nil
+		})
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kpush/kpush/offsets"
+)
+
+// record is what a pen writes to: a partition's record.
+type record interface {
+	Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error)
+	Settled(...offsets.Attempt) error
+}
+
+// pen puts intents and outcomes on record. It belongs to a goroutine that delivers. What was delivered may wait in it for the next
+// intent, to be written with it; nobody waits for anything else in the meantime.
+type pen struct {
+	p        *partition        // of which something waits; nil: nothing does
+	waiting  []offsets.Attempt // the delivered messages that do
+	done     []int64           // their offsets
+	intents  []offsets.Attempt // room
+	outcomes []int64           // room
+}
+
+// holds tells whether an outcome waits.
+func (n *pen) holds() bool { return n.p != nil }
+
+// hold lets the outcome of delivered messages of p wait.
+func (n *pen) hold(p *partition, items []*item) {
+	n.p, n.waiting, n.done = p, n.waiting[:0], n.done[:0]
+	for _, it := range items {
+		n.waiting, n.done = append(n.waiting, it.attempt), append(n.done, it.Offset)
+	}
+}
+
+// announce writes the intents of an attempt at items, and with it what waits.
+func (n *pen) announce(p *partition, items []*item) error {
+	n.intents = n.intents[:0]
+	for _, it := range items {
+		n.intents = append(n.intents, it.following())
+	}
+	if n.p == nil {
+		_, err := p.page.Write(nil, p.rec, n.intents)
+		return err
+	}
+	offsets.Crash("answered, not recorded")
+	recorded, announced := n.p.page.Write(n.done, p.rec, n.intents)
+	n.recorded(recorded)
+	return announced
+}
+
+// settle puts what waits on record: something else has to be waited for.
+func (n *pen) settle() {
+	if n.p != nil {
+		offsets.Crash("answered, not recorded")
+		recorded, _ := n.p.page.Write(n.done, nil, nil)
+		n.recorded(recorded)
+	}
+}
+
+// recorded ends delivered messages, whose record came to err: tried again for as long as it takes. An error that stays says
+// that the partition belongs to somebody else, or that nobody waits any more.
+func (n *pen) recorded(err error) {
+	p := n.p
+	n.p = nil
+	if err = p.record(err, n.done, n.waiting, true); err != nil {
+		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", "topic", p.Topic, "partition", p.Number, "offset", n.done[0], "error", err)
+	}
+	p.lanes.Recorded()
+}
+
+// finish puts the outcomes of items on record now.
+func (n *pen) finish(p *partition, items []*item) error {
+	n.outcomes, n.intents = n.outcomes[:0], n.intents[:0]
+	for _, it := range items {
+		n.outcomes, n.intents = append(n.outcomes, it.Offset), append(n.intents, it.left())
+	}
+	recorded, _ := p.page.Write(n.outcomes, nil, nil)
+	return p.record(recorded, n.outcomes, n.intents, false)
+}
+
+// record has outcomes in the file, for as long as that takes or until nobody waits: the service has them. err is what the first try
+// came to. What cannot be recorded is told by the last commit: whoever gets the partition sends it again.
+func (p *partition) record(err error, done []int64, attempts []offsets.Attempt, delivered bool) error {
+	for err != nil && !errors.Is(err, offsets.ErrReleased) {
+		if err = p.diskWait(p.hard, err); err != nil {
+			for _, a := range attempts {
+				a.InDoubt = a.InDoubt || delivered
+				p.rec.Doubt(a)
+			}
+			return err
+		}
+		err, _ = p.page.Write(done, nil, nil)
+	}
+	if err == nil {
+		offsets.Crash("recorded, not committed")
+		p.changed()
+	}
+	return err
+}
+
+// settled records that attempts have ended without an outcome.
+func (p *partition) settled(attempts []offsets.Attempt) {
+	if err := p.page.Settled(attempts...); err != nil {
+		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", "topic", p.Topic,
+			"partition", p.Number, "error", err)
+	}
+	p.changed()
+}
+
+// diskWait says once that the volume does not take records, and waits a moment before the next try.
+func (p *partition) diskWait(ctx context.Context, err error) error {
+	if errors.Is(err, offsets.ErrReleased) {
+		p.stop(errLost) // if it has not been
+		return errLost
+	}
+	if p.f.health.every("volume", time.Minute) {
+		p.f.log.Error("the volume does not take records: deliveries wait", "error", err)
+	}
+	return sleep(ctx, time.Second)
+}

@@ -1,0 +1,173 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
+)
+
+// resolveTime is how long the assign callback tries to learn where partitions start: as long as it lasts, those that stay are
+// not fetched either. Once some can start, or the time is over, the rest is tried again outside of it.
+const resolveTime = time.Second
+
+// assigned is the rebalance callback for new partitions. It resolves where they start: an error of the broker is never
+// taken for "no offset".
+func (c *consumer) assigned(tps []kafka.Partition) {
+	defer c.health.callback()()
+	c.past.round++
+	for _, t := range tps {
+		c.pending[t], c.past.arrived[t] = errors.New("starting"), c.past.round
+	}
+	c.publish()
+	c.health.joined()
+	var starts []kafka.Position
+	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
+	defer cancel()
+	for asked := tps; len(asked) > 0; asked = c.undecided(tps) {
+		starts = c.begin(asked, c.know(ctx, asked))
+		if len(starts) > 0 || len(c.undecided(tps)) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
+			break // what was pending before is startPending's, too: a broker that is gone costs time here
+		}
+	}
+	c.fetch(starts)
+	if len(tps) > 0 {
+		c.log.Info("partitions assigned", "partitions", names(tps), "now", len(c.assignment()))
+	}
+}
+
+// undecided are those of tps that only a broker's answer is missing for.
+func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
+	var out []kafka.Partition
+	for _, t := range tps {
+		if why := c.pending[t]; why != nil && !errors.As(why, new(holdError)) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// revoked is the rebalance callback for partitions that go. When it returns, nothing of them is sent, recorded or
+// committed any more (F4).
+func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
+	defer c.health.callback()()
+	c.past.round++
+	var started []kafka.Partition
+	for _, t := range tps {
+		if _, ok := c.parts[t]; ok {
+			started = append(started, t)
+		}
+	}
+	if lost {
+		c.lose(tps, errLost)
+		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
+		if len(c.assignment()) == 0 {
+			c.health.left()
+		}
+	} else {
+		c.giveUp(tps, errRevoked)
+	}
+	if err := c.client.Unassign(started); err != nil {
+		c.log.Error("cannot unassign partitions", "partitions", names(started), "error", err)
+	}
+}
+
+// lose ends partitions that belong to somebody else already: cancelled, and nothing more is recorded or committed.
+func (c *consumer) lose(tps []kafka.Partition, cause error) {
+	ps := c.forget(tps)
+	for _, p := range ps {
+		p.handedOver.Store(true)
+		p.stop(cause)
+		p.abandon(cause)
+		p.rec.Release()
+	}
+	for _, p := range ps {
+		p.lanes.Close()
+		p.lanes.Wait()
+	}
+}
+
+// giveUp ends partitions in good order: what is under way may finish, then all progress is committed.
+func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
+	if _, stopping := c.health.stopDeadline(); stopping {
+		cause = errStopping
+	}
+	ps := c.present(tps)
+	c.drain(ps, cause)
+	for _, p := range ps {
+		p.rec.HandOver()
+	}
+	offsets.Crash("drained, not handed over")
+	if cause != errRemade {
+		c.committer.handOver(ps, c.f.reserve()*2/3)
+	}
+	offsets.Crash("handed over, not revoked")
+	c.forget(tps)
+	for _, p := range ps {
+		p.rec.Release()
+	}
+	if len(ps) > 0 {
+		c.log.Info("partitions given up", "partitions", names(tps), "why", cause.Error())
+	}
+}
+
+// present are those of tps that deliver.
+func (c *consumer) present(tps []kafka.Partition) []*partition {
+	var out []*partition
+	for _, t := range tps {
+		if p := c.parts[t]; p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (c *consumer) forget(tps []kafka.Partition) []*partition {
+	out := c.present(tps)
+	for _, p := range out {
+		c.past.left[p.Partition] = earlier{p.identity.TopicID, p.reading.next}
+	}
+	for _, t := range tps {
+		delete(c.parts, t)
+		delete(c.pending, t)
+		delete(c.past.arrived, t)
+	}
+	c.publish()
+	return out
+}
+
+// restart gives a partition up and lets it start again. Nothing is committed of a topic that is gone.
+func (c *consumer) restart(p *partition, why error) {
+	if c.parts[p.Partition] != p {
+		return // given up in the meantime
+	}
+	defer c.health.callback()() // it may take as long as one
+	c.giveUp([]kafka.Partition{p.Partition}, why)
+	if err := c.client.Unassign([]kafka.Partition{p.Partition}); err != nil {
+		c.log.Error("cannot unassign a partition", "topic", p.Topic, "partition", p.Number, "error", err)
+	}
+	c.pending[p.Partition] = why
+	c.publish()
+}
+
+func names(tps []kafka.Partition) string {
+	var b strings.Builder
+	for i, t := range tps {
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(t.String())
+	}
+	return b.String()
+}
+
+func keys[K comparable, V any](m map[K]V) []K {
+	out := make([]K, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}

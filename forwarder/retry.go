@@ -1,0 +1,53 @@
+package forwarder
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/kpush/kpush/forwarder/push"
+)
+
+// repeat makes further attempts for as long as the same message is the first of the batch: the repeating, and the pauses between
+// attempts, are retryablehttp's. What it repeats is a round trip that asks for nothing and is answered when the attempt is over.
+func (d *delivery) repeat() {
+	lead := d.items[0]
+	ctx := d.ctx()
+	if sleep(ctx, d.pause()) == nil {
+		client := retryablehttp.Client{
+			HTTPClient: &http.Client{Transport: roundTrip(func() { d.try() })},
+			RetryMax:   math.MaxInt,
+			CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return d.left() && d.items[0] == lead, nil },
+			Backoff:    func(time.Duration, time.Duration, int, *http.Response) time.Duration { return d.pause() },
+		}
+		attempt := &http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: "service"}, Header: http.Header{}}
+		_, _ = client.Do(&retryablehttp.Request{Request: attempt.WithContext(ctx)}) // what came of it is in d
+	}
+	d.skip()
+}
+
+// roundTrip is a transport whose requests go nowhere.
+type roundTrip func()
+
+func (do roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
+	do()
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
+}
+
+// pause is the wait before the next attempt.
+func (d *delivery) pause() time.Duration {
+	it := d.items[0]
+	switch v := it.verdict; {
+	case it.elsewhere:
+		return 0
+	case v.Class == push.ServiceFault && d.batch.Down():
+		return d.batch.Pause(0)
+	case it.free && !v.Slimmer:
+		return 0
+	}
+	return d.batch.Pause(it.attempt.Number)
+}

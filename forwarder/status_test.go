@@ -1,0 +1,81 @@
+package forwarder
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// A snapshot says where each partition is, which messages fail and why, what is not started, and how the service is.
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Order = OrderNone
+		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+			if d.Partition == t1 && d.Offset == 3 {
+				return bad
+			}
+			return good
+		})).run()
+		r.kafka.produce(t0, 5, 10)
+		r.kafka.produce(t1, 10, 10)
+		begun := time.Now()
+		r.kafka.give(t1, t0)
+		pass(time.Minute)
+		r.kafka.with(func() { r.kafka.leaderless = map[kafka.Partition]bool{t2: true} })
+		r.kafka.give(t2)
+		s := r.f.Status()
+		if len(s.Partitions) != 2 || s.Partitions[0] != (PartitionStatus{Partition: t0, Next: 5, Committed: 5}) ||
+			s.Partitions[1] != (PartitionStatus{Partition: t1, Next: 3, Committed: 3, Outstanding: 1, Failing: 1}) {
+			t.Errorf("partitions %+v", s.Partitions)
+		}
+		if len(s.Pending) != 1 || s.Pending[0].Partition != t2 || !strings.Contains(s.Pending[0].Why, "cannot learn where it starts") {
+			t.Errorf("pending %+v", s.Pending)
+		}
+		if len(s.Blocked) != 1 || s.Blocked[0].Partition != t1 || s.Blocked[0].Offset != 3 || s.Blocked[0].Attempts < blockedAfter || s.Blocked[0].Status != 500 ||
+			s.Blocked[0].Reason != bad.Reason || s.Blocked[0].Since.Sub(begun) > time.Second {
+			t.Errorf("blocked %+v", s.Blocked)
+		}
+		if !s.Service.Up || len(s.Service.Hosts) != 1 || s.Service.Limit != cfg.Concurrency || s.Service.Failing != 1 || s.Stopping {
+			t.Errorf("%+v", s)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if !r.f.Status().Stopping {
+			t.Error("not stopping after a stop")
+		}
+	})
+}
+
+// What others ask of the consumer runs on the goroutine that polls, between two messages; who does not wait any more gets the reason.
+func TestDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always))
+		late, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.f.consumer.do(late, func(*consumer) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("before it runs: %v", err)
+		}
+		r.run()
+		r.kafka.give(t0)
+		no := errors.New("no")
+		err := r.f.consumer.do(t.Context(), func(c *consumer) error {
+			if c.parts[t0] == nil {
+				t.Error("the partition is not there")
+			}
+			return no
+		})
+		if err != no {
+			t.Errorf("it came to %v", err)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
