@@ -7,8 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -88,11 +91,31 @@ func examine(ctx context.Context, cfg *config.Config) error {
 		fmt.Printf("%s=%s\n", a.Key, a.Value)
 	}
 	fmt.Println()
-	err := forwarder.Check(ctx, forwarding(cfg, ""), os.Stdout)
-	if errors.Is(err, forwarder.ErrRefused) {
+	k := client(cfg, "")
+	k.InstanceID = ""
+	consumer, err := librdkafka.New(k, slog.New(slog.DiscardHandler))
+	if err != nil {
 		return configError{err}
 	}
-	return err
+	defer consumer.Close() // it has joined nothing, so this returns
+	cluster, err := librdkafka.NewCluster(k)
+	if err != nil {
+		return configError{err}
+	}
+	defer cluster.Close()
+	if err := forwarder.Check(ctx, forwarding(cfg, k), consumer, cluster, os.Stdout); err != nil {
+		return err
+	}
+	fmt.Printf("\nderived limits\n  messages waiting in kpush: %d bytes\n", cfg.Buffer/2)
+	defaults := librdkafka.Properties(k)
+	for _, property := range slices.Sorted(maps.Keys(defaults)) {
+		if own, set := k.Properties[property]; set {
+			fmt.Printf("  %s=%s (yours)\n", property, own)
+		} else {
+			fmt.Printf("  %s=%v\n", property, defaults[property])
+		}
+	}
+	return nil
 }
 
 // exit says on stderr why the process ends, and with which code.

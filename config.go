@@ -7,26 +7,70 @@ import (
 
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
 )
 
-// forwarding is the part of the configuration that the forwarder needs.
-func forwarding(c *config.Config, volume string) forwarder.Config {
-	id, comesBack := c.Member(volume)
-	return forwarder.Config{
-		Kafka: c.Kafka(), Topics: c.Topics, Group: c.Group, InstanceID: id, ComesBack: comesBack,
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack,
-		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
-		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto,
+// client is what Kafka's client has to know; volume "": of one that joins nothing.
+func client(c *config.Config, volume string) librdkafka.Config {
+	id, _ := c.Member(volume)
+	return librdkafka.Config{Properties: c.Kafka(), Group: c.Group, InstanceID: id, Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout}
+}
+
+// service is what the sender has to know.
+func service(c *config.Config) push.Config {
+	most := c.Concurrency.First()
+	if c.Concurrency == config.Auto {
+		most = pace.AdaptiveMost
+	}
+	return push.Config{
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
+		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
+		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
-		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger,
+	}
+}
+
+// forwarding is the part of the configuration that the forwarder needs.
+func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
+	_, comesBack := c.Member("")
+	return forwarder.Config{
+		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
+		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
+		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: len(c.Targets()),
+		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
-		Subscribed: subscribed(c),
-		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 	}
+}
+
+// assemble makes a forwarder of its parts.
+func assemble(c *config.Config, store *offsets.Store, log *slog.Logger) (*forwarder.Forwarder, error) {
+	k := client(c, store.VolumeID())
+	s, err := push.New(service(c))
+	if err != nil {
+		return nil, err
+	}
+	parts := forwarder.Parts{Store: store, Handler: s, Idle: giveBack,
+		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
+	if c.ConfirmURL != "" {
+		parts.Confirm = s.Has
+	}
+	if c.ReadyURL != "" {
+		parts.Ready = s.Ready
+	}
+	if parts.Consumer, err = librdkafka.New(k, log); err != nil {
+		return nil, err
+	}
+	if parts.Cluster, err = librdkafka.NewCluster(k); err != nil {
+		return nil, err
+	}
+	return forwarder.New(forwarding(c, k), parts, log)
 }
 
 // syncing is the rule for the file on the volume.
@@ -44,30 +88,11 @@ func syncing(c *config.Config) offsets.Sync {
 	return offsets.Sync{Window: window, Unsynced: offsets.DefaultSync.Unsynced}
 }
 
-// subscribed is where a static member keeps what it subscribes to, "" with guarantee 1, which has no volume.
-func subscribed(c *config.Config) string {
-	if c.Guarantee == 1 {
-		return ""
-	}
-	return filepath.Join(c.OffsetsDir, "topics")
-}
-
-// remember opens the file on the volume; nil with guarantee 1, which keeps none.
-func remember(cfg *config.Config, log *slog.Logger) (store *offsets.Store, volume string, err error) {
+// remember opens the file on the volume; guarantee 1 keeps none.
+func remember(cfg *config.Config, log *slog.Logger) (*offsets.Store, error) {
+	o := offsets.Options{Sync: syncing(cfg), Log: log}
 	if cfg.Guarantee == 1 {
-		return nil, "", nil
+		return offsets.InMemory(o), nil
 	}
-	if store, err = offsets.Open(cfg.OffsetsDir, offsets.Options{Sync: syncing(cfg), Log: log}); err != nil {
-		return nil, "", err
-	}
-	return store, store.VolumeID(), nil
-}
-
-func forget(store *offsets.Store, log *slog.Logger) {
-	if store == nil {
-		return
-	}
-	if err := store.Close(); err != nil {
-		log.Error("the offsets file could not be closed cleanly", "error", err)
-	}
+	return offsets.Open(cfg.OffsetsDir, o)
 }

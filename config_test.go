@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -28,18 +29,18 @@ func TestSyncRule(t *testing.T) {
 
 func TestGuaranteeOneKeepsNothing(t *testing.T) {
 	c := ready(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_OFFSETS_DIR=/nowhere")
-	store, volume, err := remember(c, nil)
-	if store != nil || volume != "" || err != nil {
-		t.Errorf("remembers in %v, volume %q, %v", store, volume, err)
+	store, err := remember(c, nil)
+	if err != nil || store.Keeps() || store.VolumeID() != "" {
+		t.Fatalf("remembers in %v, %v", store, err)
 	}
-	if id := forwarding(c, volume).InstanceID; id != "" {
+	if id := forwarding(c, client(c, store.VolumeID())).InstanceID; id != "" {
 		t.Errorf("member %q: without a volume nothing makes two lives one member", id)
 	}
 }
 
 // Each question has its own URL, and the Host header that goes with it.
-func TestQuestionsReachTheForwarder(t *testing.T) {
-	c := forwarding(ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CONFIRM_URL=/has", "KPUSH_READY_URL=https://b/up"), "")
+func TestQuestionsReachTheService(t *testing.T) {
+	c := service(ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CONFIRM_URL=/has", "KPUSH_READY_URL=https://b/up"))
 	if c.ConfirmURL != "http://127.0.0.1:80/has" || c.ConfirmDomain != "shop.example" || c.ReadyURL != "https://b/up" || c.ReadyDomain != "" {
 		t.Errorf("asked are %q as %q and %q as %q", c.ConfirmURL, c.ConfirmDomain, c.ReadyURL, c.ReadyDomain)
 	}
@@ -50,7 +51,7 @@ func TestConcurrencyIsTheForwarders(t *testing.T) {
 		first    int
 		adaptive bool
 	}{"": {16, false}, "1": {1, false}, "10000": {10000, false}, "auto": {16, true}, "Auto": {16, true}} {
-		if got := forwarding(ready(t, "KPUSH_CONCURRENCY="+value), ""); got.Concurrency != want.first || got.Adaptive != want.adaptive {
+		if got := forwarding(ready(t, "KPUSH_CONCURRENCY="+value), librdkafka.Config{}); got.Concurrency != want.first || got.Adaptive != want.adaptive {
 			t.Errorf("KPUSH_CONCURRENCY=%s begins with %d, adaptive %v; want %v", value, got.Concurrency, got.Adaptive, want)
 		}
 	}
@@ -58,7 +59,7 @@ func TestConcurrencyIsTheForwarders(t *testing.T) {
 
 func TestSkipOn(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "message": false, "any": true} {
-		if got := forwarding(ready(t, "KPUSH_SKIP_ON="+value), "").SkipOnAny; got != want {
+		if got := forwarding(ready(t, "KPUSH_SKIP_ON="+value), librdkafka.Config{}).SkipOnAny; got != want {
 			t.Errorf("KPUSH_SKIP_ON=%s: faults of the service count: %v, want %v", value, got, want)
 		}
 	}
@@ -75,15 +76,15 @@ func TestBatch(t *testing.T) {
 		{[]string{"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=1m", "KPUSH_CONFIRM_URL=/has"}, 10000, time.Minute},
 		{[]string{"KPUSH_BATCH_SIZE=2", "KPUSH_BATCH_LINGER=0s", "KPUSH_ORDER=none"}, 2, 0},
 	} {
-		if got := forwarding(ready(t, row.set...), ""); got.BatchSize != row.size || got.BatchLinger != row.linger {
+		if got := forwarding(ready(t, row.set...), librdkafka.Config{}); got.BatchSize != row.size || got.BatchLinger != row.linger {
 			t.Errorf("%q gives batches of %d after %v, want %d and %v", row.set, got.BatchSize, got.BatchLinger, row.size, row.linger)
 		}
 	}
 }
 
 func TestOrdersAreTheForwarders(t *testing.T) {
-	for value, want := range map[string]string{"": forwarder.OrderPartition, "partition": forwarder.OrderPartition, "KEY": forwarder.OrderKey, "none": forwarder.OrderNone} {
-		if got := forwarding(ready(t, "KPUSH_ORDER="+value), "").Order; got != want {
+	for value, want := range map[string]string{"": pace.ByPartition, "partition": pace.ByPartition, "KEY": pace.ByKey, "none": pace.None} {
+		if got := forwarding(ready(t, "KPUSH_ORDER="+value), librdkafka.Config{}).Order; got != want {
 			t.Errorf("KPUSH_ORDER=%s becomes %q, want %q", value, got, want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -18,23 +19,30 @@ const module = "github.com/kpush/kpush"
 // rooms are the packages of the binary: what each may import of the others, what its tests may beside that, and why. e2e is
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
-	".":         {"config api forwarder publisher offsets", "", "main alone joins them, and maps the variables onto their options"},
-	"config":    {"", "", "a variable says what the user means, not what a room does with it"},
-	"api":       {"forwarder publisher offsets", "", "it reads the others and decides nothing for them"},
-	"forwarder": {"forwarder/wire publisher offsets", "forwarder/wire/wiretest", "given-up messages go to a topic, outcomes on record"},
-	"publisher": {"offsets", "", "what is not sent yet is on the volume"},
-	"offsets":   {"", "", "it holds numbers, and knows nothing of messages"},
+	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
+	"api":     {"forwarder publisher", "", "it reads the others and decides nothing for them"},
+	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
+	"offsets": {"", "", "it holds numbers, and knows nothing of messages"},
 
+	"kafka":            {"", "", "words for everybody, and no client"},
+	"kafka/librdkafka": {"kafka", "", "it translates, and decides nothing"},
+
+	"forwarder":               {"forwarder/pace forwarder/push forwarder/start kafka offsets", "forwarder/wire", "a message's way, and its record"},
+	"forwarder/pace":          {"kafka", "", "who may send next depends on no protocol"},
+	"forwarder/push":          {"forwarder/wire kafka", "forwarder/wire/wiretest", "one attempt knows no other, and nothing of records"},
+	"forwarder/start":         {"kafka offsets", "", "a decision asks nobody"},
 	"forwarder/wire":          {"", "forwarder/wire/wiretest", "it sends bytes, and knows no message"},
 	"forwarder/wire/wiretest": {"", "", "services on the bare socket, for tests"},
+
+	"examples/inplace": {"forwarder forwarder/push kafka kafka/librdkafka offsets", "", "a program of somebody's own"},
 }
 
 // doors are the files through which a third-party package enters, and why only there.
 var doors = map[string]struct{ files, why string }{
 	"github.com/kelseyhightower/envconfig":       {"config/*.go", "the environment is read in one place"},
-	"github.com/hashicorp/go-retryablehttp":      {"forwarder/http.go e2e/bench/*", "what repeats a request must be seen at one glance"},
+	"github.com/hashicorp/go-retryablehttp":      {"forwarder/retry.go e2e/bench/*", "what repeats a request must be seen at one glance"},
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
-	"github.com/confluentinc/confluent-kafka-go": {"forwarder/kafka*.go e2e/bench/*", "everything else is tested without librdkafka"},
+	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 
@@ -101,14 +109,15 @@ func importRefused(path, name string) string {
 // The rule itself refuses what it is there for.
 func TestImportRules(t *testing.T) {
 	for _, bad := range [][2]string{
-		{"offsets/store.go", module + "/forwarder"}, {"offsets/store.go", "golang.org/x/sys/unix"}, {"forwarder/lane.go", module + "/api"},
+		{"offsets/store.go", module + "/forwarder"}, {"offsets/store.go", "golang.org/x/sys/unix"}, {"forwarder/pace/lane.go", module + "/api"},
 		{"e2e/kill_test.go", module + "/offsets"}, {"e2e/rig/rig.go", module + "/forwarder"}, {"main.go", module + "/e2e/rig"}, {"api/health.go", module},
-		{"forwarder/poll.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
-		{"main.go", "github.com/kelseyhightower/envconfig"}, {"forwarder/kafka.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
+		{"forwarder/consumer.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
+		{"main.go", "github.com/kelseyhightower/envconfig"}, {"kafka/librdkafka/consumer.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
 		{"config.go", "github.com/kelseyhightower/envconfig"},
-		{"config/load.go", module + "/offsets"}, {"forwarder/lane.go", module + "/config"}, {"api/health.go", module + "/config"},
-		{"forwarder/wire/conn.go", "github.com/valyala/fasthttp"}, {"forwarder/wire/wire.go", module + "/offsets"}, {"forwarder/wire/wire_test.go", module + "/forwarder"},
-		{"forwarder/http.go", module + "/forwarder/wire/wiretest"}, {"forwarder/wire/wire.go", module + "/forwarder/wire/wiretest"},
+		{"config/load.go", module + "/offsets"}, {"forwarder/consumer.go", module + "/config"}, {"api/health.go", module + "/config"},
+		{"forwarder/wire/conn.go", "github.com/valyala/fasthttp"}, {"forwarder/wire/wire.go", module + "/offsets"}, {"forwarder/pace/hosts.go", module + "/forwarder/push"}, {"forwarder/push/judge.go", module + "/offsets"},
+		{"forwarder/deliver.go", module + "/kafka/librdkafka"}, {"forwarder/deliver.go", module + "/forwarder/wire"}, {"kafka/kafka.go", module + "/offsets"}, {"forwarder/wire/wire_test.go", module + "/forwarder"},
+		{"forwarder/push/service.go", module + "/forwarder/wire/wiretest"}, {"forwarder/wire/wire.go", module + "/forwarder/wire/wiretest"},
 		{"forwarder/wire/wiretest/wiretest.go", module + "/forwarder/wire"}, {"api/health.go", module + "/forwarder/wire"},
 	} {
 		if importRefused(bad[0], bad[1]) == "" {
@@ -126,5 +135,14 @@ func TestBinaryLinksOneKafkaClient(t *testing.T) {
 	deps := string(out)
 	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") {
 		t.Error("the binary links a test broker, or no Kafka client")
+	}
+}
+
+// The core needs no C: it can be tested, and simulated, without librdkafka.
+func TestForwarderBuildsWithoutCgo(t *testing.T) {
+	build := exec.Command("go", "build", "./forwarder/...", "./offsets", "./kafka", "./config", "./api")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }

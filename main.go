@@ -12,7 +12,6 @@ import (
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
-	"github.com/kpush/kpush/forwarder"
 )
 
 // version is set by the linker.
@@ -34,12 +33,17 @@ func run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer within(ctx, cfg.DrainTimeout, log)()
 	defer stop()
-	store, volume, err := remember(cfg, log)
+	store, err := remember(cfg, log)
 	if err != nil {
 		return configError{err}
 	}
-	defer func() { stop(); forget(store, log) }() // the time for the end begins, if it has not
-	f, err := forwarder.New(forwarding(cfg, volume), store, nil, log)
+	defer func() {
+		stop() // the time for the end begins, if it has not
+		if err := store.Close(); err != nil {
+			log.Error("the offsets file could not be closed cleanly", "error", err)
+		}
+	}()
+	f, err := assemble(cfg, store, log)
 	if err != nil {
 		return configError{err}
 	}
@@ -57,7 +61,7 @@ func run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 			f.SkipBlocked()
 		}
 	}()
-	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
 	err = f.Run(ctx)
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

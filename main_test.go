@@ -49,14 +49,17 @@ func ready(t *testing.T, more ...string) *config.Config {
 	return cfg
 }
 
-// Whatever the forwarder has to know it is told: a field that main forgets is a variable that does nothing.
-func TestForwardingFillsEveryField(t *testing.T) {
+// Whatever a room has to know it is told: a field that main forgets is a variable that does nothing.
+func TestEveryFieldIsFilled(t *testing.T) {
 	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has",
-		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_READY_URL=/up")
-	v := reflect.ValueOf(forwarding(cfg, "0123456789abcdef"))
-	for i := range v.NumField() {
-		if v.Field(i).IsZero() {
-			t.Errorf("forwarder.Config.%s is not filled", v.Type().Field(i).Name)
+		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_READY_URL=/up", "KPUSH_BATCH_SIZE=9")
+	k := client(cfg, "0123456789abcdef")
+	for _, told := range []any{k, service(cfg), forwarding(cfg, k)} {
+		v := reflect.ValueOf(told)
+		for i := range v.NumField() {
+			if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Line" { // which is for tests
+				t.Errorf("%s.%s is not filled", v.Type(), name)
+			}
 		}
 	}
 }

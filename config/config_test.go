@@ -240,6 +240,20 @@ func TestGuaranteeOneCommitsSeldom(t *testing.T) {
 	}
 }
 
+// A member with other topics is another one, whoever chose its id; their order is no difference.
+func TestMemberOfOtherTopics(t *testing.T) {
+	for _, set := range [][]string{nil, {"KPUSH_INSTANCE_ID=pod-0"}} {
+		ids := map[string]bool{}
+		for _, topics := range []string{"a", "b", "a,b", "b,a", "ab"} {
+			id, _ := load(t, append(set, "KPUSH_TOPIC="+topics)...).Member("0123456789abcdef")
+			ids[id] = true
+		}
+		if len(ids) != 4 || ids[""] || ids["pod-0"] {
+			t.Errorf("%v: five ways to write four sets of topics make the members %v", set, ids)
+		}
+	}
+}
+
 func TestRetryMaxIntervalFollowsTheInterval(t *testing.T) {
 	if c := load(t, "KPUSH_RETRY_INTERVAL=7s"); c.RetryMaxInterval != 7*time.Second {
 		t.Errorf("it is %v, want 7s", c.RetryMaxInterval)

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -127,9 +129,19 @@ func (c *Config) Member(volume string) (id string, comesBack bool) {
 		if err != nil {
 			host = "host"
 		}
-		return fmt.Sprintf("kpush-%s-%s", volume, host), false
+		return fmt.Sprintf("kpush-%s-%s-%s", volume, host, c.topicsHash()), false
 	}
-	return c.InstanceID, true
+	return c.InstanceID + "-" + c.topicsHash(), true
+}
+
+// topicsHash ends each member's id: a static member that is back within its session gets from the group what it had, without a
+// look at what it subscribes to now, so with other topics it is another member.
+func (c *Config) topicsHash() string {
+	h := fnv.New32a()
+	for _, t := range slices.Sorted(slices.Values(c.Topics)) {
+		h.Write([]byte(t + "\n"))
+	}
+	return fmt.Sprintf("%08x", h.Sum32())
 }
 
 // dynamic tells whether the user wants no static member.
