@@ -9,7 +9,7 @@ import (
 )
 
 // TestAStaticMemberComesBackWithOtherTopics: the group gives a static member that is back within its session what it had, whatever
-// it subscribes to now. The sidecar notices, and joins anew.
+// it subscribes to now, so a sidecar with other topics is another member. It has what it had before once its former self has timed out.
 func TestAStaticMemberComesBackWithOtherTopics(t *testing.T) {
 	for _, row := range []struct {
 		name      string
@@ -23,8 +23,8 @@ func TestAStaticMemberComesBackWithOtherTopics(t *testing.T) {
 		{"another, killed", kills, "", "b", "a"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			t.Parallel() // it mostly waits
-			const partitions, bound = 2, 6 * time.Second
+			t.Parallel()                                  // it mostly waits
+			const partitions, bound = 2, 12 * time.Second // the session of the member that it was: 10 s
 			k, svc := kafka(t), service(t)
 			topics := map[string]string{"a": k.Topic(t, partitions), "b": k.Topic(t, partitions)}
 			with := func(names string) string {
