@@ -3,8 +3,6 @@ package forwarder
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -197,54 +195,6 @@ func (d *delivery) Cleared() (waited bool, err error) {
 	return waited, err
 }
 
-// ask confirms what is in doubt of the next request: so many items of the batch as a request may hold. An error means that the
-// delivery was stopped.
-func (d *delivery) ask() error {
-	n := 0
-	for _, it := range d.items {
-		if n == d.size {
-			break
-		}
-		if it.InDoubt {
-			d.pen.settle()
-			has, err := d.has(it)
-			if err != nil {
-				return err
-			}
-			if has {
-				it.final, it.outcome = true, push.Delivered
-				continue
-			}
-		}
-		n++
-	}
-	return nil
-}
-
-// has asks until it knows whether the service has a message.
-func (d *delivery) has(it *item) (bool, error) {
-	for {
-		if err := d.batch.Turned(d.ctx(), d.blocked()); err != nil {
-			return false, err
-		}
-		has, err := d.f.confirm(d.Context(), it.ID())
-		if err == nil {
-			if has {
-				d.f.log.Info("in doubt, and the service has it: not sent again", it.where())
-			}
-			return has, nil
-		}
-		d.batch.Give()
-		if d.f.health.every("confirm", time.Minute) {
-			d.f.log.Error("KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits",
-				"error", fmt.Errorf("%s/%d: %w", it.Partition, it.Offset, err))
-		}
-		if err := sleep(d.ctx(), d.f.cfg.RetryInterval); err != nil {
-			return false, err
-		}
-	}
-}
-
 // skip gives up those that SIGUSR1 skipped, and lets go of what has its outcome.
 func (d *delivery) skip() {
 	for _, it := range d.items {
@@ -337,25 +287,6 @@ func (d *delivery) tell(sent []*item, v push.Verdict, now time.Time) {
 			d.log(it, 0)
 		}
 	}
-}
-
-// signOf is what a verdict says of the service.
-func signOf(v push.Verdict) pace.Sign {
-	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, RetryAfter: v.RetryAfter, Why: v.Reason,
-		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable || v.Status == 0}
-	switch {
-	case v.Class == push.Delivered:
-		s.Kind = pace.Delivered
-	case v.Class == push.Busy:
-		s.Kind = pace.Busy
-	case v.Class == push.ServiceFault:
-		s.Kind = pace.Fault
-	case v.Class == push.Aborted:
-		s.Kind = pace.Cancelled
-	case v.Class == push.MessageFault && v.Status == 0 && v.InDoubt:
-		s.Kind = pace.Silent
-	}
-	return s
 }
 
 // sleep returns the cause when ctx ends before the time has passed.
