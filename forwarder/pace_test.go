@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/forwarder/pace"
 )
 
 // Every busy answer slows down, with auto, too: a quick no is not a quick service. This one takes four requests at once.
@@ -35,4 +37,22 @@ func TestBusySlowsDownWithAuto(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A Handler in place has no status: what it has delivered is no sign that the service has too much.
+func TestAutoWithAHandlerInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Order, cfg.Adaptive = OrderNone, true
+		r := newRig(t, cfg, handle(func(*Delivery) Verdict { <-time.After(5 * time.Millisecond); return Verdict{Class: Delivered} })).run()
+		r.kafka.give(t0)
+		r.kafka.produce(t0, 20_000, 10)
+		pass(2 * time.Second)
+		if limit := r.f.Status().Service.Limit; limit < pace.AdaptiveFirst {
+			t.Errorf("%d at once, of a service that takes all", limit)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }

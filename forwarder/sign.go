@@ -10,7 +10,7 @@ import (
 // signOf is what a verdict says of the service.
 func signOf(v push.Verdict) pace.Sign {
 	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, RetryAfter: v.RetryAfter, Why: v.Reason,
-		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable || v.Status == 0}
+		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable}
 	switch {
 	case v.Class == push.Delivered:
 		s.Kind = pace.Delivered
@@ -21,7 +21,7 @@ func signOf(v push.Verdict) pace.Sign {
 	case v.Class == push.Aborted:
 		s.Kind = pace.Cancelled
 	case v.Class == push.MessageFault && v.Status == 0 && v.InDoubt:
-		s.Kind = pace.Silent
+		s.Kind, s.TooMuch = pace.Silent, true
 	}
 	return s
 }

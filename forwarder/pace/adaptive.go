@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Bounds of the limit, and where it begins.
+// Bounds of the limit of Config.Adaptive, in attempts under way, and where it begins.
 const (
-	adaptiveLeast = 1
 	AdaptiveMost  = 256
-	adaptiveFirst = 16
+	AdaptiveFirst = 16
+	adaptiveLeast = 1
 )
 
 // How carefully it moves; docs/decisions/0008-adaptive-concurrency.md has the measurements.
@@ -67,9 +67,9 @@ var rota = [...]int{right, more, right, more, right, fewer}
 
 func newAdaptive() *adaptive {
 	a := &adaptive{step: stepMost, cap: AdaptiveMost, scatter: 0.1, doubt: math.Inf(1)}
-	a.levels[right] = adaptiveFirst
+	a.levels[right] = AdaptiveFirst
 	a.spread()
-	a.allowed.Store(adaptiveFirst)
+	a.allowed.Store(AdaptiveFirst)
 	return a
 }
 

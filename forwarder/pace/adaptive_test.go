@@ -331,8 +331,8 @@ func TestAdaptiveStandsStillWhereItsLimitIsNotReached(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 7))
 	out := simulate(newAdaptive(), newPool(100, jittered(5*ms)(rnd)), 500, once(0, nil), rnd) // 2.5 in flight
 	for i, s := range out {
-		if s.limit != adaptiveFirst {
-			t.Fatalf("half second %d: limit %d, want %d", i, s.limit, adaptiveFirst)
+		if s.limit != AdaptiveFirst {
+			t.Fatalf("half second %d: limit %d, want %d", i, s.limit, AdaptiveFirst)
 		}
 	}
 }
@@ -363,13 +363,13 @@ func TestAdaptiveCutsAtOnceAndOnceForWhatWasUnderWay(t *testing.T) {
 	a := newAdaptive()
 	now := time.Unix(1_800_000_000, 0)
 	for range refusals {
-		a.ended(now, ms, adaptiveFirst, true)
+		a.ended(now, ms, AdaptiveFirst, true)
 	}
 	cut := a.limit()
-	if cut != adaptiveFirst-2 {
-		t.Fatalf("limit %d after %d refusals with %d in flight, want %d", cut, refusals, adaptiveFirst, adaptiveFirst-2)
+	if cut != AdaptiveFirst-2 {
+		t.Fatalf("limit %d after %d refusals with %d in flight, want %d", cut, refusals, AdaptiveFirst, AdaptiveFirst-2)
 	}
-	for range adaptiveFirst - refusals { // they had begun before the cut, when fewer were in flight
+	for range AdaptiveFirst - refusals { // they had begun before the cut, when fewer were in flight
 		a.ended(now.Add(ms), 2*ms, 4, true)
 	}
 	if got := a.limit(); got != cut {

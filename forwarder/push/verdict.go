@@ -68,7 +68,7 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// Verdict is an attempt's class with what an operator wants to know of it.
+// Verdict is an attempt's class with what an operator wants to know of it. The zero one says Delivered.
 type Verdict struct {
 	Class      Class
 	Status     int           // HTTP status, 0 where there was no answer
