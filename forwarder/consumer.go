@@ -119,7 +119,7 @@ func (c *consumer) do(ctx context.Context, what func(*consumer) error) error {
 }
 
 // loop polls until ctx ends or the client has failed. It never waits for the service for long: while the budget is used
-// up it does not poll, and when that lasts it stands by: it polls on, with the partitions paused that hold messages, so that
+// up it does not poll, and when that lasts it holds back: it polls on, with the partitions paused that hold messages, so that
 // the group sees a living member and a message of a partition that is not stuck is delivered.
 func (c *consumer) loop(ctx context.Context) (err error) {
 	defer context.AfterFunc(ctx, c.client.Wake)()
@@ -140,7 +140,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 			c.budget.wait(fullTime)
 			return time.Now(), nil
 		}
-		c.stand()
+		c.holdBack()
 	} else if !c.budget.full() {
 		c.flow.full = time.Time{}
 	}

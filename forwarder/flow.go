@@ -29,7 +29,7 @@ func (c *consumer) share() int64 { return c.budget.bound / int64(max(1, len(c.pa
 // run of one would take all the room. Far ahead is time as well as bytes: pausing drops what librdkafka has queued, and what
 // a fast service takes in a moment is fetched again more slowly than that. It returns true where that is not enough: the room
 // is used up by what will last, and would go, one message at a time, to the run that happens to be next.
-func (c *consumer) relieve(now time.Time) (stand bool) {
+func (c *consumer) relieve(now time.Time) (holdBack bool) {
 	if now.Sub(c.flow.relieved) < relieveTime {
 		return false
 	}
@@ -102,9 +102,9 @@ func (c *consumer) resume(tps []kafka.Partition) {
 	}
 }
 
-// stand begins to stand by: what holds more than half of its share is paused. So all of them together hold hardly more than
+// holdBack begins to hold back: what holds more than half of its share is paused. So all of them together hold hardly more than
 // the bound and half of it, and at the most that, and a message each, where partitions come later.
-func (c *consumer) stand() {
+func (c *consumer) holdBack() {
 	c.flow.heldBack = true
 	c.health.say(bufferFull, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
 	var full []*partition

@@ -40,7 +40,7 @@ func New(cfg Config, log *slog.Logger) (*Consumer, error) { return newConsumer(c
 // NewReader reads partitions from where at says. It never joins: what is assigned to it is no business of the group's.
 func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (*Consumer, error) {
 	cfg.InstanceID = ""
-	l, err := newConsumer(cfg, "kpush-stand-in", log)
+	l, err := newConsumer(cfg, "kpush-reader", log)
 	if err != nil {
 		return nil, err
 	}
