@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,8 +62,16 @@ func TestConfirmURLOverTheWire(t *testing.T) {
 // askOverTheWire asks for one message under ConfirmDomain; host is what the service sees of it.
 func askOverTheWire(t *testing.T, domain, host string) {
 	t.Helper()
+	var mu sync.Mutex
 	var asked []string
+	seen := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(asked)
+	}
 	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		user, password, _ := r.BasicAuth()
 		switch asked = append(asked, strings.Join([]string{r.Method, r.RequestURI, user, password, strings.Split(r.Host, ":")[0]}, " ")); len(asked) {
 		case 1:
@@ -77,13 +86,13 @@ func askOverTheWire(t *testing.T, domain, host string) {
 	s := service(t, cfg)
 	for n, why := range []string{"no answer: ", "the answer was 503", ""} {
 		got, err := asking(s)
-		if failed := err != nil; failed != (why != "") || failed && !strings.HasPrefix(err.Error(), why) || (got == "yes") != (why == "") || len(asked) != n+1 {
-			t.Errorf("question %d: %s, %v after %q", n+1, got, err, asked)
+		if failed := err != nil; failed != (why != "") || failed && !strings.HasPrefix(err.Error(), why) || (got == "yes") != (why == "") || len(seen()) != n+1 {
+			t.Errorf("question %d: %s, %v after %q", n+1, got, err, seen())
 		}
 	}
 	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p " + host
-	if !slices.Equal(asked, []string{want, want, want}) {
-		t.Errorf("asked %q", asked)
+	if got := seen(); !slices.Equal(got, []string{want, want, want}) {
+		t.Errorf("asked %q", got)
 	}
 }
 
