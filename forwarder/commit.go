@@ -94,7 +94,7 @@ func (c *committer) due(all bool) []*partition {
 			continue
 		}
 		next, _ := p.rec.Progress()
-		if p.ceiling.due(next, p.changes.Load(), c.f.store.Keeps()) || all {
+		if p.ceiling.due(next, p.changes.Load(), c.f.parts.Store.Keeps()) || all {
 			out = append(out, p)
 		}
 	}
@@ -176,7 +176,7 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 func (c *committer) mark(p *partition, alive bool, state *commitState) start.Mark {
 	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
-	store := c.f.store
+	store := c.f.parts.Store
 	m := start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
 		Lineage: p.lineage, Offset: next, Done: done, Attempts: p.rec.Unfinished()}
 	ceiling, started := p.ceiling.mark(next, alive && store.Keeps())

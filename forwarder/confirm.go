@@ -37,7 +37,7 @@ func (d *delivery) has(it *item) (bool, error) {
 		if err := d.batch.Turned(d.ctx(), d.blocked()); err != nil {
 			return false, err
 		}
-		has, err := d.f.confirm(d.Context(), it.ID())
+		has, err := d.f.parts.Confirm(d.Context(), it.ID())
 		if err == nil {
 			if has {
 				d.f.log.Info("in doubt, and the service has it: not sent again", it.where())

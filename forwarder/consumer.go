@@ -65,7 +65,7 @@ type assignment struct {
 }
 
 func newConsumer(f *Forwarder) *consumer {
-	c := &consumer{f: f, cfg: &f.cfg, log: f.log, health: &f.health, committer: f.committer, store: f.store, assign: f.store.Assign, client: f.parts.Consumer, source: f.parts.Consumer,
+	c := &consumer{f: f, cfg: &f.cfg, log: f.log, health: &f.health, committer: f.committer, store: f.parts.Store, assign: f.parts.Store.Assign, client: f.parts.Consumer, source: f.parts.Consumer,
 		cluster: f.parts.Cluster, budget: f.budget, calls: make(chan func(), 16), parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
 		when: moments{busy: time.Now(), made: time.Now()}}
 	c.past.forget()

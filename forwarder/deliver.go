@@ -99,7 +99,7 @@ func (d *delivery) end() bool {
 
 // try makes one attempt, from the question whether it is needed to what follows from it.
 func (d *delivery) try() {
-	if d.f.confirm != nil && d.ask() != nil {
+	if d.f.parts.Confirm != nil && d.ask() != nil {
 		return
 	}
 	if d.skip(); len(d.items) == 0 {
@@ -115,7 +115,7 @@ func (d *delivery) try() {
 		d.attempt.Items = append(d.attempt.Items, &it.Item)
 	}
 	d.attempt.Host = d.batch.Host()
-	d.ended(d.f.handler.Push(&d.attempt))
+	d.ended(d.f.parts.Handler.Push(&d.attempt))
 }
 
 // request is the items of the next request.
@@ -202,7 +202,9 @@ func (d *delivery) skip() {
 			it.final, it.outcome, it.reason = true, push.Skip, errSkipped.Error()
 		}
 	}
-	d.finish()
+	if d.finish(); d.held { // without an attempt
+		d.p.stock.stir(time.Now())
+	}
 }
 
 // ended takes the verdict on an attempt. The order is load-bearing: what the attempts came to is on record before anything is told
@@ -232,7 +234,9 @@ func (d *delivery) ended(v push.Verdict) {
 	d.batch.Ended(sign, now)
 	all := len(d.items)
 	count := len(sent)
-	d.finish()
+	if d.finish(); d.held {
+		d.p.stock.stir(now)
+	}
 	done := all - len(d.items)
 	d.halve(v, fault, shared, count, done)
 	if len(d.items) > 0 {
@@ -257,7 +261,6 @@ func (d *delivery) finish() {
 		for _, it := range d.items {
 			d.close(it)
 		}
-		d.p.stock.stir(time.Now())
 		d.pen.hold(d.p, d.items)
 		d.items, d.held = d.items[:0], true
 		return

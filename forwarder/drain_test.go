@@ -34,7 +34,7 @@ func TestALongDrainHoldsUpNobody(t *testing.T) {
 				return good
 			}))
 			if guarantee == 1 {
-				r.assemble(small(), r.f.handler, offsets.InMemory(offsets.Options{}), r.f.log)
+				r.assemble(small(), r.f.parts.Handler, offsets.InMemory(offsets.Options{}), r.f.log)
 			}
 			r.run()
 			for _, p := range []kafka.Partition{t0, t1, t2} {

@@ -595,7 +595,7 @@ func (r *rig) partition(t kafka.Partition, earlier ...offsets.Attempt) *partitio
 	r.Helper()
 	st := offsets.Start{Lineage: 1, Committed: -1, Attempts: earlier}
 	id := offsets.Key{Cluster: "C", Group: "g", Topic: t.Topic, TopicID: "T", Partition: t.Number}
-	rec, err := r.f.store.Assign(id, st)
+	rec, err := r.f.parts.Store.Assign(id, st)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -63,9 +63,6 @@ type Forwarder struct {
 	cfg        Config
 	log        *slog.Logger
 	parts      Parts
-	store      *offsets.Store
-	handler    push.Handler
-	confirm    func(context.Context, string) (bool, error)
 	consumer   *consumer
 	committer  *committer
 	pace       *pace.Pace
@@ -86,9 +83,9 @@ type counts struct {
 
 // New connects nothing yet. An error is about the volume.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
-	f := &Forwarder{cfg: cfg, log: log, parts: parts, store: parts.Store, handler: parts.Handler, confirm: parts.Confirm,
+	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, taken: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
-	f.health.log, f.health.volume = log, f.store.Err
+	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: cfg.Hosts, Closed: parts.Ready != nil,
@@ -199,7 +196,7 @@ func (f *Forwarder) margin() time.Duration {
 
 // uncommitted says what becomes of progress that Kafka was not told of.
 func (f *Forwarder) uncommitted() string {
-	if f.store.Keeps() {
+	if f.parts.Store.Keeps() {
 		return "nothing is lost, what is not committed is in the file on the volume"
 	}
 	return "what was sent and had no outcome is lost, as at a crash with guarantee 1; the rest comes again"

@@ -50,7 +50,7 @@ type reading struct {
 func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, start offsets.Start) *partition {
 	p := &partition{Partition: kafka.Partition{Topic: identity.Topic, Number: identity.Partition}, identity: identity, lineage: start.Lineage,
 		f: f, rec: rec, page: rec, reading: reading{next: start.Next, came: time.Now()}}
-	p.ceiling.open(start, f.store.Keeps())
+	p.ceiling.open(start, f.parts.Store.Keeps())
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
