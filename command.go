@@ -66,12 +66,15 @@ func command(args []string) int {
 	if *check {
 		return exit(examine(ctx, cfg))
 	}
-	return exit(run(ctx, cfg, logger(cfg)))
+	signal.Ignore(syscall.SIGPIPE) // the end of whoever reads the log is not the sidecar's
+	log := newLog(cfg, os.Stdout)
+	defer log.flush(lastLine)
+	return exit(run(ctx, cfg, log))
 }
 
 // within ends the process where a stop takes longer than it may, whatever it waits for: a disk that hangs, for one. Call what
 // it returns when the stop has come to its end.
-func within(stop context.Context, most time.Duration, log *slog.Logger) (over func()) {
+func within(stop context.Context, most time.Duration, log *lines) (over func()) {
 	ended := make(chan struct{})
 	context.AfterFunc(stop, func() {
 		select {
@@ -79,6 +82,7 @@ func within(stop context.Context, most time.Duration, log *slog.Logger) (over fu
 		case <-time.After(most):
 			log.Error("the stop took longer than KPUSH_DRAIN_TIMEOUT, most likely because the volume does not answer: the process ends all the same; nothing is lost",
 				"drain_timeout", most.String())
+			log.flush(lastLine)
 			os.Exit(exitFailed)
 		}
 	})
@@ -120,21 +124,20 @@ func examine(ctx context.Context, cfg *config.Config) error {
 
 // exit says on stderr why the process ends, and with which code.
 func exit(err error) int {
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, new(configError)):
+	}
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
 		fmt.Fprintln(os.Stderr, "kpush:", err)
+	}()
+	select {
+	case <-said:
+	case <-time.After(lastLine): // nobody reads it
+	}
+	if errors.As(err, new(configError)) {
 		return exitConfig
 	}
-	fmt.Fprintln(os.Stderr, "kpush:", err)
 	return exitFailed
-}
-
-func logger(cfg *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(os.Stdout, options))
-	}
-	return slog.New(slog.NewJSONHandler(os.Stdout, options))
 }

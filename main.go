@@ -29,11 +29,11 @@ func main() { os.Exit(command(os.Args[1:])) }
 type configError struct{ error }
 
 // run is the sidecar's life, until ctx ends.
-func run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer within(ctx, cfg.DrainTimeout, log)()
 	defer stop()
-	store, err := remember(cfg, log)
+	store, err := remember(cfg, log.Logger)
 	if err != nil {
 		return configError{err}
 	}
@@ -43,14 +43,14 @@ func run(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 			log.Error("the offsets file could not be closed cleanly", "error", err)
 		}
 	}()
-	f, err := assemble(cfg, store, log)
+	f, err := assemble(cfg, store, log.Logger)
 	if err != nil {
 		return configError{err}
 	}
-	network := api.NewNetwork(cfg.Brokers, log)
+	network := api.NewNetwork(cfg.Brokers, log.Logger)
 	serving, end := context.WithCancel(context.Background())
 	defer end()
-	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network), log); err != nil {
+	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network, log), log.Logger); err != nil {
 		return configError{err}
 	}
 	orphaned := network.Guard(stop)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -69,7 +70,7 @@ func TestRunStopsWithoutABroker(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	cfg := ready(t)
-	go func() { ended <- run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- run(ctx, cfg, newLog(cfg, io.Discard)) }()
 	for {
 		if _, err := os.Stat(filepath.Join(cfg.OffsetsDir, "offsets")); err == nil {
 			break
@@ -123,7 +124,7 @@ func TestRunRefuses(t *testing.T) {
 		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
 		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)
-		err := run(ctx, ready(t, strings.Fields(row.variables)...), slog.New(slog.DiscardHandler))
+		err := run(ctx, ready(t, strings.Fields(row.variables)...), newLog(new(config.Config), io.Discard))
 		end()
 		if err == nil || !errors.As(err, new(configError)) || !strings.Contains(err.Error(), row.want) || exit(err) != exitConfig {
 			t.Errorf("%s: %v, want a configuration error with %q", name, err, row.want)

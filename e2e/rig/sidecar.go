@@ -115,10 +115,37 @@ func (sc *Sidecar) StartAs(t T, host string) {
 func (sc *Sidecar) launch(t T, env []string, argv ...string) {
 	t.Helper()
 	sc.health, sc.begin = "", len(sc.Log())
+	sc.launchInto(t, sc.logFile, env, argv...)
+}
+
+func (sc *Sidecar) launchInto(t T, log *os.File, env []string, argv ...string) {
+	t.Helper()
 	var err error
-	if sc.process, err = spawn(argv, env, "", sc.logFile, syscall.SIGKILL); err != nil {
+	if sc.process, err = spawn(argv, env, "", log, syscall.SIGKILL); err != nil {
 		t.Fatalf("%v", err)
 	}
+}
+
+// StartUnread is Start with stdout and stderr in a pipe. The caller, who has its other end, reads it, or does not.
+func (sc *Sidecar) StartUnread(t T) *os.File {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer in.Close()
+	t.Cleanup(func() { _ = out.Close() }) // the caller may have
+	sc.health = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	sc.launchInto(t, in, append(sc.env, "KPUSH_HEALTH_ADDR="+sc.health), binary)
+	return out
 }
 
 // Run runs kpush with arguments in the same environment until it ends by itself, and returns exit code and output.
