@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Link is a way of its own to a cluster's brokers, for a sidecar that is to be cut off from it: a listener of each node that
@@ -14,17 +16,24 @@ import (
 type Link struct {
 	Brokers string // bootstrap list
 
-	mu    sync.Mutex
-	mend  *sync.Cond
-	cut   bool
-	over  bool
-	conns []*net.TCPConn
+	mu     sync.Mutex
+	mend   *sync.Cond
+	sealed bool // what passes cannot be read
+	cut    bool
+	over   bool
+	conns  []*net.TCPConn
+	answer func(kmsg.Request) kmsg.Response
+	change func(kmsg.Response)
 }
 
 // Link opens the way. Its proxies end with the test.
-func (k *Kafka) Link(t T) *Link {
+func (k *Kafka) Link(t T) *Link { t.Helper(); return k.through(t, &Link{}) }
+
+// SealedLink is Link for connections whose content is encrypted.
+func (k *Kafka) SealedLink(t T) *Link { t.Helper(); return k.through(t, &Link{sealed: true}) }
+
+func (k *Kafka) through(t T, l *Link) *Link {
 	t.Helper()
-	l := &Link{}
 	l.mend = sync.NewCond(&l.mu)
 	var all []string
 	for _, n := range k.nodes {
@@ -107,9 +116,10 @@ func (l *Link) pass(client *net.TCPConn, broker string) {
 	if !l.hold(server) {
 		return
 	}
+	w := wire{link: l, client: client, server: server, asked: map[int32]api{}}
 	var both sync.WaitGroup
-	both.Go(func() { l.copy(client, server) })
-	both.Go(func() { l.copy(server, client) })
+	both.Go(func() { w.copy(server, client, w.request) })
+	both.Go(func() { w.copy(client, server, w.response) })
 	both.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,24 +131,4 @@ func (l *Link) hold(c *net.TCPConn) bool {
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, c)
 	return !l.over
-}
-
-// copy ends both when one has ended, as a router would pass on a FIN; during a cut that has to wait, too.
-func (l *Link) copy(to, from *net.TCPConn) {
-	chunk := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(chunk)
-		if !l.passes() {
-			return
-		}
-		if n > 0 {
-			if _, failed := to.Write(chunk[:n]); failed != nil {
-				err = failed
-			}
-		}
-		if err != nil {
-			_, _ = to.Close(), from.Close()
-			return
-		}
-	}
 }

@@ -52,7 +52,7 @@ func OwnSecured(t T) *Secured {
 	if err := s.admit(ctx); err != nil {
 		t.Fatalf("The user %s cannot be made: %v", s.User, err)
 	}
-	s.Link = s.Kafka.Link(t)
+	s.Link = s.SealedLink(t)
 	return s
 }
 
