@@ -128,3 +128,40 @@ func TestBatchesAreFaster(t *testing.T) {
 	}
 	t.Logf("%d partitions in order, 5 ms service: %.0f/s one by one, %.0f/s in batches of 100, %.1f times as many.", partitions, rate["1"], rate["100"], ratio)
 }
+
+// TestAnAnswerThatCannotBeRead says nothing of any message of its batch: the named one might be among them.
+func TestAnAnswerThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, coding := range []string{"gzip", "deflate", "utf-16"} {
+		k, svc := kafka(t), service(t)
+		svc.Rule(func(r *rig.Request) rig.Action {
+			return rig.Action{Coding: map[bool]string{true: coding}[r.Attempt <= 2], Named: r.Offset%10 == 7 && r.Attempt <= 3}
+		})
+		topic := k.Topic(t, 2)
+		produced := k.Produce(t, topic, keyed(200)...)
+		sc := sidecar(t, k, topic, svc, "KPUSH_BATCH_SIZE=10", "KPUSH_RETRY_INTERVAL=10ms")
+		svc.Await(t, 200, patience)
+		sc.Shut(t, 10*time.Second)
+		committedIsEnd(t, k, topic)
+		v := svc.Judge(produced)
+		if len(v.Lost)+len(v.Altered) > 0 {
+			t.Errorf("%s: %s", coding, v)
+		}
+		named, least := 0, map[int64]int{}
+		for _, r := range svc.Requests() {
+			if r.Offset%10 == 7 {
+				named++
+				least[r.Offset] = max(least[r.Offset], r.Attempt)
+			}
+			if r.Encoding != "identity" {
+				t.Fatalf("%s: a request asks for the encoding %q.", coding, r.Encoding)
+			}
+		}
+		for offset, attempts := range least {
+			if attempts < 4 {
+				t.Errorf("%s: message %d was named in three answers, and tried %d times.", coding, offset, attempts)
+			}
+		}
+		t.Logf("Answers in %s: %d requests with a message that is named, none taken for delivered.", coding, named)
+	}
+}

@@ -1,12 +1,17 @@
 package rig
 
 import (
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unicode/utf16"
 )
 
 // Action is what the service does with one request.
@@ -16,7 +21,8 @@ type Action struct {
 	Header map[string]string
 	Body   string
 	Break  Break
-	Named  bool // in a batch: this message is named in batchItemFailures
+	Named  bool   // in a batch: this message is named in batchItemFailures
+	Coding string // the body is written in it: gzip, deflate, utf-16
 }
 
 // Break is a way not to answer.
@@ -64,6 +70,7 @@ func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request, last
 	if a.Break != Respond {
 		body += "0123456789" // something that can be missing
 	}
+	body = a.encode(w.Header(), body)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if a.Break == Truncate {
@@ -83,6 +90,29 @@ func (a Action) perform(w http.ResponseWriter, h *http.Request, r *Request, last
 		return status, false
 	}
 	return status, status/100 == 2
+}
+
+// encode writes a body in the action's coding, and says so as servers do.
+func (a Action) encode(h http.Header, body string) string {
+	var out bytes.Buffer
+	switch a.Coding {
+	case "":
+		return body
+	case "utf-16":
+		h.Set("Content-Type", "application/json; charset=utf-16")
+		for _, unit := range utf16.Encode([]rune(body)) {
+			out.Write(binary.LittleEndian.AppendUint16(nil, unit))
+		}
+		return out.String()
+	}
+	h.Set("Content-Encoding", a.Coding)
+	var w io.WriteCloser = gzip.NewWriter(&out)
+	if a.Coding == "deflate" {
+		w = zlib.NewWriter(&out)
+	}
+	_, _ = io.WriteString(w, body) // into memory
+	_ = w.Close()
+	return out.String()
 }
 
 // abandon closes the connection, with a reset where the client is to see RST, not FIN.

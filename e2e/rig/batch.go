@@ -110,7 +110,7 @@ func parseBatch(h *http.Request, text []byte) (all []*Request) {
 		last = max(last, e.Offset)
 	}
 	for _, e := range envelopes {
-		r := &Request{Start: start, Path: h.URL.RequestURI(), Host: h.Host, Group: h.Header.Get("Kafka-Group"), ID: e.ID, Topic: e.Topic, Partition: e.Partition,
+		r := &Request{Start: start, Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding"), Group: h.Header.Get("Kafka-Group"), ID: e.ID, Topic: e.Topic, Partition: e.Partition,
 			Offset: e.Offset, Attempt: e.Attempt, InDoubt: e.InDoubt, Key: e.KeyBase64, Exact: true, member: member{last: last}}
 		if err != nil {
 			r.wrong("the batch is malformed: %v", err)

@@ -27,6 +27,7 @@ type Request struct {
 	Path      string
 	Host      string // Host header
 	Target    string // the address that was connected to
+	Encoding  string // Accept-Encoding
 	Key       []byte
 	Headers   []Header // from Kafka-Header-*, or exactly as produced from Kafka-Headers
 	Exact     bool     // Kafka-Headers was there
@@ -70,7 +71,7 @@ const headLength = 64
 
 // parse reads what the headers say; the body comes later, if it is read at all.
 func parse(h *http.Request) *Request {
-	r := &Request{Start: time.Now(), Path: h.URL.RequestURI(), Host: h.Host}
+	r := &Request{Start: time.Now(), Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding")}
 	r.Topic, r.Group, r.ID = h.Header.Get("Kafka-Topic"), h.Header.Get("Kafka-Group"), h.Header.Get("Kafka-Message-Id")
 	r.Partition = int32(r.number(h, "Kafka-Partition"))
 	r.Offset = r.number(h, "Kafka-Offset")
