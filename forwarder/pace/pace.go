@@ -48,7 +48,7 @@ type Pace struct {
 	again   []*asking   // in the order in which they asked
 	ring    []*Lanes    // with a ready lane; each in its turn
 	at      int         // in ring
-	probes  int         // the host that the lane which gets its turn now probes, plus one
+	probes  *host       // that the lane which gets its turn now probes; nil: none
 	alarm   *time.Timer // when the rest of the service ends
 }
 
@@ -102,7 +102,7 @@ func (p *Pace) batch(l *lane) *Batch {
 		b = new(Batch)
 	}
 	b.Turn = Turn{pace: p, kind: first, host: -1, probe: p.probes}
-	p.probes = 0
+	p.probes = nil
 	p.fill(b, l)
 	return b
 }
@@ -185,7 +185,7 @@ func (p *Pace) onward(t *Turn) *lane {
 	if p.taken <= p.limit {
 		switch other, l := p.pick(); {
 		case l != nil:
-			t.probe, p.probes = p.probes, 0
+			t.probe, p.probes = p.probes, nil
 			return l
 		case other != nil:
 			return nil // it goes on with this turn
@@ -204,7 +204,7 @@ func (p *Pace) SetLimit(n int) {
 }
 
 // Ready ends the wait of Config.Closed.
-func (p *Pace) Ready() { p.hosts.open() }
+func (p *Pace) Ready() { p.hosts.endClosed() }
 
 // Status is how the service is, and who is under way.
 type Status struct {
@@ -226,7 +226,7 @@ type Host struct {
 // Status may be asked at any time.
 func (p *Pace) Status() Status {
 	s := Status{}
-	p.hosts.tell(&s)
+	p.hosts.describe(&s)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.Taken, s.Limit, s.Failing, s.InFlight = p.taken, p.limit, p.failing, int(p.limiter.inFlight.Load())

@@ -9,7 +9,7 @@ func (p *Pace) probe() (*Turn, *lane) {
 	blocked := i >= 0 && p.again[i].turn.blocked
 	if row, due := p.hosts.inARow(); i < 0 || blocked && row > 0 {
 		if l := p.lane(); l != nil {
-			p.probes = p.hosts.probe(false)
+			p.probes = p.hosts.claimEarliest(false)
 			return nil, l
 		}
 		if i < 0 || p.leaves(row, due) {
@@ -19,7 +19,7 @@ func (p *Pace) probe() (*Turn, *lane) {
 			i, blocked = other, false
 		}
 	}
-	p.again[i].turn.probe = p.hosts.probe(blocked)
+	p.again[i].turn.probe = p.hosts.claimEarliest(blocked)
 	return p.grant(i), nil
 }
 

@@ -14,7 +14,7 @@ type Turn struct {
 	since   time.Time // of the first attempt of these messages
 	began   time.Time // of the newest one
 	host    int       // that the newest one went to, -1 before the first
-	probe   int       // the host that the next one probes, plus one
+	probe   *host     // that the next one probes; nil: none
 	hops    int       // hosts tried without a pause
 	among   int       // attempts that were under way when the newest one began, with it
 	failing bool      // counted in Pace.failing
@@ -39,7 +39,7 @@ func (t *Turn) renew() {
 }
 
 // Goes tells whether an attempt may begin: there is a turn, and the service does not rest, or this one probes it.
-func (t *Turn) Goes() bool { return t.kind != none && (t.probe > 0 || !t.pace.hosts.rests()) }
+func (t *Turn) Goes() bool { return t.kind != none && (t.probe != nil || !t.pace.hosts.rests()) }
 
 // Take waits until Goes. blocked: the messages may be why the service seems down. An error is why ctx has ended.
 func (t *Turn) Take(ctx context.Context, blocked bool) error {
@@ -110,13 +110,13 @@ func (t *Turn) Host() int {
 }
 
 // Rest is how long nobody may send yet, not even a probe, because the service asked for that.
-func (t *Turn) Rest() time.Duration { return t.pace.hosts.pause(t) }
+func (t *Turn) Rest() time.Duration { return t.pace.hosts.heldOff(t) }
 
 // Elsewhere decides whether the next attempt goes to another host at once: where one is up that this round of attempts has not
 // come to, and nothing was sent, or this one was only probed.
 func (t *Turn) Elsewhere(s Sign) bool {
 	hosts := &t.pace.hosts
-	if s.Kind != Fault || !s.Unsent && t.probe == 0 || t.hops >= len(hosts.list)-1 || !hosts.elsewhere(t) {
+	if s.Kind != Fault || !s.Unsent && t.probe == nil || t.hops >= len(hosts.list)-1 || !hosts.elsewhere(t) {
 		t.hops = 0
 		return false
 	}
@@ -127,9 +127,9 @@ func (t *Turn) Elsewhere(s Sign) bool {
 // Ended takes what an attempt tells of the service. The turn stays, so that a pause which the service has asked for holds before
 // anybody gets it.
 func (t *Turn) Ended(s Sign, now time.Time) {
-	t.pace.hosts.ended(t, s)
+	t.pace.hosts.heed(t, s)
 	t.pace.limiter.ended(t, s, now)
-	t.probe = 0
+	t.probe = nil
 }
 
 // Down tells whether all hosts of the service are.
