@@ -2,7 +2,6 @@ package pace
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -11,14 +10,15 @@ import (
 type Turn struct {
 	pace    *Pace
 	kind    kind
-	since   time.Time // of the first attempt of these messages
-	began   time.Time // of the newest one
-	host    int       // that the newest one went to, -1 before the first
-	probe   *host     // that the next one probes; nil: none
-	hops    int       // hosts tried without a pause
-	among   int       // attempts that were under way when the newest one began, with it
-	failing bool      // counted in Pace.failing
-	blocked bool      // its messages may be why the service seems down
+	since   time.Time     // of the first attempt of these messages
+	began   time.Time     // of the newest one
+	host    int           // that the newest one went to, -1 before the first
+	probe   *host         // that the next one probes; nil: none
+	hops    int           // hosts tried without a pause
+	among   int           // attempts that were under way when the newest one began, with it
+	failing bool          // counted in Pace.failing
+	blocked bool          // its messages may be why the service seems down
+	granted chan struct{} // closed when it has the turn that it asked for
 }
 
 // kind is what a Turn has of Config.Concurrency.
@@ -57,21 +57,19 @@ func (t *Turn) Turned(ctx context.Context, blocked bool) error {
 	if t.kind != none {
 		return nil
 	}
-	p, a := t.pace, &asking{t, make(chan struct{})}
+	p := t.pace
 	p.mu.Lock()
-	t.blocked = blocked
-	p.again = append(p.again, a)
+	t.blocked, t.granted = blocked, make(chan struct{})
+	p.again = append(p.again, t)
 	p.dispatch()
 	p.mu.Unlock()
 	select {
-	case <-a.granted:
+	case <-t.granted:
 		return nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	if i := slices.Index(p.again, a); i >= 0 {
-		p.again = slices.Delete(p.again, i, i+1)
-	}
+	p.forget(t)
 	p.mu.Unlock()
 	t.Give() // it may have been granted in the meantime
 	return context.Cause(ctx)
