@@ -92,7 +92,7 @@ func (t *Turn) Give() {
 
 // Began notes the beginning of an attempt.
 func (t *Turn) Began(now time.Time) {
-	t.began, t.among = now, t.pace.limiter.begun()
+	t.began, t.among = now, t.pace.limiter.enter()
 	if t.since.IsZero() {
 		t.since = now
 	}
@@ -126,7 +126,7 @@ func (t *Turn) Elsewhere(s Sign) bool {
 // anybody gets it.
 func (t *Turn) Ended(s Sign, now time.Time) {
 	t.pace.hosts.heed(t, s)
-	t.pace.limiter.ended(t, s, now)
+	t.pace.limiter.leave(t, s, now)
 	t.probe = nil
 }
 
