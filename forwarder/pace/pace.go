@@ -56,6 +56,7 @@ type Pace struct {
 // (why), or there again (nil).
 func New(cfg Config, run func(*Batch), down func(error)) *Pace {
 	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, spare: sync.Pool{New: func() any { return new(Batch) }}}
+	p.alarm = time.AfterFunc(time.Until(never), p.look)
 	p.hosts.init(&p.cfg, p.look, down)
 	p.limiter.init(p)
 	return p
@@ -87,21 +88,19 @@ func (p *Pace) dispatch() {
 			b := p.spare.Get().(*Batch)
 			b.Turn = Turn{pace: p, host: -1}
 			p.fill(b, l)
-			go p.deliver(b)
+			go func() {
+				p.run(b)
+				p.spare.Put(b)
+			}()
 		}
 	}
-}
-
-func (p *Pace) deliver(b *Batch) {
-	p.run(b)
-	p.spare.Put(b)
 }
 
 // grantNext chooses who gets the next turn: one who asked for it, and has it now, or a lane.
 func (p *Pace) grantNext() (*Turn, *lane) {
 	if p.hosts.resting.Load() {
 		if until, down := p.hosts.rest(); !until.IsZero() {
-			p.wakeAt(until)
+			p.alarm.Reset(time.Until(until))
 			return nil, nil
 		} else if down {
 			return p.grantProbe()
@@ -142,17 +141,6 @@ func (p *Pace) grant(t *Turn) *Turn {
 // forget ends the wait of one who asked for a turn, if it still waits.
 func (p *Pace) forget(t *Turn) {
 	p.again = slices.DeleteFunc(p.again, func(other *Turn) bool { return other == t })
-}
-
-// wakeAt looks again at that time.
-func (p *Pace) wakeAt(at time.Time) {
-	switch {
-	case at.Equal(never):
-	case p.alarm == nil:
-		p.alarm = time.AfterFunc(time.Until(at), p.look)
-	default:
-		p.alarm.Reset(time.Until(at))
-	}
 }
 
 // reclaim takes the turn away; it still counts as taken.

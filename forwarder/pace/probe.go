@@ -37,6 +37,6 @@ func (p *Pace) leaves(row int, due time.Time) bool {
 	if len(p.hosts.list) == 1 || len(p.again) > 1 || p.failing < 2 || row%p.cfg.BlockedAfter > 0 || !time.Now().Before(until) {
 		return false
 	}
-	p.wakeAt(until)
+	p.alarm.Reset(time.Until(until))
 	return true
 }

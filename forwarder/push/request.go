@@ -2,6 +2,7 @@ package push
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -120,10 +121,7 @@ func contentType(m *kafka.Message, format string) string {
 		return "application/x-www-form-urlencoded"
 	}
 	value := last(m.Headers, "content-type", func(v []byte) bool { return fits(v) && 0 < len(v) && len(v) <= contentTypeLimit })
-	if value == nil {
-		return "application/octet-stream"
-	}
-	return string(value)
+	return cmp.Or(string(value), "application/octet-stream")
 }
 
 // last is the value of the last header of that name that is ok; nil: there is none.

@@ -120,7 +120,7 @@ func (s *Service) Push(a *Attempt) Verdict {
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
 func (s *Service) Has(ctx context.Context, id string) (bool, error) {
-	status, err := s.confirm.ask(ctx, "id", id)
+	status, err := s.confirm.ask(ctx, id)
 	switch {
 	case err != nil:
 		return false, err
@@ -132,7 +132,7 @@ func (s *Service) Has(ctx context.Context, id string) (bool, error) {
 
 // Ready asks once whether the service is ready; an error says why not.
 func (s *Service) Ready(ctx context.Context) error {
-	status, err := s.ready.ask(ctx, "", "")
+	status, err := s.ready.ask(ctx, "")
 	if err == nil && (status < 200 || status >= 300) {
 		err = fmt.Errorf("it answered %d", status)
 	}
