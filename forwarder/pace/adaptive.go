@@ -18,14 +18,14 @@ const (
 const (
 	worthwhile = 0.3                   // the part of its share that more has to yield
 	surely     = 2                     // standard errors between a yield and worthwhile before the limit moves
-	certainly  = 4                     // the same where only the quickest turns say so
+	certainly  = 4                     // the same where only the quickest stints say so
 	exact      = 0.15                  // the standard error that the size of a step aims at
 	fading     = 0.6                   // what a round's times count for in the next
 	stepMost   = math.Ln2              // twice as many
 	stepLeast  = 0.15                  // one more of six
-	turnTimes  = 2                     // a turn is no shorter than so many mean times,
-	turnLeast  = 10 * time.Millisecond // than this,
-	turnFew    = 40                    // and than so many attempts
+	stintTimes = 2                     // a stint is no shorter than so many mean times,
+	stintLeast = 10 * time.Millisecond // than this,
+	stintFew   = 40                    // and than so many attempts
 	refusals   = 5                     // so many, and a tenth of the answers, cut the limit
 	capped     = 2 * time.Second       // how long after a cut nothing above it is tried
 	believed   = 100                   // attempts that outweigh what is remembered of their variance
@@ -33,7 +33,7 @@ const (
 
 // adaptive finds how many requests may be in flight at once, and follows the service when that changes.
 //
-// In turns too short to hurt it allows some more and some fewer than seem right, and compares the mean times. By
+// In stints too short to hurt it allows some more and some fewer than seem right, and compares the mean times. By
 // Little's law the rate is what is in flight over the mean time, so the times tell what more would yield: 1 its whole
 // share, 0 that it only waits inside the service. Only attempts that filled the limit count: without load it stands
 // still. Steps begin with a doubling, and shrink to what the scatter of the times can still tell apart.
@@ -43,10 +43,10 @@ type adaptive struct {
 	mu       sync.Mutex
 	levels   [3]int   // in flight: fewer, right, more
 	times    [3]times // of each level
-	quickest [3]times // of each level's quickest turn in this round
-	turn     int      // index of rota
+	quickest [3]times // of each level's quickest stint in this round
+	stint    int      // index of rota
 	since    time.Time
-	own      times   // of the turn's level, since it began
+	own      times   // of the stint's level, since it began
 	step     float64 // the natural logarithm of more/right and right/fewer
 	doubt    float64 // the smallest standard error of this round
 	scatter  float64 // relative variance of one attempt's time, remembered: a queue in the service hides it
@@ -76,9 +76,9 @@ func newAdaptive() *adaptive {
 // limit is how many requests may be in flight now.
 func (a *adaptive) limit() int { return int(a.allowed.Load()) }
 
-// ended takes an attempt: its time, how many were in flight when it began (with it), and whether the service said that
+// learn takes an attempt: its time, how many were in flight when it began (with it), and whether the service said that
 // it is too much (busy, 503, no answer in time). It returns the limit from now on.
-func (a *adaptive) ended(now time.Time, took time.Duration, inFlight int, overload bool) (limit int) {
+func (a *adaptive) learn(now time.Time, took time.Duration, inFlight int, overload bool) (limit int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.since.IsZero() {
@@ -94,11 +94,11 @@ func (a *adaptive) ended(now time.Time, took time.Duration, inFlight int, overlo
 		return a.limit()
 	}
 	a.times[level].add(float64(took))
-	if a.levels[level] == a.levels[rota[a.turn]] {
+	if a.levels[level] == a.levels[rota[a.stint]] {
 		a.own.add(float64(took))
 	}
-	if a.own.n >= turnFew && now.Sub(a.since) >= max(turnLeast, time.Duration(turnTimes*a.own.mean())) {
-		a.next(now)
+	if a.own.n >= stintFew && now.Sub(a.since) >= max(stintLeast, time.Duration(stintTimes*a.own.mean())) {
+		a.endStint(now)
 	}
 	return a.limit()
 }
@@ -116,51 +116,43 @@ func (a *adaptive) level(inFlight int) int {
 	return -1
 }
 
-// next ends a turn.
-func (a *adaptive) next(now time.Time) {
+func (a *adaptive) endStint(now time.Time) {
 	if a.cap < AdaptiveMost && now.Sub(a.cut) > capped {
 		a.cap = AdaptiveMost
 		a.spread()
 	}
-	level := rota[a.turn]
+	level := rota[a.stint]
 	if quickest := &a.quickest[level]; quickest.n == 0 || a.own.mean() < quickest.mean() {
 		*quickest = a.own
 	}
-	switch level {
-	case right:
-		a.turn++
-	case more:
-		a.turn++
-		if a.pays() {
-			a.move(more)
-		}
-	case fewer:
-		a.turn = 0
-		if a.suffices() {
-			a.move(fewer)
-		} else {
-			a.stay()
-		}
+	a.stint = (a.stint + 1) % len(rota)
+	switch {
+	case level == more && a.pays():
+		a.move(more)
+	case level == fewer && a.suffices():
+		a.move(fewer)
+	case level == fewer:
+		a.stay()
 	}
 	a.answered, a.refused = a.answered/2, a.refused/2
-	a.begin(now)
+	a.startStint(now)
 }
 
-// begin starts the turn that is due.
-func (a *adaptive) begin(now time.Time) {
+// startStint starts the one that is due.
+func (a *adaptive) startStint(now time.Time) {
 	a.since, a.own = now, times{}
-	a.allowed.Store(int32(a.levels[rota[a.turn]]))
+	a.allowed.Store(int32(a.levels[rota[a.stint]]))
 }
 
-// pays tells whether more is worth it. What stalls the service or this process for a moment makes a whole turn slow, and
-// so says nothing of its level: the quickest turns have to agree.
+// pays tells whether more is worth it. What stalls the service or this process for a moment makes a whole stint slow, and
+// so says nothing of its level: the quickest stints have to agree.
 func (a *adaptive) pays() bool {
 	yield, err := a.yield(right, more)
 	least, _ := a.leastYield(right, more)
 	return yield-surely*err > worthwhile && least > worthwhile
 }
 
-// suffices tells whether fewer are enough: for certain by all turns, or by the quickest alone with far more certainty.
+// suffices tells whether fewer are enough: for certain by all stints, or by the quickest alone with far more certainty.
 func (a *adaptive) suffices() bool {
 	yield, err := a.yield(fewer, right)
 	least, leastErr := a.leastYield(fewer, right)
@@ -181,7 +173,7 @@ func (a *adaptive) yield(from, to int) (yield, err float64) {
 	return yield, err
 }
 
-// leastYield is the same by the quickest turn of each level in this round.
+// leastYield is the same by the quickest stint of each level in this round.
 func (a *adaptive) leastYield(from, to int) (yield, err float64) {
 	yield, share, known := a.compare(&a.quickest, from, to)
 	if !known {
@@ -207,7 +199,7 @@ func (a *adaptive) move(to int) {
 	a.levels[right] = a.levels[to]
 	a.restart()
 	if to == fewer {
-		a.turn = len(rota) - 2 // whether fewer yet is better is known soonest
+		a.stint = len(rota) - 2 // whether fewer yet is better is known soonest
 	}
 }
 
@@ -215,7 +207,7 @@ func (a *adaptive) move(to int) {
 func (a *adaptive) restart() {
 	a.times, a.quickest, a.doubt = [3]times{}, [3]times{}, math.Inf(1)
 	a.spread()
-	a.turn = 0
+	a.stint = 0
 }
 
 // stay ends a round that moved nothing.
@@ -257,7 +249,7 @@ func (a *adaptive) refuse(now, began time.Time, inFlight int) {
 	a.levels[right] = min(a.levels[right], a.cap)
 	a.step = stepLeast
 	a.restart()
-	a.begin(now)
+	a.startStint(now)
 }
 
 // times sums up how long attempts took.

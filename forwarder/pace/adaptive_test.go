@@ -120,7 +120,7 @@ func simulate(a *adaptive, s model, rate float64, change func(now time.Duration)
 			x := heap.Pop(&f).(flight)
 			now = x.ends
 			s.left()
-			limit = a.ended(start.Add(now), x.took, x.inFlight, x.refused)
+			limit = a.learn(start.Add(now), x.took, x.inFlight, x.refused)
 			if i := int(now / bucket); i < len(out) {
 				if x.refused {
 					out[i].refused++
@@ -363,14 +363,14 @@ func TestAdaptiveCutsAtOnceAndOnceForWhatWasUnderWay(t *testing.T) {
 	a := newAdaptive()
 	now := time.Unix(1_800_000_000, 0)
 	for range refusals {
-		a.ended(now, ms, AdaptiveFirst, true)
+		a.learn(now, ms, AdaptiveFirst, true)
 	}
 	cut := a.limit()
 	if cut != AdaptiveFirst-2 {
 		t.Fatalf("limit %d after %d refusals with %d in flight, want %d", cut, refusals, AdaptiveFirst, AdaptiveFirst-2)
 	}
 	for range AdaptiveFirst - refusals { // they had begun before the cut, when fewer were in flight
-		a.ended(now.Add(ms), 2*ms, 4, true)
+		a.learn(now.Add(ms), 2*ms, 4, true)
 	}
 	if got := a.limit(); got != cut {
 		t.Errorf("limit %d after refusals of what had begun before the cut, want %d", got, cut)
@@ -405,14 +405,14 @@ func TestAdaptiveIsSafeForConcurrentUseAndAllocatesNothing(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 10_000 {
-				a.ended(now.Add(time.Duration(i)*100*time.Microsecond), ms, a.limit(), i%50 == 0)
+				a.learn(now.Add(time.Duration(i)*100*time.Microsecond), ms, a.limit(), i%50 == 0)
 			}
 		})
 	}
 	wg.Wait()
 	if n := testing.AllocsPerRun(10_000, func() {
 		now = now.Add(100 * time.Microsecond)
-		a.ended(now, ms, a.limit(), false)
+		a.learn(now, ms, a.limit(), false)
 	}); n != 0 {
 		t.Errorf("%v allocations a call, want none", n)
 	}
@@ -424,6 +424,6 @@ func BenchmarkAdaptive(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		now = now.Add(20 * time.Microsecond)
-		a.ended(now, ms, a.limit(), false)
+		a.learn(now, ms, a.limit(), false)
 	}
 }

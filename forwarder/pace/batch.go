@@ -12,7 +12,6 @@ import (
 type Batch struct {
 	Turn
 	of       *Lanes
-	lanes    []*lane // under way, with a message in the batch
 	messages []*kafka.Message
 	in       []*lane // the lane of each message
 }
@@ -27,13 +26,13 @@ func (b *Batch) Messages() []*kafka.Message { return b.messages }
 // waits for more.
 func (p *Pace) fill(b *Batch, l *lane) {
 	s := l.of
-	b.of = s
+	b.of, b.kind, b.probe, p.probes = s, first, p.probes, nil
 	b.add(l)
 	if p.cfg.BatchSize <= 1 {
 		return
 	}
 	for len(b.messages) < p.cfg.BatchSize && len(s.ready) > 0 && s.owner.Admits(s.ready[0].head.Offset) {
-		b.add(s.take())
+		b.add(s.pop())
 	}
 	s.due = time.Now().Add(p.cfg.BatchLinger)
 }
@@ -41,7 +40,6 @@ func (p *Pace) fill(b *Batch, l *lane) {
 // add takes as many of a lane's messages as there is room for. What was tried before goes without what is new in its lane. The
 // first one is admitted.
 func (b *Batch) add(l *lane) {
-	b.lanes = append(b.lanes, l)
 	size, owner, tried := b.pace.cfg.BatchSize, l.of.owner, false
 	for m := l.head; m != nil; m = m.Next {
 		if size > 1 {
@@ -64,13 +62,13 @@ func (b *Batch) add(l *lane) {
 func (b *Batch) Finish(done ...*kafka.Message) {
 	b.pace.mu.Lock()
 	defer b.pace.mu.Unlock()
-	b.filter(func(i int) bool {
-		if !slices.Contains(done, b.messages[i]) {
-			return true
+	b.filter(func(m *kafka.Message, l *lane) (stays bool) {
+		if stays = !slices.Contains(done, m); !stays {
+			l.remove(m)
 		}
-		b.in[i].end(b.messages[i])
-		return false
+		return stays
 	})
+	b.pace.dispatch()
 }
 
 // Keep gives back the lanes of which none is among the first n messages: those go on, and the batch no longer has them.
@@ -78,35 +76,25 @@ func (b *Batch) Keep(n int) {
 	b.pace.mu.Lock()
 	defer b.pace.mu.Unlock()
 	kept := slices.Clone(b.in[:n])
-	b.filter(func(i int) bool {
-		if slices.Contains(kept, b.in[i]) {
-			return true
-		}
-		b.in[i].batched--
-		return false
-	})
+	b.filter(func(_ *kafka.Message, l *lane) bool { return slices.Contains(kept, l) })
+	b.pace.dispatch()
 }
 
 // filter keeps the messages that are to stay, and lets the lanes go on of which none is left.
-func (b *Batch) filter(stays func(i int) bool) {
+func (b *Batch) filter(stays func(*kafka.Message, *lane) bool) {
 	n := 0
-	for i := range b.messages {
-		if m, l := b.messages[i], b.in[i]; stays(i) {
+	for i, m := range b.messages {
+		l := b.in[i]
+		if stays(m, l) {
 			b.messages[n], b.in[n] = m, l
 			n++
+		} else if l.batched--; l.batched == 0 {
+			b.of.release(l)
 		}
 	}
 	clear(b.messages[n:])
 	clear(b.in[n:])
 	b.messages, b.in = b.messages[:n], b.in[:n]
-	b.lanes = slices.DeleteFunc(b.lanes, func(l *lane) bool {
-		if l.batched > 0 {
-			return false
-		}
-		b.of.release(l)
-		return true
-	})
-	b.pace.dispatch()
 }
 
 // Next ends the batch, and fills it anew, with the turn that it has: false where there is nothing, and the goroutine ends. done:
@@ -117,46 +105,29 @@ func (b *Batch) Next(done, unrecorded bool) bool {
 	p, s := b.pace, b.of
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b.clear(done)
-	if unrecorded {
-		if len(p.again) > 0 || p.taken > p.limit || p.hosts.resting.Load() {
-			return false
-		}
-		l := p.lane()
-		if l == nil {
-			return false
-		}
-		p.reclaim(&b.Turn)
-		b.kind = first
-		p.fill(b, l)
-		return true
-	}
-	s.running.Done() // after this nothing of the partition is under way
-	if l := p.onward(&b.Turn); l != nil {
-		b.kind = first
-		p.fill(b, l)
-		return true
-	}
-	return false
-}
-
-// clear lets go of everything but the turn.
-func (b *Batch) clear(done bool) {
-	for i, m := range b.messages {
+	b.filter(func(m *kafka.Message, l *lane) bool {
 		if done {
-			b.in[i].end(m)
-		}
-	}
-	for _, l := range b.lanes {
-		if l.batched = 0; done {
-			b.of.release(l)
+			l.remove(m)
 		} else {
 			l.drop()
 		}
+		return false
+	})
+	b.of = nil
+	b.renew()
+	var l *lane
+	switch {
+	case !unrecorded:
+		s.running.Done() // after this nothing of the partition is under way
+		l = p.onward(&b.Turn)
+	case len(p.again) == 0 && p.taken <= p.limit && !p.hosts.resting.Load():
+		if l = p.nextLane(); l != nil {
+			p.reclaim(&b.Turn)
+		}
 	}
-	clear(b.messages)
-	clear(b.in)
-	clear(b.lanes)
-	b.messages, b.in, b.lanes, b.of = b.messages[:0], b.in[:0], b.lanes[:0], nil
-	b.Turn.renew()
+	if l == nil {
+		return false
+	}
+	p.fill(b, l)
+	return true
 }

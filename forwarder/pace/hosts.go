@@ -3,6 +3,7 @@ package pace
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,9 +30,10 @@ type hosts struct {
 
 // host is what is known of one of Config.Hosts.
 type host struct {
+	number int
 	faults atomic.Int32 // service faults in a row
 	down   bool         // this and the next four are guarded by hosts.mu
-	since  time.Time    // down since
+	since  time.Time    // down since; zero where it is up
 	failed int          // probes
 	row    int          // probes that one blocked message had since another had one
 	next   time.Time    // when it may be probed
@@ -45,14 +47,14 @@ var never = time.Unix(1<<40, 0)
 
 func (s *hosts) init(cfg *Config, wake func(), changed func(error)) {
 	s.cfg, s.wake, s.changed, s.closed = cfg, wake, changed, cfg.Closed
-	for range max(1, cfg.Hosts) {
-		s.list = append(s.list, &host{})
+	for i := range max(1, cfg.Hosts) {
+		s.list = append(s.list, &host{number: i})
 	}
 	s.resting.Store(s.closed)
 }
 
-// open ends the wait for Ready.
-func (s *hosts) open() {
+// endClosed ends the wait for Ready.
+func (s *hosts) endClosed() {
 	s.mu.Lock()
 	s.closed = false
 	s.mu.Unlock()
@@ -68,17 +70,15 @@ func (s *hosts) rests() bool {
 	return down || !until.IsZero()
 }
 
-// pause is how long nobody may send yet, not even a probe, because the service asked for that. The host that t probes stays its
-// own until an interval after it.
-func (s *hosts) pause(t *Turn) time.Duration {
+// heldOff is how long holdOff still holds. The host that t probes stays its own until an interval after it.
+func (s *hosts) heldOff(t *Turn) time.Duration {
 	if !s.resting.Load() {
 		return 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left := time.Until(s.until)
-	if left > 0 && t.probe > 0 {
-		h := s.list[t.probe-1]
+	if h := t.probe; left > 0 && h != nil {
 		if next := s.until.Add(s.cfg.backoff(h.failed + 1)); next.After(h.next) {
 			h.next = next
 		}
@@ -116,35 +116,25 @@ func (s *hosts) isDown() bool {
 
 // earliest is the host that may be probed first. All are down.
 func (s *hosts) earliest() *host {
-	first := s.list[0]
-	for _, h := range s.list[1:] {
-		if h.next.Before(first.next) {
-			first = h
-		}
+	return slices.MinFunc(s.list, func(a, b *host) int { return a.next.Compare(b.next) })
+}
+
+// claimEarliest gives the earliest host to one probe. blocked: of the oldest message, whose own fault it may be.
+func (s *hosts) claimEarliest(blocked bool) *host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.earliest()
+	s.postpone(first)
+	if first.row++; !blocked {
+		first.row = 0
 	}
 	return first
 }
 
-// probe claims the host that may be probed now for one attempt, and names it: its number plus one. blocked: of the oldest
-// message, whose own fault it may be.
-func (s *hosts) probe(blocked bool) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first := s.earliest()
-	first.next = time.Now().Add(s.cfg.backoff(first.failed + 1))
-	if first.row++; !blocked {
-		first.row = 0
-	}
-	for i, h := range s.list {
-		if h == first {
-			return i + 1
-		}
-	}
-	return 0
-}
+// postpone lets nobody probe a host for an interval.
+func (s *hosts) postpone(h *host) { h.next = time.Now().Add(s.cfg.backoff(h.failed + 1)) }
 
-// inARow is how many probes of the host that may be probed now one blocked message had since another had one, and since when
-// the next is due.
+// inARow is how many probes of the earliest host one blocked message had since another had one, and since when the next is due.
 func (s *hosts) inARow() (row int, due time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,18 +149,18 @@ func (s *hosts) pick(t *Turn) int {
 	if n == 1 {
 		return 0
 	}
-	if t.probe > 0 {
-		return t.probe - 1
+	if t.probe != nil {
+		return t.probe.number
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	begin, best := rand.IntN(n), -1
+	start, best := rand.IntN(n), -1
 	for i := range n {
-		i = (begin + i) % n
+		i = (start + i) % n
 		switch h := s.list[i]; {
 		case i == t.host:
 		case h.down && time.Now().After(h.next):
-			t.probe = i + 1
+			t.probe = h
 			s.claim(h)
 			return i
 		case best < 0 && !h.down:
@@ -188,21 +178,13 @@ func (s *hosts) pick(t *Turn) int {
 
 // elsewhere tells whether another host than the one that was tried last is up.
 func (s *hosts) elsewhere(t *Turn) bool {
-	if len(s.list) == 1 {
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.upBeside(s.list[max(0, t.host)])
+	return s.upBeside(s.list[t.host])
 }
 
 func (s *hosts) upBeside(one *host) bool {
-	for _, h := range s.list {
-		if h != one && !h.down {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.list, func(h *host) bool { return h != one && !h.down })
 }
 
 // claim keeps everybody else from a host that is down as long as this probe may hang: each would cost a turn that
@@ -214,28 +196,28 @@ func (s *hosts) claim(h *host) {
 	}
 }
 
-// unclaim lets others probe a host again whose probe was cancelled.
-func (s *hosts) unclaim(h *host, t *Turn) {
-	if t.probe > 0 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
-	}
+// unclaim ends the claim of a probe that was cancelled.
+func (s *hosts) unclaim(h *host) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.postpone(h)
 }
 
-// ended takes the sign of an attempt.
-func (s *hosts) ended(t *Turn, sign Sign) {
+// heed takes the sign of an attempt.
+func (s *hosts) heed(t *Turn, sign Sign) {
 	if sign.RetryAfter > 0 {
 		s.holdOff(min(sign.RetryAfter, max(s.cfg.RetryMaxInterval, retryAfterCap)))
 	}
 	h := s.list[max(0, t.host)]
 	switch {
 	case sign.Kind == Cancelled:
-		s.unclaim(h, t)
+		if t.probe != nil {
+			s.unclaim(h)
+		}
 	case sign.Kind == Fault, sign.Kind == Silent:
-		s.failed(h, t.probe > 0, sign)
-	case h.faults.Load() > 0:
-		s.answered(h, t)
+		s.noteFault(h, t.probe != nil, sign)
+	case h.faults.Load() > 0 && s.noteAnswer(h, t.began):
+		s.wake()
 	}
 }
 
@@ -249,7 +231,8 @@ func (s *hosts) holdOff(d time.Duration) {
 	s.resting.Store(true)
 }
 
-func (s *hosts) failed(h *host, probe bool, sign Sign) {
+// noteFault puts a host down, or says that it still is.
+func (s *hosts) noteFault(h *host, probe bool, sign Sign) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sign.Kind == Silent && !h.down && !s.upBeside(h) {
@@ -266,42 +249,36 @@ func (s *hosts) failed(h *host, probe bool, sign Sign) {
 	default:
 		h.down, h.since = true, time.Now()
 	}
-	h.next = time.Now().Add(s.cfg.backoff(h.failed + 1))
-	for _, h := range s.list {
-		if !h.down {
-			return
-		}
-	}
-	if !s.down {
+	s.postpone(h)
+	if !s.down && !s.upBeside(h) {
 		s.down = true
 		s.resting.Store(true)
 		s.changed(fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", sign.Why))
 	}
 }
 
-// answered notes an answer, whatever it says. One to a request that was under way when the host went down tells of before.
-func (s *hosts) answered(h *host, t *Turn) {
+// noteAnswer brings a host up, whatever the answer says, and tells whether the rest of the service is over by that. An answer to a
+// request that was under way when the host went down tells of before.
+func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 	s.mu.Lock()
-	if h.down && t.began.Before(h.since) {
-		s.mu.Unlock()
-		return
+	defer s.mu.Unlock()
+	if h.down && began.Before(h.since) {
+		return false
 	}
 	h.faults.Store(0)
-	h.down, h.failed = false, 0
-	was := s.down
-	s.down = false
-	s.mu.Unlock()
-	if was {
+	h.down, h.since, h.failed = false, time.Time{}, 0
+	if again = s.down; again {
+		s.down = false
 		s.changed(nil)
-		s.wake()
 	}
+	return again
 }
 
 // retryAfterCap bounds what a service may ask for with Retry-After, where RETRY_MAX_INTERVAL is not larger.
 const retryAfterCap = 5 * time.Minute
 
-// tell adds what is known of the hosts.
-func (s *hosts) tell(status *Status) {
+// describe adds what is known of the hosts.
+func (s *hosts) describe(status *Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status.Up = !s.down
@@ -309,10 +286,6 @@ func (s *hosts) tell(status *Status) {
 		status.Paused = s.until
 	}
 	for _, h := range s.list {
-		one := Host{Up: !h.down}
-		if h.down {
-			one.Since = h.since
-		}
-		status.Hosts = append(status.Hosts, one)
+		status.Hosts = append(status.Hosts, Host{!h.down, h.since})
 	}
 }

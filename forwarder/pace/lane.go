@@ -37,40 +37,30 @@ func (l *lane) add(m *kafka.Message) {
 	l.count++
 }
 
-// cut takes a message out, wherever it is.
-func (l *lane) cut(m *kafka.Message) {
+// remove takes a message out for good, wherever it is.
+func (l *lane) remove(m *kafka.Message) {
+	var before *kafka.Message
 	at := &l.head
-	for before := (*kafka.Message)(nil); *at != m; at = &(*at).Next {
+	for ; *at != m; at = &before.Next {
 		before = *at
-		if before.Next == m && m.Next == nil {
-			l.tail = before
-		}
+	}
+	if l.tail == m {
+		l.tail = before
 	}
 	*at, m.Next = m.Next, nil
 	l.count--
-	if l.head == nil {
-		l.tail = nil
-	}
-}
-
-// end takes a message out that is in a batch, for good.
-func (l *lane) end(m *kafka.Message) {
-	l.batched--
-	l.cut(m)
 	l.of.owner.Left(m)
 }
 
 // drop lets go of what a lane holds.
 func (l *lane) drop() {
 	for l.head != nil {
-		m := l.head
-		l.cut(m)
-		l.of.owner.Left(m)
+		l.remove(l.head)
 	}
 }
 
-// lane is the one that a message belongs to.
-func (s *Lanes) lane(m *kafka.Message) *lane {
+// laneOf is the one that a message belongs to.
+func (s *Lanes) laneOf(m *kafka.Message) *lane {
 	order := s.pace.cfg.Order
 	switch {
 	case order == None || order == ByKey && m.Key == nil:
@@ -92,8 +82,8 @@ func (s *Lanes) lane(m *kafka.Message) *lane {
 	return s.whole
 }
 
-// take is the ready lane with the oldest message, which is under way from now on.
-func (s *Lanes) take() *lane {
+// pop is the ready lane with the oldest message, which is under way from now on.
+func (s *Lanes) pop() *lane {
 	l := heap.Pop(&s.ready).(*lane)
 	l.stage = underWay
 	s.waiting -= l.count

@@ -45,7 +45,7 @@ func (s *Lanes) Push(m *kafka.Message) {
 		s.owner.Left(m)
 		return
 	}
-	l := s.lane(m)
+	l := s.laneOf(m)
 	l.add(m)
 	switch l.stage {
 	case idle:
@@ -93,26 +93,23 @@ func (s *Lanes) Empty() bool {
 
 // release makes a lane ready for its next message, or forgets it when there is none.
 func (s *Lanes) release(l *lane) {
-	p := s.pace
 	switch {
 	case s.stopped:
 		l.drop()
-		delete(s.keys, l.key)
 	case l.head != nil:
-		if p.cfg.BatchSize > 1 && len(s.ready) == 0 {
-			s.due = time.Now().Add(p.cfg.BatchLinger)
+		if s.pace.cfg.BatchSize > 1 && len(s.ready) == 0 {
+			s.due = time.Now().Add(s.pace.cfg.BatchLinger)
 		}
 		l.stage = ready
 		heap.Push(&s.ready, l)
 		s.waiting += l.count
-		p.list(s)
 	default:
 		l.stage = idle
 		if l.keyed {
 			delete(s.keys, l.key)
 		}
-		p.list(s)
 	}
+	s.pace.list(s)
 }
 
 // lingers tells whether the messages should wait for more, so that the batch gets larger; it is looked at again when the time is

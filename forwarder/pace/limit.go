@@ -17,7 +17,7 @@ type limiter struct {
 
 	mu     sync.Mutex
 	halved time.Time
-	credit int
+	credit int64 // messages delivered since the limit has changed
 }
 
 // slowTime is between two halvings: those that were under way together say busy together.
@@ -32,16 +32,16 @@ func (l *limiter) init(p *Pace) {
 	l.limit.Store(int64(l.most))
 }
 
-// begun notes the beginning of an attempt, and says how many are under way with it.
-func (l *limiter) begun() int {
+// enter notes the beginning of an attempt, and says how many are under way with it.
+func (l *limiter) enter() int {
 	if l.adaptive == nil {
 		return 0
 	}
 	return int(l.inFlight.Add(1))
 }
 
-// ended notes what an attempt came to.
-func (l *limiter) ended(t *Turn, sign Sign, now time.Time) {
+// leave notes what an attempt came to.
+func (l *limiter) leave(t *Turn, sign Sign, now time.Time) {
 	limit := l.limit.Load()
 	switch {
 	case l.adaptive != nil:
@@ -49,30 +49,25 @@ func (l *limiter) ended(t *Turn, sign Sign, now time.Time) {
 		if sign.Kind == Cancelled || sign.Kind == Fault && !sign.Answered {
 			return
 		}
-		l.set(limit, int64(l.adaptive.ended(now, now.Sub(t.began), t.among, sign.TooMuch)))
-	case sign.Kind == Busy:
-		l.slower(limit)
-	case limit < int64(l.most) && sign.Kind == Delivered:
-		l.faster(limit)
+		l.set(limit, int64(l.adaptive.learn(now, now.Sub(t.began), t.among, sign.TooMuch)))
+	case sign.Kind == Busy, sign.Kind == Delivered && limit < int64(l.most):
+		l.step(limit, sign.Kind == Busy, now)
 	}
 }
 
-func (l *limiter) slower(limit int64) {
+// step halves the limit that was too much, or gives one back when as many messages are delivered as it allows at once.
+func (l *limiter) step(limit int64, busy bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if time.Since(l.halved) < slowTime {
-		return
-	}
-	l.halved, l.credit = time.Now(), 0
-	l.set(limit, max(1, limit/2))
-}
-
-func (l *limiter) faster(limit int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.credit++; int64(l.credit) >= limit {
-		l.credit = 0
-		l.set(limit, limit+1)
+	switch {
+	case !busy:
+		if l.credit++; l.credit >= limit {
+			l.credit = 0
+			l.set(limit, limit+1)
+		}
+	case now.Sub(l.halved) >= slowTime:
+		l.halved, l.credit = now, 0
+		l.set(limit, max(1, limit/2))
 	}
 }
 

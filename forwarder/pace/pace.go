@@ -45,23 +45,18 @@ type Pace struct {
 	taken   int
 	retries int         // of those taken, by messages that failed before
 	failing int         // batches that wait for another attempt
-	again   []*asking   // in the order in which they asked
+	again   []*Turn     // those that wait for one, in the order in which they asked
 	ring    []*Lanes    // with a ready lane; each in its turn
 	at      int         // in ring
-	probes  int         // the host that the lane which gets its turn now probes, plus one
+	probes  *host       // that the lane which gets its turn now probes; nil: none
 	alarm   *time.Timer // when the rest of the service ends
-}
-
-// asking is a Turn that somebody waits for.
-type asking struct {
-	turn    *Turn
-	granted chan struct{}
 }
 
 // New calls run on a goroutine of its own whenever there is a turn and something to deliver, and down when the service is down
 // (why), or there again (nil).
 func New(cfg Config, run func(*Batch), down func(error)) *Pace {
-	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency}
+	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, spare: sync.Pool{New: func() any { return new(Batch) }}}
+	p.alarm = time.AfterFunc(time.Until(never), p.look)
 	p.hosts.init(&p.cfg, p.look, down)
 	p.limiter.init(p)
 	return p
@@ -84,52 +79,41 @@ func (p *Pace) list(s *Lanes) {
 // dispatch gives out turns as long as there are any, and somebody who may have one.
 func (p *Pace) dispatch() {
 	for p.taken < p.limit {
-		t, l := p.pick()
+		t, l := p.grantNext()
 		if t == nil && l == nil {
 			return
 		}
 		p.taken++
 		if l != nil {
-			go p.deliver(p.batch(l))
+			b := p.spare.Get().(*Batch)
+			b.Turn = Turn{pace: p, host: -1}
+			p.fill(b, l)
+			go func() {
+				p.run(b)
+				p.spare.Put(b)
+			}()
 		}
 	}
 }
 
-// batch is a new one with a lane's messages, and a turn.
-func (p *Pace) batch(l *lane) *Batch {
-	b, ok := p.spare.Get().(*Batch)
-	if !ok {
-		b = new(Batch)
-	}
-	b.Turn = Turn{pace: p, kind: first, host: -1, probe: p.probes}
-	p.probes = 0
-	p.fill(b, l)
-	return b
-}
-
-func (p *Pace) deliver(b *Batch) {
-	p.run(b)
-	p.spare.Put(b)
-}
-
-// pick chooses who gets the next turn: one who asked for it, and has it when pick returns, or a lane.
-func (p *Pace) pick() (*Turn, *lane) {
+// grantNext chooses who gets the next turn: one who asked for it, and has it now, or a lane.
+func (p *Pace) grantNext() (*Turn, *lane) {
 	if p.hosts.resting.Load() {
 		if until, down := p.hosts.rest(); !until.IsZero() {
-			p.wakeAt(until)
+			p.alarm.Reset(time.Until(until))
 			return nil, nil
 		} else if down {
-			return p.probe()
+			return p.grantProbe()
 		}
 	}
 	if len(p.again) > 0 && p.retries < max(1, p.limit/2) {
-		return p.grant(0), nil
+		return p.grant(p.again[0]), nil
 	}
-	return nil, p.lane()
+	return nil, p.nextLane()
 }
 
-// lane is the next lane that may start, nil where there is none.
-func (p *Pace) lane() *lane {
+// nextLane is the lane that may start now, nil where there is none.
+func (p *Pace) nextLane() *lane {
 	for len(p.ring) > 0 {
 		p.at %= len(p.ring)
 		s := p.ring[p.at]
@@ -140,30 +124,23 @@ func (p *Pace) lane() *lane {
 		}
 		p.at++
 		s.running.Add(1)
-		return s.take()
+		return s.pop()
 	}
 	return nil
 }
 
-// grant gives a turn to the i-th of those who ask.
-func (p *Pace) grant(i int) *Turn {
-	a := p.again[i]
-	p.again = slices.Delete(p.again, i, i+1)
+// grant gives a turn to one of those who ask.
+func (p *Pace) grant(t *Turn) *Turn {
+	p.forget(t)
 	p.retries++
-	a.turn.kind = retry
-	close(a.granted)
-	return a.turn
+	t.kind = retry
+	close(t.granted)
+	return t
 }
 
-// wakeAt looks again at that time.
-func (p *Pace) wakeAt(at time.Time) {
-	switch {
-	case at.Equal(never):
-	case p.alarm == nil:
-		p.alarm = time.AfterFunc(time.Until(at), p.look)
-	default:
-		p.alarm.Reset(time.Until(at))
-	}
+// forget ends the wait of one who asked for a turn, if it still waits.
+func (p *Pace) forget(t *Turn) {
+	p.again = slices.DeleteFunc(p.again, func(other *Turn) bool { return other == t })
 }
 
 // reclaim takes the turn away; it still counts as taken.
@@ -183,12 +160,8 @@ func (p *Pace) onward(t *Turn) *lane {
 		return nil
 	}
 	if p.taken <= p.limit {
-		switch other, l := p.pick(); {
-		case l != nil:
-			t.probe, p.probes = p.probes, 0
-			return l
-		case other != nil:
-			return nil // it goes on with this turn
+		if other, l := p.grantNext(); other != nil || l != nil {
+			return l // nil: the other goes on with this turn
 		}
 	}
 	p.taken--
@@ -204,7 +177,7 @@ func (p *Pace) SetLimit(n int) {
 }
 
 // Ready ends the wait of Config.Closed.
-func (p *Pace) Ready() { p.hosts.open() }
+func (p *Pace) Ready() { p.hosts.endClosed() }
 
 // Status is how the service is, and who is under way.
 type Status struct {
@@ -226,7 +199,7 @@ type Host struct {
 // Status may be asked at any time.
 func (p *Pace) Status() Status {
 	s := Status{}
-	p.hosts.tell(&s)
+	p.hosts.describe(&s)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.Taken, s.Limit, s.Failing, s.InFlight = p.taken, p.limit, p.failing, int(p.limiter.inFlight.Load())
@@ -238,9 +211,8 @@ func (p *Pace) Status() Status {
 // do not come back together, and none comes back at once).
 func (c *Config) backoff(n int) time.Duration {
 	ceiling := c.RetryMaxInterval
-	doublings := n - 1
-	if grown := c.RetryInterval << doublings; doublings < 63 && grown>>doublings == c.RetryInterval { // no overflow
-		ceiling = min(ceiling, grown)
+	if doublings := n - 1; c.RetryInterval <= ceiling>>doublings { // so it cannot overflow
+		ceiling = c.RetryInterval << doublings
 	}
 	if ceiling <= c.RetryInterval {
 		return c.RetryInterval

@@ -1,26 +1,33 @@
 package pace
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// probe lets one message try a host of a service that is down: the oldest of those who ask. Once that one is blocked, it may be
-// its own fault, and every second time another one probes: one that has not failed yet, if there is any.
-func (p *Pace) probe() (*Turn, *lane) {
-	i := p.oldest()
-	blocked := i >= 0 && p.again[i].turn.blocked
-	if row, due := p.hosts.inARow(); i < 0 || blocked && row > 0 {
-		if l := p.lane(); l != nil {
-			p.probes = p.hosts.probe(false)
+// grantProbe lets one message try a host of a service that is down: of those who ask, the one whose first attempt is the longest
+// ago. Once that one is blocked, it may be its own fault, and every second time another one probes: one that has not failed yet, if
+// there is any, else who has asked for longest.
+func (p *Pace) grantProbe() (*Turn, *lane) {
+	var t *Turn
+	if len(p.again) > 0 {
+		t = slices.MinFunc(p.again, func(a, b *Turn) int { return a.since.Compare(b.since) })
+	}
+	blocked := t != nil && t.blocked
+	if row, due := p.hosts.inARow(); t == nil || blocked && row > 0 {
+		if l := p.nextLane(); l != nil {
+			p.probes = p.hosts.claimEarliest(false)
 			return nil, l
 		}
-		if i < 0 || p.leaves(row, due) {
+		if t == nil || p.leaves(row, due) {
 			return nil, nil
 		}
-		if other := p.another(i); other != i {
-			i, blocked = other, false
+		if i := slices.IndexFunc(p.again, func(other *Turn) bool { return other != t }); i >= 0 {
+			t, blocked = p.again[i], false
 		}
 	}
-	p.again[i].turn.probe = p.hosts.probe(blocked)
-	return p.grant(i), nil
+	t.probe = p.hosts.claimEarliest(blocked)
+	return p.grant(t), nil
 }
 
 // leaves tells whether the one that asks leaves a probe to those who wait for another attempt, an interval at the most. With
@@ -30,28 +37,6 @@ func (p *Pace) leaves(row int, due time.Time) bool {
 	if len(p.hosts.list) == 1 || len(p.again) > 1 || p.failing < 2 || row%p.cfg.BlockedAfter > 0 || !time.Now().Before(until) {
 		return false
 	}
-	p.wakeAt(until)
+	p.alarm.Reset(time.Until(until))
 	return true
-}
-
-// oldest is whose first attempt is the longest ago of those who ask, -1 where nobody does.
-func (p *Pace) oldest() int {
-	oldest := -1
-	for i, a := range p.again {
-		if oldest < 0 || a.turn.since.Before(p.again[oldest].turn.since) {
-			oldest = i
-		}
-	}
-	return oldest
-}
-
-// another is who has asked for longest beside the i-th; i where nobody has.
-func (p *Pace) another(i int) int {
-	switch {
-	case len(p.again) < 2:
-		return i
-	case i == 0:
-		return 1
-	}
-	return 0
 }

@@ -2,7 +2,6 @@ package pace
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -11,14 +10,15 @@ import (
 type Turn struct {
 	pace    *Pace
 	kind    kind
-	since   time.Time // of the first attempt of these messages
-	began   time.Time // of the newest one
-	host    int       // that the newest one went to, -1 before the first
-	probe   int       // the host that the next one probes, plus one
-	hops    int       // hosts tried without a pause
-	among   int       // attempts that were under way when the newest one began, with it
-	failing bool      // counted in Pace.failing
-	blocked bool      // its messages may be why the service seems down
+	since   time.Time     // of the first attempt of these messages
+	began   time.Time     // of the newest one
+	host    int           // that the newest one went to, -1 before the first
+	probe   *host         // that the next one probes; nil: none
+	hops    int           // hosts tried without a pause
+	among   int           // attempts that were under way when the newest one began, with it
+	failing bool          // counted in Pace.failing
+	blocked bool          // its messages may be why the service seems down
+	granted chan struct{} // closed when it has the turn that it asked for
 }
 
 // kind is what a Turn has of Config.Concurrency.
@@ -39,7 +39,7 @@ func (t *Turn) renew() {
 }
 
 // Goes tells whether an attempt may begin: there is a turn, and the service does not rest, or this one probes it.
-func (t *Turn) Goes() bool { return t.kind != none && (t.probe > 0 || !t.pace.hosts.rests()) }
+func (t *Turn) Goes() bool { return t.kind != none && (t.probe != nil || !t.pace.hosts.rests()) }
 
 // Take waits until Goes. blocked: the messages may be why the service seems down. An error is why ctx has ended.
 func (t *Turn) Take(ctx context.Context, blocked bool) error {
@@ -57,21 +57,19 @@ func (t *Turn) Turned(ctx context.Context, blocked bool) error {
 	if t.kind != none {
 		return nil
 	}
-	p, a := t.pace, &asking{t, make(chan struct{})}
+	p := t.pace
 	p.mu.Lock()
-	t.blocked = blocked
-	p.again = append(p.again, a)
+	t.blocked, t.granted = blocked, make(chan struct{})
+	p.again = append(p.again, t)
 	p.dispatch()
 	p.mu.Unlock()
 	select {
-	case <-a.granted:
+	case <-t.granted:
 		return nil
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	if i := slices.Index(p.again, a); i >= 0 {
-		p.again = slices.Delete(p.again, i, i+1)
-	}
+	p.forget(t)
 	p.mu.Unlock()
 	t.Give() // it may have been granted in the meantime
 	return context.Cause(ctx)
@@ -94,7 +92,7 @@ func (t *Turn) Give() {
 
 // Began notes the beginning of an attempt.
 func (t *Turn) Began(now time.Time) {
-	t.began, t.among = now, t.pace.limiter.begun()
+	t.began, t.among = now, t.pace.limiter.enter()
 	if t.since.IsZero() {
 		t.since = now
 	}
@@ -110,13 +108,13 @@ func (t *Turn) Host() int {
 }
 
 // Rest is how long nobody may send yet, not even a probe, because the service asked for that.
-func (t *Turn) Rest() time.Duration { return t.pace.hosts.pause(t) }
+func (t *Turn) Rest() time.Duration { return t.pace.hosts.heldOff(t) }
 
 // Elsewhere decides whether the next attempt goes to another host at once: where one is up that this round of attempts has not
 // come to, and nothing was sent, or this one was only probed.
 func (t *Turn) Elsewhere(s Sign) bool {
 	hosts := &t.pace.hosts
-	if s.Kind != Fault || !s.Unsent && t.probe == 0 || t.hops >= len(hosts.list)-1 || !hosts.elsewhere(t) {
+	if s.Kind != Fault || !s.Unsent && t.probe == nil || t.hops >= len(hosts.list)-1 || !hosts.elsewhere(t) {
 		t.hops = 0
 		return false
 	}
@@ -127,9 +125,9 @@ func (t *Turn) Elsewhere(s Sign) bool {
 // Ended takes what an attempt tells of the service. The turn stays, so that a pause which the service has asked for holds before
 // anybody gets it.
 func (t *Turn) Ended(s Sign, now time.Time) {
-	t.pace.hosts.ended(t, s)
-	t.pace.limiter.ended(t, s, now)
-	t.probe = 0
+	t.pace.hosts.heed(t, s)
+	t.pace.limiter.leave(t, s, now)
+	t.probe = nil
 }
 
 // Down tells whether all hosts of the service are.

@@ -31,12 +31,12 @@ func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*qu
 	return &question{l, u, domain, timeout}, nil
 }
 
-// ask returns the status of an answer that was whole. parameter is added to the URL's query, "" for none.
-func (q *question) ask(ctx context.Context, parameter, value string) (status int, err error) {
+// ask returns the status of an answer that was whole. id is added to the URL's query, "" for none.
+func (q *question) ask(ctx context.Context, id string) (status int, err error) {
 	u := *q.url
-	if parameter != "" {
+	if id != "" {
 		query := u.Query()
-		query.Set(parameter, value)
+		query.Set("id", id)
 		u.RawQuery = query.Encode()
 	}
 	head, err := wire.Opening(http.MethodGet, &u, q.domain)

@@ -2,6 +2,7 @@ package push
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -47,15 +48,11 @@ func body(m *kafka.Message, format string) []byte {
 	if format != "form" {
 		return m.Value
 	}
-	var b bytes.Buffer
-	b.Grow(len(m.Value) + len(m.Value)/4 + 40)
-	b.WriteString("m=")
-	b.WriteString(url.QueryEscape(string(m.Value)))
-	b.WriteString("&p=")
-	b.WriteString(strconv.FormatInt(int64(m.Number), 10))
-	b.WriteString("&o=")
-	b.WriteString(strconv.FormatInt(m.Offset, 10))
-	return b.Bytes()
+	value := url.QueryEscape(string(m.Value))
+	b := append(make([]byte, 0, len(value)+40), "m="...)
+	b = append(b, value...)
+	b = strconv.AppendInt(append(b, "&p="...), int64(m.Number), 10)
+	return strconv.AppendInt(append(b, "&o="...), m.Offset, 10)
 }
 
 // appendRequest appends the request of an attempt at one message to b. rest is the body where it is too large for that.
@@ -124,10 +121,7 @@ func contentType(m *kafka.Message, format string) string {
 		return "application/x-www-form-urlencoded"
 	}
 	value := last(m.Headers, "content-type", func(v []byte) bool { return fits(v) && 0 < len(v) && len(v) <= contentTypeLimit })
-	if value == nil {
-		return "application/octet-stream"
-	}
-	return string(value)
+	return cmp.Or(string(value), "application/octet-stream")
 }
 
 // last is the value of the last header of that name that is ok; nil: there is none.
@@ -159,12 +153,11 @@ func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
 	for _, k := range list {
 		size += len("Kafka-Header-: \r\n") + len(k.Name) + len(k.Value)
 	}
-	single := size <= headerBudget
-	whole := !single
-	for i, k := range list {
-		if !single {
-			break
-		}
+	single, whole := list, false
+	if size > headerBudget {
+		single, whole = nil, true
+	}
+	for i, k := range single {
 		if !token(k.Name) || k.Value == nil || !fits(k.Value) {
 			whole = true
 			continue
@@ -189,40 +182,23 @@ func encodeHeaders(list []kafka.Header) string {
 	for i, k := range list {
 		pairs[i] = [2]any{k.Name, k.Value} // []byte becomes base64, nil null
 	}
-	b, err := json.Marshal(pairs)
-	if err != nil {
-		return "" // strings and bytes always encode
-	}
+	b, _ := json.Marshal(pairs) // strings and bytes always encode
 	return base64.StdEncoding.EncodeToString(b)
 }
 
 // visible tells whether b can stand in a header as it is and be told from base64: visible ASCII, not empty.
 func visible(b []byte) bool {
-	for _, c := range b {
-		if c < 0x21 || c > 0x7e {
-			return false
-		}
-	}
-	return len(b) > 0
+	return len(b) > 0 && !bytes.ContainsFunc(b, func(c rune) bool { return c < 0x21 || c > 0x7e })
 }
 
 // fits tells whether an HTTP header carries b unchanged: printable ASCII, no blanks at the ends.
 func fits(b []byte) bool {
-	for _, c := range b {
-		if c != '\t' && (c < 0x20 || c > 0x7e) {
-			return false
-		}
-	}
-	return len(b) == len(bytes.TrimSpace(b))
+	return len(b) == len(bytes.TrimSpace(b)) && !bytes.ContainsFunc(b, func(c rune) bool { return c != '\t' && (c < 0x20 || c > 0x7e) })
 }
 
 // token tells whether s is a header name by RFC 9110.
 func token(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if c >= 0x80 || c <= 0x20 || c == 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return c <= 0x20 || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
 }

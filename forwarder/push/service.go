@@ -60,7 +60,7 @@ const (
 
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg}
+	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return new(room) }}}
 	for _, t := range cfg.Targets {
 		l, u, err := cfg.line(t)
 		if err != nil {
@@ -93,7 +93,7 @@ func (c *Config) line(target string) (Line, *url.URL, error) {
 
 // Push sends one request, within Config.ExecTimeout, and judges its answer.
 func (s *Service) Push(a *Attempt) Verdict {
-	r := s.room()
+	r := s.rooms.Get().(*room)
 	defer s.keep(r)
 	h := s.hosts[a.Host]
 	var rest []byte
@@ -120,7 +120,7 @@ func (s *Service) Push(a *Attempt) Verdict {
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
 func (s *Service) Has(ctx context.Context, id string) (bool, error) {
-	status, err := s.confirm.ask(ctx, "id", id)
+	status, err := s.confirm.ask(ctx, id)
 	switch {
 	case err != nil:
 		return false, err
@@ -132,7 +132,7 @@ func (s *Service) Has(ctx context.Context, id string) (bool, error) {
 
 // Ready asks once whether the service is ready; an error says why not.
 func (s *Service) Ready(ctx context.Context) error {
-	status, err := s.ready.ask(ctx, "", "")
+	status, err := s.ready.ask(ctx, "")
 	if err == nil && (status < 200 || status >= 300) {
 		err = fmt.Errorf("it answered %d", status)
 	}
@@ -143,13 +143,6 @@ func (s *Service) Ready(ctx context.Context) error {
 type room struct {
 	request []byte
 	wire.Answer
-}
-
-func (s *Service) room() *room {
-	if r, ok := s.rooms.Get().(*room); ok {
-		return r
-	}
-	return new(room)
 }
 
 // keep keeps the room for another request, unless it has become a large one.

@@ -1,7 +1,9 @@
 package start
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -187,21 +189,13 @@ func (d *Decision) reach() int64 {
 }
 
 func mergeAttempts(a, b []offsets.Attempt) []offsets.Attempt {
-	known := make(map[int64]int, len(a))
-	out := append([]offsets.Attempt(nil), a...)
-	for i, x := range out {
-		known[x.Offset] = i
+	known := make(map[int64]offsets.Attempt, len(a))
+	for _, x := range slices.Concat(a, b) {
+		o := known[x.Offset]
+		o.Offset, o.Number, o.Faults, o.InDoubt = x.Offset, max(o.Number, x.Number), max(o.Faults, x.Faults), o.InDoubt || x.InDoubt
+		known[x.Offset] = o
 	}
-	for _, x := range b {
-		i, ok := known[x.Offset]
-		if !ok {
-			out = append(out, x)
-			continue
-		}
-		o := &out[i]
-		o.Number, o.Faults, o.InDoubt = max(o.Number, x.Number), max(o.Faults, x.Faults), o.InDoubt || x.InDoubt
-	}
-	return out
+	return slices.SortedFunc(maps.Values(known), func(x, y offsets.Attempt) int { return cmp.Compare(x.Offset, y.Offset) })
 }
 
 // fit moves a start that the partition's log does not hold any more; applies: Kafka's commit is about this topic.

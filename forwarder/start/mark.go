@@ -49,9 +49,8 @@ func (m Mark) Text(limit int) string {
 		}
 		switch {
 		case len(m.Done) > 0 && len(m.Done) >= len(m.Attempts):
-			cut := len(m.Done) / 2
 			m.Ceiling = max(m.Ceiling, m.Done[len(m.Done)-1].To)
-			m.Done = m.Done[:cut]
+			m.Done = m.Done[:len(m.Done)/2]
 		case len(m.Attempts) > 0:
 			m.Ceiling = max(m.Ceiling, m.Attempts[len(m.Attempts)-1].Offset+1)
 			m.Attempts = m.Attempts[:len(m.Attempts)/2]
@@ -73,27 +72,24 @@ func (m Mark) encode() string {
 	if m.Ceiling > 0 {
 		fmt.Fprintf(&b, " u=%d", m.Ceiling-m.Offset)
 	}
-	for i, r := range m.Done {
-		fmt.Fprintf(&b, "%s%d-%d", separator(i, " d="), r.From-m.Offset, r.To-1-m.Offset)
+	before := " d="
+	for _, r := range m.Done {
+		fmt.Fprintf(&b, "%s%d-%d", before, r.From-m.Offset, r.To-1-m.Offset)
+		before = ","
 	}
-	for i, a := range m.Attempts {
-		fmt.Fprintf(&b, "%s%d:%d:%d", separator(i, " a="), a.Offset-m.Offset, a.Number, a.Faults)
+	before = " a="
+	for _, a := range m.Attempts {
+		fmt.Fprintf(&b, "%s%d:%d:%d", before, a.Offset-m.Offset, a.Number, a.Faults)
 		if a.InDoubt {
 			b.WriteString(":d")
 		}
+		before = ","
 	}
 	return b.String()
 }
 
 // Bare tells whether the mark says only that kpush made the commit.
 func (m Mark) Bare() bool { return m.Cluster == "" && m.Lineage == 0 }
-
-func separator(i int, first string) string {
-	if i == 0 {
-		return first
-	}
-	return ","
-}
 
 // ParseMark reads a commit's metadata; false: kpush did not write it, or it is damaged.
 func ParseMark(s string) (m Mark, ok bool) {
@@ -142,11 +138,10 @@ func ParseMark(s string) (m Mark, ok bool) {
 // reaches tells whether n, counted from the offset, is an offset.
 func (m *Mark) reaches(n int64) bool { return n >= 0 && n < math.MaxInt64-m.Offset }
 
+func isComma(r rune) bool { return r == ',' }
+
 func (m *Mark) parseDone(s string) bool {
-	for r := range strings.SplitSeq(s, ",") {
-		if r == "" {
-			continue
-		}
+	for r := range strings.FieldsFuncSeq(s, isComma) {
 		var from, to int64
 		if n, err := fmt.Sscanf(r, "%d-%d", &from, &to); n != 2 || err != nil || from < 0 || to < from || !m.reaches(to) {
 			return false
@@ -157,10 +152,7 @@ func (m *Mark) parseDone(s string) bool {
 }
 
 func (m *Mark) parseAttempts(s string) bool {
-	for a := range strings.SplitSeq(s, ",") {
-		if a == "" {
-			continue
-		}
+	for a := range strings.FieldsFuncSeq(s, isComma) {
 		rest, doubt := strings.CutSuffix(a, ":d")
 		t := offsets.Attempt{InDoubt: doubt}
 		if n, err := fmt.Sscanf(rest, "%d:%d:%d", &t.Offset, &t.Number, &t.Faults); n != 3 || err != nil {

@@ -72,7 +72,7 @@ func newConn(ctx context.Context, socket net.Conn, config *tls.Config) (*conn, e
 
 func (c *conn) Read(p []byte) (n int, err error) {
 	if c.step != nil {
-		n, err = c.turn(p)
+		n, err = c.writeThenRead(p)
 	} else {
 		n, err = c.Conn.Read(p)
 	}
@@ -82,9 +82,9 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// turn writes what is unsent, and reads what comes. The poller listens before the request goes out, so the first look at the
+// writeThenRead writes what is unsent, and reads what comes. The poller listens before the request goes out, so the first look at the
 // socket is when there is something to read: one call to the kernel less than a Write and a Read.
-func (c *conn) turn(p []byte) (int, error) {
+func (c *conn) writeThenRead(p []byte) (int, error) {
 	c.into = p
 	for {
 		c.got, c.stuck = 0, nil
@@ -146,7 +146,7 @@ func (c *conn) opError(op string, err error) error {
 }
 
 // limit sets until when the exchange may last. Unless it has to be exact, the poller keeps the alarm of an earlier exchange:
-// when it goes off, turn looks at the clock. To set one costs as much as a call to the kernel.
+// when it goes off, writeThenRead looks at the clock. To set one costs as much as a call to the kernel.
 func (c *conn) limit(deadline time.Time, exact bool) error {
 	c.deadline = deadline
 	if early := deadline.Sub(c.alarm); early == 0 || early > 0 && !exact && !c.alarm.IsZero() {
@@ -159,7 +159,7 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 // exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
 // means that nothing went out.
 func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusable bool, err error) {
-	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where turn does not do the writing
+	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where writeThenRead does not write
 		return false, err
 	}
 	if c.step != nil && len(body) == 0 {

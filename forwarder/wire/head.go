@@ -33,15 +33,12 @@ var (
 func (h *answerHead) read(in *bufio.Reader) error {
 	*h = answerHead{length: -1, left: Limit, long: h.long}
 	line, err := h.line(in)
-	if err == nil {
-		err = h.first(line)
+	if err != nil {
+		return err
 	}
-	for err == nil {
-		if line, err = h.line(in); err == nil && len(line) == 0 {
-			return nil
-		}
-		if err == nil {
-			err = h.field(line)
+	for err = h.first(line); err == nil; err = h.field(line) {
+		if line, err = h.line(in); err != nil || len(line) == 0 {
+			return err
 		}
 	}
 	return err

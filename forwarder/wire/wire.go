@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +21,7 @@ const idleTimeout = 90 * time.Second
 // AtOnce is how large a body may be to be sent in one piece with the head.
 const AtOnce = 32 << 10
 
-// Wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket. Each exchange is one request
-// on one connection. Whatever happens, a Wire sends nothing twice, follows nothing and asks nobody else.
+// Wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket.
 type Wire struct {
 	network, address string
 	tls              *tls.Config   // nil: none
@@ -72,17 +72,11 @@ func New(target string, o Options) (*Wire, *url.URL, error) {
 	}
 	port := "80"
 	if u.Scheme == "https" {
-		port, w.tls = "443", &tls.Config{}
-		if o.TLS != nil {
-			w.tls = o.TLS.Clone()
-		}
+		port, w.tls = "443", cmp.Or(o.TLS, new(tls.Config)).Clone()
 		w.tls.ServerName = cmp.Or(w.tls.ServerName, u.Hostname())
 	}
-	if u.Port() != "" {
-		port = u.Port()
-	}
 	if w.network == "tcp" {
-		w.address = net.JoinHostPort(u.Hostname(), port)
+		w.address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 	}
 	return w, u, nil
 }
@@ -231,7 +225,7 @@ func (w *Wire) sweep() {
 		w.idle[n].cut()
 		n++
 	}
-	w.idle = append(w.idle[:0], w.idle[n:]...)
+	w.idle = slices.Delete(w.idle, 0, n)
 	if w.sweeping = len(w.idle) > 0; w.sweeping {
 		time.AfterFunc(idleTimeout-time.Since(w.idle[0].used), w.sweep)
 	}
