@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -75,14 +76,7 @@ func newConsumer(f *Forwarder) *consumer {
 
 // publish makes a new list of the partitions for whoever is not the poll goroutine. Due after each change of parts or pending.
 func (c *consumer) publish() {
-	a := &assignment{pending: make(map[kafka.Partition]error, len(c.pending))}
-	for _, p := range c.parts {
-		a.running = append(a.running, p)
-	}
-	for t, why := range c.pending {
-		a.pending[t] = why
-	}
-	c.published.Store(a)
+	c.published.Store(&assignment{running: slices.Collect(maps.Values(c.parts)), pending: maps.Clone(c.pending)})
 }
 
 // running is every partition that delivers.
@@ -91,14 +85,7 @@ func (c *consumer) running() []*partition { return c.published.Load().running }
 // assignment is what the group has given to this process, started or not.
 func (c *consumer) assignment() []kafka.Partition {
 	a := c.published.Load()
-	out := make([]kafka.Partition, 0, len(a.running)+len(a.pending))
-	for _, p := range a.running {
-		out = append(out, p.Partition)
-	}
-	for t := range a.pending {
-		out = append(out, t)
-	}
-	return out
+	return slices.AppendSeq(partitionsOf(a.running), maps.Keys(a.pending))
 }
 
 // do runs what on the poll goroutine, and returns what came of it, or why ctx ended first.

@@ -84,10 +84,10 @@ func (c *consumer) pause(ps ...*partition) {
 	if len(ps) == 0 {
 		return
 	}
-	tps := make([]kafka.Partition, len(ps))
-	for i, p := range ps {
-		tps[i], p.stock.paused = p.Partition, true
+	for _, p := range ps {
+		p.stock.paused = true
 	}
+	tps := partitionsOf(ps)
 	if err := c.source.Pause(tps); err != nil {
 		c.log.Warn("cannot pause partitions", "partitions", tps, "error", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ func (c *consumer) startPending() {
 		return
 	}
 	c.asking = true
-	tps, round := keys(c.pending), c.past.round
+	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
 	c.ask(func(ctx context.Context) func() {
 		found := c.know(ctx, tps)
 		return func() {
@@ -185,7 +186,7 @@ func (c *consumer) know(ctx context.Context, tps []kafka.Partition) (found answe
 	if found.clusterID, found.err = c.cluster.ID(ctx); found.err != nil {
 		return found
 	}
-	ids, err := c.cluster.TopicIDs(ctx, keys(topics))
+	ids, err := c.cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
 	found.err = err
 	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
 	if len(tps) == 0 {
@@ -249,7 +250,7 @@ func (c *consumer) open(k start.Knowledge, d start.Decision) (*partition, error)
 func (c *consumer) outOfRange(cause error) {
 	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
 	defer cancel()
-	limits, err := c.cluster.Bounds(ctx, keys(c.parts))
+	limits, err := c.cluster.Bounds(ctx, slices.Collect(maps.Keys(c.parts)))
 	if c.astray = nil; err != nil {
 		c.astray = cause // the client reports it once: tidy looks again
 		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)

@@ -3,6 +3,8 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,13 +43,10 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 
 // undecided are those of tps that only a broker's answer is missing for.
 func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
-	var out []kafka.Partition
-	for _, t := range tps {
-		if why := c.pending[t]; why != nil && !errors.As(why, new(holdError)) {
-			out = append(out, t)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool {
+		why := c.pending[t]
+		return why == nil || errors.As(why, new(holdError))
+	})
 }
 
 // revoked is the rebalance callback for partitions that go. When it returns, nothing of them is sent, recorded or
@@ -55,12 +54,7 @@ func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
 func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 	defer c.health.callback()()
 	c.past.round++
-	var started []kafka.Partition
-	for _, t := range tps {
-		if _, ok := c.parts[t]; ok {
-			started = append(started, t)
-		}
-	}
+	started := partitionsOf(c.present(tps))
 	if lost {
 		c.lose(tps, errLost)
 		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
@@ -153,21 +147,12 @@ func (c *consumer) restart(p *partition, why error) {
 	c.publish()
 }
 
-func names(tps []kafka.Partition) string {
-	var b strings.Builder
-	for i, t := range tps {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(t.String())
-	}
-	return b.String()
-}
+func names(tps []kafka.Partition) string { return strings.Trim(fmt.Sprint(tps), "[]") }
 
-func keys[K comparable, V any](m map[K]V) []K {
-	out := make([]K, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+func partitionsOf(ps []*partition) []kafka.Partition {
+	out := make([]kafka.Partition, len(ps))
+	for i, p := range ps {
+		out[i] = p.Partition
 	}
 	return out
 }
