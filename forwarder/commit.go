@@ -141,16 +141,15 @@ const commitMost = 256 << 10
 // tell is one commit, of the first n of ps: as many as it takes, and one at the least.
 func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 	list := make([]kafka.Commit, 0, len(ps))
-	ceilings := make([]int64, len(ps))
-	started := make([]commitState, len(ps))
+	states := make([]commitState, 0, len(ps))
 	for size := 0; n < len(ps); n++ {
 		p := ps[n]
-		m := c.mark(p, alive, &started[n])
+		m, state := c.mark(p, alive)
 		said := kafka.Commit{Partition: p.Partition, Offset: m.Offset, Meta: m.Text(c.limit)}
 		if size += len(said.Meta) + len(p.Topic) + 100; size > commitMost && n > 0 {
 			break
 		}
-		ceilings[n], list = m.Ceiling, append(list, said)
+		list, states = append(list, said), append(states, state)
 	}
 	c.f.health.committing(true)
 	offsets.Crash("before a commit")
@@ -162,27 +161,27 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 	offsets.Crash("committed")
 	c.taken++
 	c.f.health.committed()
-	for i, p := range ps[:n] {
-		p.rec.Committed(started[i].offset)
-		p.ceiling.acknowledge(started[i])
-		if alive {
-			p.raise(ceilings[i])
+	for i, state := range states {
+		p := ps[i]
+		p.rec.Committed(state.offset)
+		p.ceiling.acknowledge(state)
+		if alive && p.ceiling.raise(state.ceiling) {
+			p.lanes.Resume()
 		}
 	}
 	return n, nil
 }
 
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
-func (c *committer) mark(p *partition, alive bool, state *commitState) start.Mark {
+func (c *committer) mark(p *partition, alive bool) (m start.Mark, state commitState) {
 	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
 	store := c.f.parts.Store
-	m := start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
+	m = start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
 		Lineage: p.lineage, Offset: next, Done: done, Attempts: p.rec.Unfinished()}
-	ceiling, started := p.ceiling.mark(next, alive && store.Keeps())
-	m.Ceiling = ceiling
-	*state = commitState{next, changes, started}
-	return m
+	var started sample
+	m.Ceiling, started = p.ceiling.mark(next, alive && store.Keeps())
+	return m, commitState{next, m.Ceiling, changes, started}
 }
 
 // failed says why a commit was not taken; topic is one of those that it was about.
@@ -225,9 +224,8 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; "+c.f.uncommitted(), "partitions", len(ps))
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer func() { <-c.token; close(done) }()
+	done := inBackground(func() {
+		defer func() { <-c.token }()
 		for tries := 0; tries < 3 && ctx.Err() == nil; {
 			err := c.commit(ps, false)
 			if err == nil {
@@ -237,7 +235,7 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 				tries++
 			}
 		}
-	}()
+	})
 	select {
 	case <-done:
 	case <-ctx.Done():

@@ -600,7 +600,7 @@ func (r *rig) partition(t kafka.Partition, earlier ...offsets.Attempt) *partitio
 		r.Fatal(err)
 	}
 	p := newPartition(r.f, id, rec, st)
-	p.raise(1 << 40)
+	p.ceiling.raise(1 << 40)
 	r.f.consumer.parts[t] = p
 	r.f.consumer.publish()
 	return p

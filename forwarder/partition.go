@@ -119,13 +119,6 @@ func (p *partition) outOfBounds(offset int64) string {
 	return ""
 }
 
-// raise lets requests below ceiling start.
-func (p *partition) raise(ceiling int64) {
-	if p.ceiling.raise(ceiling) {
-		p.lanes.Resume()
-	}
-}
-
 // changed tells the committer that there is something new for the mark.
 func (p *partition) changed() {
 	p.changes.Add(1)
@@ -135,16 +128,12 @@ func (p *partition) changed() {
 // goes tells whether the partition is not being given up.
 func (p *partition) goes() bool { return p.soft.Err() == nil }
 
-// drain returns when no goroutine of the stopped partition is left: those under way may finish until late is closed.
-func (p *partition) drain(late <-chan struct{}, cause error) {
-	gone := make(chan struct{})
-	go func() {
-		p.lanes.Wait()
-		close(gone)
-	}()
+// drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
+func (p *partition) drain(deadline context.Context, cause error) {
+	gone := inBackground(p.lanes.Wait)
 	select {
 	case <-gone:
-	case <-late:
+	case <-deadline.Done():
 		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.Topic, "partition", p.Number)
 		p.abandon(cause)
 		<-gone
