@@ -8,6 +8,7 @@ import (
 
 	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -123,16 +124,14 @@ func (d *delivery) request() []*item { return d.items[:min(d.size, len(d.items))
 
 // ctx ends when nobody waits for the next attempt any more: the partition stops, or the first message is skipped.
 func (d *delivery) ctx() context.Context {
-	if len(d.items) > 0 && d.items[0].failure != nil {
-		return d.items[0].failure.ctx
+	if first := d.items[0].failure; first != nil {
+		return first.ctx
 	}
 	return d.p.soft
 }
 
 // blocked tells whether the first message may be why the service seems down.
-func (d *delivery) blocked() bool {
-	return len(d.items) > 0 && d.items[0].attempt.Number >= blockedAfter
-}
+func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedAfter }
 
 // prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
 // the file. An error means that the delivery was stopped; no attempt may follow.
@@ -215,7 +214,8 @@ func (d *delivery) ended(v push.Verdict) {
 	sign := signOf(v)
 	elsewhere := d.batch.Elsewhere(sign)
 	fault := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere
-	shared := fault && len(sent) > 1
+	count, left := len(sent), len(d.items)
+	shared := fault && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
 		single := v
@@ -232,13 +232,10 @@ func (d *delivery) ended(v push.Verdict) {
 	}
 	d.tell(sent, v, now)
 	d.batch.Ended(sign, now)
-	all := len(d.items)
-	count := len(sent)
 	if d.finish(); d.held {
 		d.p.stock.stir(now)
 	}
-	done := all - len(d.items)
-	d.halve(v, fault, shared, count, done)
+	d.halve(v, fault, count, left-len(d.items))
 	if len(d.items) > 0 {
 		d.batch.Give()
 	}
@@ -247,17 +244,8 @@ func (d *delivery) ended(v push.Verdict) {
 // finish lets go of the messages that have their outcome. Where that is all of them, and they are delivered, the record waits for
 // the next intent; else it is made now. What could not be recorded stays, and comes again.
 func (d *delivery) finish() {
-	final, skipped := 0, false
-	for _, it := range d.items {
-		if it.final {
-			final++
-			skipped = skipped || it.outcome != push.Delivered
-		}
-	}
-	switch {
-	case final == 0:
-		return
-	case final == len(d.items) && !skipped && !d.pen.holds():
+	open := func(it *item) bool { return !it.final || it.outcome != push.Delivered }
+	if len(d.items) > 0 && !slices.ContainsFunc(d.items, open) {
 		for _, it := range d.items {
 			d.close(it)
 		}
@@ -266,9 +254,10 @@ func (d *delivery) finish() {
 		return
 	}
 	var done []*item
+	var messages []*kafka.Message
 	for _, it := range d.items {
 		if it.final && d.conclude(it) {
-			done = append(done, it)
+			done, messages = append(done, it), append(messages, it.Message)
 		}
 	}
 	if len(done) == 0 || d.pen.finish(d.p, done) != nil {
@@ -276,7 +265,7 @@ func (d *delivery) finish() {
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {
-		d.batch.Finish(messagesOf(done)...)
+		d.batch.Finish(messages...)
 	}
 }
 

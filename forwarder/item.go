@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
-	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -44,14 +43,6 @@ func (it *item) left() offsets.Attempt {
 
 func (it *item) where() slog.Attr {
 	return slog.Group("", "topic", it.Topic, "partition", it.Partition.Number, "offset", it.Offset)
-}
-
-func messagesOf(items []*item) []*kafka.Message {
-	out := make([]*kafka.Message, len(items))
-	for i, it := range items {
-		out[i] = it.Message
-	}
-	return out
 }
 
 // judge is what a verdict means for its message.

@@ -19,7 +19,7 @@ func (d *delivery) repeat() {
 	ctx := d.ctx()
 	if sleep(ctx, d.pause()) == nil {
 		client := retryablehttp.Client{
-			HTTPClient: &http.Client{Transport: roundTrip(func() { d.try() })},
+			HTTPClient: &http.Client{Transport: roundTrip(d.try)},
 			RetryMax:   math.MaxInt,
 			CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return d.left() && d.items[0] == lead, nil },
 			Backoff:    func(time.Duration, time.Duration, int, *http.Response) time.Duration { return d.pause() },
