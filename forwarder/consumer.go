@@ -27,30 +27,25 @@ const (
 // consumer is the member of the group: all that the poll goroutine owns. Others give it something to do, and read what it has
 // published.
 type consumer struct {
-	f         *Forwarder // for partitions
-	cfg       *Config
+	f         *Forwarder
 	log       *slog.Logger
 	health    *health
-	committer *committer
-	store     *offsets.Store
 	client    kafka.Consumer
 	assign    func(offsets.Key, offsets.Start) (*offsets.Partition, error) // opens a record
-	cluster   kafka.Cluster
 	stopping  context.Context
 	calls     chan func() // from other goroutines
 	published atomic.Pointer[assignment]
 
-	source    kafka.Reader // what is polled: client, or the reader beside it
-	beside    bool         // a drain waits, and a reader without a group is polled
-	parts     map[kafka.Partition]*partition
-	pending   map[kafka.Partition]error // assigned, but not started yet, and why
-	past      past
-	flow      flow
-	budget    *budget
-	clusterID string // "" until a broker has said it; set before the first partition starts
-	asking    bool   // a goroutine asks where pending partitions start
-	astray    error  // some partition's position is out of range, and it is not known which
-	when      moments
+	source  kafka.Reader // what is polled: client, or the reader beside it
+	beside  bool         // a drain waits, and a reader without a group is polled
+	parts   map[kafka.Partition]*partition
+	pending map[kafka.Partition]error // assigned, but not started yet, and why
+	past    past
+	flow    flow
+	budget  *budget
+	asking  bool  // a goroutine asks where pending partitions start
+	astray  error // some partition's position is out of range, and it is not known which
+	when    moments
 }
 
 // moments are when the poll goroutine did something last.
@@ -66,10 +61,11 @@ type assignment struct {
 }
 
 func newConsumer(f *Forwarder) *consumer {
-	c := &consumer{f: f, cfg: &f.cfg, log: f.log, health: &f.health, committer: f.committer, store: f.parts.Store, assign: f.parts.Store.Assign, client: f.parts.Consumer, source: f.parts.Consumer,
-		cluster: f.parts.Cluster, budget: f.budget, calls: make(chan func(), 16), parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
+	c := &consumer{f: f, log: f.log, health: &f.health, budget: f.budget, client: f.parts.Consumer, source: f.parts.Consumer,
+		assign: f.parts.Store.Assign, calls: make(chan func(), 16),
+		parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
+		past: past{arrived: map[kafka.Partition]int{}, left: map[kafka.Partition]earlier{}},
 		when: moments{busy: time.Now(), made: time.Now()}}
-	c.past.forget()
 	c.publish()
 	return c
 }
@@ -284,11 +280,11 @@ func (c *consumer) event(err error) error {
 	var fatal kafka.FatalError
 	switch {
 	case errors.As(err, &fatal):
-		return fatalSentence(fatal, *c.cfg, time.Since(c.when.unpolled) < time.Minute)
+		return fatalSentence(fatal, c.f.cfg, time.Since(c.when.unpolled) < time.Minute)
 	case errors.Is(err, kafka.ErrOutOfRange):
 		c.outOfRange(err)
 	case errors.Is(err, kafka.ErrNoBroker):
-		c.health.noBroker(c.cfg.Brokers, err)
+		c.health.noBroker(c.f.cfg.Brokers, err)
 	case errors.Is(err, kafka.ErrNoTopic): // watch says so
 	case errors.Is(err, kafka.ErrUnpolled):
 		c.when.unpolled = time.Now()

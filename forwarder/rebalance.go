@@ -30,7 +30,7 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
 	for asked := tps; len(asked) > 0; asked = c.undecided(tps) {
-		starts = c.begin(asked, c.know(ctx, asked))
+		starts = c.resolve(asked, c.learn(ctx, asked))
 		if len(starts) > 0 || len(c.undecided(tps)) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break // what was pending before is startPending's, too: a broker that is gone costs time here
 		}
@@ -96,7 +96,7 @@ func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
 	}
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
-		c.committer.handOver(ps, c.f.reserve()*2/3)
+		c.f.committer.handOver(ps, c.f.reserve()*2/3)
 	}
 	offsets.Crash("handed over, not revoked")
 	c.forget(tps)

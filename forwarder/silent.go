@@ -38,7 +38,7 @@ func (c *consumer) watchdog(now time.Time) {
 // askEnds asks where partitions end, and notes what of it has not come. What a broker does not tell it need not bring either.
 func (c *consumer) askEnds(silent []*partition) {
 	c.ask(func(ctx context.Context) func() {
-		found, _ := c.cluster.Bounds(ctx, partitionsOf(silent))
+		found, _ := c.f.parts.Cluster.Bounds(ctx, partitionsOf(silent))
 		return func() {
 			for _, p := range silent {
 				p.reading.owed = found[p.Partition].End
