@@ -85,8 +85,7 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// due is what is worth a commit: partitions with progress, and those whose ceiling has come close or lies far off since
-// the pace has fallen; all of them to prove the membership.
+// due is what is worth a commit; all partitions, to prove the membership.
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.consumer.running() {
@@ -160,7 +159,7 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 	}
 	offsets.Crash("committed")
 	c.taken++
-	c.f.health.committed()
+	c.f.health.say(broker, nil)
 	for i, state := range states {
 		p := ps[i]
 		p.rec.Committed(state.offset)

@@ -22,7 +22,7 @@ func (d *delivery) ask() error {
 				return err
 			}
 			if has {
-				it.final, it.outcome = true, push.Delivered
+				it.final, it.verdict = true, push.Verdict{}
 				continue
 			}
 		}

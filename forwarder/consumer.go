@@ -249,12 +249,12 @@ func (c *consumer) sayBounded() {
 		}
 		p.reading.said = why != ""
 	}
-	if len(all) == 0 {
-		c.health.say(bounded, nil)
-		return
+	var sentence error
+	if len(all) > 0 {
+		slices.Sort(all)
+		sentence = errors.New("nothing new is tried until messages that keep failing have their outcome: " + strings.Join(all, "; "))
 	}
-	slices.Sort(all)
-	c.health.say(bounded, errors.New("nothing new is tried until messages that keep failing have their outcome: "+strings.Join(all, "; ")))
+	c.health.say(bounded, sentence)
 }
 
 // advance moves partitions with nothing outstanding to the consumer's position: behind the last message there may be
@@ -277,10 +277,10 @@ func (c *consumer) advance(drained []kafka.Partition) {
 
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
-	var fatal kafka.FatalError
-	switch {
-	case errors.As(err, &fatal):
+	if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
 		return fatalSentence(fatal, c.f.cfg, time.Since(c.when.unpolled) < time.Minute)
+	}
+	switch {
 	case errors.Is(err, kafka.ErrOutOfRange):
 		c.outOfRange(err)
 	case errors.Is(err, kafka.ErrNoBroker):

@@ -103,10 +103,7 @@ func (d *delivery) try() {
 	if d.f.parts.Confirm != nil && d.ask() != nil {
 		return
 	}
-	if d.skip(); len(d.items) == 0 {
-		return
-	}
-	if d.prepare() != nil {
+	if d.skip(); len(d.items) == 0 || d.prepare() != nil {
 		return
 	}
 	request := d.request()
@@ -198,7 +195,7 @@ func (d *delivery) Cleared() (waited bool, err error) {
 func (d *delivery) skip() {
 	for _, it := range d.items {
 		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
-			it.final, it.outcome, it.reason = true, push.Skip, errSkipped.Error()
+			it.final, it.verdict.Class, it.verdict.Reason = true, push.Skip, errSkipped.Error()
 		}
 	}
 	if d.finish(); d.held { // without an attempt
@@ -244,8 +241,7 @@ func (d *delivery) ended(v push.Verdict) {
 // finish lets go of the messages that have their outcome. Where that is all of them, and they are delivered, the record waits for
 // the next intent; else it is made now. What could not be recorded stays, and comes again.
 func (d *delivery) finish() {
-	open := func(it *item) bool { return !it.final || it.outcome != push.Delivered }
-	if len(d.items) > 0 && !slices.ContainsFunc(d.items, open) {
+	if len(d.items) > 0 && !slices.ContainsFunc(d.items, func(it *item) bool { return !it.delivered() }) {
 		for _, it := range d.items {
 			d.close(it)
 		}

@@ -745,5 +745,5 @@ func parse(head, body []byte) *http.Request {
 // given is a message of p that is about to be skipped.
 func given(p *partition, m kafka.Message) *item {
 	m.Partition = p.Partition
-	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, reason: "because"}
+	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, final: true, verdict: push.Verdict{Class: push.Skip, Reason: "because"}}
 }

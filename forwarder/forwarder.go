@@ -84,7 +84,7 @@ type counts struct {
 // New connects nothing yet. An error is about the volume.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
-		skips: &skipLog{path: cfg.SkipLog, taken: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
+		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
 	f.committer = newCommitter(f)
@@ -93,7 +93,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {
-		if err := f.skips.hold(); err != nil {
+		if err := f.skips.lock(); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +105,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 func (f *Forwarder) Run(ctx context.Context) error {
 	c := f.consumer
 	c.stopping = ctx
-	defer f.skips.end()
+	defer f.skips.close()
 	if err := c.client.Subscribe(f.cfg.Topics, kafka.Rebalance{Assigned: c.assigned, Revoked: c.revoked}); err != nil {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
 	}

@@ -56,7 +56,6 @@ func (s *health) with(do func()) {
 func (s *health) joined()        { s.with(func() { s.inGroup = true }) }
 func (s *health) left()          { s.with(func() { s.inGroup = false }) }
 func (s *health) fail(err error) { s.with(func() { s.fatal = err }) }
-func (s *health) committed()     { s.say(broker, nil) }
 
 // stop sets the deadline of a stop; the first one counts.
 func (s *health) stop(t time.Time) (deadline time.Time) {
