@@ -20,8 +20,8 @@ type committer struct {
 	limit int // characters of metadata; smaller where the broker allows less
 	rests atomic.Bool
 
-	refused map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and taken
-	taken   int                  // commits
+	refused  map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
+	accepted int                  // commits
 }
 
 // refusedTime is how long a topic whose commit was refused holds up no other: librdkafka takes a third of a second for such a one.
@@ -72,9 +72,9 @@ func (c *committer) run(ctx context.Context) {
 		case !rests && c.rests.CompareAndSwap(true, false):
 			tick.Reset(interval)
 		}
-		before := c.taken
+		before := c.accepted
 		err := c.commit(due, true)
-		if doubted && (err == nil || c.taken > before) {
+		if doubted && (err == nil || c.accepted > before) {
 			c.f.lease.doubted.Store(false)
 		}
 		<-c.token
@@ -104,7 +104,7 @@ func (c *committer) due(all bool) []*partition {
 func (c *committer) commit(ps []*partition, alive bool) error {
 	var errs []error
 	for len(ps) > 0 {
-		n, err := c.tell(ps, alive)
+		n, err := c.send(ps, alive)
 		if err != nil {
 			errs = append(errs, c.notTaken(ps[:n], alive, err))
 		}
@@ -137,8 +137,8 @@ func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 // commitMost is about how many bytes one commit may take: Kafka writes it as one batch, of max.message.bytes (1 MiB) at the most.
 const commitMost = 256 << 10
 
-// tell is one commit, of the first n of ps: as many as it takes, and one at the least.
-func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
+// send is one commit, of the first n of ps: as many as it takes, and one at the least.
+func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 	list := make([]kafka.Commit, 0, len(ps))
 	states := make([]commitState, 0, len(ps))
 	for size := 0; n < len(ps); n++ {
@@ -158,7 +158,7 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 		return n, err
 	}
 	offsets.Crash("committed")
-	c.taken++
+	c.accepted++
 	c.f.health.say(broker, nil)
 	for i, state := range states {
 		p := ps[i]

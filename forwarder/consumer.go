@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,28 +35,22 @@ type consumer struct {
 	calls     chan func() // from other goroutines
 	published atomic.Pointer[assignment]
 
-	source  kafka.Reader // what is polled: client, or the reader beside it
-	beside  bool         // a drain waits, and a reader without a group is polled
-	parts   map[kafka.Partition]*partition
-	pending map[kafka.Partition]error // assigned, but not started yet, and why
-	past    past
-	flow    flow
-	budget  *budget
-	asking  bool  // a goroutine asks where pending partitions start
-	astray  error // some partition's position is out of range, and it is not known which
-	when    moments
+	source     kafka.Reader // what is polled: client, or the reader beside it
+	beside     bool         // a drain waits, and a reader without a group is polled
+	parts      map[kafka.Partition]*partition
+	pending    map[kafka.Partition]error // assigned, but not started yet, and why
+	past       past
+	flow       flow
+	budget     *budget
+	asking     bool  // a goroutine asks where pending partitions start
+	outOfRange error // some partition's position is out of range, and it is not known which
+	when       moments
 }
 
 // moments are when the poll goroutine did something last.
 type moments struct {
 	made, swept, looked, busy, tidied time.Time
 	unpolled                          time.Time // Kafka's client said that it was not polled for too long
-}
-
-// assignment is what the group has given to this process. Nobody changes it.
-type assignment struct {
-	running []*partition
-	pending map[kafka.Partition]error
 }
 
 func newConsumer(f *Forwarder) *consumer {
@@ -68,20 +61,6 @@ func newConsumer(f *Forwarder) *consumer {
 		when: moments{busy: time.Now(), made: time.Now()}}
 	c.publish()
 	return c
-}
-
-// publish makes a new list of the partitions for whoever is not the poll goroutine. Due after each change of parts or pending.
-func (c *consumer) publish() {
-	c.published.Store(&assignment{running: slices.Collect(maps.Values(c.parts)), pending: maps.Clone(c.pending)})
-}
-
-// running is every partition that delivers.
-func (c *consumer) running() []*partition { return c.published.Load().running }
-
-// assignment is what the group has given to this process, started or not.
-func (c *consumer) assignment() []kafka.Partition {
-	a := c.published.Load()
-	return slices.AppendSeq(partitionsOf(a.running), maps.Keys(a.pending))
 }
 
 // do runs what on the poll goroutine, and returns what came of it, or why ctx ended first.
@@ -112,7 +91,7 @@ func (c *consumer) loop(ctx context.Context) (err error) {
 	return err
 }
 
-// step is one turn of the loop, or of the one beside it while a rebalance callback waits.
+// step is one round of the loop, or of the one beside it while a rebalance callback waits.
 func (c *consumer) step(now time.Time) (time.Time, error) {
 	c.health.stepped(now)
 	if c.budget.full() && !c.flow.heldBack {
@@ -143,7 +122,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	switch {
 	case m != nil:
 		c.when.busy = now
-		c.take(m, now)
+		c.dispatch(m, now)
 	case err != nil && c.beside:
 		c.log.Debug("Kafka reports to the reader without a group", "error", err)
 	case err != nil:
@@ -159,11 +138,11 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	return now, nil
 }
 
-// take hands a message to its partition. A lane that has more than its share stops being fetched when its message is
+// dispatch hands a message to its partition. A lane that has more than its share stops being fetched when its message is
 // stuck, or when it crowds others out: librdkafka hands over long runs of one partition (a whole one where batches are
 // compressed), and a lane without messages is a lane that idles. Ordinary flow control never pauses, because that drops
 // what librdkafka has queued.
-func (c *consumer) take(m *kafka.Message, now time.Time) {
+func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	p := c.parts[m.Partition]
 	if p == nil {
 		return // revoked
@@ -227,8 +206,8 @@ func (c *consumer) tidy() {
 	if c.beside {
 		return
 	}
-	if c.astray != nil && c.health.every("strays", time.Second) {
-		c.outOfRange(c.astray)
+	if c.outOfRange != nil && c.health.every("out of range", time.Second) {
+		c.findOutOfRange(c.outOfRange)
 	}
 	c.watchdog(now)
 	c.startPending()
@@ -265,7 +244,7 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 	at, err := c.source.Positions(drained)
 	if err != nil {
-		return // asked again at the next turn
+		return // asked again at the next step
 	}
 	for _, a := range at {
 		if p := c.parts[a.Partition]; p != nil && a.Offset > 0 {
@@ -282,7 +261,7 @@ func (c *consumer) event(err error) error {
 	}
 	switch {
 	case errors.Is(err, kafka.ErrOutOfRange):
-		c.outOfRange(err)
+		c.findOutOfRange(err)
 	case errors.Is(err, kafka.ErrNoBroker):
 		c.health.noBroker(c.f.cfg.Brokers, err)
 	case errors.Is(err, kafka.ErrNoTopic): // watch says so

@@ -43,7 +43,7 @@ func (c *consumer) drain(ps []*partition, cause error) {
 
 // meanwhile feeds the partitions that stay for as long as the drain waits. In a rebalance callback the consumer fetches nothing of
 // them, and the end of a request under way may be far. So they are read by a reader without a group, from where the consumer is;
-// what it has brought, the consumer brings again later, and take drops it.
+// what it has brought, the consumer brings again later, and dispatch drops it.
 func (c *consumer) meanwhile(waits context.Context) {
 	var at []kafka.Position
 	for t, p := range c.parts {

@@ -34,8 +34,8 @@ func (it *item) following() offsets.Attempt {
 
 func (it *item) delivered() bool { return it.final && it.verdict.Class == push.Delivered }
 
-// left is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
-func (it *item) left() offsets.Attempt {
+// doubt is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
+func (it *item) doubt() offsets.Attempt {
 	a := it.attempt
 	a.InDoubt = a.InDoubt || it.verdict.Status/100 == 2 || it.delivered()
 	return a
@@ -85,18 +85,18 @@ func (d *delivery) close(it *item) {
 func (d *delivery) conclude(it *item) bool {
 	d.close(it)
 	if !it.delivered() {
-		if err := d.giveUp(it); err != nil {
-			d.p.rec.Doubt(it.left())
+		if err := d.logSkip(it); err != nil {
+			d.p.rec.Doubt(it.doubt())
 			return false
 		}
 	}
-	d.p.stock.stir(time.Now())
+	d.p.stock.touch(time.Now())
 	offsets.Crash("answered, not recorded")
 	return true
 }
 
-// giveUp writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
-func (d *delivery) giveUp(it *item) error {
+// logSkip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
+func (d *delivery) logSkip(it *item) error {
 	for {
 		err := d.f.skips.write(it)
 		d.f.health.say(skipping, err)

@@ -234,14 +234,14 @@ func (c *consumer) open(o *opening) (*partition, error) {
 	return newPartition(c.f, o.Identity, rec, o.Start), nil
 }
 
-// outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
+// findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
 // start again once what is in memory is delivered: it may be the last copy.
-func (c *consumer) outOfRange(cause error) {
+func (c *consumer) findOutOfRange(cause error) {
 	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
 	defer cancel()
 	limits, err := c.f.parts.Cluster.Bounds(ctx, slices.Collect(maps.Keys(c.parts)))
-	if c.astray = nil; err != nil {
-		c.astray = cause // the client reports it once: tidy looks again
+	if c.outOfRange = nil; err != nil {
+		c.outOfRange = cause // the client reports it once: tidy looks again
 		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
 	}
 	for t, b := range limits {

@@ -54,7 +54,7 @@ func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, st
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
-	p.stock.stir(time.Now())
+	p.stock.touch(time.Now())
 	return p
 }
 
@@ -66,8 +66,8 @@ func (p *partition) push(m *kafka.Message) {
 		return
 	}
 	size := sizeOf(m)
-	p.stock.take(size)
-	p.f.budget.take(size)
+	p.stock.add(size)
+	p.f.budget.add(size)
 	p.lanes.Push(m)
 }
 

@@ -23,14 +23,14 @@ type pen struct {
 	intents []offsets.Attempt // room
 }
 
-// holds tells whether an outcome waits.
-func (n *pen) holds() bool { return n.p != nil }
+// postponed tells whether an outcome waits.
+func (n *pen) postponed() bool { return n.p != nil }
 
-// hold lets the outcome of delivered messages of p wait.
-func (n *pen) hold(p *partition, items []*item) {
+// postpone lets the outcome of delivered messages of p wait.
+func (n *pen) postpone(p *partition, items []*item) {
 	n.p, n.done, n.doubts = p, n.done[:0], n.doubts[:0]
 	for _, it := range items {
-		n.done, n.doubts = append(n.done, it.Offset), append(n.doubts, it.left())
+		n.done, n.doubts = append(n.done, it.Offset), append(n.doubts, it.doubt())
 	}
 }
 
@@ -50,8 +50,8 @@ func (n *pen) announce(p *partition, items []*item) error {
 	return announced
 }
 
-// settle puts what waits on record: something else has to be waited for.
-func (n *pen) settle() {
+// flush puts what waits on record: something else has to be waited for.
+func (n *pen) flush() {
 	if n.p != nil {
 		offsets.Crash("answered, not recorded")
 		recorded, _ := n.p.page.Write(n.done, nil, nil)
@@ -69,9 +69,9 @@ func (n *pen) recorded(err error) {
 	p.lanes.Recorded()
 }
 
-// finish puts the outcomes of items on record now.
-func (n *pen) finish(p *partition, items []*item) error {
-	n.hold(p, items)
+// record puts the outcomes of items on record now.
+func (n *pen) record(p *partition, items []*item) error {
+	n.postpone(p, items)
 	recorded, _ := p.page.Write(n.done, nil, nil)
 	return n.insist(recorded)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,26 @@ import (
 // not fetched either. Once some can start, or the time is over, the rest is tried again outside of it.
 const resolveTime = time.Second
 
+// assignment is what the group has given to this process. Nobody changes it.
+type assignment struct {
+	running []*partition
+	pending map[kafka.Partition]error
+}
+
+// publish makes a new list of the partitions for whoever is not the poll goroutine. Due after each change of parts or pending.
+func (c *consumer) publish() {
+	c.published.Store(&assignment{running: slices.Collect(maps.Values(c.parts)), pending: maps.Clone(c.pending)})
+}
+
+// running is every partition that delivers.
+func (c *consumer) running() []*partition { return c.published.Load().running }
+
+// assignment is what the group has given to this process, started or not.
+func (c *consumer) assignment() []kafka.Partition {
+	a := c.published.Load()
+	return slices.AppendSeq(partitionsOf(a.running), maps.Keys(a.pending))
+}
+
 // assigned is the rebalance callback for new partitions. It resolves where they start: an error of the broker is never
 // taken for "no offset".
 func (c *consumer) assigned(tps []kafka.Partition) {
@@ -25,7 +46,7 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 		c.pending[t], c.past.arrived[t] = errors.New("starting"), c.past.round
 	}
 	c.publish()
-	c.health.joined()
+	c.health.member(true)
 	var starts []kafka.Position
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
@@ -59,7 +80,7 @@ func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 		c.lose(tps, errLost)
 		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
 		if len(c.assignment()) == 0 {
-			c.health.left()
+			c.health.member(false)
 		}
 	} else {
 		c.giveUp(tps, errRevoked)
