@@ -186,7 +186,9 @@ func (c *consumer) tidy() {
 			continue
 		}
 		p.stock.sample(now)
-		if p.stock.paused && (p.stock.held.Load() <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime) && (p.stock.held.Load() == 0 || c.budget.held.Load() < c.budget.most()) {
+		held := p.stock.held.Load()
+		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
+		if p.stock.paused && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
 			p.stock.paused = false
 			resume = append(resume, t)
 		}
@@ -218,7 +220,7 @@ func (c *consumer) tidy() {
 func (c *consumer) sayBounded() {
 	var all []string
 	for _, p := range c.parts {
-		why := p.ceiling.isBounded()
+		why := p.ceiling.boundedBy()
 		if why != "" {
 			all = append(all, fmt.Sprintf("%s: %s", p.Partition, why))
 			p.lanes.Resume() // its share of the failing may have grown since

@@ -106,9 +106,9 @@ func (d *delivery) try() {
 	if d.skip(); len(d.items) == 0 || d.prepare() != nil {
 		return
 	}
-	request := d.request()
 	d.attempt.Items = d.attempt.Items[:0]
-	for _, it := range request {
+	for _, it := range d.request() {
+		it.attempt = it.following()
 		it.Attempt = it.attempt.Number
 		d.attempt.Items = append(d.attempt.Items, &it.Item)
 	}
@@ -158,9 +158,6 @@ func (d *delivery) prepare() error {
 	offsets.Crash("intent written, not sent")
 	d.began = time.Now()
 	d.batch.Began(d.began)
-	for _, it := range d.request() {
-		it.attempt = it.following()
-	}
 	return nil
 }
 

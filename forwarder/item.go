@@ -27,7 +27,6 @@ type item struct {
 // following is the attempt after the newest one.
 func (it *item) following() offsets.Attempt {
 	next := it.attempt
-	next.Offset = it.Offset
 	next.Number++
 	return next
 }

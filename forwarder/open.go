@@ -120,13 +120,10 @@ func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
 
 // remade tells whether this group has consumed an earlier topic of the same name.
 func (c *consumer) remade(k start.Knowledge) bool {
-	if c.past.left[k.Partition].remade(k.Identity.TopicID) {
-		return true
-	}
 	earlier := func(o offsets.Key) bool {
 		return o.Cluster == k.Identity.Cluster && o.Group == k.Identity.Group && o.TopicID != k.Identity.TopicID
 	}
-	return slices.ContainsFunc(c.f.parts.Store.Foreign(k.Identity), earlier)
+	return c.past.left[k.Partition].remade(k.Identity.TopicID) || slices.ContainsFunc(c.f.parts.Store.Foreign(k.Identity), earlier)
 }
 
 // past is what this process has had of partitions.

@@ -130,14 +130,12 @@ func (p *partition) goes() bool { return p.soft.Err() == nil }
 
 // drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
 func (p *partition) drain(deadline context.Context, cause error) {
-	gone := inBackground(p.lanes.Wait)
-	select {
-	case <-gone:
-	case <-deadline.Done():
+	over := context.AfterFunc(deadline, func() {
 		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.Topic, "partition", p.Number)
 		p.abandon(cause)
-		<-gone
-	}
+	})
+	p.lanes.Wait()
+	over()
 	p.abandon(cause)
 }
 

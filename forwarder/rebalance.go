@@ -50,9 +50,10 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	var starts []kafka.Position
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
-	for asked := tps; len(asked) > 0; asked = c.undecided(tps) {
+	for asked := tps; len(asked) > 0; {
 		starts = c.resolve(asked, c.learn(ctx, asked))
-		if len(starts) > 0 || len(c.undecided(tps)) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
+		asked = c.undecided(tps)
+		if len(starts) > 0 || len(asked) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break // what was pending before is startPending's, too: a broker that is gone costs time here
 		}
 	}
