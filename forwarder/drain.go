@@ -51,7 +51,7 @@ func (c *consumer) meanwhile(waits context.Context) {
 			at = append(at, kafka.Position{Partition: t, Offset: p.reading.next})
 		}
 	}
-	if len(at) == 0 || c.stopping.Err() != nil || c.beside {
+	if len(at) == 0 || waits.Err() != nil {
 		return
 	}
 	r, err := c.f.parts.Reader(at)
@@ -83,11 +83,5 @@ func (c *consumer) meanwhile(waits context.Context) {
 // readFrom has r polled from now on; what is paused is paused there, too.
 func (c *consumer) readFrom(r kafka.Reader) {
 	c.source = r
-	var paused []*partition
-	for _, p := range c.parts {
-		if p.goes() && p.stock.paused {
-			paused = append(paused, p)
-		}
-	}
-	c.pause(paused...)
+	c.pause(c.partsWhere(func(p *partition) bool { return p.stock.paused })...)
 }

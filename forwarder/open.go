@@ -25,13 +25,13 @@ func (c *consumer) startPending() {
 	c.asking = true
 	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
 	c.ask(func(ctx context.Context) func() {
-		found := c.learn(ctx, tps)
+		known, missing := c.learn(ctx, tps)
 		return func() {
 			c.asking = false
 			if round != c.past.round {
 				return // a rebalance in between has made the answers old
 			}
-			if starts := c.resolve(tps, found); len(starts) > 0 {
+			if starts := c.resolve(tps, known, missing); len(starts) > 0 {
 				c.fetch(starts)
 			}
 		}
@@ -59,14 +59,15 @@ func (c *consumer) fetch(at []kafka.Position) {
 	c.f.committer.now()
 }
 
-// resolve decides where partitions start and opens those that can; the others stay pending and say why.
-func (c *consumer) resolve(tps []kafka.Partition, found answers) (starts []kafka.Position) {
+// resolve decides where partitions start and opens those that can; the others stay pending and say why. missing is why not all of
+// them are known.
+func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, missing error) (starts []kafka.Position) {
 	defer c.publish()
-	opened := c.openAll(found.known)
+	opened := c.openAll(known)
 	for _, t := range tps {
 		o, was := opened[t], c.pending[t]
 		if o == nil {
-			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(found.err))
+			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(missing))
 			continue
 		}
 		if o.err == nil || was == nil || was.Error() != o.err.Error() {
@@ -152,40 +153,31 @@ func (h *past) later(t kafka.Partition, parts map[kafka.Partition]*partition) bo
 	return false
 }
 
-// answers are what the cluster and the file know of partitions.
-type answers struct {
-	known map[kafka.Partition]start.Knowledge
-	err   error // why some are missing
-}
-
 // learn asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
 // the partitions back that it leads, a topic that is gone only its own.
-func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (found answers) {
+func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, missing error) {
 	cluster, err := c.f.parts.Cluster.ID(ctx)
 	if err != nil {
-		return answers{err: err}
+		return nil, err
 	}
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.Topic] = true
 	}
-	ids, err := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
-	found.err = err
-	found.known = make(map[kafka.Partition]start.Knowledge, len(tps))
+	ids, missing := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
 	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
 	if len(tps) == 0 {
-		return found
+		return nil, missing
 	}
 	deadline, _ := ctx.Deadline()
 	commits, err := c.client.Committed(tps, max(time.Until(deadline), time.Millisecond))
 	if err != nil {
-		found.err = errors.Join(found.err, err)
-		return found
+		return nil, errors.Join(missing, err)
 	}
 	limits, err := c.f.parts.Cluster.Bounds(ctx, tps) // the last question, for it may take all the time
-	found.err = errors.Join(found.err, err)
+	known = make(map[kafka.Partition]start.Knowledge, len(commits))
 	for _, m := range commits {
-		if _, known := limits[m.Partition]; !known {
+		if _, ok := limits[m.Partition]; !ok {
 			continue
 		}
 		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: ids[m.Topic], Partition: m.Number}
@@ -194,9 +186,9 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (found answ
 		if saved, ok := c.f.parts.Store.Saved(id); ok {
 			k.Saved = &saved
 		}
-		found.known[m.Partition] = k
+		known[m.Partition] = k
 	}
-	return found
+	return known, errors.Join(missing, err)
 }
 
 // sayStart says what an operator should hear of a start.
