@@ -208,7 +208,7 @@ func (d *delivery) apply(v push.Verdict) {
 	sign := signOf(v)
 	elsewhere := d.batch.Elsewhere(sign)
 	fault := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere
-	count, left := len(sent), len(d.items)
+	count, all := len(sent), len(d.items)
 	shared := fault && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
@@ -229,7 +229,7 @@ func (d *delivery) apply(v push.Verdict) {
 	if d.complete(); d.unrecorded {
 		d.p.stock.touch(now)
 	}
-	d.halve(v, fault, count, left-len(d.items))
+	d.halve(v, fault, count, all-len(d.items))
 	if len(d.items) > 0 {
 		d.batch.Give()
 	}

@@ -66,18 +66,11 @@ func (c *consumer) meanwhile(waits context.Context) {
 		now, _ = c.step(now)
 	}
 	c.beside = false
-	var resumed []kafka.Partition
-	for t, p := range c.parts {
-		if !p.goes() {
-			continue
-		}
-		p.reading.again = true
-		if !p.stock.paused {
-			resumed = append(resumed, t)
-		}
-	}
 	c.readFrom(c.client)
-	c.resume(resumed)
+	for _, p := range c.parts {
+		p.reading.again = true
+	}
+	c.resume(partitionsOf(c.partsWhere(func(p *partition) bool { return !p.stock.paused })))
 }
 
 // readFrom has r polled from now on; what is paused is paused there, too.
