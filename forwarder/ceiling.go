@@ -36,7 +36,7 @@ type ceiling struct {
 // commitState is the newest acknowledged commit of a partition, for the committer.
 type commitState struct {
 	offset  int64 // -1: none of this assignment yet
-	ceiling int64
+	ceiling int64 // of its mark
 	changes int64 // of the partition, as of then
 	sample
 }

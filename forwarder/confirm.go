@@ -7,8 +7,8 @@ import (
 	"github.com/kpush/kpush/forwarder/push"
 )
 
-// confirm asks the service for what is in doubt of the next request: so many items of the batch as a request may hold. An error means that the
-// delivery was stopped.
+// confirm asks the service for what is in doubt of the next request: so many items of the batch as a request may hold. An error means
+// that the delivery was stopped.
 func (d *delivery) confirm() error {
 	n := 0
 	for _, it := range d.items {

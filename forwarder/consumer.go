@@ -226,7 +226,7 @@ func (c *consumer) sayBounded() {
 			p.lanes.Resume() // its share of the failing may have grown since
 		}
 		if why != "" && !p.reading.said {
-			c.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", "topic", p.Topic, "partition", p.Number, "why", why)
+			c.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", p.where(), "why", why)
 		}
 		p.reading.said = why != ""
 	}

@@ -237,7 +237,7 @@ func (c *consumer) findOutOfRange(cause error) {
 		if p := c.parts[t]; !p.reading.outOfRange && (p.reading.next < b.Oldest || p.reading.next > b.High) {
 			p.reading.outOfRange = true
 			c.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				"topic", t.Topic, "partition", t.Number, "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
+				p.where(), "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
 		}
 	}
 }
@@ -252,7 +252,7 @@ func (c *consumer) compare(ctx context.Context, ids map[string]string) {
 		}
 		err := c.do(ctx, func(c *consumer) error {
 			c.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
-				"topic", p.Topic, "partition", p.Number, "was", was, "is", is)
+				p.where(), "was", was, "is", is)
 			c.restart(p, errRemade)
 			return nil
 		})

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -125,13 +126,17 @@ func (p *partition) changed() {
 	p.f.committer.stir()
 }
 
+func (p *partition) where() slog.Attr {
+	return slog.Group("", "topic", p.Topic, "partition", p.Number)
+}
+
 // goes tells whether the partition is not being given up.
 func (p *partition) goes() bool { return p.soft.Err() == nil }
 
 // drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
 func (p *partition) drain(deadline context.Context, cause error) {
 	over := context.AfterFunc(deadline, func() {
-		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.Topic, "partition", p.Number)
+		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", p.where())
 		p.abandon(cause)
 	})
 	p.lanes.Wait()

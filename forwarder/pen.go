@@ -64,7 +64,7 @@ func (n *pen) flush() {
 func (n *pen) recorded(err error) {
 	p := n.p
 	if err = n.insist(err); err != nil {
-		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", "topic", p.Topic, "partition", p.Number, "offset", n.done[0], "error", err)
+		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", p.where(), "offset", n.done[0], "error", err)
 	}
 	p.lanes.Recorded()
 }
@@ -100,8 +100,7 @@ func (n *pen) insist(err error) error {
 // settled records that attempts have ended without an outcome.
 func (p *partition) settled(attempts []offsets.Attempt) {
 	if err := p.page.Settled(attempts...); err != nil {
-		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", "topic", p.Topic,
-			"partition", p.Number, "error", err)
+		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", p.where(), "error", err)
 	}
 	p.changed()
 }

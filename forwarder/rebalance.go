@@ -164,7 +164,7 @@ func (c *consumer) restart(p *partition, why error) {
 	defer c.health.callback()() // it may take as long as one
 	c.giveUp([]kafka.Partition{p.Partition}, why)
 	if err := c.client.Unassign([]kafka.Partition{p.Partition}); err != nil {
-		c.log.Error("cannot unassign a partition", "topic", p.Topic, "partition", p.Number, "error", err)
+		c.log.Error("cannot unassign a partition", p.where(), "error", err)
 	}
 	c.pending[p.Partition] = why
 	c.publish()

@@ -24,7 +24,7 @@ func (c *consumer) watchdog(now time.Time) {
 			p.reading.owed = 0
 		case p.reading.owed > p.reading.next:
 			c.log.Warn("the Kafka client does not fetch the partition's messages: it starts again",
-				"topic", p.Topic, "partition", p.Number, "offset", p.reading.next, "end", p.reading.owed, "silent_s", int(now.Sub(p.reading.came).Seconds()))
+				p.where(), "offset", p.reading.next, "end", p.reading.owed, "silent_s", int(now.Sub(p.reading.came).Seconds()))
 			c.restart(p, errUnfetched)
 		default:
 			silent = append(silent, p)

@@ -63,9 +63,9 @@ type skipped struct {
 }
 
 func (s *skipLog) write(it *item) error {
-	line := skipped{Time: time.Now().UTC(), ID: it.ID(), Topic: it.Topic, Partition: it.Partition.Number, Offset: it.Offset, Timestamp: it.Timestamp,
-		Attempts: it.attempt.Number, Reason: it.verdict.Reason, InDoubt: it.attempt.InDoubt, Key: it.Key, Value: it.Value,
-		Headers: make([][2]any, 0, len(it.Headers))}
+	line := skipped{Time: time.Now().UTC(), ID: it.ID(), Topic: it.Topic, Partition: it.Partition.Number, Offset: it.Offset,
+		Timestamp: it.Timestamp, Attempts: it.attempt.Number, Reason: it.verdict.Reason, InDoubt: it.attempt.InDoubt,
+		Key: it.Key, Value: it.Value, Headers: make([][2]any, 0, len(it.Headers))}
 	if utf8.Valid(it.Value) {
 		line.ValueText = string(it.Value)
 	}
