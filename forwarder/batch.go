@@ -5,11 +5,11 @@ import "github.com/kpush/kpush/forwarder/push"
 // halve says how large the next request of a batch is, after one with count messages of which done have their outcome. A fault of
 // several together is nobody's: the next request is half as large, until the message at fault is alone. Those that failed by
 // themselves are tried again by themselves.
-func (d *delivery) halve(v push.Verdict, fault, shared bool, count, done int) {
+func (d *delivery) halve(v push.Verdict, fault bool, count, done int) {
 	left := count - done
 	d.suspects = max(0, d.suspects-done)
 	switch {
-	case shared:
+	case fault && count > 1:
 		d.suspects, d.size = count, count/2
 	case left > 0 && (fault || v.Class == push.Delivered):
 		d.size = left

@@ -15,7 +15,7 @@ type budget struct {
 
 func newBudget(bound int64) *budget { return &budget{bound: bound, freed: make(chan struct{}, 1)} }
 
-func (b *budget) take(n int64) { b.held.Add(n) }
+func (b *budget) add(n int64) { b.held.Add(n) }
 
 func (b *budget) free(n int64) {
 	if left := b.held.Add(-n); left <= b.low() && b.waiting.Load() {
@@ -61,9 +61,9 @@ type stock struct {
 	leftThen int64
 }
 
-func (s *stock) take(n int64) {
+func (s *stock) add(n int64) {
 	if s.held.Add(n) == n {
-		s.stir(time.Now()) // nothing was waiting: it begins to wait now
+		s.touch(time.Now()) // nothing was waiting: it begins to wait now
 	}
 }
 
@@ -72,8 +72,8 @@ func (s *stock) free(n int64) {
 	s.left.Add(n)
 }
 
-// stir notes progress.
-func (s *stock) stir(now time.Time) { s.progress.Store(now.UnixNano()) }
+// touch notes progress.
+func (s *stock) touch(now time.Time) { s.progress.Store(now.UnixNano()) }
 
 // idle is how long there has been no progress.
 func (s *stock) idle(now time.Time) time.Duration {

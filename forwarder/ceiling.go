@@ -36,6 +36,7 @@ type ceiling struct {
 // commitState is the newest acknowledged commit of a partition, for the committer.
 type commitState struct {
 	offset  int64 // -1: none of this assignment yet
+	ceiling int64 // of its mark
 	changes int64 // of the partition, as of then
 	sample
 }
@@ -75,8 +76,8 @@ func (c *ceiling) admit(offset int64, bound string) (ok, low bool) {
 	return true, false
 }
 
-// isBounded says why nothing new of the partition has been tried for a while, "" where it is.
-func (c *ceiling) isBounded() string {
+// boundedBy says why nothing new of the partition has been tried for a while, "" where it is.
+func (c *ceiling) boundedBy() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.bound == "" || time.Since(c.bounded) < heldBackTime {

@@ -13,7 +13,8 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// Check connects, and tells what it finds of topics and group, with a client that has no instance id and joins nothing. It changes nothing. An error is a sentence that says what is missing.
+// Check connects, and tells what it finds of topics and group, with a client that has no instance id and joins nothing. It changes
+// nothing. An error is a sentence that says what is missing.
 func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*kafka.QuestionTime)
 	defer cancel()
@@ -61,20 +62,14 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 // reasons listens to the client, which tells on its own why it reaches no broker. Call what it returns for the newest reason,
 // nil where it gave none; that ends it.
 func reasons(c kafka.Reader) (newest func() error) {
-	over, told := make(chan struct{}), make(chan error)
-	go func() {
-		var why error
-		for {
+	var why error
+	ctx, cancel := context.WithCancel(context.Background())
+	over := inBackground(func() {
+		for ended := false; !ended; ended = ctx.Err() != nil {
 			if _, err := c.Poll(pollTime); errors.Is(err, kafka.ErrNoBroker) && !errors.Is(err, kafka.ErrAllDown) {
 				why = err
 			}
-			select {
-			case <-over:
-				told <- why
-				return
-			default:
-			}
 		}
-	}()
-	return func() error { close(over); return <-told }
+	})
+	return func() error { cancel(); <-over; return why }
 }

@@ -20,8 +20,8 @@ type committer struct {
 	limit int // characters of metadata; smaller where the broker allows less
 	rests atomic.Bool
 
-	refused map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and taken
-	taken   int                  // commits
+	refused  map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
+	accepted int                  // commits
 }
 
 // refusedTime is how long a topic whose commit was refused holds up no other: librdkafka takes a third of a second for such a one.
@@ -72,9 +72,9 @@ func (c *committer) run(ctx context.Context) {
 		case !rests && c.rests.CompareAndSwap(true, false):
 			tick.Reset(interval)
 		}
-		before := c.taken
+		before := c.accepted
 		err := c.commit(due, true)
-		if doubted && (err == nil || c.taken > before) {
+		if doubted && (err == nil || c.accepted > before) {
 			c.f.lease.doubted.Store(false)
 		}
 		<-c.token
@@ -85,8 +85,7 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// due is what is worth a commit: partitions with progress, and those whose ceiling has come close or lies far off since
-// the pace has fallen; all of them to prove the membership.
+// due is what is worth a commit; all partitions, to prove the membership.
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.consumer.running() {
@@ -105,7 +104,7 @@ func (c *committer) due(all bool) []*partition {
 func (c *committer) commit(ps []*partition, alive bool) error {
 	var errs []error
 	for len(ps) > 0 {
-		n, err := c.tell(ps, alive)
+		n, err := c.send(ps, alive)
 		if err != nil {
 			errs = append(errs, c.notTaken(ps[:n], alive, err))
 		}
@@ -138,19 +137,18 @@ func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 // commitMost is about how many bytes one commit may take: Kafka writes it as one batch, of max.message.bytes (1 MiB) at the most.
 const commitMost = 256 << 10
 
-// tell is one commit, of the first n of ps: as many as it takes, and one at the least.
-func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
+// send is one commit, of the first n of ps: as many as it takes, and one at the least.
+func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 	list := make([]kafka.Commit, 0, len(ps))
-	ceilings := make([]int64, len(ps))
-	started := make([]commitState, len(ps))
+	states := make([]commitState, 0, len(ps))
 	for size := 0; n < len(ps); n++ {
 		p := ps[n]
-		m := c.mark(p, alive, &started[n])
+		m, state := c.mark(p, alive)
 		said := kafka.Commit{Partition: p.Partition, Offset: m.Offset, Meta: m.Text(c.limit)}
 		if size += len(said.Meta) + len(p.Topic) + 100; size > commitMost && n > 0 {
 			break
 		}
-		ceilings[n], list = m.Ceiling, append(list, said)
+		list, states = append(list, said), append(states, state)
 	}
 	c.f.health.committing(true)
 	offsets.Crash("before a commit")
@@ -160,29 +158,29 @@ func (c *committer) tell(ps []*partition, alive bool) (n int, err error) {
 		return n, err
 	}
 	offsets.Crash("committed")
-	c.taken++
-	c.f.health.committed()
-	for i, p := range ps[:n] {
-		p.rec.Committed(started[i].offset)
-		p.ceiling.acknowledge(started[i])
-		if alive {
-			p.raise(ceilings[i])
+	c.accepted++
+	c.f.health.say(broker, nil)
+	for i, state := range states {
+		p := ps[i]
+		p.rec.Committed(state.offset)
+		p.ceiling.acknowledge(state)
+		if alive && p.ceiling.raise(state.ceiling) {
+			p.lanes.Resume()
 		}
 	}
 	return n, nil
 }
 
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
-func (c *committer) mark(p *partition, alive bool, state *commitState) start.Mark {
+func (c *committer) mark(p *partition, alive bool) (m start.Mark, state commitState) {
 	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
 	store := c.f.parts.Store
-	m := start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
+	m = start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
 		Lineage: p.lineage, Offset: next, Done: done, Attempts: p.rec.Unfinished()}
-	ceiling, started := p.ceiling.mark(next, alive && store.Keeps())
-	m.Ceiling = ceiling
-	*state = commitState{next, changes, started}
-	return m
+	var started sample
+	m.Ceiling, started = p.ceiling.mark(next, alive && store.Keeps())
+	return m, commitState{next, m.Ceiling, changes, started}
 }
 
 // failed says why a commit was not taken; topic is one of those that it was about.
@@ -225,9 +223,8 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; "+c.f.uncommitted(), "partitions", len(ps))
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer func() { <-c.token; close(done) }()
+	done := inBackground(func() {
+		defer func() { <-c.token }()
 		for tries := 0; tries < 3 && ctx.Err() == nil; {
 			err := c.commit(ps, false)
 			if err == nil {
@@ -237,7 +234,7 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 				tries++
 			}
 		}
-	}()
+	})
 	select {
 	case <-done:
 	case <-ctx.Done():

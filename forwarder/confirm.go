@@ -7,22 +7,22 @@ import (
 	"github.com/kpush/kpush/forwarder/push"
 )
 
-// ask confirms what is in doubt of the next request: so many items of the batch as a request may hold. An error means that the
-// delivery was stopped.
-func (d *delivery) ask() error {
+// confirm asks the service for what is in doubt of the next request: so many items of the batch as a request may hold. An error means
+// that the delivery was stopped.
+func (d *delivery) confirm() error {
 	n := 0
 	for _, it := range d.items {
 		if n == d.size {
 			break
 		}
 		if it.InDoubt {
-			d.pen.settle()
+			d.pen.flush()
 			has, err := d.has(it)
 			if err != nil {
 				return err
 			}
 			if has {
-				it.final, it.outcome = true, push.Delivered
+				it.final, it.verdict = true, push.Verdict{}
 				continue
 			}
 		}

@@ -26,30 +26,25 @@ const (
 // consumer is the member of the group: all that the poll goroutine owns. Others give it something to do, and read what it has
 // published.
 type consumer struct {
-	f         *Forwarder // for partitions
-	cfg       *Config
+	f         *Forwarder
 	log       *slog.Logger
 	health    *health
-	committer *committer
-	store     *offsets.Store
 	client    kafka.Consumer
 	assign    func(offsets.Key, offsets.Start) (*offsets.Partition, error) // opens a record
-	cluster   kafka.Cluster
 	stopping  context.Context
 	calls     chan func() // from other goroutines
 	published atomic.Pointer[assignment]
 
-	source    kafka.Reader // what is polled: client, or the reader beside it
-	beside    bool         // a drain waits, and a reader without a group is polled
-	parts     map[kafka.Partition]*partition
-	pending   map[kafka.Partition]error // assigned, but not started yet, and why
-	past      past
-	flow      flow
-	budget    *budget
-	clusterID string // "" until a broker has said it; set before the first partition starts
-	asking    bool   // a goroutine asks where pending partitions start
-	astray    error  // some partition's position is out of range, and it is not known which
-	when      moments
+	source     kafka.Reader // what is polled: client, or the reader beside it
+	beside     bool         // a drain waits, and a reader without a group is polled
+	parts      map[kafka.Partition]*partition
+	pending    map[kafka.Partition]error // assigned, but not started yet, and why
+	past       past
+	flow       flow
+	budget     *budget
+	asking     bool  // a goroutine asks where pending partitions start
+	outOfRange error // some partition's position is out of range, and it is not known which
+	when       moments
 }
 
 // moments are when the poll goroutine did something last.
@@ -58,47 +53,14 @@ type moments struct {
 	unpolled                          time.Time // Kafka's client said that it was not polled for too long
 }
 
-// assignment is what the group has given to this process. Nobody changes it.
-type assignment struct {
-	running []*partition
-	pending map[kafka.Partition]error
-}
-
 func newConsumer(f *Forwarder) *consumer {
-	c := &consumer{f: f, cfg: &f.cfg, log: f.log, health: &f.health, committer: f.committer, store: f.parts.Store, assign: f.parts.Store.Assign, client: f.parts.Consumer, source: f.parts.Consumer,
-		cluster: f.parts.Cluster, budget: f.budget, calls: make(chan func(), 16), parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
+	c := &consumer{f: f, log: f.log, health: &f.health, budget: f.budget, client: f.parts.Consumer, source: f.parts.Consumer,
+		assign: f.parts.Store.Assign, calls: make(chan func(), 16),
+		parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
+		past: past{arrived: map[kafka.Partition]int{}, left: map[kafka.Partition]earlier{}},
 		when: moments{busy: time.Now(), made: time.Now()}}
-	c.past.forget()
 	c.publish()
 	return c
-}
-
-// publish makes a new list of the partitions for whoever is not the poll goroutine. Due after each change of parts or pending.
-func (c *consumer) publish() {
-	a := &assignment{pending: make(map[kafka.Partition]error, len(c.pending))}
-	for _, p := range c.parts {
-		a.running = append(a.running, p)
-	}
-	for t, why := range c.pending {
-		a.pending[t] = why
-	}
-	c.published.Store(a)
-}
-
-// running is every partition that delivers.
-func (c *consumer) running() []*partition { return c.published.Load().running }
-
-// assignment is what the group has given to this process, started or not.
-func (c *consumer) assignment() []kafka.Partition {
-	a := c.published.Load()
-	out := make([]kafka.Partition, 0, len(a.running)+len(a.pending))
-	for _, p := range a.running {
-		out = append(out, p.Partition)
-	}
-	for t := range a.pending {
-		out = append(out, t)
-	}
-	return out
 }
 
 // do runs what on the poll goroutine, and returns what came of it, or why ctx ended first.
@@ -129,7 +91,7 @@ func (c *consumer) loop(ctx context.Context) (err error) {
 	return err
 }
 
-// step is one turn of the loop, or of the one beside it while a rebalance callback waits.
+// step is one round of the loop, or of the one beside it while a rebalance callback waits.
 func (c *consumer) step(now time.Time) (time.Time, error) {
 	c.health.stepped(now)
 	if c.budget.full() && !c.flow.heldBack {
@@ -160,7 +122,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	switch {
 	case m != nil:
 		c.when.busy = now
-		c.take(m, now)
+		c.dispatch(m, now)
 	case err != nil && c.beside:
 		c.log.Debug("Kafka reports to the reader without a group", "error", err)
 	case err != nil:
@@ -176,11 +138,11 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	return now, nil
 }
 
-// take hands a message to its partition. A lane that has more than its share stops being fetched when its message is
+// dispatch hands a message to its partition. A lane that has more than its share stops being fetched when its message is
 // stuck, or when it crowds others out: librdkafka hands over long runs of one partition (a whole one where batches are
 // compressed), and a lane without messages is a lane that idles. Ordinary flow control never pauses, because that drops
 // what librdkafka has queued.
-func (c *consumer) take(m *kafka.Message, now time.Time) {
+func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	p := c.parts[m.Partition]
 	if p == nil {
 		return // revoked
@@ -224,7 +186,9 @@ func (c *consumer) tidy() {
 			continue
 		}
 		p.stock.sample(now)
-		if p.stock.paused && (p.stock.held.Load() <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime) && (p.stock.held.Load() == 0 || c.budget.held.Load() < c.budget.most()) {
+		held := p.stock.held.Load()
+		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
+		if p.stock.paused && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
 			p.stock.paused = false
 			resume = append(resume, t)
 		}
@@ -244,8 +208,8 @@ func (c *consumer) tidy() {
 	if c.beside {
 		return
 	}
-	if c.astray != nil && c.health.every("strays", time.Second) {
-		c.outOfRange(c.astray)
+	if c.outOfRange != nil && c.health.every("out of range", time.Second) {
+		c.findOutOfRange(c.outOfRange)
 	}
 	c.watchdog(now)
 	c.startPending()
@@ -256,22 +220,22 @@ func (c *consumer) tidy() {
 func (c *consumer) sayBounded() {
 	var all []string
 	for _, p := range c.parts {
-		why := p.ceiling.isBounded()
+		why := p.ceiling.boundedBy()
 		if why != "" {
 			all = append(all, fmt.Sprintf("%s: %s", p.Partition, why))
 			p.lanes.Resume() // its share of the failing may have grown since
 		}
 		if why != "" && !p.reading.said {
-			c.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", "topic", p.Topic, "partition", p.Number, "why", why)
+			c.log.Warn("nothing new is tried of the partition until messages that keep failing have their outcome", p.where(), "why", why)
 		}
 		p.reading.said = why != ""
 	}
-	if len(all) == 0 {
-		c.health.say(bounded, nil)
-		return
+	var sentence error
+	if len(all) > 0 {
+		slices.Sort(all)
+		sentence = errors.New("nothing new is tried until messages that keep failing have their outcome: " + strings.Join(all, "; "))
 	}
-	slices.Sort(all)
-	c.health.say(bounded, errors.New("nothing new is tried until messages that keep failing have their outcome: "+strings.Join(all, "; ")))
+	c.health.say(bounded, sentence)
 }
 
 // advance moves partitions with nothing outstanding to the consumer's position: behind the last message there may be
@@ -282,7 +246,7 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 	at, err := c.source.Positions(drained)
 	if err != nil {
-		return // asked again at the next turn
+		return // asked again at the next step
 	}
 	for _, a := range at {
 		if p := c.parts[a.Partition]; p != nil && a.Offset > 0 {
@@ -294,14 +258,14 @@ func (c *consumer) advance(drained []kafka.Partition) {
 
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
-	var fatal kafka.FatalError
+	if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
+		return fatalSentence(fatal, c.f.cfg, time.Since(c.when.unpolled) < time.Minute)
+	}
 	switch {
-	case errors.As(err, &fatal):
-		return fatalSentence(fatal, *c.cfg, time.Since(c.when.unpolled) < time.Minute)
 	case errors.Is(err, kafka.ErrOutOfRange):
-		c.outOfRange(err)
+		c.findOutOfRange(err)
 	case errors.Is(err, kafka.ErrNoBroker):
-		c.health.noBroker(c.cfg.Brokers, err)
+		c.health.noBroker(c.f.cfg.Brokers, err)
 	case errors.Is(err, kafka.ErrNoTopic): // watch says so
 	case errors.Is(err, kafka.ErrUnpolled):
 		c.when.unpolled = time.Now()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -26,15 +27,15 @@ const (
 // delivery brings batches to their outcome, one after the other; a message is a batch of one. It belongs to the goroutine that has
 // the batch's turn.
 type delivery struct {
-	f       *Forwarder
-	p       *partition
-	batch   *pace.Batch
-	items   []*item      // without an outcome: of the batch's messages, in their order
-	room    []item       // where they are
-	attempt push.Attempt // at the first of them
-	pen     pen
-	held    bool      // the pen holds the outcome of this batch
-	began   time.Time // the newest attempt
+	f          *Forwarder
+	p          *partition
+	batch      *pace.Batch
+	items      []*item      // without an outcome: of the batch's messages, in their order
+	room       []item       // where they are
+	attempt    push.Attempt // at the first of them
+	pen        pen
+	unrecorded bool      // the pen holds the outcome of this batch
+	began      time.Time // the newest attempt
 
 	size     int // of the next request, at the most; never 0
 	suspects int // the first so many failed together: the message at fault is among them
@@ -49,22 +50,22 @@ func (f *Forwarder) work(b *pace.Batch) {
 	}
 	d.batch = b
 	for more := true; more; {
-		d.begin()
+		d.unpack()
 		d.run()
-		more = d.end()
+		more = d.next()
 	}
-	if d.pen.holds() {
-		d.pen.settle()
+	if d.pen.postponed() {
+		d.pen.flush()
 		b.Give()
 	}
 	f.deliveries.Put(d)
 }
 
-// begin takes over the batch's messages.
-func (d *delivery) begin() {
+// unpack takes over the batch's messages.
+func (d *delivery) unpack() {
 	messages := d.batch.Messages()
 	d.p = d.batch.Owner().(*partition)
-	d.size, d.suspects, d.held = len(messages), 0, false
+	d.size, d.suspects, d.unrecorded = len(messages), 0, false
 	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
 	d.items = d.items[:0]
 	for i, m := range messages {
@@ -77,45 +78,42 @@ func (d *delivery) begin() {
 
 // run makes attempts until each message has its outcome, or the partition stops.
 func (d *delivery) run() {
-	for d.try(); d.left(); d.repeat() {
+	for d.try(); d.more(); d.repeat() {
 	}
 }
 
-// left tells whether another attempt has to follow.
-func (d *delivery) left() bool { return len(d.items) > 0 && d.p.goes() }
+// more tells whether another attempt has to follow.
+func (d *delivery) more() bool { return len(d.items) > 0 && d.p.goes() }
 
-// end lets go of the batch, and tells whether there is another one.
-func (d *delivery) end() bool {
+// next lets go of the batch, and tells whether there is another one.
+func (d *delivery) next() bool {
 	for _, it := range d.items {
 		d.close(it)
 	}
-	if !d.held {
-		d.pen.settle() // of the batch before, where this one was stopped before its intent
+	if !d.unrecorded {
+		d.pen.flush() // of the batch before, where this one was stopped before its intent
 	}
 	done := len(d.items) == 0
 	clear(d.room)
-	return d.batch.Next(done, d.held)
+	return d.batch.Next(done, d.unrecorded)
 }
 
 // try makes one attempt, from the question whether it is needed to what follows from it.
 func (d *delivery) try() {
-	if d.f.parts.Confirm != nil && d.ask() != nil {
+	if d.f.parts.Confirm != nil && d.confirm() != nil {
 		return
 	}
-	if d.skip(); len(d.items) == 0 {
+	if d.skip(); len(d.items) == 0 || d.prepare() != nil {
 		return
 	}
-	if d.prepare() != nil {
-		return
-	}
-	request := d.request()
 	d.attempt.Items = d.attempt.Items[:0]
-	for _, it := range request {
+	for _, it := range d.request() {
+		it.attempt = it.following()
 		it.Attempt = it.attempt.Number
 		d.attempt.Items = append(d.attempt.Items, &it.Item)
 	}
 	d.attempt.Host = d.batch.Host()
-	d.ended(d.f.parts.Handler.Push(&d.attempt))
+	d.apply(d.f.parts.Handler.Push(&d.attempt))
 }
 
 // request is the items of the next request.
@@ -123,23 +121,21 @@ func (d *delivery) request() []*item { return d.items[:min(d.size, len(d.items))
 
 // ctx ends when nobody waits for the next attempt any more: the partition stops, or the first message is skipped.
 func (d *delivery) ctx() context.Context {
-	if len(d.items) > 0 && d.items[0].failure != nil {
-		return d.items[0].failure.ctx
+	if first := d.items[0].failure; first != nil {
+		return first.ctx
 	}
 	return d.p.soft
 }
 
 // blocked tells whether the first message may be why the service seems down.
-func (d *delivery) blocked() bool {
-	return len(d.items) > 0 && d.items[0].attempt.Number >= blockedAfter
-}
+func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedAfter }
 
 // prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
 // the file. An error means that the delivery was stopped; no attempt may follow.
 func (d *delivery) prepare() error {
 	for {
-		for !d.batch.Goes() || !d.f.lease.held() {
-			d.pen.settle()
+		for !d.batch.Goes() || !d.f.lease.valid() {
+			d.pen.flush()
 			if err := d.batch.Take(d.ctx(), d.blocked()); err != nil {
 				return err
 			}
@@ -162,23 +158,20 @@ func (d *delivery) prepare() error {
 	offsets.Crash("intent written, not sent")
 	d.began = time.Now()
 	d.batch.Began(d.began)
-	for _, it := range d.request() {
-		it.attempt = it.following()
-	}
 	return nil
 }
 
 // Context ends when nobody waits for the answer any more: it is the gate of a request under way.
 func (d *delivery) Context() context.Context { return d.p.hard }
 
-// Cleared waits, right before the request goes out, until the lease is held and the pause that the service asked for is over:
+// Cleared waits, right before the request goes out, until the lease is valid and the pause that the service asked for is over:
 // since prepare looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
 // attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
 func (d *delivery) Cleared() (waited bool, err error) {
 	for err == nil {
 		if rest := d.batch.Rest(); rest > 0 {
 			err = sleep(d.ctx(), rest)
-		} else if !d.f.lease.held() {
+		} else if !d.f.lease.valid() {
 			err = d.f.lease.wait(d.ctx())
 		} else {
 			break
@@ -199,23 +192,24 @@ func (d *delivery) Cleared() (waited bool, err error) {
 func (d *delivery) skip() {
 	for _, it := range d.items {
 		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
-			it.final, it.outcome, it.reason = true, push.Skip, errSkipped.Error()
+			it.final, it.verdict.Class, it.verdict.Reason = true, push.Skip, errSkipped.Error()
 		}
 	}
-	if d.finish(); d.held { // without an attempt
-		d.p.stock.stir(time.Now())
+	if d.complete(); d.unrecorded { // without an attempt
+		d.p.stock.touch(time.Now())
 	}
 }
 
-// ended takes the verdict on an attempt. The order is load-bearing: what the attempts came to is on record before anything is told
+// apply has a verdict take effect. The order is load-bearing: what the attempts came to is on record before anything is told
 // of the service, and the turn is given back after a pause holds for those who wait for it.
-func (d *delivery) ended(v push.Verdict) {
+func (d *delivery) apply(v push.Verdict) {
 	now := time.Now()
 	sent := d.request()
 	sign := signOf(v)
 	elsewhere := d.batch.Elsewhere(sign)
 	fault := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere
-	shared := fault && len(sent) > 1
+	count, all := len(sent), len(d.items)
+	shared := fault && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
 		single := v
@@ -230,58 +224,46 @@ func (d *delivery) ended(v push.Verdict) {
 	if d.pen.intents = unfinished; len(unfinished) > 0 {
 		d.p.settled(unfinished)
 	}
-	d.tell(sent, v, now)
+	d.logRequest(sent, v, now)
 	d.batch.Ended(sign, now)
-	all := len(d.items)
-	count := len(sent)
-	if d.finish(); d.held {
-		d.p.stock.stir(now)
+	if d.complete(); d.unrecorded {
+		d.p.stock.touch(now)
 	}
-	done := all - len(d.items)
-	d.halve(v, fault, shared, count, done)
+	d.halve(v, fault, count, all-len(d.items))
 	if len(d.items) > 0 {
 		d.batch.Give()
 	}
 }
 
-// finish lets go of the messages that have their outcome. Where that is all of them, and they are delivered, the record waits for
+// complete lets go of the messages that have their outcome. Where that is all of them, and they are delivered, the record waits for
 // the next intent; else it is made now. What could not be recorded stays, and comes again.
-func (d *delivery) finish() {
-	final, skipped := 0, false
-	for _, it := range d.items {
-		if it.final {
-			final++
-			skipped = skipped || it.outcome != push.Delivered
-		}
-	}
-	switch {
-	case final == 0:
-		return
-	case final == len(d.items) && !skipped && !d.pen.holds():
+func (d *delivery) complete() {
+	if len(d.items) > 0 && !slices.ContainsFunc(d.items, func(it *item) bool { return !it.delivered() }) {
 		for _, it := range d.items {
 			d.close(it)
 		}
-		d.pen.hold(d.p, d.items)
-		d.items, d.held = d.items[:0], true
+		d.pen.postpone(d.p, d.items)
+		d.items, d.unrecorded = d.items[:0], true
 		return
 	}
 	var done []*item
+	var messages []*kafka.Message
 	for _, it := range d.items {
 		if it.final && d.conclude(it) {
-			done = append(done, it)
+			done, messages = append(done, it), append(messages, it.Message)
 		}
 	}
-	if len(done) == 0 || d.pen.finish(d.p, done) != nil {
+	if len(done) == 0 || d.pen.record(d.p, done) != nil {
 		return
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {
-		d.batch.Finish(messagesOf(done)...)
+		d.batch.Finish(messages...)
 	}
 }
 
-// tell says transitions in the log: once for the request, and for each message that was named, or that is known to the log.
-func (d *delivery) tell(sent []*item, v push.Verdict, now time.Time) {
+// logRequest says transitions in the log: once for the request, and for each message that was named, or that is known to the log.
+func (d *delivery) logRequest(sent []*item, v push.Verdict, now time.Time) {
 	for i, it := range sent {
 		switch {
 		case i == 0:

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,9 +17,9 @@ import (
 func drained(p *partition, atMost time.Duration, cause error) {
 	p.stop(cause)
 	p.lanes.Close()
-	late := make(chan struct{})
-	time.AfterFunc(atMost, func() { close(late) })
-	p.drain(late, cause)
+	deadline, cancel := context.WithTimeout(context.Background(), atMost)
+	defer cancel()
+	p.drain(deadline, cause)
 }
 
 // A request under way in a partition that goes holds up none that stays: while the rebalance callback waits for it they are

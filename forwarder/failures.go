@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -18,18 +19,13 @@ type failures struct {
 
 // failure is one of them. It outlives its item for whoever has just listed it.
 type failure struct {
-	kafka.Position
-	since time.Time       // of the first failed attempt
-	ctx   context.Context // ends when the partition stops, or the message is skipped
-	skip  context.CancelCauseFunc
-
-	attempts int // this and the next two are guarded by failures.mu
-	status   int
-	reason   string
+	BlockedStatus                 // guarded by failures.mu
+	ctx           context.Context // ends when the partition stops, or the message is skipped
+	skip          context.CancelCauseFunc
 }
 
 func (f *failures) add(p *partition, it *item) *failure {
-	one := &failure{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, since: time.Now()}
+	one := &failure{BlockedStatus: BlockedStatus{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, Since: time.Now()}}
 	one.ctx, one.skip = context.WithCancelCause(p.soft)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,7 +40,7 @@ func (f *failures) add(p *partition, it *item) *failure {
 func (f *failures) note(one *failure, attempts int, v push.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	one.attempts, one.status, one.reason = attempts, v.Status, v.Reason
+	one.Attempts, one.Status, one.Reason = attempts, v.Status, v.Reason
 }
 
 func (f *failures) remove(one *failure) {
@@ -59,11 +55,11 @@ func (f *failures) blocked() (all []*failure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for one := range f.m {
-		if one.attempts >= blockedAfter {
+		if one.Attempts >= blockedAfter {
 			all = append(all, one)
 		}
 	}
-	slices.SortFunc(all, func(a, b *failure) int { return int(a.Offset - b.Offset) })
+	slices.SortFunc(all, func(a, b *failure) int { return cmp.Compare(a.Offset, b.Offset) })
 	return all
 }
 
@@ -73,7 +69,7 @@ func (f *failures) status() (all []BlockedStatus) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, one := range list {
-		all = append(all, BlockedStatus{one.Position, one.attempts, one.status, one.reason, one.since})
+		all = append(all, one.BlockedStatus)
 	}
 	return all
 }

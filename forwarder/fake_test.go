@@ -600,7 +600,7 @@ func (r *rig) partition(t kafka.Partition, earlier ...offsets.Attempt) *partitio
 		r.Fatal(err)
 	}
 	p := newPartition(r.f, id, rec, st)
-	p.raise(1 << 40)
+	p.ceiling.raise(1 << 40)
 	r.f.consumer.parts[t] = p
 	r.f.consumer.publish()
 	return p
@@ -745,5 +745,5 @@ func parse(head, body []byte) *http.Request {
 // given is a message of p that is about to be skipped.
 func given(p *partition, m kafka.Message) *item {
 	m.Partition = p.Partition
-	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, reason: "because"}
+	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, final: true, verdict: push.Verdict{Class: push.Skip, Reason: "because"}}
 }

@@ -38,14 +38,10 @@ func (c *consumer) relieve(now time.Time) (holdBack bool) {
 		return false
 	}
 	share := c.share()
-	var ahead []*partition
-	for _, p := range c.parts {
+	c.pause(c.partsWhere(func(p *partition) bool {
 		held, known := p.stock.held.Load(), p.stock.pull > 0
-		if !p.stock.paused && p.goes() && (known && held > share && p.stock.lasts() > aheadTime || !known && held > 2*share) {
-			ahead = append(ahead, p)
-		}
-	}
-	c.pause(ahead...)
+		return !p.stock.paused && (known && held > share && p.stock.lasts() > aheadTime || !known && held > 2*share)
+	})...)
 	return c.budget.full() && c.lasts() > aheadTime*time.Duration(max(8, len(c.parts)))/8 // to pause many, each with little, has its price
 }
 
@@ -80,14 +76,24 @@ func lasting(held int64, pull float64) time.Duration {
 	return time.Duration(float64(held) / max(pull, 1) * float64(time.Second))
 }
 
+// partsWhere are the partitions that are not being given up, and that is tells of.
+func (c *consumer) partsWhere(is func(*partition) bool) (ps []*partition) {
+	for _, p := range c.parts {
+		if p.goes() && is(p) {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
 func (c *consumer) pause(ps ...*partition) {
 	if len(ps) == 0 {
 		return
 	}
-	tps := make([]kafka.Partition, len(ps))
-	for i, p := range ps {
-		tps[i], p.stock.paused = p.Partition, true
+	for _, p := range ps {
+		p.stock.paused = true
 	}
+	tps := partitionsOf(ps)
 	if err := c.source.Pause(tps); err != nil {
 		c.log.Warn("cannot pause partitions", "partitions", tps, "error", err)
 	}
@@ -107,11 +113,6 @@ func (c *consumer) resume(tps []kafka.Partition) {
 func (c *consumer) holdBack() {
 	c.flow.heldBack = true
 	c.health.say(bufferFull, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
-	var full []*partition
-	for _, p := range c.parts {
-		if !p.stock.paused && p.goes() && p.stock.held.Load() > c.share()/2 {
-			full = append(full, p)
-		}
-	}
-	c.pause(full...)
+	enough := c.share() / 2
+	c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused && p.stock.held.Load() > enough })...)
 }

@@ -84,7 +84,7 @@ type counts struct {
 // New connects nothing yet. An error is about the volume.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
-		skips: &skipLog{path: cfg.SkipLog, taken: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
+		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
 	f.committer = newCommitter(f)
@@ -93,7 +93,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {
-		if err := f.skips.hold(); err != nil {
+		if err := f.skips.lock(); err != nil {
 			return nil, err
 		}
 	}
@@ -105,14 +105,13 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 func (f *Forwarder) Run(ctx context.Context) error {
 	c := f.consumer
 	c.stopping = ctx
-	defer f.skips.end()
+	defer f.skips.close()
 	if err := c.client.Subscribe(f.cfg.Topics, kafka.Rebalance{Assigned: c.assigned, Revoked: c.revoked}); err != nil {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
 	}
-	background, end := context.WithCancel(context.Background())
-	watching := make(chan struct{})
-	go func() { defer close(watching); f.watch(background) }()
-	defer func() { end(); <-watching; atMost(closeTime, c.cluster.Close) }()
+	background, cancel := context.WithCancel(context.Background())
+	watching := inBackground(func() { f.watch(background) })
+	defer func() { cancel(); <-watching; atMost(closeTime, f.parts.Cluster.Close) }()
 	go f.committer.run(background)
 	go f.lease.beat(background, f.cutOff, f.committer.now)
 	if f.parts.Ready != nil {
@@ -131,12 +130,16 @@ const closeTime = 250 * time.Millisecond
 
 // atMost waits so long for do.
 func atMost(d time.Duration, do func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); do() }()
 	select {
-	case <-done:
+	case <-inBackground(do):
 	case <-time.After(d):
 	}
+}
+
+func inBackground(do func()) (done <-chan struct{}) {
+	over := make(chan struct{})
+	go func() { defer close(over); do() }()
+	return over
 }
 
 // stop ends the membership. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
@@ -156,15 +159,13 @@ func (f *Forwarder) stop() error {
 		}
 		done <- c.client.Close()
 	}()
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
 	select {
 	case err := <-done:
 		if left := c.assignment(); len(left) > 0 {
 			c.lose(left, errStopping)
 		}
 		return err
-	case <-t.C:
+	case <-time.After(time.Until(deadline)):
 		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; %s", f.cfg.DrainTimeout, f.uncommitted())
 	}
 }
@@ -208,18 +209,16 @@ const readyTime = time.Second
 // awaitReady asks until the service is ready, and lets deliveries begin then. The group is joined meanwhile, and
 // messages are fetched until the buffer is full.
 func (f *Forwarder) awaitReady(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		err := f.parts.Ready(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return
-		case err == nil:
+		case err != nil:
+			f.health.changed(notReady, fmt.Errorf("deliveries wait until KPUSH_READY_URL answers 2xx: %w", err))
+			_ = sleep(ctx, readyTime)
+		default:
 			f.health.changed(notReady, nil)
 			f.pace.Ready()
-			return
-		}
-		f.health.changed(notReady, fmt.Errorf("deliveries wait until KPUSH_READY_URL answers 2xx: %w", err))
-		if sleep(ctx, readyTime) != nil {
 			return
 		}
 	}

@@ -53,10 +53,8 @@ func (s *health) with(do func()) {
 	do()
 }
 
-func (s *health) joined()        { s.with(func() { s.inGroup = true }) }
-func (s *health) left()          { s.with(func() { s.inGroup = false }) }
+func (s *health) member(is bool) { s.with(func() { s.inGroup = is }) }
 func (s *health) fail(err error) { s.with(func() { s.fatal = err }) }
-func (s *health) committed()     { s.say(broker, nil) }
 
 // stop sets the deadline of a stop; the first one counts.
 func (s *health) stop(t time.Time) (deadline time.Time) {
@@ -75,7 +73,7 @@ func (s *health) stopDeadline() (t time.Time, stopping bool) {
 }
 
 // callback notes that a rebalance callback runs; call what it returns at its end.
-func (s *health) callback() (end func()) {
+func (s *health) callback() (over func()) {
 	s.with(func() { s.inside = time.Now() })
 	return func() {
 		s.with(func() { s.inside = time.Time{} })
@@ -128,14 +126,14 @@ func (s *health) every(what string, interval time.Duration) (due bool) {
 	return due
 }
 
-// turnLimit is how long the poll loop may be silent before the process counts as ill; a callback that drains or resolves
+// stepLimit is how long the poll loop may be silent before the process counts as ill; a callback that drains or resolves
 // has its own, longer limit.
-const turnLimit = 15 * time.Second
+const stepLimit = 15 * time.Second
 
 // Live says why the process cannot make progress by itself any more; nothing: it can. A dead service or broker, or a volume that
 // hangs, is not a reason: a restart would not help.
 func (f *Forwarder) Live() (why []string) {
-	s, limit, stopping := &f.health, turnLimit, false
+	s, limit, stopping := &f.health, stepLimit, false
 	s.with(func() {
 		if s.fatal != nil {
 			why = append(why, s.fatal.Error())
@@ -205,8 +203,8 @@ const watchTime = 2 * time.Second
 // itself is silent about a broker that does not answer and about a topic that is gone.
 func (f *Forwarder) watch(ctx context.Context) {
 	for well := false; ; {
-		ask, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		ids, err := f.parts.Cluster.TopicIDs(ask, f.cfg.Topics)
+		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
 		cancel()
 		was := well
 		well = err == nil

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
-	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -19,26 +18,25 @@ type item struct {
 	verdict   push.Verdict    // of the newest one
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
-	final     bool
-	outcome   push.Class // where it is final: Delivered or Skip
-	reason    string     // why it is skipped
-	failure   *failure   // nil until the first failed attempt
-	logged    string     // the reason in the newest blocked line
-	said      time.Time  // when that was
+	final     bool            // it is the outcome: delivered, else to be skipped
+	failure   *failure        // nil until the first failed attempt
+	logged    string          // the reason in the newest blocked line
+	said      time.Time       // when that was
 }
 
 // following is the attempt after the newest one.
 func (it *item) following() offsets.Attempt {
 	next := it.attempt
-	next.Offset = it.Offset
 	next.Number++
 	return next
 }
 
-// left is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
-func (it *item) left() offsets.Attempt {
+func (it *item) delivered() bool { return it.final && it.verdict.Class == push.Delivered }
+
+// doubt is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
+func (it *item) doubt() offsets.Attempt {
 	a := it.attempt
-	a.InDoubt = a.InDoubt || it.verdict.Status/100 == 2 || it.outcome == push.Delivered
+	a.InDoubt = a.InDoubt || it.verdict.Status/100 == 2 || it.delivered()
 	return a
 }
 
@@ -46,36 +44,24 @@ func (it *item) where() slog.Attr {
 	return slog.Group("", "topic", it.Topic, "partition", it.Partition.Number, "offset", it.Offset)
 }
 
-func messagesOf(items []*item) []*kafka.Message {
-	out := make([]*kafka.Message, len(items))
-	for i, it := range items {
-		out[i] = it.Message
-	}
-	return out
-}
-
 // judge is what a verdict means for its message.
 func (d *delivery) judge(it *item) {
 	cfg, v := &d.f.cfg, it.verdict
 	it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered
 	it.InDoubt = it.attempt.InDoubt
-	giveUp := false
 	switch v.Class {
-	case push.Delivered:
-		it.final, it.outcome = true, push.Delivered
-		return
+	case push.Delivered, push.Skip:
+		it.final = true
 	case push.MessageFault, push.ServiceFault:
-		if v.Class == push.ServiceFault && !cfg.SkipOnAny || it.free {
-			break
+		if (v.Class == push.MessageFault || cfg.SkipOnAny) && !it.free {
+			it.attempt.Faults++
+			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums
 		}
-		it.attempt.Faults++
-		giveUp = it.attempt.Faults >= cfg.RetryNums
 	case push.GiveUp:
 		it.attempt.Faults++
-		giveUp = true
+		it.final = cfg.CanSkip
 	}
-	if it.final = v.Class == push.Skip || giveUp && cfg.CanSkip; it.final {
-		it.outcome, it.reason = push.Skip, v.Reason
+	if it.final {
 		return
 	}
 	if it.failure == nil {
@@ -97,24 +83,24 @@ func (d *delivery) close(it *item) {
 // conclude has everything done that comes before a message's record; false: the partition was stopped before.
 func (d *delivery) conclude(it *item) bool {
 	d.close(it)
-	if it.outcome == push.Skip {
-		if err := d.giveUp(it); err != nil {
-			d.p.rec.Doubt(it.left())
+	if !it.delivered() {
+		if err := d.logSkip(it); err != nil {
+			d.p.rec.Doubt(it.doubt())
 			return false
 		}
 	}
-	d.p.stock.stir(time.Now())
+	d.p.stock.touch(time.Now())
 	offsets.Crash("answered, not recorded")
 	return true
 }
 
-// giveUp writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
-func (d *delivery) giveUp(it *item) error {
+// logSkip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
+func (d *delivery) logSkip(it *item) error {
 	for {
 		err := d.f.skips.write(it)
 		d.f.health.say(skipping, err)
 		if err == nil {
-			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.reason, "attempts", it.attempt.Number)
+			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number)
 			return nil
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {

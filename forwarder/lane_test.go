@@ -401,16 +401,16 @@ func TestAStopBeforeTheIntentLeavesNothingUnderWay(t *testing.T) {
 		f.pace = pace.New(pace.Config{Order: OrderPartition, Concurrency: 1, Hosts: 1, BatchSize: 1}, func(b *pace.Batch) {
 			d := &delivery{f: f, batch: b}
 			d.attempt.Gate = d
-			d.begin()
+			d.unpack()
 			d.run()
-			if !d.end() {
+			if !d.next() {
 				t.Error("there is no second batch")
 				return
 			}
-			d.begin()
+			d.unpack()
 			p.stop(errRevoked)
 			d.run()
-			if d.end() || d.pen.holds() {
+			if d.next() || d.pen.postponed() {
 				t.Error("it goes on")
 			}
 		}, func(error) {})

@@ -21,14 +21,14 @@ const (
 	leaseTime = 2 * time.Second
 )
 
-// beat runs until ctx ends; ask is called when the process has stood still, or is cut off.
-func (l *lease) beat(ctx context.Context, cutOff func() bool, ask func()) {
+// beat runs until ctx ends; renew is called when the process has stood still, or is cut off.
+func (l *lease) beat(ctx context.Context, cutOff func() bool, renew func()) {
 	tick := time.NewTicker(beatTime)
 	defer tick.Stop()
 	for {
 		if l.stale() || cutOff() {
 			l.doubted.Store(true) // before the pulse, so that nobody slips through
-			ask()
+			renew()
 		}
 		l.pulse.Store(time.Now().UnixNano())
 		select {
@@ -44,12 +44,12 @@ func (l *lease) stale() bool {
 	return last != 0 && time.Since(time.Unix(0, last)) > leaseTime
 }
 
-// held tells whether requests may start.
-func (l *lease) held() bool { return !l.doubted.Load() && !l.stale() }
+// valid tells whether requests may start.
+func (l *lease) valid() bool { return !l.doubted.Load() && !l.stale() }
 
-// wait returns once the lease is held, or with the cause when ctx has ended.
+// wait returns once the lease is valid, or with the cause when ctx has ended.
 func (l *lease) wait(ctx context.Context) error {
-	for !l.held() {
+	for !l.valid() {
 		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}

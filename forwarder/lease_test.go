@@ -77,19 +77,19 @@ func TestLease(t *testing.T) {
 		ctx := t.Context()
 		go l.beat(ctx, func() bool { return false }, func() { asked.Add(1) })
 		pass(time.Hour)
-		if !l.held() || asked.Load() > 0 {
-			t.Errorf("a process that runs: held %t, asked %d times", l.held(), asked.Load())
+		if !l.valid() || asked.Load() > 0 {
+			t.Errorf("a process that runs: held %t, asked %d times", l.valid(), asked.Load())
 		}
 		l.pulse.Store(time.Now().Add(-leaseTime - time.Millisecond).UnixNano())
-		if l.held() {
+		if l.valid() {
 			t.Error("held in the moment after it stood still")
 		}
 		pass(2 * beatTime)
-		if l.held() || asked.Load() != 1 {
-			t.Errorf("after the next beat: held %t, asked %d times", l.held(), asked.Load())
+		if l.valid() || asked.Load() != 1 {
+			t.Errorf("after the next beat: held %t, asked %d times", l.valid(), asked.Load())
 		}
 		l.doubted.Store(false)
-		if !l.held() {
+		if !l.valid() {
 			t.Error("not held after the proof")
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,15 +23,15 @@ func (c *consumer) startPending() {
 		return
 	}
 	c.asking = true
-	tps, round := keys(c.pending), c.past.round
+	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
 	c.ask(func(ctx context.Context) func() {
-		found := c.know(ctx, tps)
+		known, missing := c.learn(ctx, tps)
 		return func() {
 			c.asking = false
 			if round != c.past.round {
 				return // a rebalance in between has made the answers old
 			}
-			if starts := c.begin(tps, found); len(starts) > 0 {
+			if starts := c.resolve(tps, known, missing); len(starts) > 0 {
 				c.fetch(starts)
 			}
 		}
@@ -55,64 +56,55 @@ func (c *consumer) fetch(at []kafka.Position) {
 		c.log.Error("cannot start partitions", "error", err)
 	}
 	offsets.Crash("assigned")
-	c.committer.now()
+	c.f.committer.now()
 }
 
-// begin decides where partitions start and opens those that can; the others stay pending and say why.
-func (c *consumer) begin(tps []kafka.Partition, found answers) []kafka.Position {
-	opened := c.openAll(found.list)
+// resolve decides where partitions start and opens those that can; the others stay pending and say why. missing is why not all of
+// them are known.
+func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, missing error) (starts []kafka.Position) {
 	defer c.publish()
-	known := make(map[kafka.Partition]bool, len(found.list))
-	for _, k := range found.list {
-		known[k.Partition] = true
-	}
+	opened := c.openAll(known)
 	for _, t := range tps {
-		if !known[t] {
-			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(found.err))
-		}
-	}
-	if c.clusterID == "" { // the committer reads it from then on
-		c.clusterID = found.clusterID
-	}
-	var starts []kafka.Position
-	for i, k := range found.list {
-		o, was := opened[i], c.pending[k.Partition]
-		if o.err != nil {
-			if was == nil || was.Error() != o.err.Error() {
-				c.tell(k, o.Decision)
-				c.log.Error("a partition cannot start", "topic", k.Partition.Topic, "partition", k.Partition.Number, "error", o.err)
-			}
-			c.pending[k.Partition] = o.err
+		o, was := opened[t], c.pending[t]
+		if o == nil {
+			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(missing))
 			continue
 		}
-		c.tell(k, o.Decision)
-		delete(c.pending, k.Partition)
-		delete(c.past.left, k.Partition)
-		c.parts[k.Partition] = o.p
-		starts = append(starts, kafka.Position{Partition: k.Partition, Offset: o.p.reading.next})
+		if o.err == nil || was == nil || was.Error() != o.err.Error() {
+			c.sayStart(o)
+		}
+		if o.err != nil {
+			c.pending[t] = o.err
+			continue
+		}
+		delete(c.pending, t)
+		delete(c.past.left, t)
+		c.parts[t] = o.p
+		starts = append(starts, kafka.Position{Partition: t, Offset: o.p.reading.next})
 	}
 	return starts
 }
 
-// entry is what came of a partition that was to be opened.
-type entry struct {
+// opening is what came of a partition that was to be opened.
+type opening struct {
+	start.Knowledge
 	start.Decision
 	p   *partition
 	err error
 }
 
 // openAll opens partitions side by side, so that they wait for the disk together.
-func (c *consumer) openAll(list []start.Knowledge) []entry {
-	opened := make([]entry, len(list))
+func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.Partition]*opening {
+	opened := make(map[kafka.Partition]*opening, len(known))
 	var all sync.WaitGroup
-	for i, k := range list {
-		o := &opened[i]
-		o.Decision = start.Decide(c.adjust(k))
+	for t, k := range known {
+		o := &opening{Knowledge: k, Decision: start.Decide(c.adjust(k))}
+		opened[t] = o
 		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
-		if was := c.past.left[k.Partition]; was.remade(k.Identity.TopicID) {
+		if was := c.past.left[t]; was.remade(k.Identity.TopicID) {
 			o.Start.Ceiling = max(o.Start.Ceiling, was.next)
 		}
-		all.Go(func() { o.p, o.err = c.open(k, o.Decision) })
+		all.Go(func() { o.p, o.err = c.open(o) })
 	}
 	all.Wait()
 	return opened
@@ -129,13 +121,10 @@ func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
 
 // remade tells whether this group has consumed an earlier topic of the same name.
 func (c *consumer) remade(k start.Knowledge) bool {
-	if c.past.left[k.Partition].remade(k.Identity.TopicID) {
-		return true
-	}
 	earlier := func(o offsets.Key) bool {
 		return o.Cluster == k.Identity.Cluster && o.Group == k.Identity.Group && o.TopicID != k.Identity.TopicID
 	}
-	return slices.ContainsFunc(c.store.Foreign(k.Identity), earlier)
+	return c.past.left[k.Partition].remade(k.Identity.TopicID) || slices.ContainsFunc(c.f.parts.Store.Foreign(k.Identity), earlier)
 }
 
 // past is what this process has had of partitions.
@@ -154,10 +143,6 @@ type earlier struct {
 // remade tells whether the topic with this id was made after it.
 func (e earlier) remade(id string) bool { return e.topicID != "" && id != "" && e.topicID != id }
 
-func (h *past) forget() {
-	*h = past{arrived: map[kafka.Partition]int{}, left: map[kafka.Partition]earlier{}}
-}
-
 // later tells whether a round before the one that brought t has brought another partition of its topic.
 func (h *past) later(t kafka.Partition, parts map[kafka.Partition]*partition) bool {
 	for other := range parts {
@@ -168,97 +153,91 @@ func (h *past) later(t kafka.Partition, parts map[kafka.Partition]*partition) bo
 	return false
 }
 
-// answers are what the cluster and the file know of partitions.
-type answers struct {
-	clusterID string
-	list      []start.Knowledge
-	err       error // why the list is not whole
-}
-
-// know asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
+// learn asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
 // the partitions back that it leads, a topic that is gone only its own.
-func (c *consumer) know(ctx context.Context, tps []kafka.Partition) (found answers) {
+func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, missing error) {
+	cluster, err := c.f.parts.Cluster.ID(ctx)
+	if err != nil {
+		return nil, err
+	}
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.Topic] = true
 	}
-	if found.clusterID, found.err = c.cluster.ID(ctx); found.err != nil {
-		return found
-	}
-	ids, err := c.cluster.TopicIDs(ctx, keys(topics))
-	found.err = err
+	ids, missing := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
 	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
 	if len(tps) == 0 {
-		return found
+		return nil, missing
 	}
 	deadline, _ := ctx.Deadline()
 	commits, err := c.client.Committed(tps, max(time.Until(deadline), time.Millisecond))
 	if err != nil {
-		found.err = errors.Join(found.err, err)
-		return found
+		return nil, errors.Join(missing, err)
 	}
-	limits, err := c.cluster.Bounds(ctx, tps) // the last question, for it may take all the time
-	found.err = errors.Join(found.err, err)
+	limits, err := c.f.parts.Cluster.Bounds(ctx, tps) // the last question, for it may take all the time
+	known = make(map[kafka.Partition]start.Knowledge, len(commits))
 	for _, m := range commits {
-		if _, known := limits[m.Partition]; !known {
+		if _, ok := limits[m.Partition]; !ok {
 			continue
 		}
-		id := offsets.Key{Cluster: found.clusterID, Group: c.cfg.Group, Topic: m.Topic, TopicID: ids[m.Topic], Partition: m.Number}
-		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.store.VolumeID(), Holds: c.store.Holds, Commit: m,
-			Bounds: limits[m.Partition], Reset: c.cfg.Reset, TrustSaved: c.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
-		if saved, ok := c.store.Saved(id); ok {
+		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: ids[m.Topic], Partition: m.Number}
+		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.f.parts.Store.VolumeID(), Holds: c.f.parts.Store.Holds, Commit: m,
+			Bounds: limits[m.Partition], Reset: c.f.cfg.Reset, TrustSaved: c.f.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
+		if saved, ok := c.f.parts.Store.Saved(id); ok {
 			k.Saved = &saved
 		}
-		found.list = append(found.list, k)
+		known[m.Partition] = k
 	}
-	return found
+	return known, errors.Join(missing, err)
 }
 
-// tell says what an operator should hear of a start.
-func (c *consumer) tell(k start.Knowledge, d start.Decision) {
-	log := c.log.With("topic", k.Partition.Topic, "partition", k.Partition.Number)
-	if k.Saved == nil {
-		for _, o := range c.store.Foreign(k.Identity) {
+// sayStart says what an operator should hear of a start.
+func (c *consumer) sayStart(o *opening) {
+	log := c.log.With("topic", o.Partition.Topic, "partition", o.Partition.Number)
+	if o.Saved == nil {
+		for _, k := range c.f.parts.Store.Foreign(o.Identity) {
 			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
-				"cluster", o.Cluster, "group", o.Group, "topic_id", o.TopicID)
+				"cluster", k.Cluster, "group", k.Group, "topic_id", k.TopicID)
 		}
 	}
-	for _, s := range d.Said {
+	for _, s := range o.Said {
 		log.Warn(s)
 	}
-	if d.Hold == nil {
-		log.Info("partition starts", "offset", d.Start.Next, "by", string(d.By), "end", k.Bounds.End)
+	if o.err != nil {
+		log.Error("a partition cannot start", "error", o.err)
+		return
 	}
+	log.Info("partition starts", "offset", o.Start.Next, "by", string(o.By), "end", o.Bounds.End)
 }
 
 // open opens the partition's record.
-func (c *consumer) open(k start.Knowledge, d start.Decision) (*partition, error) {
-	if d.Hold != nil {
-		return nil, holdError{d.Hold}
+func (c *consumer) open(o *opening) (*partition, error) {
+	if o.Hold != nil {
+		return nil, holdError{o.Hold}
 	}
-	rec, err := c.assign(k.Identity, d.Start)
+	rec, err := c.assign(o.Identity, o.Start)
 	if err != nil {
 		return nil, err
 	}
-	c.f.counts.lost.Add(d.Lost)
-	return newPartition(c.f, k.Identity, rec, d.Start), nil
+	c.f.counts.lost.Add(o.Lost)
+	return newPartition(c.f, o.Identity, rec, o.Start), nil
 }
 
-// outOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
+// findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
 // start again once what is in memory is delivered: it may be the last copy.
-func (c *consumer) outOfRange(cause error) {
+func (c *consumer) findOutOfRange(cause error) {
 	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
 	defer cancel()
-	limits, err := c.cluster.Bounds(ctx, keys(c.parts))
-	if c.astray = nil; err != nil {
-		c.astray = cause // the client reports it once: tidy looks again
+	limits, err := c.f.parts.Cluster.Bounds(ctx, slices.Collect(maps.Keys(c.parts)))
+	if c.outOfRange = nil; err != nil {
+		c.outOfRange = cause // the client reports it once: tidy looks again
 		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
 	}
 	for t, b := range limits {
 		if p := c.parts[t]; !p.reading.outOfRange && (p.reading.next < b.Oldest || p.reading.next > b.High) {
 			p.reading.outOfRange = true
 			c.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				"topic", t.Topic, "partition", t.Number, "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
+				p.where(), "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
 		}
 	}
 }
@@ -273,7 +252,7 @@ func (c *consumer) compare(ctx context.Context, ids map[string]string) {
 		}
 		err := c.do(ctx, func(c *consumer) error {
 			c.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
-				"topic", p.Topic, "partition", p.Number, "was", was, "is", is)
+				p.where(), "was", was, "is", is)
 			c.restart(p, errRemade)
 			return nil
 		})

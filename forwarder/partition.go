@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +55,7 @@ func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, st
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
-	p.stock.stir(time.Now())
+	p.stock.touch(time.Now())
 	return p
 }
 
@@ -66,8 +67,8 @@ func (p *partition) push(m *kafka.Message) {
 		return
 	}
 	size := sizeOf(m)
-	p.stock.take(size)
-	p.f.budget.take(size)
+	p.stock.add(size)
+	p.f.budget.add(size)
 	p.lanes.Push(m)
 }
 
@@ -119,36 +120,27 @@ func (p *partition) outOfBounds(offset int64) string {
 	return ""
 }
 
-// raise lets requests below ceiling start.
-func (p *partition) raise(ceiling int64) {
-	if p.ceiling.raise(ceiling) {
-		p.lanes.Resume()
-	}
-}
-
 // changed tells the committer that there is something new for the mark.
 func (p *partition) changed() {
 	p.changes.Add(1)
 	p.f.committer.stir()
 }
 
+func (p *partition) where() slog.Attr {
+	return slog.Group("", "topic", p.Topic, "partition", p.Number)
+}
+
 // goes tells whether the partition is not being given up.
 func (p *partition) goes() bool { return p.soft.Err() == nil }
 
-// drain returns when no goroutine of the stopped partition is left: those under way may finish until late is closed.
-func (p *partition) drain(late <-chan struct{}, cause error) {
-	gone := make(chan struct{})
-	go func() {
-		p.lanes.Wait()
-		close(gone)
-	}()
-	select {
-	case <-gone:
-	case <-late:
-		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", "topic", p.Topic, "partition", p.Number)
+// drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
+func (p *partition) drain(deadline context.Context, cause error) {
+	over := context.AfterFunc(deadline, func() {
+		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", p.where())
 		p.abandon(cause)
-		<-gone
-	}
+	})
+	p.lanes.Wait()
+	over()
 	p.abandon(cause)
 }
 

@@ -17,21 +17,20 @@ type record interface {
 // pen puts intents and outcomes on record. It belongs to a goroutine that delivers. What was delivered may wait in it for the next
 // intent, to be written with it; nobody waits for anything else in the meantime.
 type pen struct {
-	p        *partition        // of which something waits; nil: nothing does
-	waiting  []offsets.Attempt // the delivered messages that do
-	done     []int64           // their offsets
-	intents  []offsets.Attempt // room
-	outcomes []int64           // room
+	p       *partition        // of which something waits; nil: nothing does
+	done    []int64           // offsets with an outcome
+	doubts  []offsets.Attempt // what is to be known of these where that cannot be recorded
+	intents []offsets.Attempt // room
 }
 
-// holds tells whether an outcome waits.
-func (n *pen) holds() bool { return n.p != nil }
+// postponed tells whether an outcome waits.
+func (n *pen) postponed() bool { return n.p != nil }
 
-// hold lets the outcome of delivered messages of p wait.
-func (n *pen) hold(p *partition, items []*item) {
-	n.p, n.waiting, n.done = p, n.waiting[:0], n.done[:0]
+// postpone lets the outcome of delivered messages of p wait.
+func (n *pen) postpone(p *partition, items []*item) {
+	n.p, n.done, n.doubts = p, n.done[:0], n.doubts[:0]
 	for _, it := range items {
-		n.waiting, n.done = append(n.waiting, it.attempt), append(n.done, it.Offset)
+		n.done, n.doubts = append(n.done, it.Offset), append(n.doubts, it.doubt())
 	}
 }
 
@@ -51,8 +50,8 @@ func (n *pen) announce(p *partition, items []*item) error {
 	return announced
 }
 
-// settle puts what waits on record: something else has to be waited for.
-func (n *pen) settle() {
+// flush puts what waits on record: something else has to be waited for.
+func (n *pen) flush() {
 	if n.p != nil {
 		offsets.Crash("answered, not recorded")
 		recorded, _ := n.p.page.Write(n.done, nil, nil)
@@ -60,39 +59,36 @@ func (n *pen) settle() {
 	}
 }
 
-// recorded ends delivered messages, whose record came to err: tried again for as long as it takes. An error that stays says
-// that the partition belongs to somebody else, or that nobody waits any more.
+// recorded ends delivered messages, whose record came to err. An error that stays says that the partition belongs to somebody else,
+// or that nobody waits any more.
 func (n *pen) recorded(err error) {
 	p := n.p
-	n.p = nil
-	if err = p.record(err, n.done, n.waiting, true); err != nil {
-		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", "topic", p.Topic, "partition", p.Number, "offset", n.done[0], "error", err)
+	if err = n.insist(err); err != nil {
+		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", p.where(), "offset", n.done[0], "error", err)
 	}
 	p.lanes.Recorded()
 }
 
-// finish puts the outcomes of items on record now.
-func (n *pen) finish(p *partition, items []*item) error {
-	n.outcomes, n.intents = n.outcomes[:0], n.intents[:0]
-	for _, it := range items {
-		n.outcomes, n.intents = append(n.outcomes, it.Offset), append(n.intents, it.left())
-	}
-	recorded, _ := p.page.Write(n.outcomes, nil, nil)
-	return p.record(recorded, n.outcomes, n.intents, false)
+// record puts the outcomes of items on record now.
+func (n *pen) record(p *partition, items []*item) error {
+	n.postpone(p, items)
+	recorded, _ := p.page.Write(n.done, nil, nil)
+	return n.insist(recorded)
 }
 
-// record has outcomes in the file, for as long as that takes or until nobody waits: the service has them. err is what the first try
-// came to. What cannot be recorded is told by the last commit: whoever gets the partition sends it again.
-func (p *partition) record(err error, done []int64, attempts []offsets.Attempt, delivered bool) error {
+// insist has the outcomes in the file, for as long as that takes or until nobody waits: the service has them. err is what the first
+// try came to. What cannot be recorded is told by the last commit: whoever gets the partition sends it again.
+func (n *pen) insist(err error) error {
+	p := n.p
+	n.p = nil
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
 		if err = p.diskWait(p.hard, err); err != nil {
-			for _, a := range attempts {
-				a.InDoubt = a.InDoubt || delivered
+			for _, a := range n.doubts {
 				p.rec.Doubt(a)
 			}
 			return err
 		}
-		err, _ = p.page.Write(done, nil, nil)
+		err, _ = p.page.Write(n.done, nil, nil)
 	}
 	if err == nil {
 		offsets.Crash("recorded, not committed")
@@ -104,8 +100,7 @@ func (p *partition) record(err error, done []int64, attempts []offsets.Attempt, 
 // settled records that attempts have ended without an outcome.
 func (p *partition) settled(attempts []offsets.Attempt) {
 	if err := p.page.Settled(attempts...); err != nil {
-		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", "topic", p.Topic,
-			"partition", p.Number, "error", err)
+		p.f.log.Debug("the end of an attempt could not be recorded; a restart will call the message in doubt", p.where(), "error", err)
 	}
 	p.changed()
 }

@@ -3,6 +3,9 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +17,26 @@ import (
 // not fetched either. Once some can start, or the time is over, the rest is tried again outside of it.
 const resolveTime = time.Second
 
+// assignment is what the group has given to this process. Nobody changes it.
+type assignment struct {
+	running []*partition
+	pending map[kafka.Partition]error
+}
+
+// publish makes a new list of the partitions for whoever is not the poll goroutine. Due after each change of parts or pending.
+func (c *consumer) publish() {
+	c.published.Store(&assignment{running: slices.Collect(maps.Values(c.parts)), pending: maps.Clone(c.pending)})
+}
+
+// running is every partition that delivers.
+func (c *consumer) running() []*partition { return c.published.Load().running }
+
+// assignment is what the group has given to this process, started or not.
+func (c *consumer) assignment() []kafka.Partition {
+	a := c.published.Load()
+	return slices.AppendSeq(partitionsOf(a.running), maps.Keys(a.pending))
+}
+
 // assigned is the rebalance callback for new partitions. It resolves where they start: an error of the broker is never
 // taken for "no offset".
 func (c *consumer) assigned(tps []kafka.Partition) {
@@ -23,13 +46,15 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 		c.pending[t], c.past.arrived[t] = errors.New("starting"), c.past.round
 	}
 	c.publish()
-	c.health.joined()
+	c.health.member(true)
 	var starts []kafka.Position
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
-	for asked := tps; len(asked) > 0; asked = c.undecided(tps) {
-		starts = c.begin(asked, c.know(ctx, asked))
-		if len(starts) > 0 || len(c.undecided(tps)) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
+	for asked := tps; len(asked) > 0; {
+		known, missing := c.learn(ctx, asked)
+		starts = c.resolve(asked, known, missing)
+		asked = c.undecided(tps)
+		if len(starts) > 0 || len(asked) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break // what was pending before is startPending's, too: a broker that is gone costs time here
 		}
 	}
@@ -41,13 +66,10 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 
 // undecided are those of tps that only a broker's answer is missing for.
 func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
-	var out []kafka.Partition
-	for _, t := range tps {
-		if why := c.pending[t]; why != nil && !errors.As(why, new(holdError)) {
-			out = append(out, t)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool {
+		why := c.pending[t]
+		return why == nil || errors.As(why, new(holdError))
+	})
 }
 
 // revoked is the rebalance callback for partitions that go. When it returns, nothing of them is sent, recorded or
@@ -55,17 +77,12 @@ func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
 func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 	defer c.health.callback()()
 	c.past.round++
-	var started []kafka.Partition
-	for _, t := range tps {
-		if _, ok := c.parts[t]; ok {
-			started = append(started, t)
-		}
-	}
+	started := partitionsOf(c.present(tps))
 	if lost {
 		c.lose(tps, errLost)
 		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
 		if len(c.assignment()) == 0 {
-			c.health.left()
+			c.health.member(false)
 		}
 	} else {
 		c.giveUp(tps, errRevoked)
@@ -102,7 +119,7 @@ func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
 	}
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
-		c.committer.handOver(ps, c.f.reserve()*2/3)
+		c.f.committer.handOver(ps, c.f.reserve()*2/3)
 	}
 	offsets.Crash("handed over, not revoked")
 	c.forget(tps)
@@ -147,27 +164,18 @@ func (c *consumer) restart(p *partition, why error) {
 	defer c.health.callback()() // it may take as long as one
 	c.giveUp([]kafka.Partition{p.Partition}, why)
 	if err := c.client.Unassign([]kafka.Partition{p.Partition}); err != nil {
-		c.log.Error("cannot unassign a partition", "topic", p.Topic, "partition", p.Number, "error", err)
+		c.log.Error("cannot unassign a partition", p.where(), "error", err)
 	}
 	c.pending[p.Partition] = why
 	c.publish()
 }
 
-func names(tps []kafka.Partition) string {
-	var b strings.Builder
-	for i, t := range tps {
-		if i > 0 {
-			b.WriteString(" ")
-		}
-		b.WriteString(t.String())
-	}
-	return b.String()
-}
+func names(tps []kafka.Partition) string { return strings.Trim(fmt.Sprint(tps), "[]") }
 
-func keys[K comparable, V any](m map[K]V) []K {
-	out := make([]K, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+func partitionsOf(ps []*partition) []kafka.Partition {
+	out := make([]kafka.Partition, len(ps))
+	for i, p := range ps {
+		out[i] = p.Partition
 	}
 	return out
 }

@@ -17,12 +17,12 @@ import (
 func (d *delivery) repeat() {
 	lead := d.items[0]
 	ctx := d.ctx()
-	if sleep(ctx, d.pause()) == nil {
+	if sleep(ctx, d.backoff()) == nil {
 		client := retryablehttp.Client{
-			HTTPClient: &http.Client{Transport: roundTrip(func() { d.try() })},
+			HTTPClient: &http.Client{Transport: roundTrip(d.try)},
 			RetryMax:   math.MaxInt,
-			CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return d.left() && d.items[0] == lead, nil },
-			Backoff:    func(time.Duration, time.Duration, int, *http.Response) time.Duration { return d.pause() },
+			CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return d.more() && d.items[0] == lead, nil },
+			Backoff:    func(time.Duration, time.Duration, int, *http.Response) time.Duration { return d.backoff() },
 		}
 		attempt := &http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: "service"}, Header: http.Header{}}
 		_, _ = client.Do(&retryablehttp.Request{Request: attempt.WithContext(ctx)}) // what came of it is in d
@@ -38,8 +38,8 @@ func (do roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
 }
 
-// pause is the wait before the next attempt.
-func (d *delivery) pause() time.Duration {
+// backoff is the wait before the next attempt.
+func (d *delivery) backoff() time.Duration {
 	it := d.items[0]
 	switch v := it.verdict; {
 	case it.elsewhere:

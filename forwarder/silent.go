@@ -3,8 +3,6 @@ package forwarder
 import (
 	"context"
 	"time"
-
-	"github.com/kpush/kpush/kafka"
 )
 
 // silentTime is how long a partition may bring nothing until Kafka is asked whether it has anything, and how long what it has
@@ -26,7 +24,7 @@ func (c *consumer) watchdog(now time.Time) {
 			p.reading.owed = 0
 		case p.reading.owed > p.reading.next:
 			c.log.Warn("the Kafka client does not fetch the partition's messages: it starts again",
-				"topic", p.Topic, "partition", p.Number, "offset", p.reading.next, "end", p.reading.owed, "silent_s", int(now.Sub(p.reading.came).Seconds()))
+				p.where(), "offset", p.reading.next, "end", p.reading.owed, "silent_s", int(now.Sub(p.reading.came).Seconds()))
 			c.restart(p, errUnfetched)
 		default:
 			silent = append(silent, p)
@@ -39,12 +37,8 @@ func (c *consumer) watchdog(now time.Time) {
 
 // askEnds asks where partitions end, and notes what of it has not come. What a broker does not tell it need not bring either.
 func (c *consumer) askEnds(silent []*partition) {
-	tps := make([]kafka.Partition, len(silent))
-	for i, p := range silent {
-		tps[i] = p.Partition
-	}
 	c.ask(func(ctx context.Context) func() {
-		found, _ := c.cluster.Bounds(ctx, tps)
+		found, _ := c.f.parts.Cluster.Bounds(ctx, partitionsOf(silent))
 		return func() {
 			for _, p := range silent {
 				p.reading.owed = found[p.Partition].End

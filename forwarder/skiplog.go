@@ -16,37 +16,32 @@ import (
 // skipLog keeps every message that was given up, whole, one JSON object a line. It is on the disk before the message
 // counts as done (F1).
 type skipLog struct {
-	path    string
-	mu      sync.Mutex
-	taken   bool   // the volume is this process's
-	release func() // gives it up; nil where that is the offsets file's business
+	path   string
+	mu     sync.Mutex
+	locked bool   // the volume is this process's
+	unlock func() // nil where that is the offsets file's business
 }
 
-// hold takes the volume until end: two processes would cut each other's lines. Guarantee 1, which has no file there, does so
-// at the start where it may skip by itself, else with the first message that SIGUSR1 or the service skips.
-func (s *skipLog) hold() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lock()
-}
-
+// lock makes the volume this process's until close: two processes would cut each other's lines. Guarantee 1, which has no file there,
+// does so at the start where it may skip by itself, else with the first message that SIGUSR1 or the service skips. The caller holds
+// mu, or is alone.
 func (s *skipLog) lock() (err error) {
-	if !s.taken {
-		s.release, err = offsets.Lock(filepath.Dir(s.path))
-		s.taken = err == nil
+	if !s.locked {
+		s.unlock, err = offsets.Lock(filepath.Dir(s.path))
+		s.locked = err == nil
 	}
 	return err
 }
 
-// end gives the volume up. It waits for no disk that hangs: the end of the process gives it up as well.
-func (s *skipLog) end() {
+// close unlocks the volume. It waits for no disk that hangs: the end of the process unlocks it as well.
+func (s *skipLog) close() {
 	if !s.mu.TryLock() {
 		return
 	}
 	defer s.mu.Unlock()
-	if s.release != nil {
-		s.release()
-		s.release, s.taken = nil, false
+	if s.unlock != nil {
+		s.unlock()
+		s.unlock, s.locked = nil, false
 	}
 }
 
@@ -68,8 +63,9 @@ type skipped struct {
 }
 
 func (s *skipLog) write(it *item) error {
-	line := skipped{Time: time.Now().UTC(), ID: it.ID(), Topic: it.Topic, Partition: it.Partition.Number, Offset: it.Offset, Timestamp: it.Timestamp,
-		Attempts: it.attempt.Number, Reason: it.reason, InDoubt: it.attempt.InDoubt, Key: it.Key, Value: it.Value, Headers: make([][2]any, 0, len(it.Headers))}
+	line := skipped{Time: time.Now().UTC(), ID: it.ID(), Topic: it.Topic, Partition: it.Partition.Number, Offset: it.Offset,
+		Timestamp: it.Timestamp, Attempts: it.attempt.Number, Reason: it.verdict.Reason, InDoubt: it.attempt.InDoubt,
+		Key: it.Key, Value: it.Value, Headers: make([][2]any, 0, len(it.Headers))}
 	if utf8.Valid(it.Value) {
 		line.ValueText = string(it.Value)
 	}

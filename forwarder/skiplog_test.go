@@ -143,10 +143,10 @@ func TestGuaranteeOneSkipsOnAVolumeOfItsOwn(t *testing.T) {
 
 // A disk that takes a line for ever does not hold up the end.
 func TestSkipLogEndsWhileItWrites(t *testing.T) {
-	s, over := &skipLog{path: filepath.Join(t.TempDir(), "skipped.jsonl"), taken: true, release: func() {}}, make(chan struct{})
+	s, over := &skipLog{path: filepath.Join(t.TempDir(), "skipped.jsonl"), locked: true, unlock: func() {}}, make(chan struct{})
 	s.mu.Lock() // as write does
 	defer s.mu.Unlock()
-	go func() { defer close(over); s.end() }()
+	go func() { defer close(over); s.close() }()
 	select {
 	case <-over:
 	case <-time.After(5 * time.Second):
@@ -212,7 +212,7 @@ func TestSkipLogAfterATornLine(t *testing.T) {
 	}
 	r := newRig(t, small(), handle(always))
 	p := r.partition(t0)
-	s := &skipLog{path: path, taken: true}
+	s := &skipLog{path: path, locked: true}
 	for offset := range int64(2) {
 		if err := s.write(given(p, kafka.Message{Offset: offset + 5})); err != nil {
 			t.Fatal(err)

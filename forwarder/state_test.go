@@ -75,11 +75,11 @@ func TestLive(t *testing.T) {
 		want  string
 	}{
 		{"the loop turns", func(s *health) {}, 0, ""},
-		{"a moment without", func(s *health) {}, turnLimit, ""},
-		{"too long without", func(s *health) {}, turnLimit + time.Second, "the poll loop has not turned for 16s"},
-		{"in a callback", func(s *health) { s.callback() }, turnLimit + 25*time.Second, ""},
-		{"in a callback for ever", func(s *health) { s.callback() }, turnLimit + time.Minute, "has not turned for 1m15s"},
-		{"after a callback", func(s *health) { s.callback()() }, turnLimit + time.Second, "has not turned for 16s"},
+		{"a moment without", func(s *health) {}, stepLimit, ""},
+		{"too long without", func(s *health) {}, stepLimit + time.Second, "the poll loop has not turned for 16s"},
+		{"in a callback", func(s *health) { s.callback() }, stepLimit + 25*time.Second, ""},
+		{"in a callback for ever", func(s *health) { s.callback() }, stepLimit + time.Minute, "has not turned for 1m15s"},
+		{"after a callback", func(s *health) { s.callback()() }, stepLimit + time.Second, "has not turned for 16s"},
 		{"stopping", func(s *health) { s.stop(time.Now()) }, time.Hour, ""},
 		{"fatal", func(s *health) { s.fail(errors.New("fenced")) }, 0, "fenced"},
 		{"fatal while stopping", func(s *health) { s.stop(time.Now()); s.fail(errors.New("fenced")) }, time.Hour, "fenced"},
@@ -197,7 +197,7 @@ func TestBudgetWait(t *testing.T) {
 			b.wait(20 * time.Millisecond)
 			return time.Since(begun)
 		}
-		b.take(1600)
+		b.add(1600)
 		if !b.full() || waited() != 20*time.Millisecond {
 			t.Error("a full budget does not wait")
 		}

@@ -46,11 +46,14 @@ type BlockedStatus struct {
 func (f *Forwarder) Status() Status {
 	a, s := f.consumer.published.Load(), f.waiting()
 	s.Service = f.pace.Status()
-	for _, p := range slices.SortedFunc(slices.Values(a.running), func(a, b *partition) int { return kafka.Compare(a.Partition, b.Partition) }) {
-		s.Partitions = append(s.Partitions, PartitionStatus{p.Partition, p.rec.Next(), p.ceiling.committed(), p.rec.Outstanding(), int(p.failing.Load()), p.ceiling.isBounded()})
+	for _, p := range slices.SortedFunc(slices.Values(a.running), byName) {
+		s.Partitions = append(s.Partitions, PartitionStatus{Partition: p.Partition, Next: p.rec.Next(), Committed: p.ceiling.committed(),
+			Outstanding: p.rec.Outstanding(), Failing: int(p.failing.Load()), Bounded: p.ceiling.boundedBy()})
 	}
 	return s
 }
+
+func byName(a, b *partition) int { return kafka.Compare(a.Partition, b.Partition) }
 
 // waiting is the part of a Status that waits for nobody: what does not deliver. Health asks for it.
 func (f *Forwarder) waiting() (s Status) {
