@@ -42,7 +42,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: len(c.Targets()),
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
-		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums,
+		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),

@@ -205,19 +205,19 @@ func (d *delivery) skip() {
 func (d *delivery) apply(v push.Verdict) {
 	now := time.Now()
 	sent := d.request()
-	sign := signOf(v)
-	elsewhere := d.batch.Elsewhere(sign)
-	fault := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere
+	v, fault := d.whose(v, len(sent), now)
+	elsewhere := d.batch.Elsewhere(fault.sign)
+	counts := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere && !fault.held
 	count, all := len(sent), len(d.items)
-	shared := fault && count > 1
+	shared := counts && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
 		single := v
 		if slices.Contains(v.Failed, it.Offset) {
-			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: "the service named it in batchItemFailures"}
+			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: reasonNamed}
 		}
-		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || v.Slimmer, elsewhere
-		if d.judge(it); !it.final {
+		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Slimmer, elsewhere
+		if d.judge(it, fault.silence); !it.final {
 			unfinished = append(unfinished, it.attempt)
 		}
 	}
@@ -225,11 +225,11 @@ func (d *delivery) apply(v push.Verdict) {
 		d.p.settled(unfinished)
 	}
 	d.logRequest(sent, v, now)
-	d.batch.Ended(sign, now)
+	d.batch.Ended(fault.sign, now)
 	if d.complete(); d.unrecorded {
 		d.p.stock.touch(now)
 	}
-	d.halve(v, fault, count, all-len(d.items))
+	d.halve(v, counts, count, all-len(d.items))
 	if len(d.items) > 0 {
 		d.batch.Give()
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	SkipOnAny        bool          // service faults count like message faults
 	CanSkip          bool
 	RetryNums        int // message faults until a message is given up
+	GiveUpInARow     int // messages given up with no delivery in between; 0: no bound
 	RetryInterval    time.Duration
 	RetryMaxInterval time.Duration
 
@@ -69,6 +70,7 @@ type Forwarder struct {
 	budget     *budget
 	skips      *skipLog
 	failures   failures
+	evidence   evidence
 	lease      lease
 	health     health
 	counts     counts
@@ -85,6 +87,7 @@ type counts struct {
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
+	f.evidence.most = int32(cfg.GiveUpInARow)
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
 	f.committer = newCommitter(f)
@@ -229,6 +232,9 @@ func (f *Forwarder) SkipBlocked() int {
 	list := f.failures.blocked()
 	for _, one := range list {
 		one.skip(errSkipped)
+	}
+	if len(list) > 0 {
+		f.evidence.found()
 	}
 	f.log.Info("SIGUSR1: blocked messages are skipped", "count", len(list))
 	return len(list)

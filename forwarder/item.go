@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/offsets"
 )
@@ -20,6 +21,8 @@ type item struct {
 	elsewhere bool            // and another host is tried at once
 	final     bool            // it is the outcome: delivered, else to be skipped
 	failure   *failure        // nil until the first failed attempt
+	silence   pace.Silence    // the newest attempt that had no answer in time
+	loose     int             // faults that are the host's, should silence be
 	logged    string          // the reason in the newest blocked line
 	said      time.Time       // when that was
 }
@@ -44,18 +47,23 @@ func (it *item) where() slog.Attr {
 	return slog.Group("", "topic", it.Topic, "partition", it.Partition.Number, "offset", it.Offset)
 }
 
-// judge is what a verdict means for its message.
-func (d *delivery) judge(it *item) {
+// judge is what a verdict means for its message. silence is that of the attempt, zero where it had an answer.
+func (d *delivery) judge(it *item, silence pace.Silence) {
 	cfg, v := &d.f.cfg, it.verdict
+	it.takeBack()
 	it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered
 	it.InDoubt = it.attempt.InDoubt
 	switch v.Class {
-	case push.Delivered, push.Skip:
+	case push.Delivered:
+		it.final = true
+		d.f.evidence.found()
+	case push.Skip:
 		it.final = true
 	case push.MessageFault, push.ServiceFault:
 		if (v.Class == push.MessageFault || cfg.SkipOnAny) && !it.free {
 			it.attempt.Faults++
-			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums
+			it.silent(silence)
+			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg.RetryNums) && d.f.evidence.suffices()
 		}
 	case push.GiveUp:
 		it.attempt.Faults++
@@ -69,6 +77,33 @@ func (d *delivery) judge(it *item) {
 		it.failure = d.f.failures.add(d.p, it)
 	}
 	d.f.failures.note(it.failure, it.attempt.Number, v)
+}
+
+// silent notes whether the newest fault is a silence that counts as the message's for now.
+func (it *item) silent(s pace.Silence) {
+	switch {
+	case s == pace.Silence{}:
+		it.loose = 0
+	case s.SameRow(it.silence):
+		it.loose++
+	default:
+		it.loose = 1
+	}
+	it.silence = s
+}
+
+// takeBack forgets faults that have turned out to be the host's.
+func (it *item) takeBack() {
+	if it.loose > 0 && it.silence.OfHost() {
+		it.attempt.Faults -= it.loose
+		it.loose = 0
+	}
+}
+
+// undecided tells whether the fault at which the message would be given up is one that others may yet show to be the host's: one
+// more attempt decides.
+func (it *item) undecided(retryNums int) bool {
+	return it.loose > 0 && it.silence.Open && it.attempt.Faults == retryNums
 }
 
 // close lets go of what the waiting needed.

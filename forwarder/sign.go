@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/push"
@@ -25,3 +26,28 @@ func signOf(v push.Verdict) pace.Sign {
 	}
 	return s
 }
+
+// fault is what a verdict says of the service beside that of its messages.
+type fault struct {
+	sign    pace.Sign
+	silence pace.Silence // zero: there was an answer
+	held    bool         // nothing is given up for it
+}
+
+// whose finds out whose fault an attempt at count messages shows: one that looks like the messages' may be the service's.
+func (d *delivery) whose(v push.Verdict, count int, now time.Time) (push.Verdict, fault) {
+	f := fault{sign: signOf(v)}
+	if f.sign.Kind == pace.Silent {
+		if f.silence = d.batch.Silence(now); f.silence.OfHost() {
+			v.Class, v.Reason = push.ServiceFault, v.Reason+", and so it went for different messages in a row"
+			f.sign.Why = v.Reason
+		}
+	}
+	if weighed := d.f.evidence.weigh(v, count); weighed.Class != v.Class {
+		v, f.held = weighed, true
+		f.sign.Kind, f.sign.Unsent, f.sign.Why = pace.Fault, true, v.Reason
+	}
+	return v, f
+}
+
+const reasonNamed = "the service named it in batchItemFailures"

@@ -14,7 +14,7 @@ import (
 // Service faults in a row, without any answer in between, put a host down: it gets nothing but one request per retry
 // interval, the probe, until that has an answer. With all hosts down the service rests. So a service that is down is not
 // run over, and a message that alone breaks its connection each time stops nobody else. Where another host is up, no answer
-// in time counts like a service fault, or the host that hangs would soon have all turns.
+// in time counts like a service fault, or the host that hangs would soon have all turns; how it counts else is silence.go's.
 type hosts struct {
 	cfg     *Config
 	wake    func()      // the rest may be over
@@ -30,13 +30,17 @@ type hosts struct {
 
 // host is what is known of one of Config.Hosts.
 type host struct {
-	number int
-	faults atomic.Int32 // service faults in a row
-	down   bool         // this and the next four are guarded by hosts.mu
-	since  time.Time    // down since; zero where it is up
-	failed int          // probes
-	row    int          // probes that one blocked message had since another had one
-	next   time.Time    // when it may be probed
+	number   int
+	answered atomic.Int64 // unix nanoseconds of the newest answer
+	ill      atomic.Bool  // no answer has come since a fault, or a silence
+
+	faults  int       // service faults in a row; this and the rest are guarded by hosts.mu
+	silence silence   // messages without an answer in a row
+	down    bool      // nothing but probes goes to it
+	since   time.Time // down since; zero where it is up
+	failed  int       // probes
+	row     int       // probes that one blocked message had since another had one
+	next    time.Time // when it may be probed
 }
 
 // downAfter service faults in a row a host is down. A refused connection is enough: nobody listens.
@@ -204,7 +208,7 @@ func (s *hosts) unclaim(h *host) {
 }
 
 // heed takes the sign of an attempt.
-func (s *hosts) heed(t *Turn, sign Sign) {
+func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
 	if sign.RetryAfter > 0 {
 		s.holdOff(min(sign.RetryAfter, max(s.cfg.RetryMaxInterval, retryAfterCap)))
 	}
@@ -216,8 +220,11 @@ func (s *hosts) heed(t *Turn, sign Sign) {
 		}
 	case sign.Kind == Fault, sign.Kind == Silent:
 		s.noteFault(h, t.probe != nil, sign)
-	case h.faults.Load() > 0 && s.noteAnswer(h, t.began):
-		s.wake()
+	default:
+		h.answered.Store(now.UnixNano())
+		if h.ill.Load() && s.noteAnswer(h, t.began) {
+			s.wake()
+		}
 	}
 }
 
@@ -235,16 +242,17 @@ func (s *hosts) holdOff(d time.Duration) {
 func (s *hosts) noteFault(h *host, probe bool, sign Sign) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sign.Kind == Silent && !h.down && !s.upBeside(h) {
-		return // no answer in time may be the message's fault: that alone does not put the last host down
+	h.ill.Store(true)
+	standsStill := sign.Kind == Silent && h.silence.standsStill()
+	if sign.Kind == Fault || s.upBeside(h) {
+		h.faults++
 	}
-	inARow := h.faults.Add(1)
 	switch {
 	case h.down && probe:
 		h.failed++
 	case h.down: // it was under way when the host went down
 		return
-	case inARow < downAfter && !sign.Unsent:
+	case h.faults < downAfter && !sign.Unsent && !standsStill:
 		return
 	default:
 		h.down, h.since = true, time.Now()
@@ -265,8 +273,9 @@ func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 	if h.down && began.Before(h.since) {
 		return false
 	}
-	h.faults.Store(0)
-	h.down, h.since, h.failed = false, time.Time{}, 0
+	h.ill.Store(false)
+	h.faults, h.down, h.since, h.failed = 0, false, time.Time{}, 0
+	h.silence.end()
 	if again = s.down; again {
 		s.down = false
 		s.changed(nil)

@@ -55,13 +55,13 @@ func TestPickOfHosts(t *testing.T) {
 		if len(seen) != 3 || seen[0] < 50 || seen[1] < 50 || seen[2] < 50 {
 			t.Errorf("300 attempts over three hosts: %v", seen)
 		}
-		s.heed(&Turn{host: 1}, refused)
+		s.heed(&Turn{host: 1}, refused, time.Now())
 		for span := range 5 {
 			seen = map[int]int{}
 			for range 100 {
 				d := &Turn{host: -1}
 				if d.host = s.pick(d); d.host == 1 {
-					s.heed(d, refused)
+					s.heed(d, refused, time.Now())
 				}
 				seen[d.host]++
 			}
@@ -71,7 +71,7 @@ func TestPickOfHosts(t *testing.T) {
 			pass(cfg.RetryInterval + time.Millisecond)
 		}
 		d = &Turn{host: 1, probe: s.list[1], began: time.Now()}
-		s.heed(d, good)
+		s.heed(d, good, time.Now())
 		if seen = map[int]int{}; !s.rests() {
 			for range 300 {
 				seen[s.pick(&Turn{host: -1})]++
@@ -100,7 +100,7 @@ func TestWhenAHostIsDown(t *testing.T) {
 		cfg := small()
 		s := hostsOf(&cfg, nil)
 		for _, sign := range row.signs {
-			s.heed(&Turn{host: 0}, sign)
+			s.heed(&Turn{host: 0}, sign, time.Now())
 		}
 		if s.isDown() != row.down || s.rests() != row.down {
 			t.Errorf("%s: down is %t", row.name, s.isDown())
@@ -116,15 +116,15 @@ func TestOldAnswersDoNotCount(t *testing.T) {
 		s := hostsOf(&cfg, func(error) { said++ })
 		old := &Turn{began: time.Now()}
 		pass(time.Second)
-		s.heed(&Turn{began: time.Now()}, refused)
+		s.heed(&Turn{began: time.Now()}, refused, time.Now())
 		for range 3 {
-			if s.heed(old, good); !s.isDown() {
+			if s.heed(old, good, time.Now()); !s.isDown() {
 				t.Fatal("an old answer brings it up")
 			}
-			s.heed(&Turn{began: time.Now()}, refused)
+			s.heed(&Turn{began: time.Now()}, refused, time.Now())
 		}
 		pass(time.Second)
-		if s.heed(&Turn{began: time.Now()}, bad); s.isDown() || said != 2 {
+		if s.heed(&Turn{began: time.Now()}, bad, time.Now()); s.isDown() || said != 2 {
 			t.Errorf("down is %t after an answer, %d changes", s.isDown(), said)
 		}
 	})
@@ -151,11 +151,11 @@ func TestAHostThatHangs(t *testing.T) {
 		for _, host := range row.ended {
 			switch host {
 			case -1:
-				s.heed(&Turn{}, refused)
+				s.heed(&Turn{}, refused, time.Now())
 			case -2:
-				s.heed(&Turn{}, broken)
+				s.heed(&Turn{}, broken, time.Now())
 			default:
-				s.heed(&Turn{host: host, probe: s.list[host], began: time.Now()}, silent)
+				s.heed(&Turn{host: host, probe: s.list[host], began: time.Now()}, silent, time.Now())
 			}
 		}
 		for i, h := range s.list {
@@ -173,7 +173,7 @@ func TestOneProbeAtATime(t *testing.T) {
 			cfg := small()
 			cfg.Hosts, cfg.ExecTimeout = 2, timeout
 			s := hostsOf(&cfg, nil)
-			s.heed(&Turn{host: 1}, refused)
+			s.heed(&Turn{host: 1}, refused, time.Now())
 			probes := func() (prober *Turn) {
 				for range 20 {
 					if d := (&Turn{host: -1}); s.pick(d) == 1 {
@@ -195,7 +195,7 @@ func TestOneProbeAtATime(t *testing.T) {
 				if pass(10 * interval); probes() != nil {
 					t.Fatal("another probe while one hangs")
 				}
-				s.heed(prober, cancelled)
+				s.heed(prober, cancelled, time.Now())
 			}
 			pass(interval)
 			if probes(); timeout > 0 {
@@ -212,9 +212,9 @@ func TestDownSaysWhy(t *testing.T) {
 	cfg := small()
 	var said []string
 	s := hostsOf(&cfg, func(err error) { said = append(said, fmt.Sprint(err)) })
-	s.heed(&Turn{}, refused)
-	s.heed(&Turn{}, refused)
-	s.heed(&Turn{began: time.Now()}, good)
+	s.heed(&Turn{}, refused, time.Now())
+	s.heed(&Turn{}, refused, time.Now())
+	s.heed(&Turn{began: time.Now()}, good, time.Now())
 	if want := "[the service is down (no connection to the service): the oldest message probes, the rest wait <nil>]"; fmt.Sprint(said) != want {
 		t.Errorf("said %v", said)
 	}
@@ -228,7 +228,7 @@ func TestDownAndUpAreSaidInOrder(t *testing.T) {
 	over := make(chan struct{})
 	s = hostsOf(&cfg, func(err error) {
 		if err == nil {
-			go func() { defer close(over); s.heed(&Turn{}, refused) }()
+			go func() { defer close(over); s.heed(&Turn{}, refused, time.Now()) }()
 			select {
 			case <-over:
 			case <-time.After(10 * time.Millisecond): // it waits until this is said
@@ -236,8 +236,8 @@ func TestDownAndUpAreSaidInOrder(t *testing.T) {
 		}
 		said = append(said, err != nil)
 	})
-	s.heed(&Turn{}, refused)
-	s.heed(&Turn{began: time.Now()}, good)
+	s.heed(&Turn{}, refused, time.Now())
+	s.heed(&Turn{began: time.Now()}, good, time.Now())
 	<-over
 	if want := "[true false true]"; fmt.Sprint(said) != want {
 		t.Errorf("down was said as %v, want %s", said, want)

@@ -32,7 +32,7 @@ type Config struct {
 // Pace gives out the turns: who has one may make an attempt, and Config.Concurrency may at once. A lane gets its turn
 // together with a goroutine; the goroutine keeps it from batch to batch, and hands it on when its messages have to
 // wait for another attempt. Such a batch asks again when its pause is over and goes first, but retries never have more than
-// half of the turns: they may hang. As long as the service rests nobody gets a turn but the message that probes.
+// half of the turns: they may hang. Where there is one turn, retries and lanes have it in turn. As long as the service rests nobody gets a turn but the message that probes.
 type Pace struct {
 	cfg     Config
 	run     func(*Batch) // delivers a batch, with a turn, and what Next makes of it
@@ -44,6 +44,7 @@ type Pace struct {
 	limit   int
 	taken   int
 	retries int         // of those taken, by messages that failed before
+	retried bool        // the newest turn went to one of them
 	failing int         // batches that wait for another attempt
 	again   []*Turn     // those that wait for one, in the order in which they asked
 	ring    []*Lanes    // with a ready lane; each in its turn
@@ -106,10 +107,16 @@ func (p *Pace) grantNext() (*Turn, *lane) {
 			return p.grantProbe()
 		}
 	}
-	if len(p.again) > 0 && p.retries < max(1, p.limit/2) {
+	retries := len(p.again) > 0 && p.retries < max(1, p.limit/2)
+	if retries && !(p.limit == 1 && p.retried) {
 		return p.grant(p.again[0]), nil
 	}
-	return nil, p.nextLane()
+	l := p.nextLane()
+	if l == nil && retries {
+		return p.grant(p.again[0]), nil
+	}
+	p.retried = false
+	return nil, l
 }
 
 // nextLane is the lane that may start now, nil where there is none.
@@ -133,6 +140,7 @@ func (p *Pace) nextLane() *lane {
 func (p *Pace) grant(t *Turn) *Turn {
 	p.forget(t)
 	p.retries++
+	p.retried = true
 	t.kind = retry
 	close(t.granted)
 	return t

@@ -125,7 +125,7 @@ func (t *Turn) Elsewhere(s Sign) bool {
 // Ended takes what an attempt tells of the service. The turn stays, so that a pause which the service has asked for holds before
 // anybody gets it.
 func (t *Turn) Ended(s Sign, now time.Time) {
-	t.pace.hosts.heed(t, s)
+	t.pace.hosts.heed(t, s, now)
 	t.pace.limiter.leave(t, s, now)
 	t.probe = nil
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kpush/kpush/forwarder/wire"
 )
@@ -102,6 +103,10 @@ func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) V
 	if ack != "errno" {
 		return v
 	}
+	if why := unreadable(a); why != "" {
+		return Verdict{Class: MessageFault, Status: a.Status, RetryAfter: wait, InDoubt: true,
+			Reason: fmt.Sprintf("the service answered %d with %s, so errno cannot be read (KPUSH_ACK=errno)", a.Status, why)}
+	}
 	var body struct {
 		Errno *json.RawMessage `json:"errno"`
 	}
@@ -115,6 +120,20 @@ func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) V
 		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.Status, n)
 	}
 	return v
+}
+
+// unreadable says why a body that has to be read is not to be understood: it is encoded although identity was asked for, or is no
+// text in UTF-8, of which a zero byte is no part either. "" where it can be read.
+func unreadable(a *wire.Answer) string {
+	switch {
+	case len(a.Body) == 0:
+		return ""
+	case a.Encoding != "" && !strings.EqualFold(a.Encoding, "identity"):
+		return fmt.Sprintf("a body in Content-Encoding %.20q, although identity was asked for", a.Encoding)
+	case !utf8.Valid(a.Body) || bytes.IndexByte(a.Body, 0) >= 0:
+		return "a body that is no text in UTF-8"
+	}
+	return ""
 }
 
 // pause reads both forms of Retry-After; 0: none, or in the past.

@@ -50,6 +50,7 @@ type Line interface {
 type host struct {
 	Line
 	opening []byte // of each request
+	name    string // in its header Host
 }
 
 // Bounds of one question where KPUSH_EXEC_TIMEOUT does not say: whether the service has a message, and whether it is ready.
@@ -70,7 +71,7 @@ func New(cfg Config) (*Service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.hosts = append(s.hosts, host{l, head})
+		s.hosts = append(s.hosts, host{l, head, cmp.Or(cfg.Domain, u.Host)})
 	}
 	var err error
 	if s.confirm, err = newQuestion(cfg.ConfirmURL, cfg.ConfirmDomain, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
@@ -111,11 +112,25 @@ func (s *Service) Push(a *Attempt) Verdict {
 		}
 	case v.Class == Delivered && !action(&Verdict{}, r.Action):
 		var err error
-		if v.Failed, err = batchFailures(r.Body, a.Items); err != nil {
+		if why := unreadable(&r.Answer); why != "" {
+			v = Verdict{Class: MessageFault, Status: r.Status, RetryAfter: pause(r.RetryAfter), InDoubt: true,
+				Reason: fmt.Sprintf("the service answered %d with %s: it may name batchItemFailures", r.Status, why)}
+		} else if v.Failed, err = batchFailures(r.Body, a.Items); err != nil {
 			v = Verdict{Class: MessageFault, Status: r.Status, Reason: err.Error(), RetryAfter: pause(r.RetryAfter)}
 		}
 	}
+	if v.Class == MessageFault {
+		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, s.contentType(a))
+	}
 	return v
+}
+
+// contentType is the request's.
+func (s *Service) contentType(a *Attempt) string {
+	if s.cfg.Batch {
+		return "application/json"
+	}
+	return contentType(a.Items[0].Message, s.cfg.Format)
 }
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.

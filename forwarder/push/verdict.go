@@ -76,6 +76,7 @@ type Verdict struct {
 	InDoubt    bool          // the request may have reached the service, which did not say so
 	RetryAfter time.Duration // the service asked for this pause; 0: it did not
 	Failed     []int64       // of a batch that is Delivered: the offsets that are not, by a fault of theirs
+	Sent       string        // what of the request may be why the service refused it, without the message's content
 	Slimmer    bool          // the next attempt leaves key and headers out, so this one counts for nothing
 }
 

@@ -7,10 +7,10 @@ import (
 	"net/url"
 )
 
-// Opening is how each request to u begins: the request line, Host (of the URL where host is ""), User-Agent, Authorization.
-// net/http writes it, once.
+// Opening is how each request to u begins: the request line, Host (of the URL where host is ""), User-Agent, Authorization, and that the
+// answer is to be read as it comes. net/http writes it, once.
 func Opening(method string, u *url.URL, host string) ([]byte, error) {
-	req := &http.Request{Method: method, URL: u, Host: host, Header: http.Header{"User-Agent": {"kpush"}}}
+	req := &http.Request{Method: method, URL: u, Host: host, Header: http.Header{"User-Agent": {"kpush"}, "Accept-Encoding": {"identity"}}}
 	if u.User != nil {
 		password, _ := u.User.Password()
 		req.SetBasicAuth(u.User.Username(), password)

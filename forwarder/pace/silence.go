@@ -1,0 +1,84 @@
+package pace
+
+import (
+	"slices"
+	"time"
+)
+
+// silence is a row of attempts that a host has not answered in time, with no answer to any other in between. One message that
+// hangs is at fault itself. Where different ones do, the host stands still: that puts it down, also the only one, and then none of
+// them was at fault. It is guarded by hosts.mu.
+type silence struct {
+	number int // of the row
+	of     []messages
+	still  int // the newest row in which the host stood still
+}
+
+// messages are those of one turn, as long as it has them.
+type messages struct {
+	turn  *Turn
+	since time.Time
+}
+
+// stillAfter different messages without an answer in a row a host stands still.
+const stillAfter = 3
+
+func (s *silence) note(of messages) {
+	if len(s.of) < stillAfter && !slices.Contains(s.of, of) {
+		s.of = append(s.of, of)
+	}
+	if s.standsStill() {
+		s.still = s.number
+	}
+}
+
+func (s *silence) standsStill() bool { return len(s.of) == stillAfter }
+
+// end ends the row: the host has answered.
+func (s *silence) end() {
+	s.number++
+	s.of = s.of[:0]
+}
+
+// Silence is an attempt that had no answer in time, as a fault of its messages.
+type Silence struct {
+	hosts  *hosts
+	host   *host // nil: it is their fault, whatever comes
+	number int   // of the row it belongs to
+	// Open: other attempts are under way, and may show whose fault it is.
+	Open bool
+}
+
+// Silence notes that the newest attempt had no answer in time. Who was answered while it waited was answered by a host that works.
+func (t *Turn) Silence(now time.Time) Silence {
+	p, s := t.pace, &t.pace.hosts
+	h := s.list[max(0, t.host)]
+	if now.Sub(time.Unix(0, h.answered.Load())) < p.cfg.ExecTimeout/2 {
+		return Silence{}
+	}
+	p.mu.Lock()
+	others := p.taken > 1
+	p.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.silence.note(messages{t, t.since})
+	if h.down {
+		h.silence.still = h.silence.number
+	}
+	return Silence{s, h, h.silence.number, others}
+}
+
+// OfHost tells whether it has turned out to be the host's fault.
+func (s Silence) OfHost() bool {
+	if s.host == nil {
+		return false
+	}
+	s.hosts.mu.Lock()
+	defer s.hosts.mu.Unlock()
+	return s.host.silence.still == s.number
+}
+
+// SameRow tells whether no answer of the host has come between two of them.
+func (s Silence) SameRow(other Silence) bool {
+	return s.host != nil && s.host == other.host && s.number == other.number
+}
