@@ -10,21 +10,12 @@ const lazily = 5 * time.Millisecond
 
 // keeper is how the only goroutine of a Store is told what to do. It needs no lock.
 type keeper struct {
-	kick       chan struct{} // there is something to sync
-	urgent     chan struct{} // and not only after a window
+	kick       chan struct{} // there is something to do; room for one
+	urgent     chan struct{} // the window is over; room for one
 	quit, gone chan struct{}
 }
 
-func newKeeper() keeper {
-	return keeper{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
-}
-
-// stir tells run that there is something to do.
-func (k keeper) stir() { poke(k.kick) }
-
-// hurry tells run that the window is over.
-func (k keeper) hurry() { poke(k.urgent) }
-
+// poke sends what a channel with room for one signal does not hold yet.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -144,7 +135,7 @@ func (s *Store) Close() error {
 	if s.Keeps() {
 		err = cmp.Or(err, s.journal.disk.Close())
 	}
-	s.lock.release()
+	_ = s.lock.Close() // *os.File: nil is closed, too
 	return err
 }
 

@@ -130,12 +130,7 @@ func (t *tracker) settle() {
 		t.rows = nil // a buffer full of messages is no measure of what an idle partition needs
 	}
 	t.next = t.position
-	t.done = t.done.TrimBelow(t.next)
-	if len(t.done) > 0 && t.done[0].From == t.next {
-		t.next = t.done[0].To
-		t.position = t.next
-		t.done = t.done[1:]
-	}
+	t.absorb()
 }
 
 // advance passes over offsets that hold no message. It says whether the watermark moved.
@@ -188,15 +183,6 @@ func (t *tracker) finished(p progress) Ranges {
 	return out.Union(t.done)
 }
 
-// lastTried is the highest offset that an attempt from before the assignment is known of, -1 if none is.
-func (t *tracker) lastTried() int64 {
-	last := int64(-1)
-	for o := range t.attempts {
-		last = max(last, o)
-	}
-	return last
-}
-
 // tried is what is known of the attempts at messages that are not finished, by offset.
 func (t *tracker) tried() []Attempt { return t.list(t.next, math.MaxInt64, (*row).tried) }
 
@@ -231,7 +217,7 @@ func (t *tracker) release() {
 	t.absorb()
 }
 
-// absorb moves the watermark of a partition that is not assigned over what is done.
+// absorb moves the watermark, with nothing outstanding, over what was done before.
 func (t *tracker) absorb() {
 	t.done = t.done.TrimBelow(t.next)
 	if len(t.done) > 0 && t.done[0].From == t.next {

@@ -85,7 +85,7 @@ func (s *Store) await() error {
 	case sy.Window > 0:
 		if !b.busy && !b.hurried && s.early() { // during a sync they are counted that it covers
 			b.hurried = true
-			s.keeper.hurry()
+			poke(s.keeper.urgent)
 		}
 		for b.unsynced > sy.Unsynced {
 			if err := s.reach(b.synced + 1); err != nil {
