@@ -18,7 +18,7 @@ func (c *Config) Effective() []slog.Attr {
 	var attrs []slog.Attr
 	values := reflect.ValueOf(c).Elem()
 	for i, f := range fields {
-		if r := refusalOf(f.name); r != nil && r.match == nil {
+		if r, ok := notYet[f.name]; ok && r.values == nil {
 			continue
 		}
 		var text string
