@@ -91,15 +91,3 @@ func wrap(text string, width int) []string {
 	}
 	return lines
 }
-
-// markdown is README's table.
-func markdown() string {
-	var b strings.Builder
-	b.WriteString("| variable | origin's option | default | meaning |\n|---|---|---|---|\n")
-	escape := strings.NewReplacer("|", `\|`, "*", `\*`, "<", "&lt;").Replace
-	for _, f := range fields {
-		origin := cmp.Or(f.Tag.Get("origin"), "–")
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.label(), escape(origin), escape(f.otherwise()), escape(f.meaning()))
-	}
-	return b.String()
-}

@@ -21,14 +21,10 @@ func (c *Config) Effective() []slog.Attr {
 		if r, ok := notYet[f.name]; ok && r.values == nil {
 			continue
 		}
-		var text string
-		switch v := values.Field(i).Interface().(type) {
-		case []string:
-			text = strings.Join(v, ",")
-		case Properties:
-			text = v.String()
-		default:
-			text = fmt.Sprint(v)
+		value := values.Field(i).Interface()
+		text := fmt.Sprint(value)
+		if list, ok := value.([]string); ok {
+			text = strings.Join(list, ",")
 		}
 		switch {
 		case text == "":

@@ -12,14 +12,13 @@ import (
 
 // image is what the bytes of a file say.
 type image struct {
-	header  header // of the half that is believed
-	half    int
-	current map[Key]*slot
-	slots   uint32 // highest slot number
-	frames  int    // that were read
-	end     uint32 // one past the last sound frame
-	torn    int    // frames that were written but not whole
-	clean   bool
+	header header // of the half that is believed
+	half   int
+	table
+	sound int    // frames that were read
+	end   uint32 // one past the last sound frame
+	torn  int    // frames that were written but not whole
+	clean bool
 }
 
 // load reads the whole file.
@@ -119,7 +118,7 @@ func (m *image) read(b []byte, seal int, path string) error {
 			bad++
 			continue
 		}
-		m.frames++
+		m.sound++
 		m.torn = bad
 		m.end = uint32(i + 1)
 		m.slots = max(m.slots, f.slot)
@@ -186,7 +185,7 @@ func (r *reader) slot(n uint32) *found {
 	}
 	t := r.slots[n]
 	if t == nil {
-		t = &found{slot: &slot{number: n, committed: -1}}
+		t = &found{slot: newSlot(n)}
 		r.slots[n] = t
 	}
 	r.last = t
@@ -207,9 +206,7 @@ func (r *reader) take(f frame) bool {
 	case doneKind:
 		t.finish(f.offset-int64(f.value>>32), f.offset+1)
 		t.at = max(t.at, int64(uint32(f.value)))
-		if len(t.attempts) > 0 {
-			delete(t.attempts, f.offset)
-		}
+		delete(t.attempts, f.offset)
 	case finishedKind:
 		t.finish(int64(f.value), f.offset)
 	case bitsKind:
@@ -218,9 +215,6 @@ func (r *reader) take(f frame) bool {
 			t.finish(at, at+1)
 		}
 	case intentKind, settledKind:
-		if t.attempts == nil {
-			t.attempts = make(map[int64]Attempt)
-		}
 		t.attempts[f.offset] = Attempt{Offset: f.offset, Number: int(f.value >> 32), Faults: int(uint32(f.value)),
 			InDoubt: f.kind == intentKind || f.flags&inDoubtFlag != 0}
 	case ceilingKind:

@@ -1,9 +1,9 @@
 package offsets
 
 import (
+	"fmt"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 )
 
@@ -15,16 +15,11 @@ type Ranges []Range
 
 // String prints both ends of every range: "1-2,4-5", or "" for the empty set.
 func (r Ranges) String() string {
-	var b strings.Builder
+	ends := make([]string, len(r))
 	for i, x := range r {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.FormatInt(x.From, 10))
-		b.WriteByte('-')
-		b.WriteString(strconv.FormatInt(x.To-1, 10))
+		ends[i] = fmt.Sprintf("%d-%d", x.From, x.To-1)
 	}
-	return b.String()
+	return strings.Join(ends, ",")
 }
 
 // Contains says whether offset is in the set.

@@ -27,6 +27,10 @@ type slot struct {
 	owner     *Partition
 }
 
+func newSlot(number uint32) *slot {
+	return &slot{number: number, committed: -1, tracker: tracker{attempts: make(map[int64]Attempt)}}
+}
+
 // saved is what a new assignment may believe.
 func (t *slot) saved() Saved {
 	ceiling := t.doubt

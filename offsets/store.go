@@ -103,7 +103,7 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
 	j := &s.journal
-	j.header, j.half, j.place, j.pos, s.table.slots = m.header, m.half, m.header.place(), m.end, m.slots
+	j.header, j.half, j.place, j.pos, s.table = m.header, m.half, m.header.place(), m.end, m.table
 	s.read = edition{m.header.generation, m.end, m.header.life, rand.Uint32()}
 	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
@@ -112,11 +112,10 @@ func (s *Store) adopt(m *image) {
 			t.unvouched = s.opt.Sync.Window < 0
 		}
 		t.ceiling = 0
-		s.table.current[t.key] = t
 	}
 	if m.torn > 0 {
 		s.opt.Log.Warn("offsets: the newest frames were not whole and are left out; their messages may come again",
-			"file", s.path, "torn", m.torn, "read", m.frames)
+			"file", s.path, "torn", m.torn, "read", m.sound)
 	}
 }
 
@@ -183,7 +182,8 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	fresh := t == nil || t.lineage != st.Lineage
 	if fresh {
 		s.table.slots++
-		t = &slot{number: s.table.slots, key: k, lineage: st.Lineage, committed: -1, at: s.opt.Now().Unix()}
+		t = newSlot(s.table.slots)
+		t.key, t.lineage, t.at = k, st.Lineage, s.opt.Now().Unix()
 	}
 	p := &Partition{store: s, slot: t}
 	if changed := t.join(st); s.Keeps() && (changed || fresh) {

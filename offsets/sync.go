@@ -141,9 +141,6 @@ func (s *Store) Close() error {
 
 // finish writes the clean frame, in a sync of its own: it vouches for all that is above it.
 func (s *Store) finish() error {
-	if err := s.begin(1); err != nil {
-		return err
-	}
 	if err := s.reach(s.backlog.seq); err != nil {
 		return err
 	}

@@ -168,9 +168,6 @@ func (t *tracker) finished(p progress) Ranges {
 		}
 		inside = ok
 	}
-	if runs == 0 {
-		return slices.Clone(t.done)
-	}
 	out := make(Ranges, 0, runs)
 	for i := range rows {
 		if r := &rows[i]; r.progress >= p {
@@ -229,9 +226,6 @@ func (t *tracker) absorb() {
 
 // try keeps what is known of an attempt from before the assignment; the later and the worse wins.
 func (t *tracker) try(a Attempt) {
-	if t.attempts == nil {
-		t.attempts = make(map[int64]Attempt)
-	}
 	old := t.attempts[a.Offset]
 	t.attempts[a.Offset] = Attempt{
 		Offset:  a.Offset,
