@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -140,12 +141,9 @@ func (l *loader) checkTopics() {
 
 func (l *loader) checkHosts() {
 	c := &l.config
-	sockets := 0
 	for i, host := range c.Hosts {
 		path, isSocket := strings.CutPrefix(host, socketPrefix)
-		if isSocket {
-			sockets++
-		} else {
+		if !isSocket {
 			c.Hosts[i] = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		}
 		switch {
@@ -165,7 +163,8 @@ func (l *loader) checkHosts() {
 			l.wrong("KPUSH_HOST", "%s is there twice; keep one", shown(host))
 		}
 	}
-	if sockets == len(c.Hosts) && l.given("KPUSH_PORT") {
+	isName := func(host string) bool { return !strings.HasPrefix(host, socketPrefix) }
+	if !slices.ContainsFunc(c.Hosts, isName) && l.given("KPUSH_PORT") {
 		l.wrong("KPUSH_PORT", "each KPUSH_HOST is a socket, which has no port; leave KPUSH_PORT unset")
 	}
 }
@@ -181,7 +180,8 @@ func (l *loader) checkURLs() {
 				l.wrong(part, "KPUSH_URL is a whole URL and names the host itself; leave %s unset", part)
 			}
 		}
-		l.config.Hosts, l.config.Port = []string{u.Hostname()}, portOf(u)
+		l.config.Hosts = []string{u.Hostname()}
+		l.config.Port, _ = strconv.Atoi(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])) // it is a port
 	}
 	l.checkURL("KPUSH_CONFIRM_URL", l.config.ConfirmURL)
 	l.checkURL("KPUSH_READY_URL", l.config.ReadyURL)
@@ -222,13 +222,6 @@ func (l *loader) checkBatch() {
 	case many && c.Format == "form":
 		l.wrong("KPUSH_BATCH_SIZE", "must be 1 with KPUSH_FORMAT=form, since a form holds one message; leave one of them unset")
 	}
-}
-
-func portOf(u *url.URL) int {
-	if n, err := strconv.Atoi(u.Port()); err == nil {
-		return n
-	}
-	return map[string]int{"http": 80, "https": 443}[u.Scheme]
 }
 
 func (l *loader) checkRetry() {

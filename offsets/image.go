@@ -180,16 +180,13 @@ type reader struct {
 }
 
 func (r *reader) slot(n uint32) *found {
-	if r.last != nil && r.last.number == n {
-		return r.last
+	if r.last == nil || r.last.number != n {
+		if r.slots[n] == nil {
+			r.slots[n] = &found{slot: newSlot(n)}
+		}
+		r.last = r.slots[n]
 	}
-	t := r.slots[n]
-	if t == nil {
-		t = &found{slot: newSlot(n)}
-		r.slots[n] = t
-	}
-	r.last = t
-	return t
+	return r.last
 }
 
 // take adds one fact. It returns false for a kind that this version does not know.

@@ -54,19 +54,6 @@ func (j *journal) encode(f frame) {
 	j.place.encode(j.buffer[at:], n, f)
 }
 
-// flush puts all that was added into the file, in one go.
-func (j *journal) flush() error {
-	b, n := j.buffer, j.added()
-	if j.buffer = b[:0]; cap(b) > bufferKept {
-		j.buffer = nil
-	}
-	if _, err := j.disk.WriteAt(b, j.header.byteOf(j.half, int(j.pos))); err != nil {
-		return err
-	}
-	j.pos += n
-	return nil
-}
-
 // move goes on in the other half, which begins with so many frames, all on disk. It leaves a note in the old one: from now on
 // a damaged new half is noticed instead of silently passed over.
 func (j *journal) move(h header, frames int) {
@@ -100,18 +87,24 @@ func (s *Store) begin(n int) error {
 	}
 }
 
-// write puts all that was added into the file.
+// write puts all that was added into the file, in one go.
 func (s *Store) write() error {
-	if s.journal.added() == 0 {
+	j := &s.journal
+	b, n := j.buffer, j.added()
+	if n == 0 {
 		return nil
 	}
 	if s.backlog.seq == s.backlog.synced {
 		poke(s.keeper.kick)
 	}
 	s.backlog.seq++
-	if err := s.journal.flush(); err != nil {
+	if j.buffer = b[:0]; cap(b) > bufferKept {
+		j.buffer = nil
+	}
+	if _, err := j.disk.WriteAt(b, j.header.byteOf(j.half, int(j.pos))); err != nil {
 		return s.fail(err)
 	}
+	j.pos += n
 	return nil
 }
 

@@ -230,20 +230,12 @@ func (s *Store) enter(t *slot, fresh bool) error {
 	return nil
 }
 
-// lockWithin locks mu unless a write holds it for longer than d.
-func (s *Store) lockWithin(d time.Duration) bool {
-	for end := time.Now().Add(d); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
-
 // Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.
 func (s *Store) Err() error {
-	if !s.lockWithin(time.Second) {
-		return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+	for end := time.Now().Add(time.Second); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+		}
 	}
 	err, closed := s.failed, s.closed
 	s.mu.Unlock()
