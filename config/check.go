@@ -112,7 +112,8 @@ func (l *loader) checkBrokers(brokers map[string]string) {
 		c.Brokers[i] = strings.TrimSpace(broker)
 		if !isHostPort(c.Brokers[i], 1) {
 			l.problems["KPUSH_BROKERS"] = append(l.problems["KPUSH_BROKERS"],
-				fmt.Errorf("%s: %s is not a broker; write host:port,… such as kafka-1:9092, nothing before the host", shown(variable), shown(c.Brokers[i])))
+				fmt.Errorf("%s: %s is not a broker; write host:port,… such as kafka-1:9092, nothing before the host",
+					shown(variable), shown(c.Brokers[i])))
 		}
 	}
 }

@@ -175,10 +175,9 @@ func doneFrames(out []frame, slot uint32, done Ranges) []frame {
 			continue
 		}
 		base, mask := r.From, uint64(0)
-		for i < len(done) && done[i].To-base <= 64 {
+		for ; i < len(done) && done[i].To-base <= 64; i++ {
 			r := done[i]
 			mask |= (math.MaxUint64 >> (64 - (r.To - r.From))) << (r.From - base)
-			i++
 		}
 		out = append(out, frame{kind: bitsKind, slot: slot, offset: base, value: mask})
 	}

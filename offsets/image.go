@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -108,14 +109,11 @@ func findSeal(b []byte, h header) (int, bool) {
 func (m *image) read(b []byte, seal int, path string) error {
 	p := m.header.place()
 	r := reader{slots: make(map[uint32]*found)}
-	onDisk, hole, bad := seal+1, -1, 0
+	onDisk, hole, bad := seal+1, math.MaxInt, 0
 	for i := range m.header.capacity() {
 		f, ok := p.decode(b[headerSize+i*frameSize:], uint32(i))
 		if !ok {
-			if hole < 0 {
-				hole = i
-			}
-			bad++
+			hole, bad = min(hole, i), bad+1
 			continue
 		}
 		m.sound++
@@ -135,7 +133,7 @@ func (m *image) read(b []byte, seal int, path string) error {
 			}
 		}
 	}
-	if hole >= 0 && hole < onDisk {
+	if hole < onDisk {
 		at := m.header.byteOf(m.half, hole)
 		return damaged(path, at, fmt.Sprintf("is damaged at byte %d, in a part that was safely on disk", at))
 	}

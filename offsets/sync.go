@@ -15,7 +15,7 @@ type keeper struct {
 	quit, gone chan struct{}
 }
 
-// poke sends what a channel with room for one signal does not hold yet.
+// poke leaves a signal in c, unless one is there.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -34,11 +34,7 @@ func (s *Store) run() {
 			return
 		case <-s.keeper.kick:
 		}
-		wait := s.opt.Sync.Window
-		if wait <= 0 {
-			wait = lazily
-		}
-		for ; wait > 0; wait = s.tick() {
+		for wait := cmp.Or(max(s.opt.Sync.Window, 0), lazily); wait > 0; wait = s.tick() {
 			timer.Reset(wait)
 			select {
 			case <-s.keeper.quit:
