@@ -131,7 +131,7 @@ func (s *Store) Close() error {
 	if s.Keeps() {
 		err = cmp.Or(err, s.journal.disk.Close())
 	}
-	_ = s.lock.Close() // *os.File: nil is closed, too
+	_ = s.lock.Close() // gives up the flock; in memory there is none
 	return err
 }
 
