@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -23,11 +24,8 @@ type Network struct {
 
 // NewNetwork watches on behalf of a process that talks to brokers (host:port).
 func NewNetwork(brokers []string, log *slog.Logger) *Network {
-	n := &Network{links: interfacesUp, log: log}
-	for _, b := range brokers {
-		n.elsewhere = n.elsewhere || !loopback(b)
-	}
-	return n
+	elsewhere := slices.ContainsFunc(brokers, func(b string) bool { return !loopback(b) })
+	return &Network{elsewhere: elsewhere, links: interfacesUp, log: log}
 }
 
 // The namespace is looked at every networkTick; the process ends networkGrace after it was found dead. The grace is for
@@ -101,12 +99,7 @@ func (n *Network) Ready() []string { return n.Live() }
 func (n *Network) Notes() []string { return nil }
 
 func onlyLoopback(links []string) bool {
-	for _, l := range links {
-		if l != "lo" {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(links, func(l string) bool { return l != "lo" })
 }
 
 func interfacesUp() ([]string, error) {

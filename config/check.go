@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -15,9 +17,9 @@ import (
 // checkAll finds what is wrong beyond the form of single values. brokers are the KPUSH_BROKERS_NAME.
 func (l *loader) checkAll(brokers map[string]string) {
 	c := &l.config
-	for _, list := range []*[]string{&c.Brokers, &c.Topics, &c.Hosts, &c.PublishTopics} {
-		for i := range *list {
-			(*list)[i] = strings.TrimSpace((*list)[i])
+	for _, list := range [][]string{c.Topics, c.Hosts, c.PublishTopics} {
+		for i, entry := range list {
+			list[i] = strings.TrimSpace(entry)
 		}
 	}
 	l.checkBounds()
@@ -95,7 +97,11 @@ func (l *loader) checkBrokers(brokers map[string]string) {
 	case c.Cluster != "":
 		variable = brokersOf + c.Cluster
 		if brokers[c.Cluster] == "" {
-			l.wrong("KPUSH_CLUSTER", "%s is not set; %s", shown(variable), clusters(brokers))
+			instead := "set it, or KPUSH_BROKERS"
+			if len(brokers) > 0 {
+				instead = "the clusters there are: " + shown(strings.Join(slices.Sorted(maps.Keys(brokers)), ","))
+			}
+			l.wrong("KPUSH_CLUSTER", "%s is not set; %s", shown(variable), instead)
 			return
 		}
 		c.Brokers = strings.Split(brokers[c.Cluster], ",")
@@ -106,17 +112,10 @@ func (l *loader) checkBrokers(brokers map[string]string) {
 		c.Brokers[i] = strings.TrimSpace(broker)
 		if !isHostPort(c.Brokers[i], 1) {
 			l.problems["KPUSH_BROKERS"] = append(l.problems["KPUSH_BROKERS"],
-				shown(variable)+": "+shown(c.Brokers[i])+" is not a broker; write host:port,… such as kafka-1:9092, nothing before the host")
+				fmt.Errorf("%s: %s is not a broker; write host:port,… such as kafka-1:9092, nothing before the host",
+					shown(variable), shown(c.Brokers[i])))
 		}
 	}
-}
-
-// clusters says which names KPUSH_CLUSTER could take.
-func clusters(brokers map[string]string) string {
-	if len(brokers) == 0 {
-		return "set it, or KPUSH_BROKERS"
-	}
-	return "the clusters there are: " + shown(strings.Join(slices.Sorted(maps.Keys(brokers)), ","))
 }
 
 func (l *loader) checkTopics() {
@@ -143,12 +142,9 @@ func (l *loader) checkTopics() {
 
 func (l *loader) checkHosts() {
 	c := &l.config
-	sockets := 0
 	for i, host := range c.Hosts {
 		path, isSocket := strings.CutPrefix(host, socketPrefix)
-		if isSocket {
-			sockets++
-		} else {
+		if !isSocket {
 			c.Hosts[i] = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 		}
 		switch {
@@ -168,7 +164,8 @@ func (l *loader) checkHosts() {
 			l.wrong("KPUSH_HOST", "%s is there twice; keep one", shown(host))
 		}
 	}
-	if sockets == len(c.Hosts) && l.given("KPUSH_PORT") {
+	isName := func(host string) bool { return !strings.HasPrefix(host, socketPrefix) }
+	if !slices.ContainsFunc(c.Hosts, isName) && l.given("KPUSH_PORT") {
 		l.wrong("KPUSH_PORT", "each KPUSH_HOST is a socket, which has no port; leave KPUSH_PORT unset")
 	}
 }
@@ -184,28 +181,24 @@ func (l *loader) checkURLs() {
 				l.wrong(part, "KPUSH_URL is a whole URL and names the host itself; leave %s unset", part)
 			}
 		}
-		l.config.Hosts, l.config.Port = []string{u.Hostname()}, portOf(u)
+		l.config.Hosts = []string{u.Hostname()}
+		l.config.Port, _ = strconv.Atoi(cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])) // it is a port
 	}
-	if l.config.ConfirmURL != "" {
-		l.checkURL("KPUSH_CONFIRM_URL", l.config.ConfirmURL)
-	}
-	if l.config.ReadyURL != "" {
-		l.checkURL("KPUSH_READY_URL", l.config.ReadyURL)
-	}
+	l.checkURL("KPUSH_CONFIRM_URL", l.config.ConfirmURL)
+	l.checkURL("KPUSH_READY_URL", l.config.ReadyURL)
 }
 
 // checkURL returns nil where the value is no URL of a service, and says why without the value: it may hold credentials.
 func (l *loader) checkURL(name, value string) *url.URL {
-	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
-		return nil
-	}
 	whole := value
 	if strings.HasPrefix(value, "/") {
 		whole = "http://localhost" + value
 	}
 	u, err := url.Parse(whole)
 	switch {
+	case value == "": // nothing is asked there
+	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
 	case err != nil:
 		l.wrong(name, "is not a URL; write a path such as /orders?v=1, or http://host:port/path")
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -230,13 +223,6 @@ func (l *loader) checkBatch() {
 	case many && c.Format == "form":
 		l.wrong("KPUSH_BATCH_SIZE", "must be 1 with KPUSH_FORMAT=form, since a form holds one message; leave one of them unset")
 	}
-}
-
-func portOf(u *url.URL) int {
-	if n, err := strconv.Atoi(u.Port()); err == nil {
-		return n
-	}
-	return map[string]int{"http": 80, "https": 443}[u.Scheme]
 }
 
 func (l *loader) checkRetry() {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -16,21 +17,17 @@ func (f field) label() string {
 
 // otherwise is what holds where the variable is not set.
 func (f field) otherwise() string {
-	for _, tag := range []string{"default", "else"} {
-		if text := f.Tag.Get(tag); text != "" {
-			return text
-		}
-	}
-	return "–"
+	return cmp.Or(f.Tag.Get("default"), f.Tag.Get("else"), "–")
 }
 
 // meaning is the description, and what of it is still to come.
 func (f field) meaning() string {
 	text := f.Tag.Get("desc")
-	if r := refusalOf(f.name); r != nil && r.match == nil {
+	switch r, refused := notYet[f.name]; {
+	case refused && r.values == nil:
 		text += " (not yet)"
-	} else if r != nil {
-		text += " (not yet: " + r.values + ")"
+	case refused:
+		text += " (not yet: " + r.words + ")"
 	}
 	return text
 }
@@ -93,19 +90,4 @@ func wrap(text string, width int) []string {
 		}
 	}
 	return lines
-}
-
-// markdown is README's table.
-func markdown() string {
-	var b strings.Builder
-	b.WriteString("| variable | origin's option | default | meaning |\n|---|---|---|---|\n")
-	escape := strings.NewReplacer("|", `\|`, "*", `\*`, "<", "&lt;").Replace
-	for _, f := range fields {
-		origin := f.Tag.Get("origin")
-		if origin == "" {
-			origin = "–"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.label(), escape(origin), escape(f.otherwise()), escape(f.meaning()))
-	}
-	return b.String()
 }

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -78,10 +80,10 @@ func TestHelp(t *testing.T) {
 func TestTablesMarkWhatIsNotYet(t *testing.T) {
 	for _, f := range fields {
 		want := ""
-		if r := refusalOf(f.name); r != nil && r.match == nil {
+		if r, ok := notYet[f.name]; ok && r.values == nil {
 			want = " (not yet)"
-		} else if r != nil {
-			want = " (not yet: " + r.values + ")"
+		} else if ok {
+			want = " (not yet: " + r.words + ")"
 		}
 		if f.meaning() != f.Tag.Get("desc")+want {
 			t.Errorf("%s: %s, want it to end in %q", f.name, f.meaning(), want)
@@ -133,4 +135,16 @@ func TestEffectiveKeepsAPlainURLAsItIs(t *testing.T) {
 			t.Errorf("%s is shown as %s", url, got)
 		}
 	}
+}
+
+// markdown is README's table.
+func markdown() string {
+	var b strings.Builder
+	b.WriteString("| variable | origin's option | default | meaning |\n|---|---|---|---|\n")
+	escape := strings.NewReplacer("|", `\|`, "*", `\*`, "<", "&lt;").Replace
+	for _, f := range fields {
+		origin := cmp.Or(f.Tag.Get("origin"), "–")
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", f.label(), escape(origin), escape(f.otherwise()), escape(f.meaning()))
+	}
+	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,30 +62,23 @@ func (p *Properties) Decode(value string) error {
 }
 
 // owned are the consumer's properties that kpush must set itself, and the answer to who wants another value.
-// A name that ends in * stands for all that begin so, one that begins with * for all that end so.
-var owned = []struct{ name, answer string }{
-	{"bootstrap.servers", "set KPUSH_BROKERS"},
-	{"metadata.broker.list", "set KPUSH_BROKERS"},
+// A * stands for whatever a name has there.
+var owned = []struct{ names, answer string }{
+	{"bootstrap.servers metadata.broker.list", "set KPUSH_BROKERS"},
 	{"group.id", "set KPUSH_GROUP"},
 	{"group.instance.id", "set KPUSH_INSTANCE_ID"},
-	{"group.protocol", "kpush's start and stop are built on the classic protocol"},
-	{"group.protocol.type", "kpush's start and stop are built on the classic protocol"},
-	{"group.remote.assignor", "kpush's start and stop are built on the classic protocol"},
+	{"group.protocol group.protocol.type group.remote.assignor", "kpush's start and stop are built on the classic protocol"},
 	{"partition.assignment.strategy", "kpush drains partitions as cooperative-sticky hands them over"},
-	{"enable.auto.commit", "kpush commits what was delivered, and nothing else"},
-	{"auto.commit.enable", "kpush commits what was delivered, and nothing else"},
-	{"enable.auto.offset.store", "kpush commits what was delivered, and nothing else"},
+	{"enable.auto.commit auto.commit.enable enable.auto.offset.store", "kpush commits what was delivered, and nothing else"},
 	{"offset.store.*", "kpush keeps offsets in KPUSH_OFFSETS_DIR"},
 	{"auto.commit.interval.ms", "set KPUSH_COMMIT_INTERVAL"},
 	{"auto.offset.reset", "set KPUSH_AUTO_OFFSET_RESET"},
-	{"queued.min.messages", "set KPUSH_BUFFER"},
-	{"queued.max.messages.kbytes", "set KPUSH_BUFFER"},
+	{"queued.min.messages queued.max.messages.kbytes", "set KPUSH_BUFFER"},
 	{"enable.partition.eof", "kpush would take the event for nothing"},
 	{"allow.auto.create.topics", "a mistyped topic must not come into being"},
 	{"plugin.library.paths", "the static build loads no plugins"},
 	{"statistics.interval.ms", "kpush reads no statistics of librdkafka"},
-	{"*_cb", "callbacks are kpush's own"},
-	{"opaque", "callbacks are kpush's own"},
+	{"*_cb opaque", "callbacks are kpush's own"},
 	{"enabled_events", "events are kpush's own"},
 	{"log.queue", "the log is kpush's own; set KPUSH_LOG_LEVEL"},
 	{"go.*", "the Go client is kpush's own"},
@@ -93,10 +87,10 @@ var owned = []struct{ name, answer string }{
 // ownedAnswer is why a consumer property is refused, or "".
 func ownedAnswer(property string) string {
 	for _, o := range owned {
-		prefix, isPrefix := strings.CutSuffix(o.name, "*")
-		suffix, isSuffix := strings.CutPrefix(o.name, "*")
-		if o.name == property || isPrefix && strings.HasPrefix(property, prefix) || isSuffix && strings.HasSuffix(property, suffix) {
-			return o.answer
+		for name := range strings.FieldsSeq(o.names) {
+			if match, _ := path.Match(name, property); match {
+				return o.answer
+			}
 		}
 	}
 	return ""
@@ -119,12 +113,9 @@ func (c *Config) security() []struct{ variable, property, value string } {
 // one is the same member, and a copy of the volume elsewhere is not. comesBack: a stop keeps its partitions.
 func (c *Config) Member(volume string) (id string, comesBack bool) {
 	switch {
-	case c.dynamic():
+	case c.dynamic(), c.InstanceID == "" && volume == "": // guarantee 1: nothing stays that could make two lives one member
 		return "", false
 	case c.InstanceID == "":
-		if volume == "" {
-			return "", false // guarantee 1: nothing stays that could make two lives one member
-		}
 		host, err := os.Hostname()
 		if err != nil {
 			host = "host"

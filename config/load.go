@@ -33,15 +33,15 @@ var fields = func() []field {
 // loader turns an environment into a Config and collects everything that is wrong with it.
 type loader struct {
 	vars     map[string]string // what is set, read from files where asked; no empty values
-	problems map[string][]string
-	unknown  []string // problems of names that no field has, in their order
+	problems map[string][]error
+	unknown  []error // problems of names that no field has, in their order
 	config   Config
 }
 
 // Load reads environ (as os.Environ gives it). Its error holds everything that is wrong, a line each, in the table's
 // order, and never a value that may be a secret.
 func Load(environ []string) (*Config, error) {
-	l := &loader{vars: map[string]string{}, problems: map[string][]string{}}
+	l := &loader{vars: map[string]string{}, problems: map[string][]error{}}
 	brokers := l.read(environ)
 	l.refuseNotYet()
 	l.checkForm()
@@ -49,15 +49,10 @@ func Load(environ []string) (*Config, error) {
 	l.checkAll(brokers)
 	var all []error
 	for _, f := range fields {
-		for _, problem := range l.problems[f.name] {
-			all = append(all, errors.New(problem))
-		}
+		all = append(all, l.problems[f.name]...)
 	}
-	for _, problem := range l.unknown {
-		all = append(all, errors.New(problem))
-	}
-	if len(all) > 0 {
-		return nil, errors.Join(all...)
+	if err := errors.Join(append(all, l.unknown...)...); err != nil {
+		return nil, err
 	}
 	return &l.config, nil
 }
@@ -68,7 +63,7 @@ func (l *loader) wrong(name, format string, args ...any) {
 	if value, set := l.vars[name]; set && !isSecret(name) {
 		sentence += "=" + shown(value)
 	}
-	l.problems[name] = append(l.problems[name], sentence+": "+fmt.Sprintf(format, args...))
+	l.problems[name] = append(l.problems[name], errors.New(sentence+": "+fmt.Sprintf(format, args...)))
 }
 
 // environment guards the process's environment while it is lent to envconfig.
@@ -118,11 +113,8 @@ func (l *loader) wrongForm(bad *envconfig.ParseError) {
 // An enum's value gets the spelling of its list.
 func (l *loader) checkForm() {
 	for _, f := range fields {
-		value, set := l.vars[f.name]
-		if !set {
-			continue
-		}
-		switch {
+		switch value, set := l.vars[f.name]; {
+		case !set:
 		case f.Tag.Get("oneof") != "":
 			l.checkEnum(f, value)
 		case f.Type == reflect.TypeFor[time.Duration]() && strings.Trim(value, "+-.0123456789") == "":
@@ -140,17 +132,15 @@ func (l *loader) checkForm() {
 
 func (l *loader) checkEnum(f field, value string) {
 	values := strings.Fields(f.Tag.Get("oneof"))
-	for _, v := range values {
-		if strings.EqualFold(v, value) {
-			l.vars[f.name] = v
-			return
-		}
-	}
-	if f.name == "KPUSH_SASL_MECHANISM" && strings.EqualFold(value, "GSSAPI") {
+	i := slices.IndexFunc(values, func(v string) bool { return strings.EqualFold(v, value) })
+	switch {
+	case i >= 0:
+		l.vars[f.name] = values[i]
+	case f.name == "KPUSH_SASL_MECHANISM" && strings.EqualFold(value, "GSSAPI"):
 		l.wrong(f.name, noKerberos)
-		return
+	default:
+		l.wrong(f.name, "must be one of %s", strings.Join(values, ", "))
 	}
-	l.wrong(f.name, "must be one of %s", strings.Join(values, ", "))
 }
 
 func isSecret(name string) bool {

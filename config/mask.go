@@ -18,17 +18,13 @@ func (c *Config) Effective() []slog.Attr {
 	var attrs []slog.Attr
 	values := reflect.ValueOf(c).Elem()
 	for i, f := range fields {
-		if r := refusalOf(f.name); r != nil && r.match == nil {
+		if r, ok := notYet[f.name]; ok && r.values == nil {
 			continue
 		}
-		var text string
-		switch v := values.Field(i).Interface().(type) {
-		case []string:
-			text = strings.Join(v, ",")
-		case Properties:
-			text = v.String()
-		default:
-			text = fmt.Sprint(v)
+		value := values.Field(i).Interface()
+		text := fmt.Sprint(value)
+		if list, ok := value.([]string); ok {
+			text = strings.Join(list, ",")
 		}
 		switch {
 		case text == "":
@@ -50,10 +46,8 @@ func (p Properties) String() string {
 		value := p[name]
 		if secretName.MatchString(name) || strings.Contains(value, "@") {
 			value = masked
-		} else if path, query, found := strings.Cut(value, "?"); found {
-			value = path + "?" + maskQuery(query)
 		}
-		all = append(all, name+"="+value)
+		all = append(all, name+"="+maskQuery(value))
 	}
 	return strings.Join(all, ";")
 }
@@ -71,19 +65,20 @@ func maskURL(value string) string {
 		u.User = nil
 		value = strings.Replace(u.String(), "://", "://"+masked+"@", 1)
 	}
-	if path, query, found := strings.Cut(value, "?"); found {
-		return path + "?" + maskQuery(query)
-	}
-	return value
+	return maskQuery(value)
 }
 
-// maskQuery hides every value: no list of names knows them all.
-func maskQuery(query string) string {
+// maskQuery hides every value behind a question mark: no list of names knows them all.
+func maskQuery(value string) string {
+	path, query, found := strings.Cut(value, "?")
+	if !found {
+		return value
+	}
 	parameters := strings.Split(query, "&")
 	for i, parameter := range parameters {
 		if name, _, found := strings.Cut(parameter, "="); found {
 			parameters[i] = name + "=" + masked
 		}
 	}
-	return strings.Join(parameters, "&")
+	return path + "?" + strings.Join(parameters, "&")
 }

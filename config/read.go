@@ -69,9 +69,9 @@ func (l *loader) readSecret(name, path string) string {
 	content = strings.TrimRight(content, "\r\n")
 	switch {
 	case err != nil:
-		l.problems[name] = append(l.problems[name], fmt.Sprintf("%s: cannot be read (%v); it takes the path of a file that holds %s", said, err, name))
+		l.problems[name] = append(l.problems[name], fmt.Errorf("%s: cannot be read (%v); it takes the path of a file that holds %s", said, err, name))
 	case content == "":
-		l.problems[name] = append(l.problems[name], fmt.Sprintf("%s: the file is empty; it has to hold %s", said, name))
+		l.problems[name] = append(l.problems[name], fmt.Errorf("%s: the file is empty; it has to hold %s", said, name))
 	}
 	return content
 }
@@ -124,18 +124,13 @@ func (l *loader) takeServiceLinks(set map[string]string) {
 	}
 	if len(links) > 0 {
 		slices.Sort(links)
-		l.unknown = append(l.unknown, strings.Join(links, ", ")+": set by Kubernetes, because a Service's name begins with kpush; "+
-			"put enableServiceLinks: false into the pod's spec")
+		l.unknown = append(l.unknown, fmt.Errorf("%s: set by Kubernetes, because a Service's name begins with kpush; "+
+			"put enableServiceLinks: false into the pod's spec", strings.Join(links, ", ")))
 	}
 }
 
 func (l *loader) refuseUnknown(set map[string]string) {
-	var names []string
-	for name := range set {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		sentence := shown(name) + ": there is no such variable"
 		if plain, ok := strings.CutSuffix(name, "_FILE"); ok && isKnown(plain) {
 			sentence += "; only what can hold a secret is read from a file, set " + plain
@@ -146,7 +141,7 @@ func (l *loader) refuseUnknown(set map[string]string) {
 		} else {
 			sentence += "; kpush -help lists them all"
 		}
-		l.unknown = append(l.unknown, sentence)
+		l.unknown = append(l.unknown, errors.New(sentence))
 	}
 }
 

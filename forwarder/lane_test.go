@@ -180,7 +180,7 @@ func TestNothingAfterARevoke(t *testing.T) {
 				if len(b.of(t1)) <= others {
 					t.Errorf("%s, lost %t: the partition that stays stands still", moment, lost)
 				}
-				if err := p.rec.Done(next); err == nil {
+				if recorded, _ := p.rec.Write([]int64{next}, nil, nil); recorded == nil {
 					t.Error("the file takes records of a partition that has gone")
 				}
 				if err := r.stop(); err != nil {

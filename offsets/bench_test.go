@@ -151,7 +151,7 @@ func fullImage(tb testing.TB) ([]byte, float64) {
 		}
 		parts = append(parts, p)
 	}
-	for n := int64(0); int(s.journal.pos) < s.journal.capacity()-1000; n += 32 {
+	for n := int64(0); int(s.journal.pos) < s.journal.header.capacity()-1000; n += 32 {
 		for _, p := range parts {
 			for o := n; o < n+32; o++ {
 				p.Fetched(o)
@@ -199,11 +199,11 @@ func BenchmarkWindow(b *testing.B) {
 			}
 		}
 		for b.Loop() {
-			r := reader{slots: make(map[uint32]*slot)}
+			r := reader{slots: make(map[uint32]*found)}
 			for _, f := range frames {
 				r.take(f)
 			}
-			r.sort(r.last)
+			r.last.sort()
 		}
 	})
 }

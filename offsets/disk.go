@@ -135,10 +135,9 @@ func newFile(o Options) (first []byte, size int64) {
 	return first, 2 * half
 }
 
-// lock keeps every other process off a volume. The kernel gives it up when the process ends, however it ends.
-type lock struct{ f *os.File }
-
-func lockDir(dir string) (*lock, error) {
+// lockDir keeps every other process off a volume until the file is closed. The kernel does that when the process ends, however it
+// ends.
+func lockDir(dir string) (*os.File, error) {
 	st, err := os.Stat(dir)
 	if err != nil {
 		return nil, unusable(dir, err)
@@ -164,13 +163,13 @@ func lockDir(dir string) (*lock, error) {
 	host, _ := os.Hostname()
 	_ = f.Truncate(0) // the flock is the lock; what the file says is only for the sentence
 	_, _ = f.WriteAt(fmt.Appendf(nil, "pid %d on %s\n", os.Getpid(), host), 0)
-	return &lock{f}, nil
+	return f, nil
 }
 
 // Lock takes a volume for a process that keeps no file on it, and shows that files can be made there. Nobody can Lock or
 // Open it until it is released.
 func Lock(dir string) (release func(), err error) {
-	l, err := lockDir(dir)
+	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -179,16 +178,10 @@ func Lock(dir string) (release func(), err error) {
 		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
 	}
 	if err != nil {
-		l.release()
+		_ = lock.Close()
 		return nil, unusable(dir, err)
 	}
-	return l.release, nil
-}
-
-func (l *lock) release() {
-	if l != nil {
-		_ = l.f.Close() // closing is what gives up the flock
-	}
+	return func() { _ = lock.Close() }, nil
 }
 
 // unusable explains why a directory or the file in it cannot be used, and what to do.

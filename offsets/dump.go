@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -14,10 +15,7 @@ import (
 // Dump prints what the file in dir says. It only reads, takes no lock, and works while a process writes.
 func Dump(w io.Writer, dir string) error {
 	m, err := peek(dir)
-	for range 3 {
-		if err == nil {
-			break
-		}
+	for more := 3; err != nil && more > 0; more-- {
 		m, err = peek(dir) // a writer may have turned from half to half in the middle of the reading
 	}
 	if err != nil {
@@ -29,8 +27,8 @@ func Dump(w io.Writer, dir string) error {
 	}
 	out := fmt.Appendf(nil, "%s: format %d, volume %016x, created %s, half %s, generation %d, %d frames of %d, %d torn, %s\n",
 		filePath(dir), version, m.header.volume, utc(m.header.created), "AB"[m.half:m.half+1], m.header.generation, m.end,
-		(m.header.size-headerSize)/frameSize, m.torn, state)
-	for _, k := range sortedKeys(m) {
+		m.header.capacity(), m.torn, state)
+	for _, k := range slices.SortedFunc(maps.Keys(m.current), compareKeys) {
 		out = m.current[k].describe(out)
 	}
 	_, err = w.Write(out)
@@ -48,15 +46,6 @@ func peek(dir string) (*image, error) {
 	}
 	defer f.Close()
 	return load(newFileDisk(f), filePath(dir))
-}
-
-func sortedKeys(m *image) []Key {
-	keys := make([]Key, 0, len(m.current))
-	for k := range m.current {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, compareKeys)
-	return keys
 }
 
 func (t *slot) describe(out []byte) []byte {

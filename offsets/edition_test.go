@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 func TestHolds(t *testing.T) {
 	windowed := func() Options {
 		o := quiet()
-		o.random, o.Sync = random, Sync{Window: time.Hour}
+		o.random, o.Sync = rand.Uint64, Sync{Window: time.Hour}
 		return o
 	}
 	dir := t.TempDir()
@@ -93,7 +94,7 @@ func TestHolds(t *testing.T) {
 // TestHoldsOfAnotherBranch: two lives began from the same bytes; what one wrote the other does not hold, though it has as much.
 func TestHoldsOfAnotherBranch(t *testing.T) {
 	o := quiet()
-	o.random = random
+	o.random = rand.Uint64
 	dir := t.TempDir()
 	must(t, mustOpen(t, dir, o).Close())
 	root := readFile(t, dir)

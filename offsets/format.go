@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"time"
 )
 
 // The file is two halves of the same size. A half is a header of one sector and then frames; a frame never crosses a sector.
@@ -109,6 +108,14 @@ type header struct {
 	boot       string // of the machine that wrote this half
 }
 
+// capacity is the number of frames in a half.
+func (h header) capacity() int { return int((h.size - headerSize) / frameSize) }
+
+// byteOf is where a frame begins in the file.
+func (h header) byteOf(half, frame int) int64 {
+	return int64(half)*h.size + headerSize + int64(frame)*frameSize
+}
+
 func (h header) encode(b []byte) {
 	le := binary.LittleEndian
 	clear(b[:headerSize])
@@ -121,7 +128,7 @@ func (h header) encode(b []byte) {
 	le.PutUint32(b[40:], h.life)
 	copy(b[64:128], h.boot)
 	copy(b[128:504], fmt.Sprintf("\nkpush offsets, format %d, volume %016x, created %s; read it with: kpush -offsets DIR\n",
-		version, h.volume, time.Unix(h.created, 0).UTC().Format(time.RFC3339)))
+		version, h.volume, utc(h.created)))
 	le.PutUint32(b[508:], crc32.Checksum(b[:508], castagnoli))
 }
 
@@ -168,10 +175,9 @@ func doneFrames(out []frame, slot uint32, done Ranges) []frame {
 			continue
 		}
 		base, mask := r.From, uint64(0)
-		for i < len(done) && done[i].To-base <= 64 {
+		for ; i < len(done) && done[i].To-base <= 64; i++ {
 			r := done[i]
 			mask |= (math.MaxUint64 >> (64 - (r.To - r.From))) << (r.From - base)
-			i++
 		}
 		out = append(out, frame{kind: bitsKind, slot: slot, offset: base, value: mask})
 	}

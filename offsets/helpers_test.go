@@ -63,7 +63,7 @@ func kill(s *Store) {
 	}
 	close(s.keeper.quit)
 	_ = s.journal.disk.Close()
-	s.lock.release()
+	_ = s.lock.Close()
 }
 
 // work delivers the offsets below n but for those in open, which are only tried.
@@ -81,6 +81,21 @@ func work(t testing.TB, p *Partition, n int64, open ...int64) {
 			}
 		}
 	}
+}
+
+// Done is Write for one outcome.
+func (p *Partition) Done(offset int64) error { return record(p, []int64{offset}) }
+
+// Intent is Write for one intent.
+func (p *Partition) Intent(a Attempt) error { return announce(p, []Attempt{a}) }
+
+// Count is the number of offsets in the set.
+func (r Ranges) Count() int64 {
+	var n int64
+	for _, x := range r {
+		n += x.To - x.From
+	}
+	return n
 }
 
 // announce is Write for many intents of p.

@@ -1,24 +1,25 @@
 package offsets
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"slices"
 )
 
 // image is what the bytes of a file say.
 type image struct {
-	header  header // of the half that is believed
-	half    int
-	current map[Key]*slot
-	slots   uint32 // highest slot number
-	frames  int    // that were read
-	end     uint32 // one past the last sound frame
-	torn    int    // frames that were written but not whole
-	clean   bool
+	header header // of the half that is believed
+	half   int
+	table
+	sound int    // frames that were read
+	end   uint32 // one past the last sound frame
+	torn  int    // frames that were written but not whole
+	clean bool
 }
 
 // load reads the whole file.
@@ -60,7 +61,7 @@ func parse(b []byte, path string) (*image, error) {
 		}
 		sound, volume = sound+1, h.volume
 		part = part[:half]
-		at, ok := findSeal(part, h.place())
+		at, ok := findSeal(part, h)
 		if ok && (m.half < 0 || h.generation > m.header.generation) {
 			m.header, m.half, seal = h, i, at
 		}
@@ -76,14 +77,10 @@ func parse(b []byte, path string) (*image, error) {
 
 // unreadable says what is wrong with a file that has no half to believe.
 func unreadable(b []byte, sound int) string {
-	zero := true
-	for _, c := range b {
-		zero = zero && c == 0
-	}
 	switch {
 	case len(b) == 0:
 		return "is empty"
-	case zero:
+	case len(bytes.TrimLeft(b, "\x00")) == 0:
 		return "holds nothing but zeros"
 	case len(b) >= 6 && string(b[:6]) != magic && sound == 0:
 		return "is not an offsets file of kpush, or its beginning is damaged"
@@ -94,10 +91,10 @@ func unreadable(b []byte, sound int) string {
 }
 
 // findSeal returns the number of the seal frame if every frame above it is whole.
-func findSeal(b []byte, p place) (int, bool) {
-	for i := 0; headerSize+(i+1)*frameSize <= len(b); i++ {
-		at := headerSize + i*frameSize
-		f, ok := p.decode(b[at:at+frameSize], uint32(i))
+func findSeal(b []byte, h header) (int, bool) {
+	p := h.place()
+	for i := range h.capacity() {
+		f, ok := p.decode(b[headerSize+i*frameSize:], uint32(i))
 		if !ok {
 			return 0, false
 		}
@@ -111,19 +108,15 @@ func findSeal(b []byte, p place) (int, bool) {
 // read takes in every sound frame of the believed half.
 func (m *image) read(b []byte, seal int, path string) error {
 	p := m.header.place()
-	r := reader{slots: make(map[uint32]*slot), text: make(map[uint32][]byte), length: make(map[uint32]int)}
-	onDisk, hole, bad := seal+1, -1, 0
-	for i := 0; headerSize+(i+1)*frameSize <= len(b); i++ {
-		at := headerSize + i*frameSize
-		f, ok := p.decode(b[at:at+frameSize], uint32(i))
+	r := reader{slots: make(map[uint32]*found)}
+	onDisk, hole, bad := seal+1, math.MaxInt, 0
+	for i := range m.header.capacity() {
+		f, ok := p.decode(b[headerSize+i*frameSize:], uint32(i))
 		if !ok {
-			if hole < 0 {
-				hole = i
-			}
-			bad++
+			hole, bad = min(hole, i), bad+1
 			continue
 		}
-		m.frames++
+		m.sound++
 		m.torn = bad
 		m.end = uint32(i + 1)
 		m.slots = max(m.slots, f.slot)
@@ -131,7 +124,7 @@ func (m *image) read(b []byte, seal int, path string) error {
 		case syncedKind, cleanKind:
 			onDisk, m.clean = max(onDisk, int(f.offset)), f.kind == cleanKind
 		case movedKind:
-			return damaged(path, m.byteOf(i), fmt.Sprintf("goes on in its other half, which is damaged (generation %d)", f.offset))
+			return damaged(path, m.header.byteOf(m.half, i), fmt.Sprintf("goes on in its other half, which is damaged (generation %d)", f.offset))
 		case sealKind:
 		default:
 			if !r.take(f) {
@@ -140,63 +133,58 @@ func (m *image) read(b []byte, seal int, path string) error {
 			}
 		}
 	}
-	if hole >= 0 && hole < onDisk {
-		return damaged(path, m.byteOf(hole), fmt.Sprintf("is damaged at byte %d, in a part that was safely on disk", m.byteOf(hole)))
+	if hole < onDisk {
+		at := m.header.byteOf(m.half, hole)
+		return damaged(path, at, fmt.Sprintf("is damaged at byte %d, in a part that was safely on disk", at))
 	}
-	if at := headerSize + int(m.end)*frameSize; at < len(b) && p.claims(b[at:]) {
+	if end := int(m.end); end < m.header.capacity() && p.claims(b[headerSize+end*frameSize:]) {
 		m.torn++
 	}
 	m.current = r.current()
 	return nil
 }
 
-func (m *image) byteOf(frame int) int64 {
-	return int64(m.half)*m.header.size + headerSize + int64(frame)*frameSize
+// found is a slot as far as it was read.
+type found struct {
+	*slot
+	text   []byte  // of its Key
+	length int     // of the whole text; 0: nothing has opened the slot
+	late   []Range // finished, below what was finished before: in no order until sort
 }
 
-// reader puts frames together to slots.
-type reader struct {
-	slots  map[uint32]*slot
-	text   map[uint32][]byte
-	length map[uint32]int   // of the text of slots that were opened
-	last   *slot            // facts come in runs
-	late   map[*slot]Ranges // finished, below what was finished before: in no order until current sorts them
-}
-
-// finish adds from ≤ n < to to what is finished of a slot.
-func (r *reader) finish(t *slot, from, to int64) {
+// finish adds from ≤ n < to to what is finished.
+func (t *found) finish(from, to int64) {
 	if n := len(t.done); n == 0 || t.done[n-1].From <= from {
 		t.done = t.done.Add(from, to)
-		return
+	} else {
+		t.late = append(t.late, Range{from, to})
 	}
-	if r.late == nil {
-		r.late = make(map[*slot]Ranges)
-	}
-	r.late[t] = append(r.late[t], Range{from, to})
 }
 
 // sort puts what came late to what is finished.
-func (r *reader) sort(t *slot) {
-	late := r.late[t]
-	slices.SortFunc(late, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
+func (t *found) sort() {
+	slices.SortFunc(t.late, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
 	var sorted Ranges
-	for _, x := range late {
+	for _, x := range t.late {
 		sorted = sorted.Add(x.From, x.To)
 	}
 	t.done = t.done.Union(sorted)
 }
 
-func (r *reader) slot(n uint32) *slot {
-	if r.last != nil && r.last.number == n {
-		return r.last
+// reader puts frames together to slots.
+type reader struct {
+	slots map[uint32]*found
+	last  *found // facts come in runs
+}
+
+func (r *reader) slot(n uint32) *found {
+	if r.last == nil || r.last.number != n {
+		if r.slots[n] == nil {
+			r.slots[n] = &found{slot: newSlot(n)}
+		}
+		r.last = r.slots[n]
 	}
-	t := r.slots[n]
-	if t == nil {
-		t = &slot{number: n, committed: -1}
-		r.slots[n] = t
-	}
-	r.last = t
-	return t
+	return r.last
 }
 
 // take adds one fact. It returns false for a kind that this version does not know.
@@ -204,29 +192,24 @@ func (r *reader) take(f frame) bool {
 	t := r.slot(f.slot)
 	switch f.kind {
 	case textKind:
-		if b := r.text[f.slot]; len(b) == 16*int(f.count) {
-			r.text[f.slot] = f.text(b)
+		if len(t.text) == 16*int(f.count) {
+			t.text = f.text(t.text)
 		}
 	case openKind:
 		t.next, t.lineage = max(t.next, f.offset), f.value
-		r.length[f.slot] = int(f.count)
+		t.length = int(f.count)
 	case doneKind:
-		r.finish(t, f.offset-int64(f.value>>32), f.offset+1)
+		t.finish(f.offset-int64(f.value>>32), f.offset+1)
 		t.at = max(t.at, int64(uint32(f.value)))
-		if len(t.attempts) > 0 {
-			delete(t.attempts, f.offset)
-		}
+		delete(t.attempts, f.offset)
 	case finishedKind:
-		r.finish(t, int64(f.value), f.offset)
+		t.finish(int64(f.value), f.offset)
 	case bitsKind:
 		for v := f.value; v != 0; v &= v - 1 {
 			at := f.offset + int64(bits.TrailingZeros64(v))
-			r.finish(t, at, at+1)
+			t.finish(at, at+1)
 		}
 	case intentKind, settledKind:
-		if t.attempts == nil {
-			t.attempts = make(map[int64]Attempt)
-		}
 		t.attempts[f.offset] = Attempt{Offset: f.offset, Number: int(f.value >> 32), Faults: int(uint32(f.value)),
 			InDoubt: f.kind == intentKind || f.flags&inDoubtFlag != 0}
 	case ceilingKind:
@@ -244,17 +227,16 @@ func (r *reader) take(f frame) bool {
 // current is the newest slot of every Key.
 func (r *reader) current() map[Key]*slot {
 	out := make(map[Key]*slot)
-	for n, length := range r.length {
-		t := r.slots[n]
-		k, ok := parseKey(r.text[n])
-		if !ok || len(r.text[n]) != length || out[k] != nil && out[k].number > n {
+	for n, t := range r.slots {
+		k, ok := parseKey(t.text)
+		if !ok || len(t.text) != t.length || out[k] != nil && out[k].number > n {
 			continue
 		}
 		t.key = k
-		r.sort(t)
+		t.sort()
 		t.absorb()
 		maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
-		out[k] = t
+		out[k] = t.slot
 	}
 	return out
 }

@@ -29,17 +29,11 @@ type journal struct {
 	buffer  []byte // what was added since the last write
 }
 
-// capacity is the number of frames in a half.
-func (j *journal) capacity() int { return int((j.header.size - headerSize) / frameSize) }
-
-// fits says whether a snapshot leaves room to go on.
-func (j *journal) fits(frames int) bool { return frames+16 <= j.capacity() }
-
 // added is the number of frames in the next write.
 func (j *journal) added() uint32 { return uint32(len(j.buffer) / frameSize) }
 
 // room is how many frames more the half has place for.
-func (j *journal) room() int { return j.capacity() - int(j.pos+j.added()) - spare }
+func (j *journal) room() int { return j.header.capacity() - int(j.pos+j.added()) - spare }
 
 // add encodes a frame behind those that were added since the last write. The caller has made room with begin, and holds the
 // lock since.
@@ -60,39 +54,16 @@ func (j *journal) encode(f frame) {
 	j.place.encode(j.buffer[at:], n, f)
 }
 
-// flush puts all that was added into the file, in one go.
-func (j *journal) flush() error {
-	b, n := j.buffer, j.added()
-	if j.buffer = b[:0]; cap(b) > bufferKept {
-		j.buffer = nil
-	}
-	if _, err := j.disk.WriteAt(b, j.byteOf(j.half, j.pos)); err != nil {
-		return err
-	}
-	j.pos += n
-	return nil
-}
-
-// byteOf is where a frame begins in the file.
-func (j *journal) byteOf(half int, frame uint32) int64 {
-	return int64(half)*j.header.size + headerSize + int64(frame)*frameSize
-}
-
-// move goes on in the other half, which begins with so many frames, all on disk.
+// move goes on in the other half, which begins with so many frames, all on disk. It leaves a note in the old one: from now on
+// a damaged new half is noticed instead of silently passed over.
 func (j *journal) move(h header, frames int) {
-	j.depart(h.generation)
+	if int(j.pos) < h.capacity() {
+		var b [frameSize]byte
+		j.place.encode(b[:], j.pos, frame{kind: movedKind, offset: int64(h.generation)})
+		_, _ = j.disk.WriteAt(b[:], h.byteOf(j.half, int(j.pos))) // it only helps to notice; the new half is on disk already
+	}
 	j.half, j.place, j.written = 1-j.half, h.place(), h.generation
 	j.pos, j.onDisk, j.marked = uint32(frames), uint32(frames), uint32(frames)
-}
-
-// depart leaves a note in the old half: from now on a damaged new half is noticed instead of silently passed over.
-func (j *journal) depart(generation uint64) {
-	if int(j.pos) == j.capacity() {
-		return
-	}
-	var b [frameSize]byte
-	j.place.encode(b[:], j.pos, frame{kind: movedKind, offset: int64(generation)})
-	_, _ = j.disk.WriteAt(b[:], j.byteOf(j.half, j.pos)) // it only helps to notice; the new half is on disk already
 }
 
 // begin waits until n frames more can be added to the next write. The lock is given up only before it returns, and only when
@@ -116,18 +87,24 @@ func (s *Store) begin(n int) error {
 	}
 }
 
-// write puts all that was added into the file.
+// write puts all that was added into the file, in one go.
 func (s *Store) write() error {
-	if s.journal.added() == 0 {
+	j := &s.journal
+	b, n := j.buffer, j.added()
+	if n == 0 {
 		return nil
 	}
 	if s.backlog.seq == s.backlog.synced {
-		s.keeper.stir()
+		poke(s.keeper.kick)
 	}
 	s.backlog.seq++
-	if err := s.journal.flush(); err != nil {
+	if j.buffer = b[:0]; cap(b) > bufferKept {
+		j.buffer = nil
+	}
+	if _, err := j.disk.WriteAt(b, j.header.byteOf(j.half, int(j.pos))); err != nil {
 		return s.fail(err)
 	}
+	j.pos += n
 	return nil
 }
 
@@ -155,8 +132,8 @@ func (s *Store) turn() {
 	h.life, h.boot = uint32(s.opt.random()), s.opt.boot
 	b, frames := s.table.snapshot(h)
 	at, seq := int64(1-j.half)*h.size, s.backlog.seq
-	if !j.fits(frames) {
-		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, j.capacity()))
+	if most := h.capacity(); frames+16 > most { // it has to leave room to go on
+		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, most))
 		return
 	}
 	s.mu.Unlock()
@@ -174,7 +151,10 @@ func (s *Store) turn() {
 	}
 	j.move(h, frames)
 	s.backlog.synced, s.backlog.unsynced = seq, 0
-	s.healed()
+	if s.failed != nil {
+		s.failed = nil
+		s.opt.Log.Info("offsets: the volume can be written again", "file", s.path)
+	}
 }
 
 // fail closes the file for writing until turn has succeeded.
@@ -186,14 +166,7 @@ func (s *Store) fail(err error) error {
 	s.failed = fmt.Errorf("%s cannot be written (%w): nothing is delivered until the volume can be written again", s.path, err)
 	s.retryAt = s.opt.Now().Add(retryAfter)
 	s.rouse()
-	s.keeper.stir()
-	s.keeper.hurry() // whatever the window
+	poke(s.keeper.kick)
+	poke(s.keeper.urgent) // whatever the window
 	return s.failed
-}
-
-func (s *Store) healed() {
-	if s.failed != nil {
-		s.failed = nil
-		s.opt.Log.Info("offsets: the volume can be written again", "file", s.path)
-	}
 }

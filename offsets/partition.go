@@ -56,7 +56,7 @@ func (p *Partition) Advance(position int64) {
 	}
 	from := p.slot.next
 	if p.slot.advance(position) {
-		_ = s.put(finishedFrame(p.slot.number, from, position)) // a failure shows in Err and in the next Done
+		_ = s.put(finishedFrame(p.slot.number, from, position)) // a failure shows in Err and in the next Write
 	}
 }
 
@@ -108,7 +108,7 @@ func (p *Partition) Committed(offset int64) {
 		return // the commit stands in Kafka all the same
 	}
 	p.slot.committed = offset
-	_ = s.put(committedFrame(p.slot)) // a failure shows in Err and in the next Done
+	_ = s.put(committedFrame(p.slot)) // a failure shows in Err and in the next Write
 }
 
 // Release ends the assignment at once: nothing of this partition is recorded any more, and every later call returns
@@ -125,7 +125,7 @@ func (p *Partition) Release() {
 	p.slot.release()
 	p.slot.seq = s.backlog.seq
 	s.lowering = true
-	s.keeper.stir()
+	poke(s.keeper.kick)
 }
 
 // begin makes room for n frames of this partition. No lock is given up between its return and the writing.

@@ -1,9 +1,9 @@
 package offsets
 
 import (
+	"fmt"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 )
 
@@ -15,16 +15,11 @@ type Ranges []Range
 
 // String prints both ends of every range: "1-2,4-5", or "" for the empty set.
 func (r Ranges) String() string {
-	var b strings.Builder
+	ends := make([]string, len(r))
 	for i, x := range r {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(strconv.FormatInt(x.From, 10))
-		b.WriteByte('-')
-		b.WriteString(strconv.FormatInt(x.To-1, 10))
+		ends[i] = fmt.Sprintf("%d-%d", x.From, x.To-1)
 	}
-	return b.String()
+	return strings.Join(ends, ",")
 }
 
 // Contains says whether offset is in the set.
@@ -59,13 +54,11 @@ func (r Ranges) Add(from, to int64) Ranges {
 func (r Ranges) Union(o Ranges) Ranges {
 	out := make(Ranges, 0, len(r)+len(o))
 	for len(r) > 0 || len(o) > 0 {
-		if len(o) == 0 || len(r) > 0 && r[0].From < o[0].From {
-			out = out.Add(r[0].From, r[0].To)
-			r = r[1:]
-		} else {
-			out = out.Add(o[0].From, o[0].To)
-			o = o[1:]
+		if len(r) == 0 || len(o) > 0 && o[0].From < r[0].From {
+			r, o = o, r
 		}
+		out = out.Add(r[0].From, r[0].To)
+		r = r[1:]
 	}
 	return out
 }
@@ -78,13 +71,4 @@ func (r Ranges) TrimBelow(offset int64) Ranges {
 		r[0].From = offset
 	}
 	return r
-}
-
-// Count is the number of offsets in the set.
-func (r Ranges) Count() int64 {
-	var n int64
-	for _, x := range r {
-		n += x.To - x.From
-	}
-	return n
 }

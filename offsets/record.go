@@ -23,8 +23,10 @@ func (p *Partition) Write(done []int64, next *Partition, intents []Attempt) (rec
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var at, to int64
-	if len(done) > 0 {
-		at, recorded = p.concludeAll(done)
+	for _, at = range done {
+		if recorded = p.conclude(at); recorded != nil {
+			break
+		}
 	}
 	var one [1]row // most calls announce one
 	before := one[:0]
@@ -40,18 +42,6 @@ func (p *Partition) Write(done []int64, next *Partition, intents []Attempt) (rec
 		announced = next.announced(before, to, seq, err)
 	}
 	return p.explain(recording, at, recorded), next.explain(announcing, to, announced)
-}
-
-// Done is Write for one outcome.
-func (p *Partition) Done(offset int64) error {
-	recorded, _ := p.Write([]int64{offset}, nil, nil)
-	return recorded
-}
-
-// Intent is Write for one intent.
-func (p *Partition) Intent(a Attempt) error {
-	_, announced := p.Write(nil, p, []Attempt{a})
-	return announced
 }
 
 // Settled records that attempts ended without a final outcome. In memory they have ended also after an error.
@@ -169,21 +159,11 @@ func (p *Partition) note(r *row, a Attempt, s stage) {
 	}
 }
 
-// concludeAll adds outcomes to the next write. It returns which offset an error is about.
-func (p *Partition) concludeAll(done []int64) (at int64, err error) {
-	for _, at = range done {
-		if err = p.begin(2); err == nil {
-			err = p.conclude(at)
-		}
-		if err != nil {
-			break
-		}
-	}
-	return at, err
-}
-
 // conclude adds the outcome of an offset to the next write, if it is not on record yet.
 func (p *Partition) conclude(offset int64) error {
+	if err := p.begin(2); err != nil {
+		return err
+	}
 	s, t := p.store, p.slot
 	now, r := s.second(), t.find(offset)
 	switch {

@@ -3,7 +3,7 @@ package offsets
 import (
 	"maps"
 	"math"
-	"slices"
+	"reflect"
 	"time"
 )
 
@@ -25,6 +25,10 @@ type slot struct {
 	committed int64
 	at        int64 // unix seconds of the newest fact
 	owner     *Partition
+}
+
+func newSlot(number uint32) *slot {
+	return &slot{number: number, committed: -1, tracker: tracker{attempts: make(map[int64]Attempt)}}
 }
 
 // saved is what a new assignment may believe.
@@ -57,9 +61,7 @@ func (t *slot) join(st Start) (changed bool) {
 	maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
 	t.doubt = max(t.doubt, st.Ceiling)
 	t.committed = max(t.committed, st.Committed)
-	after := t.saved()
-	return before.Next != after.Next || before.Ceiling != after.Ceiling || before.Committed != after.Committed ||
-		!slices.Equal(before.Done, after.Done) || !slices.Equal(before.Attempts, after.Attempts)
+	return !reflect.DeepEqual(before, t.saved())
 }
 
 // near says whether the ceiling has to be lifted for a request at offset: less than half of it is left.
@@ -86,8 +88,8 @@ func (t *slot) frames(out []frame, identity bool) []frame {
 	if identity {
 		out = textFrames(out, t.number, t.key)
 	}
-	out = append(out, frame{kind: openKind, slot: t.number, count: uint16(len(keyText(t.key))), offset: t.next, value: t.lineage})
-	out = append(out, committedFrame(t))
+	open := frame{kind: openKind, slot: t.number, count: uint16(len(keyText(t.key))), offset: t.next, value: t.lineage}
+	out = append(out, open, committedFrame(t))
 	if t.doubt > t.next {
 		out = append(out, frame{kind: doubtKind, slot: t.number, offset: t.doubt})
 	}

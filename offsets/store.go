@@ -2,11 +2,11 @@ package offsets
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -14,9 +14,9 @@ import (
 
 // Store remembers outcomes: in the file of a volume, or with InMemory nowhere else. It is safe for concurrent use.
 type Store struct {
-	opt  Options // with nothing left out
-	path string  // of the file
-	lock *lock
+	opt  Options  // with nothing left out
+	path string   // of the file
+	lock *os.File // open: no other process has the volume; nil without one
 
 	mu      sync.Mutex // guards all below but keeper; held for a write, never for a sync or a snapshot's way to the disk
 	wake    sync.Cond  // backlog.busy or turning changed
@@ -35,7 +35,8 @@ type Store struct {
 }
 
 func newStore(o Options, path string) *Store {
-	s := &Store{opt: o.complete(), path: path, table: table{current: make(map[Key]*slot)}, keeper: newKeeper()}
+	s := &Store{opt: o.complete(), path: path, table: table{current: make(map[Key]*slot)}}
+	s.keeper = keeper{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
 	s.wake.L = &s.mu
 	s.backlog.burst = s.opt.Sync.Unsynced / 3
 	return s
@@ -55,7 +56,7 @@ func (s *Store) Keeps() bool { return s.journal.disk != nil }
 
 // Open locks the volume, then creates the file or recovers what it knows. It returns an OpenError where a person has to act.
 func Open(dir string, o Options) (*Store, error) {
-	l, err := lockDir(dir)
+	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +64,12 @@ func Open(dir string, o Options) (*Store, error) {
 	if err == nil {
 		var s *Store
 		if s, err = recoverFrom(d, filePath(dir), o); err == nil {
-			s.lock = l
+			s.lock = lock
 			return s, nil
 		}
 		_ = d.Close() // nothing was written that matters
 	}
-	l.release()
+	_ = lock.Close()
 	return nil, err
 }
 
@@ -99,17 +100,11 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-func random() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // it never fails: it ends the process instead
-	return binary.LittleEndian.Uint64(b[:])
-}
-
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
 	j := &s.journal
-	j.header, j.half, j.place, j.pos, s.table.slots = m.header, m.half, m.header.place(), m.end, m.slots
-	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
+	j.header, j.half, j.place, j.pos, s.table = m.header, m.half, m.header.place(), m.end, m.table
+	s.read = edition{m.header.generation, m.end, m.header.life, rand.Uint32()}
 	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
 		if lost {
@@ -117,11 +112,10 @@ func (s *Store) adopt(m *image) {
 			t.unvouched = s.opt.Sync.Window < 0
 		}
 		t.ceiling = 0
-		s.table.current[t.key] = t
 	}
 	if m.torn > 0 {
 		s.opt.Log.Warn("offsets: the newest frames were not whole and are left out; their messages may come again",
-			"file", s.path, "torn", m.torn, "read", m.frames)
+			"file", s.path, "torn", m.torn, "read", m.sound)
 	}
 }
 
@@ -188,7 +182,8 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	fresh := t == nil || t.lineage != st.Lineage
 	if fresh {
 		s.table.slots++
-		t = &slot{number: s.table.slots, key: k, lineage: st.Lineage, committed: -1, at: s.opt.Now().Unix()}
+		t = newSlot(s.table.slots)
+		t.key, t.lineage, t.at = k, st.Lineage, s.opt.Now().Unix()
 	}
 	p := &Partition{store: s, slot: t}
 	if changed := t.join(st); s.Keeps() && (changed || fresh) {
@@ -203,7 +198,11 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	}
 	t.unvouched, t.sentCounts = false, !s.Keeps()
 	t.start()
-	p.untried.Store(max(t.doubt, t.lastTried()+1))
+	untried := t.doubt
+	for o := range t.attempts {
+		untried = max(untried, o+1)
+	}
+	p.untried.Store(untried)
 	return p, nil
 }
 
@@ -211,13 +210,13 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 func (s *Store) enter(t *slot, fresh bool) error {
 	old := s.table.current[t.key]
 	s.table.current[t.key] = t
-	if n := len(s.table.frames()); fresh && n > s.journal.capacity()/2 {
+	if n, most := len(s.table.frames()), s.journal.header.capacity()/2; fresh && n > most {
 		s.table.current[t.key] = old
 		if old == nil {
 			delete(s.table.current, t.key)
 		}
 		return fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
-			"what happens: use more volumes with fewer partitions each", n, s.path, s.journal.capacity()/2)
+			"what happens: use more volumes with fewer partitions each", n, s.path, most)
 	}
 	frames := t.frames(nil, fresh)
 	if len(frames) > s.journal.room() {
@@ -231,20 +230,12 @@ func (s *Store) enter(t *slot, fresh bool) error {
 	return nil
 }
 
-// lockWithin locks mu unless a write holds it for longer than d.
-func (s *Store) lockWithin(d time.Duration) bool {
-	for end := time.Now().Add(d); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
-}
-
 // Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.
 func (s *Store) Err() error {
-	if !s.lockWithin(time.Second) {
-		return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+	for end := time.Now().Add(time.Second); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+		}
 	}
 	err, closed := s.failed, s.closed
 	s.mu.Unlock()

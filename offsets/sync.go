@@ -10,21 +10,12 @@ const lazily = 5 * time.Millisecond
 
 // keeper is how the only goroutine of a Store is told what to do. It needs no lock.
 type keeper struct {
-	kick       chan struct{} // there is something to sync
-	urgent     chan struct{} // and not only after a window
+	kick       chan struct{} // there is something to do; room for one
+	urgent     chan struct{} // the window is over; room for one
 	quit, gone chan struct{}
 }
 
-func newKeeper() keeper {
-	return keeper{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
-}
-
-// stir tells run that there is something to do.
-func (k keeper) stir() { poke(k.kick) }
-
-// hurry tells run that the window is over.
-func (k keeper) hurry() { poke(k.urgent) }
-
+// poke leaves a signal in c, unless one is there.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -43,11 +34,7 @@ func (s *Store) run() {
 			return
 		case <-s.keeper.kick:
 		}
-		wait := s.opt.Sync.Window
-		if wait <= 0 {
-			wait = lazily
-		}
-		for ; wait > 0; wait = s.tick() {
+		for wait := cmp.Or(max(s.opt.Sync.Window, 0), lazily); wait > 0; wait = s.tick() {
 			timer.Reset(wait)
 			select {
 			case <-s.keeper.quit:
@@ -144,15 +131,12 @@ func (s *Store) Close() error {
 	if s.Keeps() {
 		err = cmp.Or(err, s.journal.disk.Close())
 	}
-	s.lock.release()
+	_ = s.lock.Close() // gives up the flock; in memory there is none
 	return err
 }
 
 // finish writes the clean frame, in a sync of its own: it vouches for all that is above it.
 func (s *Store) finish() error {
-	if err := s.begin(1); err != nil {
-		return err
-	}
 	if err := s.reach(s.backlog.seq); err != nil {
 		return err
 	}

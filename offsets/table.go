@@ -21,15 +21,14 @@ func (m table) snapshot(h header) (b []byte, frames int) {
 		}
 	}
 	all := m.frames()
-	b = make([]byte, headerSize+(len(all)+1)*frameSize)
+	all = append(all, frame{kind: sealKind, offset: int64(len(all))})
+	b = make([]byte, headerSize+len(all)*frameSize)
 	h.encode(b)
 	p := h.place()
 	for i, f := range all {
 		p.encode(b[headerSize+i*frameSize:], uint32(i), f)
 	}
-	n := len(all)
-	p.encode(b[headerSize+n*frameSize:], uint32(n), frame{kind: sealKind, offset: int64(n)})
-	return b, n + 1
+	return b, len(all)
 }
 
 // frames is everything there is to say.

@@ -130,12 +130,7 @@ func (t *tracker) settle() {
 		t.rows = nil // a buffer full of messages is no measure of what an idle partition needs
 	}
 	t.next = t.position
-	t.done = t.done.TrimBelow(t.next)
-	if len(t.done) > 0 && t.done[0].From == t.next {
-		t.next = t.done[0].To
-		t.position = t.next
-		t.done = t.done[1:]
-	}
+	t.absorb()
 }
 
 // advance passes over offsets that hold no message. It says whether the watermark moved.
@@ -173,9 +168,6 @@ func (t *tracker) finished(p progress) Ranges {
 		}
 		inside = ok
 	}
-	if runs == 0 {
-		return slices.Clone(t.done)
-	}
 	out := make(Ranges, 0, runs)
 	for i := range rows {
 		if r := &rows[i]; r.progress >= p {
@@ -186,15 +178,6 @@ func (t *tracker) finished(p progress) Ranges {
 		return out
 	}
 	return out.Union(t.done)
-}
-
-// lastTried is the highest offset that an attempt from before the assignment is known of, -1 if none is.
-func (t *tracker) lastTried() int64 {
-	last := int64(-1)
-	for o := range t.attempts {
-		last = max(last, o)
-	}
-	return last
 }
 
 // tried is what is known of the attempts at messages that are not finished, by offset.
@@ -231,7 +214,7 @@ func (t *tracker) release() {
 	t.absorb()
 }
 
-// absorb moves the watermark of a partition that is not assigned over what is done.
+// absorb moves the watermark, with nothing outstanding, over what was done before.
 func (t *tracker) absorb() {
 	t.done = t.done.TrimBelow(t.next)
 	if len(t.done) > 0 && t.done[0].From == t.next {
@@ -243,9 +226,6 @@ func (t *tracker) absorb() {
 
 // try keeps what is known of an attempt from before the assignment; the later and the worse wins.
 func (t *tracker) try(a Attempt) {
-	if t.attempts == nil {
-		t.attempts = make(map[int64]Attempt)
-	}
 	old := t.attempts[a.Offset]
 	t.attempts[a.Offset] = Attempt{
 		Offset:  a.Offset,

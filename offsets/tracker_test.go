@@ -183,7 +183,7 @@ func TestDoneFrames(t *testing.T) {
 			at = to + 1 + int64(rng.IntN([]int{2, 70}[rng.IntN(2)]))
 		}
 		frames := doneFrames(nil, 1, r)
-		rd := reader{slots: make(map[uint32]*slot)}
+		rd := reader{slots: make(map[uint32]*found)}
 		for _, f := range frames {
 			rd.take(f)
 		}

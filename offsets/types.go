@@ -1,7 +1,9 @@
 package offsets
 
 import (
+	"cmp"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -30,27 +32,23 @@ type Options struct {
 
 	half   int64           // size of a half when the file is created; 0: 4 MiB
 	boot   string          // "": the running system's boot id
-	random func() uint64   // nil: crypto/rand
+	random func() uint64   // nil: math/rand, which the system seeds
 	wrap   func(disk) disk // nil: the file itself
 	idle   bool            // no goroutine: whoever tests calls tick
 }
 
 // complete fills in what was left out.
 func (o Options) complete() Options {
-	if o.Sync.Unsynced == 0 {
-		o.Sync.Unsynced = 128
-	}
+	o.Sync.Unsynced = cmp.Or(o.Sync.Unsynced, 128)
+	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Log == nil {
-		o.Log = slog.Default()
 	}
 	if o.boot == "" {
 		o.boot = bootID()
 	}
 	if o.random == nil {
-		o.random = random
+		o.random = rand.Uint64
 	}
 	return o
 }

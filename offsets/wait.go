@@ -2,7 +2,6 @@ package offsets
 
 import (
 	"runtime"
-	"sync"
 	"time"
 )
 
@@ -26,21 +25,9 @@ type waiter struct {
 	wake chan struct{}
 }
 
-// early is so many finished offsets off disk that the sync begins before the window is over: late enough to be shared by many,
-// early enough that twice as many as have lately come during a sync find room before anybody waits. To park and wake
-// thirty-two lanes costs more than a sync.
-func (b *backlog) early(most int) int { return max(1, most/3, min(most*3/4, most-2*b.burst)) }
-
-// cover notes a sync of the first seq writes, with so many finished offsets among them; those that came meanwhile are
-// remembered, of a slow sync for the next ten or so.
-func (b *backlog) cover(seq uint64, finished int, took time.Duration, now int64) {
-	b.synced, b.took, b.clock = seq, took, now
-	b.unsynced -= finished
-	b.burst = max(b.unsynced, b.burst-(b.burst+7)/8)
-}
-
 // park waits for rouse. The lock is given up meanwhile.
-func (b *backlog) park(seq uint64, mu *sync.Mutex) {
+func (s *Store) park(seq uint64) {
+	b := &s.backlog
 	var w *waiter
 	if n := len(b.resting); n > 0 {
 		w, b.resting = b.resting[n-1], b.resting[:n-1]
@@ -49,14 +36,17 @@ func (b *backlog) park(seq uint64, mu *sync.Mutex) {
 	}
 	w.seq = seq
 	b.waiters = append(b.waiters, w)
-	mu.Unlock()
+	s.mu.Unlock()
 	<-w.wake
-	mu.Lock()
+	s.mu.Lock()
 	b.resting = append(b.resting, w)
 }
 
-// rouse wakes whoever waits for nothing any more, and one of the rest, who runs the next sync; or all.
-func (b *backlog) rouse(all bool) {
+// rouse wakes whoever has something to do now: those who wait for the other half, those whose write is on disk, and one of the
+// rest, who runs the next sync; all of them where none is to come.
+func (s *Store) rouse() {
+	s.wake.Broadcast()
+	b, all := &s.backlog, s.failed != nil || s.closed
 	left, leader := b.waiters[:0], false
 	for _, w := range b.waiters {
 		over := w.seq <= b.synced || all
@@ -70,12 +60,6 @@ func (b *backlog) rouse(all bool) {
 	b.waiters = left
 }
 
-// rouse wakes whoever waits for the disk or for the other half, and has something to do now.
-func (s *Store) rouse() {
-	s.wake.Broadcast()
-	s.backlog.rouse(s.failed != nil || s.closed)
-}
-
 // await holds a finished write back as long as Options.Sync asks.
 func (s *Store) await() error {
 	b, sy := &s.backlog, s.opt.Sync
@@ -85,7 +69,7 @@ func (s *Store) await() error {
 	case sy.Window > 0:
 		if !b.busy && !b.hurried && s.early() { // during a sync they are counted that it covers
 			b.hurried = true
-			s.keeper.hurry()
+			poke(s.keeper.urgent)
 		}
 		for b.unsynced > sy.Unsynced {
 			if err := s.reach(b.synced + 1); err != nil {
@@ -96,8 +80,13 @@ func (s *Store) await() error {
 	return nil
 }
 
-// early says whether enough is off disk for a sync before the window is over.
-func (s *Store) early() bool { return s.backlog.unsynced >= s.backlog.early(s.opt.Sync.Unsynced) }
+// early says whether enough is off disk for a sync before the window is over: late enough to be shared by many, early enough
+// that twice as many as have lately come during a sync find room before anybody waits. To park and wake thirty-two lanes costs
+// more than a sync.
+func (s *Store) early() bool {
+	most := s.opt.Sync.Unsynced
+	return s.backlog.unsynced >= max(1, most/3, min(most*3/4, most-2*s.backlog.burst))
+}
 
 // second is the time in Unix seconds, and at most a sync old: a look at the clock for each offset costs a twentieth of a record.
 func (s *Store) second() int64 {
@@ -153,7 +142,7 @@ func (s *Store) reach(seq uint64) error {
 		case s.closed:
 			return ErrClosed
 		case s.backlog.busy:
-			s.backlog.park(seq, &s.mu)
+			s.park(seq)
 		default:
 			if err := s.syncNow(); err != nil {
 				return err
@@ -184,6 +173,8 @@ func (s *Store) syncNow() error {
 		return s.fail(err)
 	}
 	j.onDisk = pos
-	b.cover(seq, unsynced, end.Sub(began), end.Unix())
+	b.synced, b.took, b.clock = seq, end.Sub(began), end.Unix()
+	b.unsynced -= unsynced
+	b.burst = max(b.unsynced, b.burst-(b.burst+7)/8) // what came meanwhile is remembered, of a slow sync for the next ten or so
 	return nil
 }

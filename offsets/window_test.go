@@ -94,7 +94,7 @@ func TestSnapshotOfWindows(t *testing.T) {
 			s.mu.Lock()
 			frames := len(s.table.frames())
 			s.mu.Unlock()
-			t.Logf("%d frames of %d", frames, s.journal.capacity())
+			t.Logf("%d frames of %d", frames, s.journal.header.capacity())
 			if !row.fits {
 				if err2 == nil {
 					t.Fatal("it fits")

@@ -1,17 +1,18 @@
 package librdkafka
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Properties are librdkafka's settings where c.Properties does not say otherwise, under a bound of c.Buffer bytes. The queue of librdkafka and what is on its
-// way from the broker get half of the bound, messages waiting in lanes the other half. fetch.queue.backoff.ms belongs to
-// the queue's size: its default of a second would throttle a small queue to about a thousand messages a second.
-// max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle. fetch.wait.max.ms is how
-// late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is work for nothing
-// where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+// Properties are librdkafka's settings where c.Properties does not say otherwise, under a bound of c.Buffer bytes. The queue of
+// librdkafka and what is on its way from the broker get half of the bound, messages waiting in lanes the other half.
+// fetch.queue.backoff.ms belongs to the queue's size: its default of a second would throttle a small queue to about a thousand
+// messages a second. max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
+// fetch.wait.max.ms is how late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is
+// work for nothing where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
 func Properties(c Config) map[string]any {
 	buffer := c.Buffer
 	return map[string]any{
@@ -63,10 +64,6 @@ const sessionTimeout = 10_000
 
 // clusterKnows tells whether a property of the user's makes sense for a client that does not consume.
 func clusterKnows(property string) bool {
-	for _, prefix := range []string{"bootstrap.servers", "security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.", "broker.address.", "client.dns.", "socket."} {
-		if strings.HasPrefix(property, prefix) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{"bootstrap.servers", "security.", "sasl.", "ssl.", "https.", "enable.ssl.", "enable.sasl.",
+		"broker.address.", "client.dns.", "socket."}, func(prefix string) bool { return strings.HasPrefix(property, prefix) })
 }
