@@ -26,6 +26,7 @@ var contract = [][3]string{
 	{"KPUSH_ORDER", "async_concurrency", "partition"},
 	{"KPUSH_CAN_SKIP", "can_skip", "false"},
 	{"KPUSH_RETRY_NUMS", "retry_nums", "3"},
+	{"KPUSH_GIVE_UP_IN_A_ROW", "", "12"},
 	{"KPUSH_RETRY_INTERVAL", "retry_interval_ms", "2s"},
 	{"KPUSH_RETRY_MAX_INTERVAL", "", "= interval"},
 	{"KPUSH_CONN_TIMEOUT", "conn_timeout_ms", "10s"},
@@ -109,7 +110,7 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		Brokers: []string{"kafka:9092"}, Topics: []string{"orders"}, Group: "shop",
 		Hosts: []string{"127.0.0.1"}, Port: 80, URL: "/", Concurrency: 16, Order: "partition",
-		RetryNums: 3, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
+		RetryNums: 3, GiveUpInARow: 12, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
 		ConnTimeout: 10 * time.Second, ExecTimeout: time.Minute, SlowTime: time.Second,
 		Format: "raw", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond,
 		Guarantee: 2, OffsetsDir: "/var/lib/kpush", CommitInterval: 200 * time.Millisecond, AutoOffsetReset: "earliest",

@@ -114,6 +114,8 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_CAN_SKIP=yes", "KPUSH_CAN_SKIP=yes: must be true or false"},
 	{"KPUSH_RETRY_NUMS=-1", "KPUSH_RETRY_NUMS=-1: must be at least 0"},
 	{"KPUSH_RETRY_NUMS=3s", "KPUSH_RETRY_NUMS=3s: must be a whole number, such as 10"},
+	{"KPUSH_GIVE_UP_IN_A_ROW=-1", "KPUSH_GIVE_UP_IN_A_ROW=-1: must be from 0 to 1000000000"},
+	{"KPUSH_GIVE_UP_IN_A_ROW=never", "KPUSH_GIVE_UP_IN_A_ROW=never: must be a whole number, such as 10"},
 	{"KPUSH_RETRY_INTERVAL=5", "KPUSH_RETRY_INTERVAL=5: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_RETRY_INTERVAL=soon", "KPUSH_RETRY_INTERVAL=soon: is not a duration; write it as 5s, 500ms or 1m30s"},
 	{"KPUSH_RETRY_INTERVAL=0s", "KPUSH_RETRY_INTERVAL=0s: must be at least 1ms: no pause at all would be a hot loop against a service that is down"},

@@ -2,10 +2,11 @@ package offsets
 
 import (
 	"cmp"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -100,11 +101,17 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 	return s, nil
 }
 
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails: it ends the process instead
+	return binary.LittleEndian.Uint64(b[:])
+}
+
 // adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
 func (s *Store) adopt(m *image) {
 	j := &s.journal
 	j.header, j.half, j.place, j.pos, s.table = m.header, m.half, m.header.place(), m.end, m.table
-	s.read = edition{m.header.generation, m.end, m.header.life, rand.Uint32()}
+	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
 	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
 		if lost {

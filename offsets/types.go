@@ -3,7 +3,6 @@ package offsets
 import (
 	"cmp"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 )
 
@@ -32,7 +31,7 @@ type Options struct {
 
 	half   int64           // size of a half when the file is created; 0: 4 MiB
 	boot   string          // "": the running system's boot id
-	random func() uint64   // nil: math/rand, which the system seeds
+	random func() uint64   // nil: the system's
 	wrap   func(disk) disk // nil: the file itself
 	idle   bool            // no goroutine: whoever tests calls tick
 }
@@ -48,7 +47,7 @@ func (o Options) complete() Options {
 		o.boot = bootID()
 	}
 	if o.random == nil {
-		o.random = rand.Uint64
+		o.random = random
 	}
 	return o
 }

@@ -67,15 +67,15 @@ func TestRequestBytes(t *testing.T) {
 		want    string
 	}{
 		{kafka.Message{Timestamp: 17, Key: []byte("k"), Value: []byte("hello"), Headers: []kafka.Header{header("Trace-id", "x y")}}, "http://shop:8080/in?a=%20", "", false, "raw",
-			"POST /in?a=%20 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: kpush\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
+			"POST /in?a=%20 HTTP/1.1\r\nHost: shop:8080\r\nUser-Agent: kpush\r\nAccept-Encoding: identity\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
 				"Kafka-Offset: 0\r\nKafka-Timestamp: 17\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/0/T\r\nKafka-Key: k\r\nKafka-Header-Trace-id: x y\r\n" +
 				"Kafka-Attempt: 1\r\nContent-Length: 5\r\n\r\nhello"},
 		{kafka.Message{}, "http://u:p@shop", "shop.example", true, "raw",
-			"POST / HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: kpush\r\nAuthorization: Basic dTpw\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\n" +
+			"POST / HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: kpush\r\nAccept-Encoding: identity\r\nAuthorization: Basic dTpw\r\nContent-Type: application/octet-stream\r\nKafka-Topic: orders\r\n" +
 				"Kafka-Partition: 4\r\nKafka-Offset: 1\r\nKafka-Timestamp: 0\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/1/T\r\nKafka-Tombstone: true\r\n" +
 				"Kafka-Attempt: 1\r\nKafka-In-Doubt: true\r\nContent-Length: 0\r\n\r\n"},
 		{kafka.Message{Value: []byte("a b")}, "http://shop/", "", false, "form",
-			"POST / HTTP/1.1\r\nHost: shop\r\nUser-Agent: kpush\r\nContent-Type: application/x-www-form-urlencoded\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
+			"POST / HTTP/1.1\r\nHost: shop\r\nUser-Agent: kpush\r\nAccept-Encoding: identity\r\nContent-Type: application/x-www-form-urlencoded\r\nKafka-Topic: orders\r\nKafka-Partition: 4\r\n" +
 				"Kafka-Offset: 2\r\nKafka-Timestamp: 0\r\nKafka-Group: g\r\nKafka-Message-Id: orders/4/2/T\r\nKafka-Attempt: 1\r\nContent-Length: 13\r\n\r\nm=a+b&p=4&o=2"},
 	} {
 		row.message.Partition, row.message.Offset = kafka.Partition{Topic: "orders", Number: 4}, int64(offset)
