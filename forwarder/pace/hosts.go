@@ -52,7 +52,7 @@ var never = time.Unix(1<<40, 0)
 func (s *hosts) init(cfg *Config, wake func(), changed func(error)) {
 	s.cfg, s.wake, s.changed, s.closed = cfg, wake, changed, cfg.Closed
 	for i := range max(1, cfg.Hosts) {
-		s.list = append(s.list, &host{number: i})
+		s.list = append(s.list, &host{number: i, silence: silence{number: 1}})
 	}
 	s.resting.Store(s.closed)
 }
