@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -174,10 +175,27 @@ func (f *Forwarder) Ready() (why []string) {
 	for _, p := range f.waiting().Pending {
 		why = append(why, fmt.Sprintf("%s is not started: %s", p.Partition, p.Why))
 	}
+	if n := f.unconfirmed(); n != "" {
+		why = append(why, fmt.Sprintf("Kafka has not taken a commit of where %s started: were the volume lost now, so would be what comes meanwhile", n))
+	}
 	if err := f.health.volume(); err != nil {
 		why = append(why, err.Error())
 	}
 	return why
+}
+
+// namesMost is how many partitions a sentence names.
+const namesMost = 5
+
+// unconfirmed names the partitions of whose start Kafka has no commit, "" where there are none.
+func (f *Forwarder) unconfirmed() string {
+	all := slices.DeleteFunc(slices.Clone(f.consumer.running()), func(p *partition) bool { return !p.goes() || p.ceiling.committed() >= 0 })
+	slices.SortFunc(all, byName)
+	list := names(partitionsOf(all[:min(len(all), namesMost)]))
+	if more := len(all) - namesMost; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
 // Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.

@@ -40,8 +40,13 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		want("all there", "waiting for group g")
 		r.kafka.give()
 		want("a spare member", "")
-		r.kafka.produce(t0, 10, 10)
+		r.kafka.produce(t0, 20, 10)
+		r.kafka.fail(func([]kafka.Commit) error { return errors.New("the coordinator loads") })
 		r.kafka.give(t0)
+		pass(14 * time.Second)
+		want("its start is not committed", "Kafka has not taken a commit of where t/0 started")
+		r.kafka.fail(nil)
+		pass(time.Second)
 		want("delivering", "")
 		if notes := fmt.Sprint(r.f.Notes()); notes != "[1 partitions assigned]" {
 			t.Errorf("notes %s", notes)
@@ -49,6 +54,7 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		r.kafka.take(false, t0)
 		want("a spare member again", "")
 		r.kafka.give(t0)
+		pass(time.Second)
 		var seen sync.WaitGroup
 		seen.Go(func() {
 			r.until("stopping", func() bool { _, stopping := r.f.health.stopDeadline(); return stopping })
