@@ -141,6 +141,7 @@ func TestAnAnswerThatCannotBeRead(t *testing.T) {
 		produced := k.Produce(t, topic, keyed(200)...)
 		sc := sidecar(t, k, topic, svc, "KPUSH_BATCH_SIZE=10", "KPUSH_RETRY_INTERVAL=10ms")
 		svc.Await(t, 200, patience)
+		noLag(t, k, topic) // the service has taken some of which kpush could not read it
 		sc.Shut(t, 10*time.Second)
 		committedIsEnd(t, k, topic)
 		v := svc.Judge(produced)

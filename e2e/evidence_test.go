@@ -39,20 +39,22 @@ func TestAServiceThatRefusesEverythingDrainsNothing(t *testing.T) {
 	const most, count, interval = 12, 400, 100 * time.Millisecond
 	for name, row := range map[string]struct {
 		status int
+		order  string
 		env    []string
 	}{
-		"host":     {400, []string{"KPUSH_DOMAIN=shop.example"}},
-		"type":     {415, []string{"KPUSH_ORDER=none"}},
-		"database": {500, []string{"KPUSH_ORDER=key", "KPUSH_CONCURRENCY=64"}},
-		"batches":  {500, []string{"KPUSH_BATCH_SIZE=20"}},
+		"host":     {400, "partition", []string{"KPUSH_DOMAIN=shop.example"}},
+		"type":     {415, "none", nil},
+		"database": {500, "key", []string{"KPUSH_CONCURRENCY=64"}},
+		"batches":  {500, "partition", []string{"KPUSH_BATCH_SIZE=20"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k, svc := kafka(t), service(t)
+			svc.Order = row.order
 			svc.Rule(rig.Status(row.status))
 			topic := k.Topic(t, 4)
 			produced := k.Produce(t, topic, keyed(count)...)
-			sc := sidecar(t, k, topic, svc, append(row.env, "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=2", "KPUSH_RETRY_INTERVAL=100ms")...)
+			sc := sidecar(t, k, topic, svc, append(row.env, "KPUSH_ORDER="+row.order, "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=2", "KPUSH_RETRY_INTERVAL=100ms")...)
 			host := "Host: 127.0.0.1"
 			if name == "host" {
 				host = "Host: shop.example"

@@ -275,7 +275,7 @@ func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 	}
 	h.ill.Store(false)
 	h.faults, h.down, h.since, h.failed = 0, false, time.Time{}, 0
-	h.silence.end()
+	h.silence.end(time.Now())
 	if again = s.down; again {
 		s.down = false
 		s.changed(nil)

@@ -11,7 +11,8 @@ import (
 type silence struct {
 	number int // of the row
 	of     []messages
-	still  int // the newest row in which the host stood still
+	still  int       // the newest row in which the host stood still
+	ended  time.Time // when the newest of these rows has ended
 }
 
 // messages are those of one turn, as long as it has them.
@@ -35,7 +36,10 @@ func (s *silence) note(of messages) {
 func (s *silence) standsStill() bool { return len(s.of) == stillAfter }
 
 // end ends the row: the host has answered.
-func (s *silence) end() {
+func (s *silence) end(now time.Time) {
+	if s.still == s.number {
+		s.ended = now
+	}
 	s.number++
 	s.of = s.of[:0]
 }
@@ -44,7 +48,7 @@ func (s *silence) end() {
 type Silence struct {
 	hosts  *hosts
 	host   *host // nil: it is their fault, whatever comes
-	number int   // of the row it belongs to
+	number int   // of the row it belongs to; 0: the host stood still when it began
 	// Open: other attempts are under way, and may show whose fault it is.
 	Open bool
 }
@@ -53,14 +57,17 @@ type Silence struct {
 func (t *Turn) Silence(now time.Time) Silence {
 	p, s := t.pace, &t.pace.hosts
 	h := s.list[max(0, t.host)]
-	if now.Sub(time.Unix(0, h.answered.Load())) < p.cfg.ExecTimeout/2 {
-		return Silence{}
-	}
 	p.mu.Lock()
 	others := p.taken > 1
 	p.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	switch {
+	case t.began.Before(h.silence.ended):
+		return Silence{hosts: s, host: h}
+	case now.Sub(time.Unix(0, h.answered.Load())) < p.cfg.ExecTimeout/2:
+		return Silence{}
+	}
 	h.silence.note(messages{t, t.since})
 	if h.down {
 		h.silence.still = h.silence.number
@@ -75,7 +82,7 @@ func (s Silence) OfHost() bool {
 	}
 	s.hosts.mu.Lock()
 	defer s.hosts.mu.Unlock()
-	return s.host.silence.still == s.number
+	return s.number == 0 || s.number == s.host.silence.still
 }
 
 // SameRow tells whether no answer of the host has come between two of them.
