@@ -43,6 +43,7 @@ type consumer struct {
 	flow       flow
 	budget     *budget
 	asking     bool  // a goroutine asks where pending partitions start
+	failed     error // why the loop ends
 	outOfRange error // some partition's position is out of range, and it is not known which
 	when       moments
 }
@@ -109,7 +110,9 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	if !c.beside {
 		select {
 		case call := <-c.calls:
-			call()
+			if call(); c.failed != nil {
+				return now, c.failed
+			}
 		default:
 		}
 	}

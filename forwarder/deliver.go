@@ -20,6 +20,7 @@ const (
 	errGoneBehind push.Ending = "the partition starts again: its position had left the log"
 	errUnfetched  push.Ending = "the partition starts again: the Kafka client did not fetch its messages"
 	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"
+	errDeadClient push.Ending = "the Kafka client had no answer any more, and the partition may be somebody else's"
 	errFatal      push.Ending = "the Kafka client has failed"
 	errSkipped    push.Ending = "skipped by SIGUSR1"
 )

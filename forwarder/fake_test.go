@@ -58,6 +58,9 @@ type fakeKafka struct {
 	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
+	lost           bool // the client has no answer
+	lostForGood    bool // nor has any after it
+	renewFault     error
 }
 
 func newFakeKafka() *fakeKafka {
@@ -361,6 +364,30 @@ func (s *fakeStandIn) Positions(tps []kafka.Partition) (out []kafka.Position, _ 
 }
 
 func (s *fakeStandIn) Close() error { return nil }
+
+func (k *fakeKafka) Reach(timeout time.Duration) error {
+	var lost bool
+	k.with(func() { lost = k.lost })
+	if lost {
+		pass(timeout)
+		return errors.New("timed out")
+	}
+	return nil
+}
+
+// Renew finds its way unless it is lost for good. The group gives its partitions to the new client.
+func (k *fakeKafka) Renew() error {
+	k.with(func() {
+		k.calls = append(k.calls, "renew")
+		if k.renewFault == nil && !k.lostForGood {
+			k.lost = false
+			tps := slices.Collect(maps.Keys(k.owned))
+			k.todo = append(k.todo, func() { k.on.Assigned(tps) })
+		}
+	})
+	k.Wake()
+	return k.renewFault
+}
 
 func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {

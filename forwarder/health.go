@@ -21,6 +21,7 @@ type aspect string
 const (
 	broker     aspect = "broker"
 	topic      aspect = "topic"
+	client     aspect = "Kafka client"
 	bufferFull aspect = "buffer"
 	// bounded is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
 	bounded     aspect = "bounded"
@@ -139,6 +140,9 @@ func (f *Forwarder) Live() (why []string) {
 		if s.fatal != nil {
 			why = append(why, s.fatal.Error())
 		}
+		if s.said[client] != "" {
+			why = append(why, s.said[client])
+		}
 		stopping = !s.deadline.IsZero() // a stop ends by itself
 		if !s.inside.IsZero() {
 			limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
@@ -220,18 +224,22 @@ const watchTime = 2 * time.Second
 // watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
 // itself is silent about a broker that does not answer and about a topic that is gone.
 func (f *Forwarder) watch(ctx context.Context) {
+	contact := contact{answered: time.Now()}
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
 		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		answered := err == nil || errors.Is(err, kafka.ErrNoTopic)
+		contact.check(ctx, f, answered)
 		was := well
 		well = err == nil
 		switch {
-		case ctx.Err() != nil:
-			return
-		case was && err != nil && !errors.Is(err, kafka.ErrNoTopic):
+		case !answered && was:
 			continue // it may be one broker of several that is silent: the next question goes to another one
-		case err != nil && !errors.Is(err, kafka.ErrNoTopic):
+		case !answered:
 			f.health.noBroker(f.cfg.Brokers, err)
 		default:
 			if err != nil {

@@ -18,6 +18,7 @@ var (
 	ErrNotMember    = errors.New("this process is no longer a member of the group")
 	ErrNotTaken     = errors.New("Kafka does not take the commit of one of the topics")
 	ErrUnpolled     = errors.New("the client has not been polled for longer than max.poll.interval.ms")
+	ErrRenewed      = errors.New("the Kafka client has been replaced meanwhile")
 	ErrMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )
 

@@ -71,7 +71,7 @@ type Reader interface {
 	Close() error        // may block for ever
 }
 
-// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed and Wake.
+// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Reach and Wake.
 type Consumer interface {
 	Reader
 	Subscribe(topics []string, on Rebalance) error
@@ -81,6 +81,11 @@ type Consumer interface {
 	Committed([]Partition, time.Duration) ([]Commit, error)
 	Commit([]Commit) error // all or an error; may block for as long as a broker is silent
 	Wake()                 // ends a Poll, or the next one
+	// Reach asks any broker for an answer; an error says that none has come within timeout.
+	Reach(timeout time.Duration) error
+	// Renew goes on with a new client, as the same member of the same subscription, instead of one that reaches no broker any more.
+	// Nothing is assigned to it yet, of the old one nothing is heard again, and a Commit under way ends with ErrRenewed.
+	Renew() error
 }
 
 // Rebalance is called on the goroutine that polls or closes.

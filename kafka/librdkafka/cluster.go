@@ -14,15 +14,25 @@ import (
 )
 
 // Cluster is a kafka.Cluster. It asks through a connection of its own: on the consumer's, each question would wait behind the long
-// poll of Fetch.
+// poll of Fetch. Its client is a new one every staleTime as long as there is no answer: see Consumer.Renew.
 type Cluster struct {
-	a         *client.AdminClient
+	conf      client.ConfigMap
 	isolation client.IsolationLevel // the consumer's: where a partition ends for it depends on it
 
-	asking  sync.WaitGroup // questions that must be over before the handle goes away
-	mu      sync.Mutex
-	leaders map[kafka.Partition]int // broker ids as of the newest description, -1: none
+	mu       sync.Mutex
+	a        *admin
+	answered time.Time               // when a broker has, or the client was made
+	leaders  map[kafka.Partition]int // broker ids as of the newest description, -1: none
 }
+
+// admin is a client with its questions, which must be over before it goes away.
+type admin struct {
+	*client.AdminClient
+	asking sync.WaitGroup
+}
+
+// staleTime without an answer a client is given up.
+const staleTime = 10 * time.Second
 
 // NewCluster connects on its own. An error wraps kafka.ErrRefused.
 func NewCluster(cfg Config) (*Cluster, error) {
@@ -33,27 +43,61 @@ func NewCluster(cfg Config) (*Cluster, error) {
 			conf[k] = v
 		}
 	}
-	a, err := client.NewAdminClient(&conf)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
-	}
-	isolation := client.IsolationLevelReadCommitted
+	a := &Cluster{conf: conf, isolation: client.IsolationLevelReadCommitted, leaders: map[kafka.Partition]int{}}
 	if cfg.Properties["isolation.level"] == "read_uncommitted" {
-		isolation = client.IsolationLevelReadUncommitted
+		a.isolation = client.IsolationLevelReadUncommitted
 	}
-	return &Cluster{a: a, isolation: isolation, leaders: map[kafka.Partition]int{}}, nil
+	return a, a.renew()
+}
+
+// renew makes a new client, and closes the one before when its questions are over. The caller holds mu, or is alone.
+func (a *Cluster) renew() error {
+	c, err := client.NewAdminClient(&a.conf)
+	if err != nil {
+		return fmt.Errorf("%w: %w", kafka.ErrRefused, err)
+	}
+	if a.a != nil {
+		go a.a.close()
+	}
+	a.a, a.answered = &admin{AdminClient: c}, time.Now()
+	return nil
+}
+
+func (a *admin) close() {
+	a.asking.Wait()
+	a.AdminClient.Close()
+}
+
+// ask puts a question to the client, and notes whether it has an answer.
+func (a *Cluster) ask(question func(*client.AdminClient) error) error {
+	a.mu.Lock()
+	c := a.a
+	c.asking.Add(1)
+	a.mu.Unlock()
+	err := translate(question(c.AdminClient))
+	c.asking.Done()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err == nil || errors.Is(err, kafka.ErrNoTopic):
+		a.answered = time.Now()
+	case time.Since(a.answered) > staleTime && c == a.a:
+		err = errors.Join(err, a.renew())
+	}
+	return err
 }
 
 // Close waits for the questions under way.
 func (a *Cluster) Close() {
-	a.asking.Wait()
-	a.a.Close()
+	a.mu.Lock()
+	c := a.a
+	a.mu.Unlock()
+	c.close()
 }
 
 // ID is the cluster's.
-func (a *Cluster) ID(ctx context.Context) (string, error) {
-	id, err := a.a.ClusterID(ctx)
-	return id, translate(err)
+func (a *Cluster) ID(ctx context.Context) (id string, err error) {
+	return id, a.ask(func(c *client.AdminClient) (err error) { id, err = c.ClusterID(ctx); return err })
 }
 
 // TopicIDs are as Kafka has them, in standard base64.
@@ -83,15 +127,21 @@ func (a *Cluster) Partitions(ctx context.Context, topics []string) (out []kafka.
 func (a *Cluster) describe(ctx context.Context, topics []string, each func(client.TopicDescription)) error {
 	var got client.DescribeTopicsResult
 	for {
-		var err error
-		if got, err = a.a.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime)); err == nil {
+		err := a.ask(func(c *client.AdminClient) (err error) {
+			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime))
+			return err
+		})
+		if err == nil {
 			break
 		}
-		if ctx.Err() != nil || errors.Is(translate(err), kafka.ErrNoTopic) {
-			return translate(err)
+		if ctx.Err() != nil || errors.Is(err, kafka.ErrNoTopic) {
+			return err
 		}
-		_, _ = a.a.GetMetadata(&topics[0], false, int(hearTime/time.Millisecond)) // so that it hears of another
-		<-time.After(20 * time.Millisecond)                                       // both may fail at once
+		_ = a.ask(func(c *client.AdminClient) error { // so that it hears of another
+			_, err := c.GetMetadata(&topics[0], false, int(hearTime/time.Millisecond))
+			return err
+		})
+		<-time.After(20 * time.Millisecond) // both may fail at once
 	}
 	var errs []error
 	for _, d := range got.TopicDescriptions {
@@ -147,10 +197,10 @@ func (a *Cluster) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.
 	}
 	answers := make(chan answer, len(byLeader))
 	for _, led := range byLeader {
-		a.asking.Go(func() {
+		go func() {
 			found, err := a.boundsOf(ctx, led)
 			answers <- answer{found, err}
-		})
+		}()
 	}
 	var errs []error
 	var late <-chan time.Time
@@ -198,9 +248,12 @@ func (a *Cluster) listOffsets(ctx context.Context, tps []kafka.Partition, spec c
 	for _, p := range toKafka(tps) {
 		ask[p] = spec
 	}
-	got, err := a.a.ListOffsets(ctx, ask, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminIsolationLevel(isolation))
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", tps, translate(err))
+	var got client.ListOffsetsResult
+	if err := a.ask(func(c *client.AdminClient) (err error) {
+		got, err = c.ListOffsets(ctx, ask, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminIsolationLevel(isolation))
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("%v: %w", tps, err)
 	}
 	out := make(map[kafka.Partition]int64, len(tps))
 	for p, r := range got.ResultInfos {

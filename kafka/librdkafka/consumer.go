@@ -24,23 +24,21 @@ type Config struct {
 	DrainTimeout time.Duration // how long nobody may poll while a partition is given up
 }
 
-// Consumer is a kafka.Consumer, or a kafka.Reader without a group.
-type Consumer struct {
+// handle is one client of librdkafka's: a kafka.Reader, and with a subscription a member of a group.
+type handle struct {
 	c       *client.Consumer
 	log     *slog.Logger
 	queue   *queue // messages and events
 	endLogs func()
 	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
 	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
+	given   chan struct{}            // closed when it has been given up: nobody hears of it any more
 }
 
-// New makes a consumer, which connects on its own. An error wraps kafka.ErrRefused.
-func New(cfg Config, log *slog.Logger) (*Consumer, error) { return newConsumer(cfg, "kpush", log) }
-
 // NewReader reads partitions from where at says. It never joins: what is assigned to it is no business of the group's.
-func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (*Consumer, error) {
+func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (kafka.Reader, error) {
 	cfg.InstanceID = ""
-	l, err := newConsumer(cfg, "kpush-reader", log)
+	l, err := newHandle(cfg, "kpush-reader", log)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +48,7 @@ func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (*Consumer, er
 	return l, nil
 }
 
-func newConsumer(cfg Config, id string, log *slog.Logger) (*Consumer, error) {
+func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 	conf := client.ConfigMap{"log.queue": true, "client.id": id}
 	for k, v := range Properties(cfg) {
 		conf[k] = v
@@ -66,7 +64,7 @@ func newConsumer(cfg Config, id string, log *slog.Logger) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
 	}
-	l := &Consumer{c: c, log: log, mine: map[kafka.Partition]bool{}}
+	l := &handle{c: c, log: log, mine: map[kafka.Partition]bool{}, given: make(chan struct{})}
 	if err := l.listen(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -74,7 +72,7 @@ func newConsumer(cfg Config, id string, log *slog.Logger) (*Consumer, error) {
 }
 
 // listen opens the client's queues.
-func (l *Consumer) listen() error {
+func (l *handle) listen() error {
 	q, err := hidden(l.c, "rkq")
 	if err != nil {
 		return err
@@ -98,9 +96,14 @@ func (l *Consumer) listen() error {
 	return err
 }
 
-// Subscribe joins the group. After each rebalance fetching of what stays goes on at once.
-func (l *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
+// subscribe joins the group. After each rebalance fetching of what stays goes on at once.
+func (l *handle) subscribe(topics []string, on kafka.Rebalance) error {
 	return l.c.SubscribeTopics(topics, func(c *client.Consumer, ev client.Event) error {
+		select {
+		case <-l.given: // its Close asks: whatever was assigned is gone
+			return c.IncrementalUnassign(toKafka(slices.Collect(maps.Keys(l.mine))))
+		default:
+		}
 		switch e := ev.(type) {
 		case client.AssignedPartitions:
 			on.Assigned(fromKafka(e.Partitions))
@@ -113,7 +116,7 @@ func (l *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
 }
 
 // Poll waits for librdkafka's queue in Go: see queue.
-func (l *Consumer) Poll(timeout time.Duration) (*kafka.Message, error) {
+func (l *handle) Poll(timeout time.Duration) (*kafka.Message, error) {
 	got := l.c.Poll(0)
 	if got == nil {
 		l.queue.wait(timeout)
@@ -150,41 +153,8 @@ func message(e *client.Message) *kafka.Message {
 	return m
 }
 
-// Committed asks for the group's commits; an error of any partition is one of all.
-func (l *Consumer) Committed(of []kafka.Partition, timeout time.Duration) ([]kafka.Commit, error) {
-	l.asking.Add(1)
-	defer l.asking.Done()
-	got, err := l.c.Committed(toKafka(of), int(timeout/time.Millisecond))
-	if err != nil {
-		return nil, translate(err)
-	}
-	out := make([]kafka.Commit, 0, len(got))
-	for _, g := range got {
-		c := kafka.Commit{Partition: kafka.Partition{Topic: *g.Topic, Number: g.Partition}, Offset: int64(g.Offset)}
-		if g.Error != nil {
-			return nil, fmt.Errorf("%s: %w", c.Partition, translate(g.Error))
-		}
-		if g.Metadata != nil {
-			c.Meta = *g.Metadata
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// Commit commits all of cs or returns an error.
-func (l *Consumer) Commit(cs []kafka.Commit) error {
-	list := make([]client.TopicPartition, len(cs))
-	for i := range cs {
-		list[i] = client.TopicPartition{Topic: &cs[i].Topic, Partition: cs[i].Number,
-			Offset: client.Offset(cs[i].Offset), Metadata: &cs[i].Meta}
-	}
-	_, err := l.c.CommitOffsets(list) // a partition's own Error may be stale after a retry inside: the call's counts
-	return translate(err)
-}
-
 // Assign adds partitions to what is fetched.
-func (l *Consumer) Assign(at []kafka.Position) error {
+func (l *handle) Assign(at []kafka.Position) error {
 	list := positions(at)
 	if len(list) > 0 {
 		// The pause flag of a partition outlives its revoke. Not after the assign, which librdkafka carries out on a thread of
@@ -200,27 +170,21 @@ func (l *Consumer) Assign(at []kafka.Position) error {
 }
 
 // Unassign takes partitions from what is fetched.
-func (l *Consumer) Unassign(gone []kafka.Partition) error {
+func (l *handle) Unassign(gone []kafka.Partition) error {
 	for _, p := range gone {
 		delete(l.mine, p)
 	}
 	return l.c.IncrementalUnassign(toKafka(gone))
 }
 
-// Wake ends a Poll, or the next one. Safe for concurrent use.
-func (l *Consumer) Wake() { l.queue.wake() }
-
 // Pause drops what librdkafka holds of the partitions, and fetches no more of them.
-func (l *Consumer) Pause(of []kafka.Partition) error { return l.c.Pause(toKafka(of)) }
+func (l *handle) Pause(of []kafka.Partition) error { return l.c.Pause(toKafka(of)) }
 
 // Resume fetches them again, from where the last message was handed over.
-func (l *Consumer) Resume(of []kafka.Partition) error { return l.c.Resume(toKafka(of)) }
-
-// Unsubscribe leaves the group; polling goes on until the revoke is done.
-func (l *Consumer) Unsubscribe() error { return l.c.Unsubscribe() }
+func (l *handle) Resume(of []kafka.Partition) error { return l.c.Resume(toKafka(of)) }
 
 // Positions are where the consumer reads on.
-func (l *Consumer) Positions(of []kafka.Partition) ([]kafka.Position, error) {
+func (l *handle) Positions(of []kafka.Partition) ([]kafka.Position, error) {
 	got, err := l.c.Position(toKafka(of))
 	out := make([]kafka.Position, 0, len(got))
 	for _, g := range got {
@@ -230,7 +194,7 @@ func (l *Consumer) Positions(of []kafka.Partition) ([]kafka.Position, error) {
 }
 
 // Close may block for ever, where a broker is silent or the client has failed.
-func (l *Consumer) Close() error {
+func (l *handle) Close() error {
 	l.asking.Wait()
 	l.queue.close()
 	l.endLogs()
@@ -242,7 +206,7 @@ var nudgeAfter = []time.Duration{5 * time.Millisecond, 40 * time.Millisecond, 15
 
 // nudge makes librdkafka look at its partitions again. During a rebalance callback it pauses all of them, and the resume
 // behind it does not wake the threads of the brokers, which sleep for up to a second; any request wakes them.
-func (l *Consumer) nudge() {
+func (l *handle) nudge() {
 	if len(l.mine) == 0 {
 		return
 	}
@@ -261,7 +225,7 @@ func (l *Consumer) nudge() {
 }
 
 // End is cheap for one partition; it looks long among many.
-func (l *Consumer) End(p kafka.Partition) int64 {
+func (l *handle) End(p kafka.Partition) int64 {
 	if _, high, err := l.c.GetWatermarkOffsets(p.Topic, p.Number); err == nil && high >= 0 {
 		return high
 	}

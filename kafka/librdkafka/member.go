@@ -1,0 +1,129 @@
+package librdkafka
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// Consumer is a kafka.Consumer: a member of a group that may outlive its client.
+type Consumer struct {
+	*handle                        // the goroutine's that polls
+	current atomic.Pointer[handle] // the same one, for the others
+	cfg     Config
+	topics  []string
+	on      kafka.Rebalance
+}
+
+// New makes a consumer, which connects on its own. An error wraps kafka.ErrRefused.
+func New(cfg Config, log *slog.Logger) (*Consumer, error) {
+	l, err := newHandle(cfg, "kpush", log)
+	if err != nil {
+		return nil, err
+	}
+	m := &Consumer{handle: l, cfg: cfg}
+	m.current.Store(l)
+	return m, nil
+}
+
+// Subscribe joins the group.
+func (m *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
+	m.topics, m.on = topics, on
+	return m.subscribe(topics, on)
+}
+
+// Unsubscribe leaves the group; polling goes on until the revoke is done.
+func (m *Consumer) Unsubscribe() error { return m.c.Unsubscribe() }
+
+// Renew is for a client to which librdkafka has lost all brokers: it takes an answer that names none for the truth, and asks nobody
+// any more (librdkafka #5301). The old one is closed beside the new one, for as long as that takes. With a static id the group takes
+// the new one for the same member.
+func (m *Consumer) Renew() error {
+	l, err := newHandle(m.cfg, "kpush", m.log)
+	if err != nil {
+		return err
+	}
+	old := m.handle
+	close(old.given)
+	m.handle = l
+	m.current.Store(l)
+	go func() { _ = old.Close() }() // it may never return
+	return l.subscribe(m.topics, m.on)
+}
+
+// enter is the client for a question; call asking.Done at its end.
+func (m *Consumer) enter() (*handle, error) {
+	l := m.current.Load()
+	l.asking.Add(1)
+	select {
+	case <-l.given: // it may be closed already
+		l.asking.Done()
+		return nil, kafka.ErrRenewed
+	default:
+		return l, nil
+	}
+}
+
+// Reach asks for metadata.
+func (m *Consumer) Reach(timeout time.Duration) error {
+	l, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer l.asking.Done()
+	_, err = l.c.GetMetadata(nil, false, int(timeout/time.Millisecond))
+	return translate(err)
+}
+
+// Wake ends a Poll, or the next one.
+func (m *Consumer) Wake() { m.current.Load().queue.wake() }
+
+// Committed asks for the group's commits; an error of any partition is one of all.
+func (m *Consumer) Committed(of []kafka.Partition, timeout time.Duration) ([]kafka.Commit, error) {
+	l, err := m.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer l.asking.Done()
+	got, err := l.c.Committed(toKafka(of), int(timeout/time.Millisecond))
+	if err != nil {
+		return nil, translate(err)
+	}
+	out := make([]kafka.Commit, 0, len(got))
+	for _, g := range got {
+		c := kafka.Commit{Partition: kafka.Partition{Topic: *g.Topic, Number: g.Partition}, Offset: int64(g.Offset)}
+		if g.Error != nil {
+			return nil, fmt.Errorf("%s: %w", c.Partition, translate(g.Error))
+		}
+		if g.Metadata != nil {
+			c.Meta = *g.Metadata
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Commit commits all of cs or returns an error.
+func (m *Consumer) Commit(cs []kafka.Commit) error {
+	list := make([]client.TopicPartition, len(cs))
+	for i := range cs {
+		list[i] = client.TopicPartition{Topic: &cs[i].Topic, Partition: cs[i].Number,
+			Offset: client.Offset(cs[i].Offset), Metadata: &cs[i].Meta}
+	}
+	l, done := m.current.Load(), make(chan error, 1)
+	go func() { // it may not return before the handle is closed
+		_, err := l.c.CommitOffsets(list) // a partition's own Error may be stale after a retry inside: the call's counts
+		done <- translate(err)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-l.given:
+		return kafka.ErrRenewed
+	}
+}
