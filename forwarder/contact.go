@@ -45,6 +45,11 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 	if now.Sub(c.answered) < deadTime || now.Sub(c.others) < proof {
 		return
 	}
+	question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	if rebalancing, failed := f.parts.Cluster.Rebalancing(question, f.cfg.Group); rebalancing || failed != nil {
+		return // its coordinator has no time, or is away
+	}
 	why := fmt.Errorf("the Kafka client has had no answer for %s, though Kafka answers another one", now.Sub(c.answered).Round(time.Second))
 	f.health.changed(client, fmt.Errorf("%w: a new client takes its place: %w", why, err))
 	c.renewed++

@@ -58,6 +58,7 @@ type fakeKafka struct {
 	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
+	rebalancing    bool // the group
 	lost           bool // the client has no answer
 	lostForGood    bool // nor has any after it
 	renewFault     error
@@ -410,6 +411,11 @@ func (k *fakeKafka) Close() error {
 
 // fakeAdmin is the cluster's side of a fakeKafka.
 type fakeAdmin struct{ *fakeKafka }
+
+func (a fakeAdmin) Rebalancing(context.Context, string) (yes bool, err error) {
+	a.with(func() { yes = a.rebalancing })
+	return yes, nil
+}
 
 func (a fakeAdmin) ask(ctx context.Context, question string) error {
 	a.with(func() { a.asking++ })

@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/pace"
@@ -21,8 +22,7 @@ type item struct {
 	elsewhere bool            // and another host is tried at once
 	final     bool            // it is the outcome: delivered, else to be skipped
 	failure   *failure        // nil until the first failed attempt
-	silence   pace.Silence    // the newest attempt that had no answer in time
-	loose     int             // faults that are the host's, should silence be
+	loose     []loose         // faults that may turn out to be a host's
 	logged    string          // the reason in the newest blocked line
 	said      time.Time       // when that was
 }
@@ -63,7 +63,7 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 		if (v.Class == push.MessageFault || cfg.SkipOnAny) && !it.free {
 			it.attempt.Faults++
 			it.silent(silence)
-			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg.RetryNums) && d.f.evidence.suffices()
+			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg) && d.f.evidence.suffices()
 		}
 	case push.GiveUp:
 		it.attempt.Faults++
@@ -79,31 +79,41 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	d.f.failures.note(it.failure, it.attempt.Number, v)
 }
 
-// silent notes whether the newest fault is a silence that counts as the message's for now.
+// loose are faults of a message for having had no answer in time, in one row of a host's silence.
+type loose struct {
+	pace.Silence
+	faults int
+}
+
+// silent notes that the newest fault is such a one.
 func (it *item) silent(s pace.Silence) {
-	switch {
-	case s == pace.Silence{}:
-		it.loose = 0
-	case s.SameRow(it.silence):
-		it.loose++
-	default:
-		it.loose = 1
+	for i := range it.loose {
+		if l := &it.loose[i]; l.SameRow(s) {
+			l.faults, l.Open = l.faults+1, s.Open
+			return
+		}
 	}
-	it.silence = s
+	if _, decided := s.OfHost(); !decided {
+		it.loose = append(it.loose, loose{s, 1})
+	}
 }
 
-// takeBack forgets faults that have turned out to be the host's.
+// takeBack forgets faults that have turned out to be a host's.
 func (it *item) takeBack() {
-	if it.loose > 0 && it.silence.OfHost() {
-		it.attempt.Faults -= it.loose
-		it.loose = 0
-	}
+	it.loose = slices.DeleteFunc(it.loose, func(l loose) bool {
+		yes, decided := l.OfHost()
+		if yes {
+			it.attempt.Faults -= l.faults
+		}
+		return decided
+	})
 }
 
-// undecided tells whether the fault at which the message would be given up is one that others may yet show to be the host's: one
-// more attempt decides.
-func (it *item) undecided(retryNums int) bool {
-	return it.loose > 0 && it.silence.Open && it.attempt.Faults == retryNums
+// undecided tells whether one of the faults for which the message would be given up may yet turn out to be a host's: one more attempt
+// at each host decides.
+func (it *item) undecided(cfg *Config) bool {
+	open := slices.ContainsFunc(it.loose, func(l loose) bool { return l.Open })
+	return open && it.attempt.Faults < cfg.RetryNums+max(1, cfg.Hosts)
 }
 
 // close lets go of what the waiting needed.

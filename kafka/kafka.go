@@ -81,7 +81,8 @@ type Consumer interface {
 	Committed([]Partition, time.Duration) ([]Commit, error)
 	Commit([]Commit) error // all or an error; may block for as long as a broker is silent
 	Wake()                 // ends a Poll, or the next one
-	// Reach asks any broker for an answer; an error says that none has come within timeout.
+	// Reach asks a broker and the group's coordinator; an error says that one of them had no answer within timeout each. While the
+	// group rebalances the coordinator need not have one.
 	Reach(timeout time.Duration) error
 	// Renew goes on with a new client, as the same member of the same subscription, instead of one that reaches no broker any more.
 	// Nothing is assigned to it yet, of the old one nothing is heard again, and a Commit under way ends with ErrRenewed.
@@ -104,6 +105,7 @@ type Cluster interface {
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
+	Rebalancing(ctx context.Context, group string) (bool, error)
 	Close()
 }
 

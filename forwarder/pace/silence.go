@@ -75,14 +75,16 @@ func (t *Turn) Silence(now time.Time) Silence {
 	return Silence{s, h, h.silence.number, others}
 }
 
-// OfHost tells whether it has turned out to be the host's fault.
-func (s Silence) OfHost() bool {
+// OfHost tells whether it has turned out to be the host's fault; decided: it will not turn any more.
+func (s Silence) OfHost() (yes, decided bool) {
 	if s.host == nil {
-		return false
+		return false, true
 	}
 	s.hosts.mu.Lock()
 	defer s.hosts.mu.Unlock()
-	return s.number == 0 || s.number == s.host.silence.still
+	row := &s.host.silence
+	yes = s.number == 0 || s.number == row.still
+	return yes, yes || s.number != row.number
 }
 
 // SameRow tells whether no answer of the host has come between two of them.

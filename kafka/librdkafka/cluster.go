@@ -121,6 +121,21 @@ func (a *Cluster) Partitions(ctx context.Context, topics []string) (out []kafka.
 	return out, err
 }
 
+// Rebalancing tells whether a group is about to give its partitions out anew.
+func (a *Cluster) Rebalancing(ctx context.Context, group string) (yes bool, err error) {
+	err = a.ask(func(c *client.AdminClient) error {
+		got, err := c.DescribeConsumerGroups(ctx, []string{group}, client.SetAdminRequestTimeout(kafka.QuestionTime))
+		for _, g := range got.ConsumerGroupDescriptions {
+			if g.Error.Code() != client.ErrNoError {
+				err = g.Error
+			}
+			yes = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
+		}
+		return err
+	})
+	return yes, err
+}
+
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
 // them, and for librdkafka it stays the same one, dead or not, until it happens to hear of another. What can be told of some
 // topics is told beside an error about others.

@@ -1,6 +1,7 @@
 package librdkafka
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -40,8 +41,8 @@ func (m *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
 // Unsubscribe leaves the group; polling goes on until the revoke is done.
 func (m *Consumer) Unsubscribe() error { return m.c.Unsubscribe() }
 
-// Renew is for a client to which librdkafka has lost all brokers: it takes an answer that names none for the truth, and asks nobody
-// any more (librdkafka #5301). The old one is closed beside the new one, for as long as that takes. With a static id the group takes
+// Renew is for a client that has lost its way for good. librdkafka takes an answer without brokers for the truth, and asks nobody any
+// more (#5301); and it goes on with a coordinator at an address that was wrong, for it is told the same broker again. The old one is closed beside the new one, for as long as that takes. With a static id the group takes
 // the new one for the same member.
 func (m *Consumer) Renew() error {
 	l, err := newHandle(m.cfg, "kpush", m.log)
@@ -69,14 +70,22 @@ func (m *Consumer) enter() (*handle, error) {
 	}
 }
 
-// Reach asks for metadata.
+// Reach asks any broker for metadata, and the group's coordinator for a commit. What Kafka says does not matter, as long as it does:
+// codes below zero are librdkafka's own.
 func (m *Consumer) Reach(timeout time.Duration) error {
 	l, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer l.asking.Done()
-	_, err = l.c.GetMetadata(nil, false, int(timeout/time.Millisecond))
+	ms := int(timeout / time.Millisecond)
+	_, err = l.c.GetMetadata(nil, false, ms)
+	if err == nil && len(m.topics) > 0 {
+		_, err = l.c.Committed([]client.TopicPartition{{Topic: &m.topics[0]}}, ms)
+	}
+	if e, ok := errors.AsType[client.Error](err); ok && e.Code() >= 0 {
+		return nil
+	}
 	return translate(err)
 }
 

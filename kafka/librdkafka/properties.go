@@ -12,8 +12,7 @@ import (
 // fetch.queue.backoff.ms belongs to the queue's size: its default of a second would throttle a small queue to about a thousand
 // messages a second. max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
 // fetch.wait.max.ms is how late a partition can join a fetch that waits, after a start, a rebalance or a pause, and each fetch is
-// work for nothing where nothing comes. A tenth of coordinator.query.interval.ms is how long the client goes on with a coordinator
-// that cannot be reached at the address it was told. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+// work for nothing where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
 func Properties(c Config) map[string]any {
 	buffer := c.Buffer
 	return map[string]any{
@@ -36,7 +35,6 @@ func Properties(c Config) map[string]any {
 		"reconnect.backoff.ms":               50,
 		"reconnect.backoff.max.ms":           1000,
 		"topic.metadata.refresh.interval.ms": 10000,
-		"coordinator.query.interval.ms":      60000,
 		"enable.metrics.push":                false,
 		"log.connection.close":               false,
 	}
