@@ -2,6 +2,8 @@ package push
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -571,6 +573,86 @@ func TestHTTPKeepsNoLargeBuffers(t *testing.T) {
 			if s.rooms.Get() == r {
 				t.Fatal("a large buffer came back")
 			}
+		}
+	}
+}
+
+// A 2xx that has to be read and cannot be says nothing: the batch fails as one, with errno the message does. What need not be read
+// may be anything.
+func TestHTTPAnswersThatCannotBeRead(t *testing.T) {
+	const named = `{"batchItemFailures":[{"itemIdentifier":"orders/4/0/T"}]}`
+	wide := func(text string) (out []byte) {
+		for _, c := range []byte(text) {
+			out = append(out, c, 0)
+		}
+		return out
+	}
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, named)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		encoding string
+		body     []byte
+		reason   string // "" where it can be read
+	}{
+		"gzip":                    {"gzip", zipped.Bytes(), `Content-Encoding "gzip"`},
+		"gzip, not said":          {"", zipped.Bytes(), "no text in UTF-8"},
+		"said, and not done":      {"br", []byte(`{"errno":0}`), `Content-Encoding "br"`},
+		"a list of them":          {"deflate, gzip", zipped.Bytes(), `Content-Encoding "deflate, gzip"`},
+		"identity":                {"Identity", []byte(`{"errno":0}`), ""},
+		"nothing":                 {"gzip", nil, ""},
+		"UTF-16":                  {"", wide(named), "no text in UTF-8"},
+		"UTF-16 with its mark":    {"", append([]byte{0xff, 0xfe}, wide(named)...), "no text in UTF-8"},
+		"Latin-1":                 {"", []byte("{\"errno\":0,\"note\":\"gr\xfc\xdfe\"}"), "no text in UTF-8"},
+		"UTF-8 beyond ASCII":      {"", []byte(`{"errno":0,"note":"grüße"}`), ""},
+		"UTF-8 with its mark":     {"", []byte("\xef\xbb\xbf" + `{"errno":0}`), ""},
+		"cut within a character":  {"", []byte(`{"errno":0,"note":"grü`)[:22], "no text in UTF-8"},
+		"a name nobody can print": {strings.Repeat("x", 100), []byte("ok"), `Content-Encoding "xxxxxxxxxxxxxxxxxxxx", although`},
+	} {
+		far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if row.encoding != "" {
+				w.Header().Set("Content-Encoding", row.encoding)
+			}
+			w.Write(row.body)
+		}))
+		for _, mode := range []string{"status", "errno", "batch"} {
+			cfg := hasty(far.URL)
+			if cfg.Batch = mode == "batch"; !cfg.Batch {
+				cfg.Ack = mode
+			}
+			v := try(service(t, cfg), item(kafka.Message{Offset: 0, Value: []byte("v")}))
+			switch readable := row.reason == ""; {
+			case mode == "status" || readable && (mode == "batch" || len(row.body) > 0):
+				if v.Class != Delivered {
+					t.Errorf("%s, %s: %s: %s", name, mode, v.Class, v.Reason)
+				}
+			case readable:
+			case v.Class != MessageFault || !v.InDoubt || v.Status != 200 || len(v.Failed) > 0 || !strings.Contains(v.Reason, row.reason):
+				t.Errorf("%s, %s: %s, in doubt %t: %s", name, mode, v.Class, v.InDoubt, v.Reason)
+			}
+		}
+		far.Close()
+	}
+}
+
+// A fault of the message's says what of the request may be why, for whoever gets it for each message.
+func TestHTTPSaysWhatWasSent(t *testing.T) {
+	far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(415) }))
+	defer far.Close()
+	for want, change := range map[string]func(*Config){
+		"Host: " + strings.TrimPrefix(far.URL, "http://") + " and Content-Type: text/plain":       func(*Config) {},
+		"Host: shop.example and Content-Type: text/plain":                                         func(c *Config) { c.Domain = "shop.example" },
+		"Host: " + strings.TrimPrefix(far.URL, "http://") + " and Content-Type: application/json": func(c *Config) { c.Batch = true },
+		"Host: shop and Content-Type: application/x-www-form-urlencoded":                          func(c *Config) { c.Domain, c.Format = "shop", "form" },
+	} {
+		cfg := hasty(far.URL)
+		change(&cfg)
+		v := try(service(t, cfg), item(kafka.Message{Value: []byte("secret"), Headers: []kafka.Header{header("content-type", "text/plain")}}))
+		if v.Class != MessageFault || v.Sent != want {
+			t.Errorf("%s: sent %q, want %q", v.Class, v.Sent, want)
 		}
 	}
 }

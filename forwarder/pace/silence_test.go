@@ -1,0 +1,134 @@
+package pace
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// silentTurn is an attempt that begins now.
+func silentTurn(p *Pace, host int) *Turn {
+	t := &Turn{pace: p, host: host}
+	t.Began(time.Now())
+	return t
+}
+
+// Three different messages without an answer in a row put a host down, the only one, too; an answer in between ends the row, and so
+// does one that came while an attempt waited.
+func TestWhenAHostStandsStill(t *testing.T) {
+	const answer, wait = '+', '.'
+	for steps, want := range map[string]struct {
+		down bool
+		mine string // of each of the silences
+	}{
+		"a.b.c.":   {true, "hhh"},
+		"a.a.a.a.": {false, "????"},
+		"a.b.a.b.": {false, "????"},
+		"a.b.+c.":  {false, "mmm"},
+		"a.b.+.c.": {false, "mm?"},
+		"a+.b+.c+": {false, "mmm"},
+		"a.+b.+c.": {false, "mmm"},
+		"abc":      {true, "hhh"},
+		"abcd":     {true, "hhhh"},
+		"ab+cd":    {false, "mmmm"}, // these two had one answered just before
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			var said []error
+			p := New(cfg, func(*Batch) {}, func(err error) { said = append(said, err) })
+			turns := map[rune]*Turn{}
+			var silences []Silence
+			for _, step := range steps {
+				switch now := time.Now(); step {
+				case answer:
+					p.hosts.heed(silentTurn(p, 0), good, now)
+				case wait:
+					pass(cfg.ExecTimeout)
+				default:
+					if turns[step] == nil {
+						turns[step] = silentTurn(p, 0)
+					}
+					silences = append(silences, turns[step].Silence(now))
+					p.hosts.heed(turns[step], silent, now)
+				}
+			}
+			got := ""
+			for _, s := range silences {
+				yes, decided := s.OfHost()
+				got += map[[2]bool]string{{true, true}: "h", {false, true}: "m", {false, false}: "?"}[[2]bool{yes, decided}]
+			}
+			if down := p.hosts.isDown(); down != want.down || got != want.mine {
+				t.Errorf("%s: down is %t, the silences are %s, want %t and %s", steps, down, got, want.down, want.mine)
+			}
+			if want.down && (len(said) != 1 || !strings.Contains(said[0].Error(), silent.Why)) {
+				t.Errorf("%s: said %v", steps, said)
+			}
+		})
+	}
+}
+
+// What began while the host stood still is its fault, also where it ends after an answer has come; what begins then is not.
+func TestTheEndOfStandingStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(small(), func(*Batch) {}, func(error) {})
+		for range downAfter {
+			one := silentTurn(p, 0)
+			one.Silence(time.Now())
+			p.hosts.heed(one, silent, time.Now())
+		}
+		before := silentTurn(p, 0)
+		pass(time.Second)
+		p.hosts.heed(silentTurn(p, 0), good, time.Now())
+		pass(time.Second)
+		after := silentTurn(p, 0)
+		pass(time.Second)
+		if yes, _ := before.Silence(time.Now()).OfHost(); !yes || p.hosts.isDown() {
+			t.Error("it is the message's fault that began before")
+		}
+		if yes, _ := after.Silence(time.Now()).OfHost(); yes {
+			t.Error("it is the host's fault that began after")
+		}
+	})
+}
+
+// With one turn, what failed and what is new have it in turn, however many of them there are.
+func TestOneTurnAlternates(t *testing.T) {
+	cfg := small()
+	cfg.Order, cfg.Concurrency = None, 1
+	bubble(t, cfg, func(r *rig) {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer synctest.Wait()
+		defer cancel()
+		s := r.Open(newOwner())
+		push(s, "", 0, 1)
+		var failed []*Batch
+		for _, o := range []int64{0, 1} {
+			b := r.batch(o)
+			r.fail(ctx, b, bad)
+			failed = append(failed, b)
+		}
+		push(s, "", 2, 3, 4)
+		var order []string
+		for range 6 {
+			synctest.Wait()
+			if len(r.given) > 0 {
+				b := <-r.given
+				order = append(order, "new")
+				b.Next(true, false)
+				continue
+			}
+			i := slices.IndexFunc(failed, func(b *Batch) bool { return b.kind == retry })
+			if i < 0 {
+				t.Fatalf("nobody has the turn after %v", order)
+			}
+			order = append(order, "failed")
+			r.fail(ctx, failed[i], bad)
+		}
+		if want := []string{"failed", "new", "failed", "new", "failed", "new"}; !slices.Equal(order, want) && !slices.Equal(order, append(want[1:], "failed")) {
+			t.Errorf("the turn went to %v", order)
+		}
+	})
+}
