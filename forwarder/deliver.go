@@ -157,6 +157,10 @@ func (d *delivery) prepare() error {
 		}
 	}
 	offsets.Crash("intent written, not sent")
+	if d.ctx().Err() != nil { // since the disk took its time: it is on record, and does not begin
+		d.p.settled(d.pen.intents)
+		return context.Cause(d.ctx())
+	}
 	d.began = time.Now()
 	d.batch.Began(d.began)
 	return nil
