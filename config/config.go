@@ -146,3 +146,17 @@ func (c *Config) onService(path string) string {
 	host, _, _ = strings.Cut(host, "?")
 	return scheme + "://" + host + path
 }
+
+// HostNames are the service's hosts for people, as in Targets: host:port, or unix:/path.
+func (c *Config) HostNames() (names []string) {
+	if u, err := url.Parse(c.URL); err == nil && u.Host != "" {
+		return []string{u.Host}
+	}
+	for _, host := range c.Hosts {
+		if !strings.HasPrefix(host, socketPrefix) {
+			host = net.JoinHostPort(host, strconv.Itoa(c.Port))
+		}
+		names = append(names, host)
+	}
+	return names
+}

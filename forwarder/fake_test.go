@@ -589,7 +589,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 	if cfg.ReadyURL != "" {
 		parts.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	}
-	if cfg.Hosts = len(cfg.Targets); cfg.SkipLog == "" {
+	if cfg.Hosts = cfg.Targets; cfg.SkipLog == "" {
 		cfg.SkipLog = filepath.Join(r.dir, "skipped.jsonl")
 	}
 	var err error

@@ -24,11 +24,11 @@ type Config struct {
 	Session      time.Duration // how long the group waits for a member that is silent
 	PollInterval time.Duration // how long the consumer may be without a poll
 
-	Order            string // pace.ByPartition, ByKey, None
-	Concurrency      int    // attempts under way at once, over all partitions
-	Adaptive         bool   // find the service's best concurrency, beginning with Concurrency
-	Hosts            int    // of the service
-	BatchSize        int    // messages of one request at the most
+	Order            string   // pace.ByPartition, ByKey, None
+	Concurrency      int      // attempts under way at once, over all partitions
+	Adaptive         bool     // find the service's best concurrency, beginning with Concurrency
+	Hosts            []string // of the service, for people
+	BatchSize        int      // messages of one request at the most
 	BatchLinger      time.Duration
 	ExecTimeout      time.Duration // of one attempt; 0: none
 	SlowTime         time.Duration // deliveries that take longer are logged; 0: none
@@ -91,7 +91,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
 	f.committer = newCommitter(f)
-	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: cfg.Hosts, Closed: parts.Ready != nil,
+	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
 		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
 	f.consumer = newConsumer(f)

@@ -113,7 +113,7 @@ func (it *item) takeBack() {
 // at each host decides.
 func (it *item) undecided(cfg *Config) bool {
 	open := slices.ContainsFunc(it.loose, func(l loose) bool { return l.Open })
-	return open && it.attempt.Faults < cfg.RetryNums+max(1, cfg.Hosts)
+	return open && it.attempt.Faults < cfg.RetryNums+max(1, len(cfg.Hosts))
 }
 
 // close lets go of what the waiting needed.

@@ -11,21 +11,60 @@ import (
 
 // Status is what the forwarder is doing: a snapshot that stays as it is.
 type Status struct {
+	State      State
+	Ready      bool
+	Why        []string // it is not ready
+	Notes      []string
+	Cluster    string // its id, "" until a broker has said it
+	Group      string
+	InstanceID string
+	Service    ServiceStatus
 	Partitions []PartitionStatus // that deliver, in order
 	Pending    []PendingStatus   // that the group has given, and do not deliver yet, in order
 	Blocked    []BlockedStatus   // messages that keep failing, oldest first
-	Service    pace.Status
 	Stopping   bool
+}
+
+// State is the process's.
+type State string
+
+// The states.
+const (
+	Starting State = "starting" // not a member of the group yet
+	Running  State = "running"
+	Paused   State = "paused" // every partition is, by an operator
+	Stopping State = "stopping"
+)
+
+// ServiceStatus is the service's.
+type ServiceStatus struct {
+	pace.Status
+	Names   []string // of the hosts
+	Waiting int      // messages without an outcome that are not under way
 }
 
 // PartitionStatus is one partition's.
 type PartitionStatus struct {
 	kafka.Partition
-	Next        int64  // the lowest offset without an outcome
-	Committed   int64  // as Kafka has acknowledged it to this process; -1: not yet
-	Outstanding int    // messages that were handed over and have no outcome
-	Failing     int    // of those, the ones that wait for another attempt
-	Bounded     string // why nothing new is tried, "" where it is
+	Next        int64         // the lowest offset without an outcome
+	Committed   int64         // as Kafka has acknowledged it to this process; -1: not yet
+	End         int64         // for this consumer; -1: not known yet
+	High        int64         // the next record's offset; above End while a transaction is open; -1: not known yet
+	Done        int64         // finished at or above Next
+	Oldest      time.Duration // how old the oldest message without an outcome is; 0: there is none
+	PerSecond   float64       // outcomes, lately
+	Outstanding int           // messages that were handed over and have no outcome
+	InFlight    int           // of those, the ones that are under way
+	Failing     int           // and the ones that wait for another attempt
+	Bounded     string        // why nothing new is tried, "" where it is
+	Paused      []string      // by whom: operator, flow
+	Stall       string        // why nothing has moved for a while although there is something; "" where it does
+}
+
+// Lag is how many offsets are not done up to the end, by the group's commit; open only counts those without an outcome.
+func (p PartitionStatus) Lag() (lag, open int64) {
+	lag = max(0, p.End-p.Next)
+	return lag, max(0, lag-p.Done)
 }
 
 // PendingStatus is a partition's that is not started.
@@ -37,15 +76,19 @@ type PendingStatus struct {
 // BlockedStatus is a message's that keeps failing.
 type BlockedStatus struct {
 	kafka.Position
-	Attempts, Status int // Status: of the newest answer, 0 where there was none
-	Reason           string
-	Since            time.Time // its first failed attempt
+	Key              []byte
+	Attempts, Status int    // Status: of the newest answer, 0 where there was none
+	Reason           string // without the answer's body
+	Answer           string // the beginning of that body
+	Since            time.Time
 }
 
 // Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
 func (f *Forwarder) Status() Status {
 	a, s := f.consumer.published.Load(), f.waiting()
-	s.Service = f.pace.Status()
+	s.Service.Status, s.Service.Names = f.pace.Status(), f.cfg.Hosts
+	s.Why, s.Notes, s.Group, s.InstanceID = f.Ready(), f.Notes(), f.cfg.Group, f.cfg.InstanceID
+	s.Ready = len(s.Why) == 0
 	for _, p := range slices.SortedFunc(slices.Values(a.running), byName) {
 		s.Partitions = append(s.Partitions, PartitionStatus{Partition: p.Partition, Next: p.rec.Next(), Committed: p.ceiling.committed(),
 			Outstanding: p.rec.Outstanding(), Failing: int(p.failing.Load()), Bounded: p.ceiling.boundedBy()})
