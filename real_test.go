@@ -86,7 +86,7 @@ func (r *realRig) config() realConfig {
 	return realConfig{client: k, forward: forwarder.Config{
 		Brokers: brokers, Topics: []string{"orders"}, Group: k.Group, InstanceID: k.InstanceID,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
-		Order: pace.ByPartition, Concurrency: 16, Hosts: 1, BatchSize: 1, ExecTimeout: time.Minute,
+		Order: pace.ByPartition, Concurrency: 16, Hosts: []string{"in place"}, BatchSize: 1, ExecTimeout: time.Minute,
 		RetryNums: 3, RetryInterval: 20 * time.Millisecond, RetryMaxInterval: 20 * time.Millisecond,
 		CommitInterval: 20 * time.Millisecond, Reset: "earliest",
 		Buffer: k.Buffer, DrainTimeout: k.DrainTimeout, SkipLog: filepath.Join(r.dir, "skipped.jsonl"),

@@ -69,7 +69,7 @@ func consume(ctx context.Context, brokers, topic, group, dir string, log *slog.L
 	f, err := forwarder.New(forwarder.Config{
 		Brokers: brokers, Topics: []string{topic}, Group: group, InstanceID: client.InstanceID,
 		Session: librdkafka.Session(client), PollInterval: librdkafka.PollInterval(client),
-		Order: "partition", Concurrency: 16, Hosts: 1, BatchSize: 1,
+		Order: "partition", Concurrency: 16, Hosts: []string{"in place"}, BatchSize: 1,
 		RetryInterval: 100 * time.Millisecond, RetryMaxInterval: 100 * time.Millisecond,
 		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: client.Buffer, DrainTimeout: client.DrainTimeout,
 		SkipLog: filepath.Join(dir, "skipped.jsonl"),
