@@ -95,15 +95,15 @@ func (c *ceiling) raise(to int64) (higher bool) {
 	return higher
 }
 
-// due tells whether there is something to commit: progress up to next, and where marks are kept, changes that they have to tell,
-// or a ceiling that has come close or lies far off since the pace has fallen.
+// due tells whether there is something to commit: progress up to next, changes that a mark has to tell, and where
+// ceilings are kept, one that has come close or lies far off since the pace has fallen.
 func (c *ceiling) due(next, changes int64, keeps bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.measure()
 	reach, room := c.reach(), c.room()
 	off := c.at-reach < room/4 || c.at-max(reach, c.inherits) > 2*room
-	return next != c.synced.offset || keeps && (changes != c.synced.changes || off)
+	return next != c.synced.offset || changes != c.synced.changes || keeps && off
 }
 
 // mark is the ceiling for the mark of a commit at next; 0: none. alive: requests go on, so it lies ahead of them. It is to be noted
@@ -126,6 +126,13 @@ func (c *ceiling) acknowledge(s commitState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.synced = s
+}
+
+// tells tells whether Kafka has a commit that tells of so many changes.
+func (c *ceiling) tells(changes int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.synced.offset >= 0 && c.synced.changes >= changes
 }
 
 // committed is the offset of the newest acknowledged commit, -1 where there is none of this assignment.

@@ -177,7 +177,7 @@ func (c *committer) mark(p *partition, alive bool) (m start.Mark, state commitSt
 	next, done := p.rec.Progress()
 	store := c.f.parts.Store
 	m = start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
-		Lineage: p.lineage, Offset: next, Done: done, Attempts: p.rec.Unfinished()}
+		Lineage: p.lineage, Paused: p.gate.isShut(), Offset: next, Done: done, Attempts: p.rec.Unfinished()}
 	var started sample
 	m.Ceiling, started = p.ceiling.mark(next, alive && store.Keeps())
 	return m, commitState{next, m.Ceiling, changes, started}

@@ -22,7 +22,7 @@ const (
 	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"
 	errDeadClient push.Ending = "the Kafka client had no answer any more, and the partition may be somebody else's"
 	errFatal      push.Ending = "the Kafka client has failed"
-	errSkipped    push.Ending = "skipped by SIGUSR1"
+	errSkipped    push.Ending = "skipped by an operator"
 )
 
 // delivery brings batches to their outcome, one after the other; a message is a batch of one. It belongs to the goroutine that has
@@ -72,7 +72,7 @@ func (d *delivery) unpack() {
 	for i, m := range messages {
 		it := &d.room[i]
 		*it = item{attempt: d.p.rec.Earlier(m.Offset)}
-		it.Item = push.Item{Message: m, TopicID: d.p.identity.TopicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt}
+		it.Item = push.Item{Message: m, TopicID: d.p.identity.TopicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt, Replay: d.p.replay.Contains(m.Offset)}
 		d.items = append(d.items, it)
 	}
 }
@@ -135,8 +135,14 @@ func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedA
 // the file. An error means that the delivery was stopped; no attempt may follow.
 func (d *delivery) prepare() error {
 	for {
-		for !d.batch.Goes() || !d.f.lease.valid() {
+		for !d.batch.Goes() || !d.f.lease.valid() || d.p.gate.isShut() {
 			d.pen.flush()
+			if d.p.gate.isShut() {
+				d.batch.Give()
+				if err := d.p.gate.wait(d.ctx()); err != nil {
+					return err
+				}
+			}
 			if err := d.batch.Take(d.ctx(), d.blocked()); err != nil {
 				return err
 			}
@@ -178,6 +184,8 @@ func (d *delivery) Cleared() (waited bool, err error) {
 			err = sleep(d.ctx(), rest)
 		} else if !d.f.lease.valid() {
 			err = d.f.lease.wait(d.ctx())
+		} else if d.p.gate.isShut() {
+			return true, errPaused
 		} else {
 			break
 		}
@@ -260,6 +268,11 @@ func (d *delivery) complete() {
 	}
 	if len(done) == 0 || d.pen.record(d.p, done) != nil {
 		return
+	}
+	for _, it := range done {
+		if it.closed != nil {
+			close(it.closed.over)
+		}
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {

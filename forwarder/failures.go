@@ -22,10 +22,22 @@ type failure struct {
 	BlockedStatus                 // guarded by failures.mu
 	ctx           context.Context // ends when the partition stops, or the message is skipped
 	skip          context.CancelCauseFunc
+	over          chan struct{} // closed when its message has its outcome on record
+}
+
+// isOver tells whether the message has its outcome on record, or its partition has gone.
+func (one *failure) isOver() bool {
+	select {
+	case <-one.over:
+		return true
+	default:
+		return false
+	}
 }
 
 func (f *failures) add(p *partition, it *item) *failure {
-	one := &failure{BlockedStatus: BlockedStatus{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, Since: time.Now()}}
+	one := &failure{BlockedStatus: BlockedStatus{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, Key: it.Key, Since: time.Now()},
+		over: make(chan struct{})}
 	one.ctx, one.skip = context.WithCancelCause(p.soft)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,11 +63,16 @@ func (f *failures) remove(one *failure) {
 }
 
 // blocked are those that keep failing, oldest offset first in each partition.
-func (f *failures) blocked() (all []*failure) {
+func (f *failures) blocked() []*failure {
+	return f.where(func(one *failure) bool { return one.Attempts >= blockedAfter })
+}
+
+// where are those that is tells of, oldest offset first in each partition.
+func (f *failures) where(is func(*failure) bool) (all []*failure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for one := range f.m {
-		if one.Attempts >= blockedAfter {
+		if is(one) {
 			all = append(all, one)
 		}
 	}

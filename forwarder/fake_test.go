@@ -780,3 +780,16 @@ func given(p *partition, m kafka.Message) *item {
 	m.Partition = p.Partition
 	return &item{Item: push.Item{Message: &m, TopicID: "T", Group: "g"}, final: true, verdict: push.Verdict{Class: push.Skip, Reason: "because"}}
 }
+
+// Since counts an offset as a second since 1970.
+func (a fakeAdmin) Since(_ context.Context, tps []kafka.Partition, when time.Time) (map[kafka.Partition]int64, error) {
+	found := map[kafka.Partition]int64{}
+	a.with(func() {
+		for _, t := range tps {
+			if found[t] = max(when.Unix(), a.oldest[t]); found[t] >= a.endOf(t) {
+				found[t] = -1
+			}
+		}
+	})
+	return found, nil
+}

@@ -226,16 +226,3 @@ func (f *Forwarder) awaitReady(ctx context.Context) {
 		}
 	}
 }
-
-// SkipBlocked gives up every message that is blocked now, and says how many there were.
-func (f *Forwarder) SkipBlocked() int {
-	list := f.failures.blocked()
-	for _, one := range list {
-		one.skip(errSkipped)
-	}
-	if len(list) > 0 {
-		f.evidence.found()
-	}
-	f.log.Info("SIGUSR1: blocked messages are skipped", "count", len(list))
-	return len(list)
-}

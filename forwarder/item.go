@@ -21,7 +21,8 @@ type item struct {
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
 	final     bool            // it is the outcome: delivered, else to be skipped
-	failure   *failure        // nil until the first failed attempt
+	failure   *failure        // nil until the first failed attempt, and once it is closed
+	closed    *failure        // of which the outcome is not on record yet
 	loose     []loose         // faults that may turn out to be a host's
 	logged    string          // the reason in the newest blocked line
 	said      time.Time       // when that was
@@ -121,7 +122,7 @@ func (d *delivery) close(it *item) {
 	if it.failure != nil {
 		d.p.failing.Add(-1)
 		d.f.failures.remove(it.failure)
-		it.failure = nil
+		it.closed, it.failure = it.failure, nil
 	}
 }
 

@@ -19,8 +19,15 @@ type holdError struct{ error }
 
 // startPending tries once more, outside of a callback.
 func (c *consumer) startPending() {
-	if len(c.pending) == 0 || c.asking || !c.health.every("pending", time.Second) {
-		return
+	if !c.asking && len(c.pending) > 0 && c.health.every("pending", time.Second) {
+		c.startNow()
+	}
+}
+
+// startNow is startPending without a wait.
+func (c *consumer) startNow() {
+	if c.asking {
+		return // startPending does it behind that
 	}
 	c.asking = true
 	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
@@ -79,6 +86,7 @@ func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]star
 		}
 		delete(c.pending, t)
 		delete(c.past.left, t)
+		delete(c.past.asked, t)
 		c.parts[t] = o.p
 		starts = append(starts, kafka.Position{Partition: t, Offset: o.p.reading.next})
 	}
@@ -110,9 +118,12 @@ func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.
 	return opened
 }
 
-// adjust lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
+// adjust has a partition start where an operator has asked for. It lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
 // at its oldest message in any case: "latest" is about what was there before the group was.
 func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
+	if at, ok := c.past.asked[k.Partition]; ok {
+		k.Asked = &at
+	}
 	if k.Reset == "latest" && (c.remade(k) || c.past.later(k.Partition, c.parts)) {
 		k.Reset = "earliest"
 	}
@@ -132,6 +143,7 @@ type past struct {
 	round   int                         // counts rebalance callbacks
 	arrived map[kafka.Partition]int     // the round that brought what is assigned
 	left    map[kafka.Partition]earlier // what it had, and has not any more
+	asked   map[kafka.Partition]int64   // where an operator wants it to start
 }
 
 // earlier is under which topic id a partition was read, and how far.
@@ -207,6 +219,9 @@ func (c *consumer) sayStart(o *opening) {
 		log.Error("a partition cannot start", "error", o.err)
 		return
 	}
+	if o.Paused {
+		log.Warn("an operator has paused the partition: kpush -resume, or POST /resume, ends that")
+	}
 	log.Info("partition starts", "offset", o.Start.Next, "by", string(o.By), "end", o.Bounds.End)
 }
 
@@ -220,7 +235,11 @@ func (c *consumer) open(o *opening) (*partition, error) {
 		return nil, err
 	}
 	c.f.counts.lost.Add(o.Lost)
-	return newPartition(c.f, o.Identity, rec, o.Start), nil
+	p := newPartition(c.f, o.Identity, rec, o.Start)
+	if p.replay = o.Replay; o.Paused {
+		p.gate.shut()
+	}
+	return p, nil
 }
 
 // findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They

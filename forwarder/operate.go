@@ -1,8 +1,11 @@
 package forwarder
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -24,35 +27,8 @@ type Selection struct {
 	Key     []byte // nil: not by key
 }
 
-// Target says where a partition is to go on: at Offset, at the first message of Time or later, at its oldest one, or at its end.
-type Target struct {
-	Offset         int64
-	Time           time.Time
-	Beginning, End bool
-}
-
 // All stands for every partition of a topic.
 const All = int32(-1)
-
-// SkippedMessage is one of the skip log.
-type SkippedMessage struct {
-	kafka.Position
-	ID       string
-	Key      []byte
-	Size     int // of the value, bytes
-	Attempts int
-	Reason   string
-	InDoubt  bool
-	Skipped  time.Time
-	Resent   time.Time // zero: it was not
-}
-
-// Resent is what came of sending a skipped message again.
-type Resent struct {
-	kafka.Position
-	Delivered bool
-	Reason    string // why not
-}
 
 // Moved is an entry of the audit: who asked for what, when. It is on the volume before anything is done.
 type Moved struct {
@@ -62,34 +38,170 @@ type Moved struct {
 	To   string    `json:"to"`  // what it was done to, in words: TOPIC/PARTITION/OFFSET, blocked, …
 }
 
+// An operator's command waits for so long until what it has done is on record, and looks so often whether it is.
+const (
+	doneTime = 10 * time.Second
+	lookTime = 5 * time.Millisecond
+)
+
+// audit has a command on the volume before anything of it is done.
+func (f *Forwarder) audit(who, did, to string) error {
+	if _, stopping := f.health.stopDeadline(); stopping {
+		return ErrEnding
+	}
+	if err := f.skips.append(auditName, Moved{Time: time.Now().UTC(), Who: who, Did: did, To: to}); err != nil {
+		return fmt.Errorf("the audit cannot be written, so nothing is done: %w", err)
+	}
+	f.log.Info("an operator asks", "who", who, "did", did, "to", to)
+	return nil
+}
+
+const auditName = "audit.jsonl"
+
+// Audit is who moved what, oldest first.
+func (f *Forwarder) Audit() ([]Moved, error) {
+	var all []Moved
+	err := each(f.skips, auditName, func(m Moved) { all = append(all, m) })
+	return all, err
+}
+
+// owned are the partitions of a topic ("": of all) that deliver, or that one.
+func (f *Forwarder) owned(topic string, number int32) ([]*partition, error) {
+	var all []*partition
+	for _, p := range f.consumer.running() {
+		if (topic == "" || p.Topic == topic) && (number == All || p.Number == number) && p.goes() {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, byName)
+	switch {
+	case topic != "" && !slices.Contains(f.cfg.Topics, topic):
+		return nil, fmt.Errorf("%s: %w in KPUSH_TOPIC", topic, ErrNoSuch)
+	case len(all) == 0:
+		return nil, fmt.Errorf("%s is %w: ask the replica that has it, or wait until it is started", where(topic, number), ErrNotOurs)
+	}
+	return all, nil
+}
+
+// where is what a command is about, in words.
+func where(topic string, number int32) string {
+	switch {
+	case topic == "":
+		return "everything"
+	case number == All:
+		return topic
+	}
+	return kafka.Partition{Topic: topic, Number: number}.String()
+}
+
+// await waits until done, which the caller asked for.
+func await(ctx context.Context, what string, done func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, doneTime)
+	defer cancel()
+	for !done() {
+		if sleep(ctx, lookTime) != nil {
+			return fmt.Errorf("%s is not on record yet: look again, or repeat the command", what)
+		}
+	}
+	return nil
+}
+
 // Skip gives failing messages up, as skipped, and says how many. They are on record when it returns.
-func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, error) { panic("later") }
+func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, error) {
+	list, to, err := f.selected(s)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.audit(who, "skip", to); err != nil {
+		return 0, err
+	}
+	f.giveUp(list)
+	skipped := 0
+	return len(list), await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
+		for skipped < len(list) && list[skipped].isOver() {
+			skipped++
+		}
+		return skipped == len(list)
+	})
+}
+
+// selected are the failing messages that are meant, and what to call them.
+func (f *Forwarder) selected(s Selection) (list []*failure, to string, err error) {
+	switch {
+	case s.Blocked:
+		return f.failures.blocked(), "blocked", nil
+	case s.Key != nil:
+		if _, err := f.owned(s.Topic, All); err != nil {
+			return nil, "", err
+		}
+		return f.failures.where(func(one *failure) bool { return one.Topic == s.Topic && bytes.Equal(one.Key, s.Key) }),
+			fmt.Sprintf("%s key %q", s.Topic, s.Key), nil
+	}
+	if _, err := f.owned(s.Topic, s.Number); err != nil {
+		return nil, "", err
+	}
+	to = fmt.Sprintf("%s/%d", s.Partition, s.Offset)
+	if list = f.failures.where(func(one *failure) bool { return one.Position == s.Position }); len(list) == 0 {
+		return nil, "", fmt.Errorf("%s is %w: only a message that has failed can be skipped", to, ErrNotFailing)
+	}
+	return list, to, nil
+}
+
+// giveUp skips failing messages, as soon as the skip log takes them.
+func (f *Forwarder) giveUp(list []*failure) {
+	for _, one := range list {
+		one.skip(errSkipped)
+	}
+	if len(list) > 0 {
+		f.evidence.found()
+	}
+}
+
+// SkipBlocked gives up every message that is blocked now, as SIGUSR1 asks for, and says how many there were. It waits for nothing: who
+// sends a signal cannot be told that a disk is full.
+func (f *Forwarder) SkipBlocked() int {
+	list := f.failures.blocked()
+	if err := f.audit("SIGUSR1", "skip", "blocked"); err != nil {
+		f.log.Warn("SIGUSR1 is not in the audit", "error", err)
+	}
+	f.giveUp(list)
+	f.log.Info("SIGUSR1: blocked messages are skipped", "count", len(list))
+	return len(list)
+}
 
 // Pause lets no new attempt begin at partitions of a topic ("": of all topics), until Resume. It is in Kafka when it returns: it
 // survives a restart, and a move to another machine.
-func (f *Forwarder) Pause(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error) {
-	panic("later")
+func (f *Forwarder) Pause(ctx context.Context, who, topic string, number int32) ([]kafka.Partition, error) {
+	return f.hold(ctx, who, "pause", topic, number, (*gate).shut)
 }
 
 // Resume ends Pause.
-func (f *Forwarder) Resume(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error) {
-	panic("later")
+func (f *Forwarder) Resume(ctx context.Context, who, topic string, number int32) ([]kafka.Partition, error) {
+	return f.hold(ctx, who, "resume", topic, number, (*gate).open)
 }
 
-// Seek is an operator's reset while the process runs: nothing of what was known of the partitions applies any more. It is on the
-// volume and in Kafka when it returns.
-func (f *Forwarder) Seek(ctx context.Context, who, topic string, partition int32, to Target) ([]kafka.Position, error) {
-	panic("later")
+// hold opens or shuts the gates of partitions, and has Kafka told.
+func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int32, turn func(*gate)) ([]kafka.Partition, error) {
+	ps, err := f.owned(topic, number)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.audit(who, did, where(topic, number)); err != nil {
+		return nil, err
+	}
+	told := make([]int64, len(ps))
+	for i, p := range ps {
+		turn(&p.gate)
+		p.lanes.Resume()
+		told[i] = p.changes.Add(1)
+	}
+	f.committer.now()
+	return partitionsOf(ps), await(ctx, fmt.Sprintf("the %s of %s", did, where(topic, number)), func() bool {
+		for i, p := range ps {
+			if !p.ceiling.tells(told[i]) && p.goes() {
+				return false
+			}
+		}
+		return true
+	})
 }
-
-// Skipped is what the skip log holds, oldest first.
-func (f *Forwarder) Skipped() ([]SkippedMessage, error) { panic("later") }
-
-// Resend sends skipped messages to the service once more, outside of any order, and notes in the skip log that it did. nil: all that
-// were not sent again yet.
-func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Position) ([]Resent, error) {
-	panic("later")
-}
-
-// Audit is who moved what, oldest first.
-func (f *Forwarder) Audit() ([]Moved, error) { panic("later") }

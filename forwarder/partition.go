@@ -27,6 +27,8 @@ type partition struct {
 	ceiling  ceiling
 	stock    stock
 	reading  reading
+	replay   offsets.Ranges // done before an operator had it begin anew
+	gate     gate
 
 	soft    context.Context // ends when no new attempt may start
 	stop    context.CancelCauseFunc
@@ -87,7 +89,7 @@ func (p *partition) Tried(offset int64) bool { return p.rec.Earlier(offset).Numb
 // what goes on out of order is within its bounds. Pace calls it.
 func (p *partition) Admits(offset int64) bool {
 	bound := p.outOfBounds(offset)
-	if p.soft.Err() != nil {
+	if p.soft.Err() != nil || p.gate.isShut() {
 		return false
 	}
 	ok, low := p.ceiling.admit(offset, bound)

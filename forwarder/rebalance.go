@@ -151,6 +151,7 @@ func (c *consumer) forget(tps []kafka.Partition) []*partition {
 		delete(c.parts, t)
 		delete(c.pending, t)
 		delete(c.past.arrived, t)
+		delete(c.past.asked, t)
 	}
 	c.publish()
 	return out

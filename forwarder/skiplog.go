@@ -72,26 +72,30 @@ func (s *skipLog) write(it *item) error {
 	for _, h := range it.Headers {
 		line.Headers = append(line.Headers, [2]any{h.Name, h.Value})
 	}
-	b, err := json.Marshal(line)
-	if err != nil {
-		return fmt.Errorf("cannot encode %s/%d/%d for the skip log: %w", it.Topic, it.Partition.Number, it.Offset, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err = s.lock()
-	if err == nil {
-		err = s.append(append(b, '\n'))
-	}
-	if err != nil {
+	if err := s.append(filepath.Base(s.path), line); err != nil {
 		return fmt.Errorf("cannot write %s/%d/%d to the skip log, so it is not skipped: %w", it.Topic, it.Partition.Number, it.Offset, err)
 	}
 	return nil
 }
 
-// append adds a line or leaves the file as it was: half a line would spoil the next one. One that a crash has left is ended
+// append adds a line to the file of that name beside the skip log, on a volume that is this process's.
+func (s *skipLog) append(name string, v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.lock(); err != nil {
+		return err
+	}
+	return appendLine(filepath.Join(filepath.Dir(s.path), name), append(line, '\n'))
+}
+
+// appendLine adds a line or leaves the file as it was: half a line would spoil the next one. One that a crash has left is ended
 // first. The file is opened anew each time, so that it can be rotated or removed.
-func (s *skipLog) append(line []byte) error {
-	file, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o600)
+func appendLine(path string, line []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}

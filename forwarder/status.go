@@ -90,7 +90,11 @@ func (f *Forwarder) Status() Status {
 	s.Why, s.Notes, s.Group, s.InstanceID = f.Ready(), f.Notes(), f.cfg.Group, f.cfg.InstanceID
 	s.Ready = len(s.Why) == 0
 	for _, p := range slices.SortedFunc(slices.Values(a.running), byName) {
-		s.Partitions = append(s.Partitions, PartitionStatus{Partition: p.Partition, Next: p.rec.Next(), Committed: p.ceiling.committed(),
+		var paused []string
+		if p.gate.isShut() {
+			paused = append(paused, "operator")
+		}
+		s.Partitions = append(s.Partitions, PartitionStatus{Partition: p.Partition, Paused: paused, Next: p.rec.Next(), Committed: p.ceiling.committed(),
 			Outstanding: p.rec.Outstanding(), Failing: int(p.failing.Load()), Bounded: p.ceiling.boundedBy()})
 	}
 	return s

@@ -105,6 +105,8 @@ type Cluster interface {
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
+	// Since is the offset of the first record of that time or later, -1 where there is none.
+	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
 	Rebalancing(ctx context.Context, group string) (bool, error)
 	Close()
 }

@@ -28,6 +28,7 @@ type envelope struct {
 	Timestamp int64           `json:"timestamp"`
 	Attempt   int             `json:"attempt"`
 	InDoubt   bool            `json:"inDoubt"`
+	Replay    bool            `json:"replay"`
 	Key       *string         `json:"key"`
 	KeyBase64 []byte          `json:"keyBase64"`
 	Headers   [][2]*string    `json:"headers"`
@@ -111,7 +112,7 @@ func parseBatch(h *http.Request, text []byte) (all []*Request) {
 	}
 	for _, e := range envelopes {
 		r := &Request{Start: start, Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding"), Group: h.Header.Get("Kafka-Group"), ID: e.ID, Topic: e.Topic, Partition: e.Partition,
-			Offset: e.Offset, Attempt: e.Attempt, InDoubt: e.InDoubt, Key: e.KeyBase64, Exact: true, member: member{last: last}}
+			Offset: e.Offset, Attempt: e.Attempt, InDoubt: e.InDoubt, Replay: e.Replay, Key: e.KeyBase64, Exact: true, member: member{last: last}}
 		if err != nil {
 			r.wrong("the batch is malformed: %v", err)
 		}

@@ -23,6 +23,7 @@ type Request struct {
 	Group     string
 	Attempt   int
 	InDoubt   bool
+	Replay    bool
 	Tombstone bool
 	Path      string
 	Host      string // Host header
@@ -78,6 +79,7 @@ func parse(h *http.Request) *Request {
 	r.Attempt = int(r.number(h, "Kafka-Attempt"))
 	r.number(h, "Kafka-Timestamp")
 	r.InDoubt = h.Header.Get("Kafka-In-Doubt") == "true"
+	r.Replay = h.Header.Get("Kafka-Replay") == "true"
 	r.Tombstone = h.Header.Get("Kafka-Tombstone") == "true"
 	if local, ok := h.Context().Value(http.LocalAddrContextKey).(fmt.Stringer); ok {
 		r.Target = local.String()

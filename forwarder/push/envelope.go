@@ -50,6 +50,9 @@ func appendEnvelope(b []byte, it *Item) []byte {
 	if it.InDoubt {
 		b = append(b, `,"inDoubt":true`...)
 	}
+	if it.Replay {
+		b = append(b, `,"replay":true`...)
+	}
 	switch {
 	case it.Key == nil:
 	case utf8.Valid(it.Key):

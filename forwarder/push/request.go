@@ -86,6 +86,9 @@ func appendHeader(b []byte, it *Item, format string) []byte {
 	if m.Value == nil {
 		b = append(b, "Kafka-Tombstone: true\r\n"...)
 	}
+	if it.Replay {
+		b = append(b, "Kafka-Replay: true\r\n"...)
+	}
 	if it.slim {
 		return appendInt(b, "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
 	}

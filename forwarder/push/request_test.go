@@ -356,3 +356,16 @@ func TestAnyMessageMakesARequest(t *testing.T) {
 
 // sound is header lines that every server takes, and nothing but them.
 var sound = regexp.MustCompile("^([!#$%&'*+.^_`|~0-9A-Za-z-]+: ([\\x21-\\x7e]([\\t\\x20-\\x7e]*[\\x21-\\x7e])?)?\r\n)+$")
+
+// What an operator wants again says so, alone and in a batch.
+func TestReplayIsSaid(t *testing.T) {
+	it := item(kafka.Message{Offset: 5, Value: []byte("v")})
+	for _, replay := range []bool{false, true} {
+		it.Replay = replay
+		one, _ := appendRequest(nil, nil, it, "raw")
+		batch, _ := appendBatch(nil, nil, []*Item{it})
+		if bytes.Contains(one, []byte("Kafka-Replay: true\r\n")) != replay || bytes.Contains(batch, []byte(`"replay":true`)) != replay {
+			t.Errorf("replay %t: %s %s", replay, one, batch)
+		}
+	}
+}

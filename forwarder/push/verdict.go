@@ -35,6 +35,7 @@ type Item struct {
 	Group   string
 	Attempt int  // 1, 2, …: counted over restarts
 	InDoubt bool // an earlier attempt may have reached the service
+	Replay  bool // it was done before, and an operator wants it again
 
 	slim  bool // key and headers are left out
 	sized bool // whether their size is refused is known

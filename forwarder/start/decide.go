@@ -31,6 +31,7 @@ type Knowledge struct {
 	Saved      *offsets.Saved            // nil: the file knows nothing of this identity
 	Commit     kafka.Commit              // Offset < 0: the broker knows nothing
 	Bounds     kafka.Bounds
+	Asked      *int64        // where an operator wants it to go on, while this process runs; nil: nobody has asked
 	Reset      string        // earliest, latest, error
 	TrustSaved time.Duration // negative: never when the broker lost or rewound its commit
 	Now        time.Time
@@ -53,7 +54,11 @@ type Decision struct {
 	By    Origin
 	Said  []string // sentences worth a warning
 	Lost  int64    // offsets that were passed over without an outcome
-	Hold  error    // the partition cannot start until somebody acts; the sentence says what to do
+	// Paused: an operator wants no attempts, until an operator resumes them.
+	Paused bool
+	// Replay is what was done before an operator had it begin anew, as far as the file knows.
+	Replay offsets.Ranges
+	Hold   error // the partition cannot start until somebody acts; the sentence says what to do
 }
 
 // Decide is the rule of a start: operator's reset > saved file > broker's commit > reset policy.
@@ -75,7 +80,12 @@ func Decide(k Knowledge) Decision {
 		d.Said = append(d.Said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
 		marked, none = false, true
 	}
+	d.Paused = marked && m.Paused
 	switch {
+	case k.Asked != nil:
+		d.By = fromOperator
+		d.Start = offsets.Start{Next: *k.Asked, Committed: -1, Lineage: NewLineage()}
+		d.replays(k)
 	case none && k.Saved == nil:
 		d.resetTo(k)
 	case none && k.TrustSaved < 0 && k.Saved.Committed >= 0:
@@ -96,6 +106,7 @@ func Decide(k Knowledge) Decision {
 	case !marked:
 		d.By = fromOperator
 		d.Start = offsets.Start{Next: k.Commit.Offset, Committed: k.Commit.Offset, Lineage: NewLineage()}
+		d.replays(k)
 		if k.Saved != nil {
 			d.Said = append(d.Said, fmt.Sprintf("the committed offset %d was not written by kpush, which had finished everything below %d: it is obeyed", k.Commit.Offset, k.Saved.Next))
 		}
@@ -123,6 +134,13 @@ func Decide(k Knowledge) Decision {
 		return a.Offset < d.Start.Next || d.Start.Done.Contains(a.Offset)
 	})
 	return d
+}
+
+// replays notes what the file has of the history that an operator has ended.
+func (d *Decision) replays(k Knowledge) {
+	if k.Saved != nil {
+		d.Replay = offsets.Ranges{{From: 0, To: k.Saved.Next}}.Union(k.Saved.Done).TrimBelow(d.Start.Next)
+	}
 }
 
 // NewLineage is drawn: no two histories of a partition share one. Never 0.

@@ -14,9 +14,9 @@ import (
 // committed and what else was finished. It is believed only where cluster, topic id and offset match the commit it
 // came with: other tools wipe the metadata, MirrorMaker copies it to another cluster's offsets.
 //
-//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [u=CEILING] [d=DONE] [a=ATTEMPTS]
+//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [p=1] [u=CEILING] [d=DONE] [a=ATTEMPTS]
 //
-// EDITION is what the volume held then (offsets.Store.Edition), by which an older copy of it is known.
+// p says that an operator has paused the partition. EDITION is what the volume held then (offsets.Store.Edition), by which an older copy of it is known.
 // DONE are ranges above the offset, ATTEMPTS entries offset:number:faults[:d] (d: in doubt), both counted from OFFSET.
 // Unknown fields are passed over. ASCII, at most MarkSize characters: what does not fit of DONE is left out (it costs
 // repeats, flagged through the ceiling), what does not fit of ATTEMPTS is covered by the ceiling.
@@ -25,6 +25,7 @@ type Mark struct {
 	Volume, Edition  string // Edition "": written by a kpush that did not say
 	Lineage          uint64
 	Offset           int64
+	Paused           bool
 	Ceiling          int64 // no request has passed it; 0: nothing but attempts is in doubt
 	Done             offsets.Ranges
 	Attempts         []offsets.Attempt
@@ -68,6 +69,9 @@ func (m Mark) encode() string {
 		m.Lineage, url.QueryEscape(m.Volume), m.Offset)
 	if m.Edition != "" {
 		fmt.Fprintf(&b, " e=%s", url.QueryEscape(m.Edition))
+	}
+	if m.Paused {
+		b.WriteString(" p=1")
 	}
 	if m.Ceiling > 0 {
 		fmt.Fprintf(&b, " u=%d", m.Ceiling-m.Offset)
@@ -114,6 +118,8 @@ func ParseMark(s string) (m Mark, ok bool) {
 			m.Lineage, err = strconv.ParseUint(v, 16, 64)
 		case "o":
 			m.Offset, err = strconv.ParseInt(v, 10, 64)
+		case "p":
+			m.Paused = v == "1"
 		case "u":
 			ceiling = v
 		case "d":

@@ -258,6 +258,11 @@ func (a *Cluster) boundsOf(ctx context.Context, tps []kafka.Partition) (map[kafk
 	return out, nil
 }
 
+// Since asks all leaders at once.
+func (a *Cluster) Since(ctx context.Context, tps []kafka.Partition, when time.Time) (map[kafka.Partition]int64, error) {
+	return a.listOffsets(ctx, tps, client.NewOffsetSpecForTimestamp(when.UnixMilli()), a.isolation)
+}
+
 func (a *Cluster) listOffsets(ctx context.Context, tps []kafka.Partition, spec client.OffsetSpec, isolation client.IsolationLevel) (map[kafka.Partition]int64, error) {
 	ask := make(map[client.TopicPartition]client.OffsetSpec, len(tps))
 	for _, p := range toKafka(tps) {

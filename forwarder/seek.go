@@ -1,0 +1,115 @@
+package forwarder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka"
+)
+
+const errSeek push.Ending = "an operator has asked for another offset"
+
+// Target says where a partition is to go on: at Offset, at the first message of Time or later, at its oldest one, or at its end.
+type Target struct {
+	Offset         int64
+	Time           time.Time
+	Beginning, End bool
+}
+
+// String is the target in words.
+func (t Target) String() string {
+	switch {
+	case t.Beginning:
+		return "beginning"
+	case t.End:
+		return "end"
+	case !t.Time.IsZero():
+		return t.Time.Format(time.RFC3339Nano)
+	}
+	return fmt.Sprint(t.Offset)
+}
+
+// Seek is an operator's reset while the process runs: nothing of what was known of the partitions applies any more. It is on the
+// volume and in Kafka when it returns.
+func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, to Target) ([]kafka.Position, error) {
+	ps, err := f.owned(topic, number)
+	if err != nil {
+		return nil, err
+	}
+	if topic == "" {
+		return nil, fmt.Errorf("seek without a topic is %w", ErrAsked)
+	}
+	at, err := f.positions(ctx, ps, to)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.audit(who, "seek", where(topic, number)+"@"+to.String()); err != nil {
+		return nil, err
+	}
+	err = f.consumer.do(ctx, func(c *consumer) error {
+		for _, p := range ps {
+			if c.parts[p.Partition] == p {
+				c.restart(p, errSeek)
+				c.past.asked[p.Partition] = at[p.Partition]
+			}
+		}
+		c.startNow()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the seek of %s did not begin: %w", where(topic, number), err)
+	}
+	old := map[*partition]bool{}
+	var out []kafka.Position
+	for _, p := range ps {
+		old[p] = true
+		out = append(out, kafka.Position{Partition: p.Partition, Offset: at[p.Partition]})
+	}
+	return out, await(ctx, "the seek of "+where(topic, number), func() bool {
+		begun := 0
+		for _, p := range f.consumer.running() {
+			if _, asked := at[p.Partition]; asked && !old[p] && p.ceiling.committed() >= 0 {
+				begun++
+			}
+		}
+		return begun == len(ps)
+	})
+}
+
+// positions are where partitions are to go on.
+func (f *Forwarder) positions(ctx context.Context, ps []*partition, to Target) (map[kafka.Partition]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	tps := partitionsOf(ps)
+	limits, err := f.parts.Cluster.Bounds(ctx, tps)
+	if err != nil {
+		return nil, fmt.Errorf("Kafka does not say where the partitions begin and end: %w", err)
+	}
+	var since map[kafka.Partition]int64
+	if !to.Time.IsZero() {
+		if since, err = f.parts.Cluster.Since(ctx, tps, to.Time); err != nil {
+			return nil, fmt.Errorf("Kafka does not say what is of %s or later: %w", to, err)
+		}
+	}
+	at := map[kafka.Partition]int64{}
+	for _, t := range tps {
+		b, offset := limits[t], to.Offset
+		switch {
+		case to.Beginning:
+			offset = b.Oldest
+		case to.End:
+			offset = b.End
+		case since != nil:
+			if offset = since[t]; offset < 0 { // nothing is as late
+				offset = b.End
+			}
+		}
+		if offset < b.Oldest || offset > b.High {
+			return nil, fmt.Errorf("offset %d of %s is %w: it has %d to %d", offset, t, ErrAsked, b.Oldest, b.High)
+		}
+		at[t] = offset
+	}
+	return at, nil
+}
