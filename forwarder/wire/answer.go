@@ -10,7 +10,8 @@ const Limit = 1 << 20
 
 // Answer is what one exchange brought back. It is the caller's; the wire keeps nothing of it.
 type Answer struct {
-	Sent       bool // a connection was there, so the request may have reached the service
+	Sent       bool // something of the request went out, so it may have reached the service
+	Stale      bool // it went out on a connection that had served before, which ended without a byte of an answer
 	Err        error
 	Status     int    // 0: no answer
 	Action     string // the header Kafka-Action

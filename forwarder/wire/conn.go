@@ -30,6 +30,7 @@ type conn struct {
 	under    *underTLS        // nil without TLS
 	in       *bufio.Reader
 	head     answerHead
+	heard    bool  // something of an answer to this exchange has come
 	failed   error // what Read failed with, even behind a whole answer
 
 	step   func(fd uintptr) bool // nil with TLS
@@ -76,7 +77,7 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	if err != nil {
+	if c.heard = c.heard || n > 0; err != nil {
 		c.failed = err
 	}
 	return n, err
@@ -159,6 +160,7 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 // exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
 // means that nothing went out.
 func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusable bool, err error) {
+	c.heard = false
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where writeThenRead does not write
 		return false, err
 	}
@@ -168,10 +170,17 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusa
 		return false, err
 	} else if len(body) > 0 || len(head) > AtOnce {
 		c.writeAside(head, body)
-	} else if _, err = c.Write(head); err != nil {
+	} else if n, err := c.Write(head); err != nil {
+		if n == 0 {
+			err = fmt.Errorf("%w: %w", errUnsent, err)
+		}
 		return false, err
 	}
 	reusable, err = c.receive(a)
+	if err != nil && len(c.unsent) > 0 && len(c.unsent) == len(head) {
+		err = fmt.Errorf("%w: %w", errUnsent, err)
+	}
+	c.unsent = nil
 	return c.join(reusable) && reusable, err
 }
 

@@ -77,10 +77,13 @@ func (h *answerHead) field(line []byte) error {
 		}
 		h.length = int(n)
 	case same(name, "Transfer-Encoding") && !h.old:
-		if h.chunked || !same(value, "chunked") {
-			return errCoding
+		for coding := range bytes.SplitSeq(value, []byte{','}) {
+			if !same(bytes.Trim(coding, blanks), "chunked") {
+				return errCoding
+			}
+			h.close = h.close || h.chunked // said twice, it was done once; who frames like that is not asked again
+			h.chunked = true
 		}
-		h.chunked = true
 	case same(name, "Connection"):
 		for token := range bytes.SplitSeq(value, []byte{','}) {
 			token = bytes.Trim(token, blanks)

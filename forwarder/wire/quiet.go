@@ -14,6 +14,9 @@ import (
 // somebody else's answer, so none goes out.
 var errUnasked = errors.New("the service ended the connection, or wrote to it, before it was asked anything")
 
+// errUnsent is of a request of which nothing went out.
+var errUnsent = errors.New("nothing of the request went out")
+
 // unasked is errUnasked where that has happened to a connection. Where step does the writing, it looks for itself.
 func (c *conn) unasked() error {
 	if c.under != nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -87,12 +88,13 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 	a.Reset()
 	ctx, deadline := g.Context(), after(timeout)
 	var err error
-	for idle := true; idle && !a.Sent; {
+	for again := true; again; {
 		if a.Err = context.Cause(ctx); a.Err != nil {
 			return
 		}
 		c := w.take()
-		if idle = c != nil; !idle {
+		idle := c != nil
+		if !idle {
 			if c, a.Err = w.dial(ctx, deadline); a.Err != nil {
 				return
 			}
@@ -100,16 +102,22 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 		w.enter(c, ctx)
 		waited, no := g.Cleared()
 		if a.Err = no; no != nil {
-			w.leave(c, ctx.Err() == nil)
+			w.leave(c, true)
 			return
 		}
 		if waited {
 			deadline = after(timeout)
 		}
+		began := time.Now()
 		var reusable bool
 		reusable, err = c.exchange(deadline, head, body, a)
-		w.leave(c, reusable && ctx.Err() == nil)
-		a.Sent = !errors.Is(err, errUnasked) // else an idle connection has ended: the next one
+		w.leave(c, reusable)
+		a.Sent = !errors.Is(err, errUnasked) && !errors.Is(err, errUnsent)
+		again = !a.Sent && (idle || waited) && !errors.Is(err, os.ErrDeadlineExceeded) // it had ended before: the next one
+		if err != nil && a.Status == 0 && !again {
+			a.Stale = idle && a.Sent && !c.heard && !errors.Is(err, os.ErrDeadlineExceeded)
+			w.forget(began)
+		}
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
@@ -131,6 +139,24 @@ func after(timeout time.Duration) (deadline time.Time) {
 	return deadline
 }
 
+// deadPeer is how long a peer may be silent that the network does not reach any more, also where an exchange may last for hours: one that
+// stands still, but whose system acknowledges what it gets, is not meant.
+const deadPeer = 30 * time.Second
+
+var dialer = net.Dialer{
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3},
+	Control: func(network, _ string, c syscall.RawConn) (err error) {
+		if strings.HasPrefix(network, "tcp") {
+			err = c.Control(func(fd uintptr) {
+				_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(deadPeer/time.Millisecond)) // a system without it waits longer
+			})
+		}
+		return err
+	},
+}
+
+const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, which package syscall leaves out
+
 // dial makes a connection; an error means that no request was sent.
 func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	until := time.Now().Add(w.connTimeout)
@@ -139,8 +165,7 @@ func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	}
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	var d net.Dialer
-	socket, err := d.DialContext(limited, w.network, w.address)
+	socket, err := dialer.DialContext(limited, w.network, w.address)
 	var c *conn
 	if err == nil {
 		if c, err = newConn(limited, socket, w.tls); err != nil {
@@ -195,11 +220,26 @@ func (w *Wire) breakOff(ctx context.Context) {
 	}
 }
 
-// leave keeps a connection for the next exchange, or closes it.
+// forget closes the connections that have been idle since before an exchange that had no answer: they may lead to the same grave, and a
+// new one perhaps to where the service is now.
+func (w *Wire) forget(began time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = slices.DeleteFunc(w.idle, func(c *conn) bool {
+		old := c.used.Before(began)
+		if old {
+			c.cut()
+		}
+		return old
+	})
+}
+
+// leave keeps a connection for the next exchange, or closes it. Whose context has ended meanwhile is cut, or about to be.
 func (w *Wire) leave(c *conn, keep bool) {
 	c.used = time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	keep = keep && c.user.Err() == nil
 	last := len(w.busy) - 1
 	w.busy[c.place] = w.busy[last]
 	w.busy[c.place].place = c.place
