@@ -3,7 +3,6 @@ package forwarder
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,7 +131,7 @@ func (k *desk) Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a
 	case ctx.Err() != nil:
 		a.Err = context.Cause(ctx)
 	case y.refused:
-		a.Err = errors.New("connection refused")
+		a.Err = syscall.ECONNREFUSED
 	case y.cut:
 		a.Err = io.EOF
 	default:

@@ -175,6 +175,9 @@ func (d *delivery) prepare() error {
 // Context ends when nobody waits for the answer any more: it is the gate of a request under way.
 func (d *delivery) Context() context.Context { return d.p.hard }
 
+// Fresh asks for a new connection where a kept one has ended under the attempt before.
+func (d *delivery) Fresh() bool { return d.items[0].verdict.Stale }
+
 // Cleared waits, right before the request goes out, until the lease is valid and the pause that the service asked for is over:
 // since prepare looked, the disk, a connection or the machine may have taken their time. The turn is held meanwhile, and the
 // attempt begins anew. An error means that the delivery was stopped, and nothing goes out.
@@ -238,6 +241,7 @@ func (d *delivery) apply(v push.Verdict) {
 		d.p.settled(unfinished)
 	}
 	d.logRequest(sent, v, now)
+	d.f.sayWant(v)
 	d.batch.Ended(fault.sign, now)
 	if d.complete(); d.unrecorded {
 		d.p.stock.touch(now)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,7 +195,7 @@ func TestGivingUp(t *testing.T) {
 				word := words[min(attemptOf(q), len(words))-1]
 				switch word {
 				case "refused":
-					return nil, errors.New("connection refused")
+					return nil, syscall.ECONNREFUSED
 				case "broken":
 					connected(q)
 					return nil, io.EOF
@@ -341,7 +342,7 @@ func TestInDoubtIsSaidUntilTheEnd(t *testing.T) {
 		answer := func(q *http.Request) (*http.Response, error) {
 			switch attemptOf(q) {
 			case 1:
-				return nil, errors.New("refused")
+				return nil, syscall.ECONNREFUSED
 			case 2:
 				return says(q, 500)
 			case 3:

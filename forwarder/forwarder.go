@@ -71,6 +71,7 @@ type Forwarder struct {
 	skips      *skipLog
 	failures   failures
 	evidence   evidence
+	wants      atomic.Bool // wanting is said
 	lease      lease
 	health     health
 	counts     counts

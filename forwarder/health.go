@@ -27,6 +27,8 @@ const (
 	bounded     aspect = "bounded"
 	serviceDown aspect = "service"
 	notReady    aspect = "service's readiness"
+	// wanting is about kpush's own want of descriptors, ports or memory.
+	wanting aspect = "room for connections"
 	// skipping is about a message that cannot be skipped because the skip log cannot be written.
 	skipping aspect = "skip log"
 )
@@ -206,7 +208,7 @@ func (f *Forwarder) unconfirmed() string {
 func (f *Forwarder) Notes() (notes []string) {
 	notes = append(notes, fmt.Sprintf("%d partitions assigned", len(f.consumer.running())))
 	f.health.with(func() {
-		for _, a := range []aspect{serviceDown, notReady, bufferFull, bounded} {
+		for _, a := range []aspect{serviceDown, notReady, wanting, bufferFull, bounded} {
 			if s := f.health.said[a]; s != "" {
 				notes = append(notes, s)
 			}

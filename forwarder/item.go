@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -176,5 +177,16 @@ func (d *delivery) log(it *item, took time.Duration) {
 		log.Warn("delivery failed, will be retried", about...)
 	default:
 		log.Debug("delivery failed again", about...)
+	}
+}
+
+// sayWant names what kpush itself has none left of, for as long as that lasts.
+func (f *Forwarder) sayWant(v push.Verdict) {
+	switch {
+	case v.Wants:
+		f.wants.Store(true)
+		f.health.changed(wanting, errors.New(v.Reason))
+	case f.wants.Load() && v.Class != push.Aborted && f.wants.CompareAndSwap(true, false):
+		f.health.changed(wanting, nil)
 	}
 }

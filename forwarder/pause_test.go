@@ -1,8 +1,8 @@
 package forwarder
 
 import (
-	"errors"
 	"net/http"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +42,7 @@ func TestRetryAfterHoldsWhatIsAboutToGoOut(t *testing.T) {
 			r := newRig(t, local(func(c *settings) { c.SlowTime = 10 * time.Second }), nil)
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				if q.Header.Get("Kafka-Partition") == "3" {
-					return nil, errors.New("refused")
+					return nil, syscall.ECONNREFUSED
 				}
 				if q.Header.Get("Kafka-Partition") == "0" && attemptOf(q) == 1 {
 					<-time.After(3 * time.Second)

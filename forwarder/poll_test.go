@@ -48,7 +48,7 @@ func TestBudgetIsBounded(t *testing.T) {
 	for name, do := range map[string]func(d *Delivery) Verdict{
 		"instant": func(*Delivery) Verdict { return good },
 		"slow":    func(*Delivery) Verdict { <-time.After(50 * time.Millisecond); return good },
-		"down":    func(*Delivery) Verdict { return Verdict{Class: ServiceFault, Reason: "refused"} },
+		"down":    func(*Delivery) Verdict { return Verdict{Class: ServiceFault, Absent: true, Reason: "refused"} },
 		"hanging": func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted} },
 		"stuck in one partition": func(d *Delivery) Verdict {
 			if d.Partition == t0 {
@@ -183,7 +183,7 @@ func TestServiceDownForHours(t *testing.T) {
 		var up atomic.Bool
 		r := newRig(t, tight(), handle(func(*Delivery) Verdict {
 			if !up.Load() {
-				return Verdict{Class: ServiceFault, Reason: "refused"}
+				return Verdict{Class: ServiceFault, Absent: true, Reason: "refused"}
 			}
 			return good
 		})).run()

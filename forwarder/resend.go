@@ -188,4 +188,6 @@ type outside struct{ ctx context.Context }
 
 func (o outside) Context() context.Context { return o.ctx }
 
+func (o outside) Fresh() bool { return false }
+
 func (o outside) Cleared() (bool, error) { return false, context.Cause(o.ctx) }

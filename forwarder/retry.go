@@ -42,7 +42,7 @@ func (do roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 func (d *delivery) backoff() time.Duration {
 	it := d.items[0]
 	switch v := it.verdict; {
-	case it.elsewhere:
+	case it.elsewhere, v.Stale:
 		return 0
 	case v.Class == push.ServiceFault && d.batch.Down():
 		return d.batch.Pause(0)

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	refused = Verdict{Class: ServiceFault, Reason: "no connection to the service"}
+	refused = Verdict{Class: ServiceFault, Absent: true, Reason: "no connection to the service"}
 	broken  = Verdict{Class: ServiceFault, Reason: "the connection broke", InDoubt: true}
 	answer3 = Verdict{Class: ServiceFault, Status: 503, Reason: "the service answered 503"}
 )

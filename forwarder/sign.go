@@ -10,7 +10,7 @@ import (
 
 // signOf is what a verdict says of the service.
 func signOf(v push.Verdict) pace.Sign {
-	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, RetryAfter: v.RetryAfter, Why: v.Reason,
+	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, Absent: v.Absent, RetryAfter: v.RetryAfter, Why: v.Reason,
 		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable}
 	switch {
 	case v.Class == push.Delivered:
@@ -46,7 +46,7 @@ func (d *delivery) whose(v push.Verdict, count int, now time.Time) (push.Verdict
 	}
 	if weighed := d.f.evidence.weigh(v, count); weighed.Class != v.Class {
 		v, f.held = weighed, true
-		f.sign.Kind, f.sign.Unsent, f.sign.Why = pace.Fault, true, v.Reason
+		f.sign.Kind, f.sign.Absent, f.sign.Why = pace.Fault, true, v.Reason
 	}
 	return v, f
 }

@@ -71,7 +71,7 @@ func (v *Verdict) history(requests []*Request) bool {
 		}
 		delivered = delivered || r.Done
 		// once in doubt, a clear answer to a later attempt does not tell what the earlier one did
-		doubt = doubt || r.Status == 0 || r.Status/100 == 2 && !r.Done
+		doubt = doubt || r.Status == 0 || r.Status == 502 || r.Status == 504 || r.Status/100 == 2 && !r.Done
 	}
 	if delivered {
 		v.Delivered++

@@ -43,7 +43,7 @@ type host struct {
 	next    time.Time // when it may be probed
 }
 
-// downAfter service faults in a row a host is down. A refused connection is enough: nobody listens.
+// downAfter service faults in a row a host is down. Where nobody listens, one is enough.
 const downAfter = 3
 
 // never is the end of a rest that somebody else has to end.
@@ -252,7 +252,7 @@ func (s *hosts) noteFault(h *host, probe bool, sign Sign) {
 		h.failed++
 	case h.down: // it was under way when the host went down
 		return
-	case h.faults < downAfter && !sign.Unsent && !standsStill:
+	case h.faults < downAfter && !sign.Absent && !standsStill:
 		return
 	default:
 		h.down, h.since = true, time.Now()

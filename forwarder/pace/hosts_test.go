@@ -10,7 +10,7 @@ import (
 var (
 	good      = Sign{Kind: Delivered, Answered: true}
 	bad       = Sign{Kind: Answered, Answered: true}
-	refused   = Sign{Kind: Fault, Unsent: true, Why: "no connection to the service"}
+	refused   = Sign{Kind: Fault, Unsent: true, Absent: true, Why: "no connection to the service"}
 	broken    = Sign{Kind: Fault, Why: "the connection broke"}
 	answer3   = Sign{Kind: Fault, Answered: true, TooMuch: true, Why: "the service answered 503"}
 	silent    = Sign{Kind: Silent, TooMuch: true, Why: "no answer"}

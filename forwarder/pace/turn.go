@@ -147,6 +147,7 @@ type Sign struct {
 	Kind       Kind
 	Answered   bool          // a status has come
 	Unsent     bool          // nothing has reached the service
+	Absent     bool          // nobody listens there
 	TooMuch    bool          // it could do no more: busy, 503, none in time
 	RetryAfter time.Duration // it asked for this pause; 0: it did not
 	Why        string        // a clause for people

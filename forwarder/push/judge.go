@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -24,10 +25,14 @@ import (
 //	408 409 423 425 429                                                     busy
 //	Kafka-Action: ack, retry, skip, dead-letter                             overrides
 //
-// In doubt is what may have reached the service without a whole answer. A 2xx that breaks off in its body is none: the
+// In doubt is what may have reached the service without a whole answer, 502 and 504 included. What ends on a connection that had served
+// before, and what kpush itself wants something for, is neither's fault: no outcome. A 2xx that breaks off in its body is none: the
 // service may have died over the message. Any other status is, whatever happens to the body behind it.
 func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
-	if a.Status == 0 {
+	switch {
+	case a.Stale:
+		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: "a connection that was kept ended instead of an answer: " + clause(a.Err)}
+	case a.Status == 0:
 		return noAnswer(a.Err, a.Sent, execTimeout)
 	}
 	v := Verdict{Status: a.Status, RetryAfter: pause(a.RetryAfter)}
@@ -38,8 +43,10 @@ func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
 	case s >= 300 && s < 400:
 		v.Class = ServiceFault
 		v.Reason = ", a redirect, which is not followed: check KPUSH_URL"
-	case s == 401, s == 403, s == 404, s == 405, s == 407, s == 410, s == 502, s == 503, s == 504:
+	case s == 401, s == 403, s == 404, s == 405, s == 407, s == 410, s == 503:
 		v.Class = ServiceFault
+	case s == 502, s == 504: // of a gateway, which does not know what became of the request
+		v.Class, v.InDoubt = ServiceFault, true
 	case s == 408, s == 409, s == 423, s == 425, s == 429:
 		v.Class = Busy
 	default:
@@ -73,12 +80,37 @@ func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	switch {
 	case errors.As(err, new(Ending)):
 		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
+	case !sent && ownWant(err) != "":
+		return Verdict{Class: Aborted, Wants: true, Reason: "kpush itself has no " + ownWant(err) + " left, so it waits: " + clause(err)}
 	case !sent:
-		return Verdict{Class: ServiceFault, Reason: "no connection to the service: " + clause(err)}
+		return Verdict{Class: ServiceFault, Absent: absent(err), Reason: "no connection to the service: " + clause(err)}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Verdict{Class: MessageFault, Reason: fmt.Sprintf("no answer within KPUSH_EXEC_TIMEOUT (%s)", execTimeout), InDoubt: true}
 	}
 	return Verdict{Class: ServiceFault, Reason: "the connection broke before the end of an answer: " + clause(err), InDoubt: true}
+}
+
+// ownWant is what this machine, or this process, has none left of; "" where that is not why a connection could not be made.
+func ownWant(err error) string {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return ""
+	}
+	return map[syscall.Errno]string{syscall.EMFILE: "file descriptors (ulimit -n)", syscall.ENFILE: "file descriptors (the machine's)",
+		syscall.EADDRNOTAVAIL: "local ports", syscall.ENOBUFS: "memory for connections", syscall.ENOMEM: "memory for connections"}[errno]
+}
+
+// absent tells whether nobody listens: asking again at once, or somebody else of that host, is of no use.
+func absent(err error) bool {
+	if name, ok := errors.AsType[*net.DNSError](err); ok {
+		return name.IsNotFound
+	}
+	for _, errno := range []error{syscall.ECONNREFUSED, syscall.ENOENT, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // clause is an error of the transport without what differs from attempt to attempt.

@@ -30,7 +30,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 			want = Busy
 		}
 		v := judge(&wire.Answer{Sent: true, Status: code}, "status", time.Minute)
-		if v.Class != want || v.Status != code || v.InDoubt || v.RetryAfter != 0 {
+		if gateway := code == 502 || code == 504; v.Class != want || v.Status != code || v.InDoubt != gateway || v.RetryAfter != 0 {
 			t.Errorf("%d is %s (status %d, in doubt %t, pause %s), want %s without doubt", code, v.Class, v.Status, v.InDoubt, v.RetryAfter, want)
 		}
 		if v.Class != Delivered && !strings.Contains(v.Reason, fmt.Sprint(code)) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/wire"
@@ -19,25 +20,39 @@ type question struct {
 	timeout time.Duration
 }
 
-// newQuestion is nil where there is no target.
-func newQuestion(target, domain string, cfg *Config, timeout time.Duration) (*question, error) {
+// question is nil where there is no target. What is asked of one of the service's hosts goes over the connections of its deliveries: a
+// server with a thread for each connection could have none left for one that a question keeps.
+func (s *Service) question(target, domain string, timeout time.Duration) (*question, error) {
 	if target == "" {
 		return nil, nil
 	}
-	l, u, err := cfg.line(target)
+	l, u, err := s.cfg.line(target, 0)
 	if err != nil {
 		return nil, err
 	}
+	for i, t := range s.cfg.Targets {
+		if place(t) == place(target) {
+			l = s.hosts[i].Line
+			break
+		}
+	}
 	return &question{l, u, domain, timeout}, nil
+}
+
+// place is a URL without its path.
+func place(target string) string {
+	u, err := url.Parse(target)
+	if err != nil {
+		return target
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // ask returns the status of an answer that was whole. id is added to the URL's query, "" for none.
 func (q *question) ask(ctx context.Context, id string) (status int, err error) {
 	u := *q.url
 	if id != "" {
-		query := u.Query()
-		query.Set("id", id)
-		u.RawQuery = query.Encode()
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&id="+url.QueryEscape(id), "&") // what is there stays as it is, byte for byte
 	}
 	head, err := wire.Opening(http.MethodGet, &u, q.domain)
 	if err != nil {
@@ -56,3 +71,4 @@ type asked struct{ ctx context.Context }
 
 func (a asked) Context() context.Context { return a.ctx }
 func (asked) Cleared() (bool, error)     { return false, nil }
+func (asked) Fresh() bool                { return false }

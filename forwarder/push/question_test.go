@@ -90,7 +90,7 @@ func askOverTheWire(t *testing.T, domain, host string) {
 			t.Errorf("question %d: %s, %v after %q", n+1, got, err, seen())
 		}
 	}
-	want := "GET /has?id=t%2F0%2F7%2FT&tenant=a+b u p " + host
+	want := "GET /has?tenant=a%20b&id=t%2F0%2F7%2FT u p " + host
 	if got := seen(); !slices.Equal(got, []string{want, want, want}) {
 		t.Errorf("asked %q", got)
 	}

@@ -53,17 +53,18 @@ type host struct {
 	name    string // in its header Host
 }
 
-// Bounds of one question where KPUSH_EXEC_TIMEOUT does not say: whether the service has a message, and whether it is ready.
+// Bounds of one question: whether the service has a message, where KPUSH_EXEC_TIMEOUT does not say, and whether it is ready, where that is
+// longer.
 const (
 	confirmTimeout = time.Minute
-	readyTimeout   = time.Second
+	readyTimeout   = 10 * time.Second
 )
 
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return new(room) }}}
 	for _, t := range cfg.Targets {
-		l, u, err := cfg.line(t)
+		l, u, err := cfg.line(t, cfg.Most)
 		if err != nil {
 			return nil, err
 		}
@@ -74,18 +75,18 @@ func New(cfg Config) (*Service, error) {
 		s.hosts = append(s.hosts, host{l, head, cmp.Or(cfg.Domain, u.Host)})
 	}
 	var err error
-	if s.confirm, err = newQuestion(cfg.ConfirmURL, cfg.ConfirmDomain, &cfg, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
+	if s.confirm, err = s.question(cfg.ConfirmURL, cfg.ConfirmDomain, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
 		return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
 	}
-	if s.ready, err = newQuestion(cfg.ReadyURL, cfg.ReadyDomain, &cfg, readyTimeout); err != nil {
+	if s.ready, err = s.question(cfg.ReadyURL, cfg.ReadyDomain, cmp.Or(min(cfg.ExecTimeout, readyTimeout), readyTimeout)); err != nil {
 		return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
 	}
 	return s, nil
 }
 
-// line is the way to a target, and the URL of the requests there.
-func (c *Config) line(target string) (Line, *url.URL, error) {
-	w, u, err := wire.New(target, wire.Options{ConnTimeout: c.ConnTimeout, Idle: c.Most})
+// line is the way to a target, which keeps so many connections, and the URL of the requests there.
+func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: c.ConnTimeout, Idle: keeps})
 	if c.Line != nil && err == nil {
 		return c.Line, u, nil
 	}

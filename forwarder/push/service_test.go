@@ -48,6 +48,7 @@ type open struct{ ctx context.Context }
 
 func (g open) Context() context.Context { return g.ctx }
 func (open) Cleared() (bool, error)     { return false, nil }
+func (open) Fresh() bool                { return false }
 
 // item is a message of t/0, where it does not say another partition, before its first attempt.
 func item(m kafka.Message) *Item {
@@ -181,7 +182,7 @@ func TestHTTPNeverResendsByItself(t *testing.T) {
 		t.Fatal(v)
 	}
 	it := item(kafka.Message{Offset: 2, Value: []byte("v"), Headers: headers})
-	if v := try(s, it); v.Class != ServiceFault || !v.InDoubt {
+	if v := try(s, it); v.Class != Aborted || !v.Stale || !v.InDoubt {
 		t.Errorf("the broken attempt is %s, in doubt %t: %s", v.Class, v.InDoubt, v.Reason)
 	}
 	if n := seen.Load(); n != 2 {

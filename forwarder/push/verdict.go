@@ -56,7 +56,7 @@ const (
 	Busy                      // the service asks to slow down: does not count
 	Skip                      // the service asked to pass this message over
 	GiveUp                    // the service asked to give this message up
-	Aborted                   // the attempt was cancelled (stop, revoked partition): no outcome
+	Aborted                   // the attempt says nothing: it was cancelled (stop, revoked partition), or could not be made
 )
 
 var classNames = [...]string{"delivered", "message fault", "service fault", "busy", "skip", "give up", "aborted"}
@@ -78,6 +78,9 @@ type Verdict struct {
 	RetryAfter time.Duration // the service asked for this pause; 0: it did not
 	Failed     []int64       // of a batch that is Delivered: the offsets that are not, by a fault of theirs
 	Sent       string        // what of the request may be why the service refused it, without the message's content
+	Absent     bool          // nobody listens there
+	Stale      bool          // a kept connection had ended: the next attempt takes a new one, at once
+	Wants      bool          // kpush itself has no descriptor, port or memory for a connection
 	Slimmer    bool          // the next attempt leaves key and headers out, so this one counts for nothing
 }
 

@@ -47,6 +47,7 @@ type Options struct {
 type Gate interface {
 	Context() context.Context          // ends when nobody waits for the answer any more
 	Cleared() (waited bool, err error) // asked last, with a connection at hand; an error: nothing goes out
+	Fresh() bool                       // none but a new connection will do
 }
 
 // New reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
@@ -88,11 +89,14 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 	a.Reset()
 	ctx, deadline := g.Context(), after(timeout)
 	var err error
-	for again := true; again; {
+	for again, fresh := true, g.Fresh(); again; {
 		if a.Err = context.Cause(ctx); a.Err != nil {
 			return
 		}
-		c := w.take()
+		var c *conn
+		if !fresh {
+			c = w.take()
+		}
 		idle := c != nil
 		if !idle {
 			if c, a.Err = w.dial(ctx, deadline); a.Err != nil {
@@ -120,7 +124,7 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 		}
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
+		err, a.Stale = cause, false
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = context.DeadlineExceeded
 	}

@@ -729,6 +729,7 @@ type asked struct{ ctx context.Context }
 
 func (a asked) Context() context.Context { return a.ctx }
 func (asked) Cleared() (bool, error)     { return false, nil }
+func (asked) Fresh() bool                { return false }
 
 // late is what goes out when the others let it.
 type late struct {
