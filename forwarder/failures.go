@@ -25,7 +25,7 @@ type failure struct {
 }
 
 func (f *failures) add(p *partition, it *item) *failure {
-	one := &failure{BlockedStatus: BlockedStatus{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, Since: time.Now()}}
+	one := &failure{BlockedStatus: BlockedStatus{Position: kafka.Position{Partition: p.Partition, Offset: it.Offset}, Key: it.Key, Since: time.Now()}}
 	one.ctx, one.skip = context.WithCancelCause(p.soft)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -40,7 +40,7 @@ func (f *failures) add(p *partition, it *item) *failure {
 func (f *failures) note(one *failure, attempts int, v push.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	one.Attempts, one.Status, one.Reason = attempts, v.Status, v.Reason
+	one.Attempts, one.Status, one.Reason, one.Answer = attempts, v.Status, v.Reason, v.Answer
 }
 
 func (f *failures) remove(one *failure) {

@@ -70,6 +70,7 @@ type Forwarder struct {
 	budget     *budget
 	skips      *skipLog
 	failures   failures
+	loud       burst
 	evidence   evidence
 	lease      lease
 	health     health

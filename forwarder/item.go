@@ -170,7 +170,7 @@ func (d *delivery) log(it *item, took time.Duration) {
 	case v.Class == push.Aborted || it.final:
 	case n >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
 		it.logged, it.said = v.Reason, time.Now()
-		log.Error("blocked: the message keeps failing and holds up what comes behind it; SIGUSR1 skips it", about...)
+		d.sayBlocked(it)
 	case n == 1:
 		log.Warn("delivery failed, will be retried", about...)
 	default:

@@ -119,6 +119,9 @@ func (s *Service) Push(a *Attempt) Verdict {
 			v = Verdict{Class: MessageFault, Status: r.Status, Reason: err.Error(), RetryAfter: pause(r.RetryAfter)}
 		}
 	}
+	if v.Class != Delivered {
+		v.Answer = said(&r.Answer, s.cfg.Ack)
+	}
 	if v.Class == MessageFault {
 		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, s.contentType(a))
 	}
