@@ -54,7 +54,11 @@ func command(args []string) int {
 	case dump != "":
 		return exit(offsets.Dump(os.Stdout, dump))
 	case *probe:
-		return exit(api.Probe(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400")))
+		said, err := api.Probe(context.Background(), cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400"))
+		if err == nil {
+			fmt.Println(said)
+		}
+		return exit(err)
 	}
 	cfg, err := config.Load(os.Environ())
 	if err != nil {
