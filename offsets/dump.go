@@ -32,10 +32,7 @@ const legend = `# What the words mean. First line: the file. Then a line for eac
 
 // Dump prints what the file in dir says, and what its words mean. It only reads, takes no lock, and works while a process writes.
 func Dump(w io.Writer, dir string) error {
-	m, err := peek(dir)
-	for more := 3; err != nil && more > 0; more-- {
-		m, err = peek(dir) // a writer may have turned from half to half in the middle of the reading
-	}
+	m, err := read(dir)
 	if err != nil {
 		return err
 	}
@@ -51,6 +48,15 @@ func Dump(w io.Writer, dir string) error {
 	}
 	_, err = w.Write(append(out, legend...))
 	return err
+}
+
+// read is what the file in dir says, also while a process writes.
+func read(dir string) (*image, error) {
+	m, err := peek(dir)
+	for more := 3; err != nil && more > 0; more-- {
+		m, err = peek(dir) // a writer may have turned from half to half in the middle of the reading
+	}
+	return m, err
 }
 
 func peek(dir string) (*image, error) {
