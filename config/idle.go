@@ -60,10 +60,18 @@ func (l *loader) noteIdle() {
 	}
 }
 
+// producers are librdkafka's properties that a consumer passes over; it says so itself, at level INFO.
+const producers = " acks batch.num.messages batch.size compression.codec compression.level compression.type delivery.report.only.error delivery.timeout.ms " +
+	"enable.gapless.guarantee enable.idempotence linger.ms message.send.max.retries message.timeout.ms partitioner produce.offset.report " +
+	"queue.buffering.backpressure.threshold queue.buffering.max.kbytes queue.buffering.max.messages queue.buffering.max.ms queuing.strategy " +
+	"request.required.acks request.timeout.ms retries sticky.partitioning.linger.ms transaction.timeout.ms transactional.id "
+
 // idleProperty is why a property of KPUSH_CONSUMER_CONF has no effect, or "".
 func (c *Config) idleProperty(property string) string {
 	protocol := strings.ToLower(c.Kafka()["security.protocol"])
 	switch {
+	case strings.Contains(producers, " "+property+" "):
+		return "it is a producer's, and kpush consumes"
 	case property == "debug" && c.LogLevel > slog.LevelDebug:
 		return "what it prints needs KPUSH_LOG_LEVEL=debug"
 	case strings.HasPrefix(property, "sasl.") && !strings.HasPrefix(protocol, "sasl_"):
