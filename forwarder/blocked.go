@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what the log says of messages that become blocked: so many are named a minute, and one line counts the others.
+// Bounds of what the log says of messages that fail, are blocked, or are delivered at last: of each so many are named a minute, and one
+// line counts the others.
 const (
 	burstMost = 5
 	burstTime = time.Minute
@@ -49,10 +50,37 @@ func (b *burst) names(say func(more int)) bool {
 	return false
 }
 
+// loud is what the log says of many messages at once.
+type loud struct{ failed, blocked, recovered burst }
+
+// sayFailed has the log say the first failure of a message. At level debug it says each.
+func (d *delivery) sayFailed(about []any) {
+	log := d.f.log
+	if d.f.loud.failed.names(func(more int) {
+		log.Warn("more deliveries failed for the first time than the log names", "more", more)
+	}) {
+		log.Warn("delivery failed, will be retried", about...)
+	} else {
+		log.Debug("delivery failed, will be retried", about...)
+	}
+}
+
+// sayRecovered has it say the end of failures.
+func (d *delivery) sayRecovered(it *item) {
+	log := d.f.log
+	if d.f.loud.recovered.names(func(more int) {
+		log.Info("more messages that had failed are delivered than the log names", "more", more)
+	}) {
+		log.Info("delivered after failures", it.where(), "attempts", it.attempt.Number)
+	} else {
+		log.Debug("delivered after failures", it.where(), "attempts", it.attempt.Number)
+	}
+}
+
 // sayBlocked has the log name a message that keeps failing, with all that an operator needs to find it and to decide about it.
 func (d *delivery) sayBlocked(it *item) {
 	log, v := d.f.log, it.verdict
-	if !d.f.loud.names(func(more int) {
+	if !d.f.loud.blocked.names(func(more int) {
 		log.Error("more messages are blocked than the log names; /readyz and kpush -status say how many there are",
 			"more", more, "blocked", len(d.f.failures.blocked()))
 	}) {

@@ -70,7 +70,7 @@ type Forwarder struct {
 	budget     *budget
 	skips      *skipLog
 	failures   failures
-	loud       burst
+	loud       loud
 	evidence   evidence
 	lease      lease
 	health     health
