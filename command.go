@@ -6,19 +6,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
-	"maps"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
-	"github.com/kpush/kpush/forwarder"
-	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -54,7 +49,11 @@ func command(args []string) int {
 	case dump != "":
 		return exit(offsets.Dump(os.Stdout, dump))
 	case *probe:
-		return exit(api.Probe(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400")))
+		said, err := api.Probe(context.Background(), cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400"))
+		if err == nil {
+			fmt.Println(said)
+		}
+		return exit(err)
 	}
 	cfg, err := config.Load(os.Environ())
 	if err != nil {
@@ -64,7 +63,7 @@ func command(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if *check {
-		return exit(examine(ctx, cfg))
+		return exit(examine(ctx, cfg, os.Stdout))
 	}
 	signal.Ignore(syscall.SIGPIPE) // the end of whoever reads the log is not the sidecar's
 	log := newLog(cfg, os.Stdout)
@@ -87,39 +86,6 @@ func within(stop context.Context, most time.Duration, log *lines) (over func()) 
 		}
 	})
 	return func() { close(ended) }
-}
-
-// examine is -check: the effective configuration, then what Kafka says to it.
-func examine(ctx context.Context, cfg *config.Config) error {
-	for _, a := range cfg.Effective() {
-		fmt.Printf("%s=%s\n", a.Key, a.Value)
-	}
-	fmt.Println()
-	k := client(cfg, "")
-	k.InstanceID = ""
-	consumer, err := librdkafka.New(k, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return configError{err}
-	}
-	defer consumer.Close() // it has joined nothing, so this returns
-	cluster, err := librdkafka.NewCluster(k)
-	if err != nil {
-		return configError{err}
-	}
-	defer cluster.Close()
-	if err := forwarder.Check(ctx, forwarding(cfg, k), consumer, cluster, os.Stdout); err != nil {
-		return err
-	}
-	fmt.Printf("\nderived limits\n  messages waiting in kpush: %d bytes\n", cfg.Buffer/2)
-	defaults := librdkafka.Properties(k)
-	for _, property := range slices.Sorted(maps.Keys(defaults)) {
-		if own, set := k.Properties[property]; set {
-			fmt.Printf("  %s=%s (yours)\n", property, own)
-		} else {
-			fmt.Printf("  %s=%v\n", property, defaults[property])
-		}
-	}
-	return nil
 }
 
 // exit says on stderr why the process ends, and with which code.

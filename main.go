@@ -62,6 +62,9 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		}
 	}()
 	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	for _, sentence := range cfg.Idle() {
+		log.Warn(sentence)
+	}
 	err = f.Run(ctx)
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

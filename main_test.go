@@ -132,19 +132,6 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
-// -check has the start's exit codes: what the client refuses has to be changed, a broker may come.
-func TestCheckRefuses(t *testing.T) {
-	for set, want := range map[string]int{"KPUSH_DOMAIN=": exitFailed, "KPUSH_CONSUMER_CONF=no.such.property=1": exitConfig,
-		"KPUSH_CONSUMER_CONF=security.protocol=sasl_ssl;sasl.mechanisms=MD5": exitConfig} {
-		ctx, end := context.WithTimeout(t.Context(), time.Second)
-		err := examine(ctx, ready(t, set))
-		end()
-		if exit(err) != want {
-			t.Errorf("%s: %v ends with %d, want %d", set, err, exit(err), want)
-		}
-	}
-}
-
 func TestExitCodes(t *testing.T) {
 	for _, row := range []struct {
 		err  error

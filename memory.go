@@ -3,8 +3,17 @@ package main
 import (
 	"runtime/debug"
 
+	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/kafka/librdkafka"
 )
+
+// idleMost is what the process holds at the most while it is idle, in bytes: the bound of docs/benchmarks.md.
+const idleMost = 24 << 20
+
+// memory is what to plan for, in bytes. Half of KPUSH_BUFFER is librdkafka's. The other half is Go's, whose collector lets garbage grow to
+// the size of what is alive, so it counts twice. docs/benchmarks.md holds the peak against it. Not in it: what the service answers, up to
+// 1 MiB a request where it says so much.
+func memory(c *config.Config) int64 { return idleMost + int64(c.Buffer)*3/2 }
 
 // giveBack gives memory back to the system that an idle process does not need: Go's, and librdkafka's.
 func giveBack() {

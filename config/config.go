@@ -94,6 +94,8 @@ type Config struct {
 
 	LogLevel  slog.Level `envconfig:"KPUSH_LOG_LEVEL" origin:"log path" default:"info" oneof:"debug info warn error" desc:"debug, info, warn, error"`
 	LogFormat string     `envconfig:"KPUSH_LOG_FORMAT" default:"json" oneof:"json text" desc:"json, text; to stdout"`
+
+	idle []string // what Idle returns; no variable, and therefore the last one
 }
 
 // Targets are the URLs of the service, one per host, path and query included.

@@ -36,10 +36,10 @@ const helpIntro = `kpush is a sidecar: it reads a Kafka topic and posts every me
 
   kpush               run, configured by the environment variables below
   kpush -help         print this
-  kpush -check        look at the configuration, the topics and the group, change nothing
+  kpush -check        look at the configuration, the volume, the service, the topics and the group, change nothing
   kpush -version      print the version
-  kpush -healthz      ask a running kpush at KPUSH_HEALTH_ADDR for its health; exit code 0 = well
-  kpush -offsets DIR  print what the volume DIR remembers
+  kpush -healthz      ask a running kpush at KPUSH_HEALTH_ADDR for its health, in one line; exit code 0 = well
+  kpush -offsets DIR  print what the volume DIR remembers, and what the words mean
 
 `
 

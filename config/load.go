@@ -25,7 +25,9 @@ type field struct {
 var fields = func() []field {
 	var all []field
 	for f := range reflect.TypeFor[Config]().Fields() {
-		all = append(all, field{f, f.Tag.Get("envconfig"), f.Tag.Get("secret")})
+		if f.IsExported() {
+			all = append(all, field{f, f.Tag.Get("envconfig"), f.Tag.Get("secret")})
+		}
 	}
 	return all
 }()
@@ -54,6 +56,7 @@ func Load(environ []string) (*Config, error) {
 	if err := errors.Join(append(all, l.unknown...)...); err != nil {
 		return nil, err
 	}
+	l.noteIdle()
 	return &l.config, nil
 }
 

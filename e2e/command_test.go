@@ -15,8 +15,14 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 	svc.Await(t, 50, patience)
 	sc.Ready(t, patience)
 	sc.Set("KPUSH_HEALTH_ADDR=" + sc.HealthAddr())
-	if code, said := sc.Run(t, "-healthz"); code != 0 {
+	if code, said := sc.Run(t, "-healthz"); code != 0 || !strings.Contains(said, "healthy: 1 partitions assigned") {
 		t.Errorf("kpush -healthz of a healthy sidecar: exit code %d, %q", code, said)
+	}
+	code, said := sc.Run(t, "-check")
+	for _, want := range []string{"used by another kpush process", ": it connects\n", "done out of order", topic + "/0 ", "memory to plan for: 48 MiB"} {
+		if code != 0 || !strings.Contains(said, want) {
+			t.Errorf("kpush -check beside a running sidecar: exit code %d, %q, which lacks %q", code, said, want)
+		}
 	}
 	for _, running := range []bool{true, false} {
 		if !running {

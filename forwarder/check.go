@@ -9,8 +9,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // Check connects, and tells what it finds of topics and group, with a client that has no instance id and joins nothing. It changes
@@ -44,19 +46,71 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 	}
 	fmt.Fprintf(w, "cluster %s, group %s\n\n", id, cfg.Group)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "partition\ttopic id\toldest\tend\tcommitted\tby\tlag")
+	fmt.Fprintln(t, "partition\ttopic id\toldest\tend\tcommitted\tby\tlag\tdone out of order\topen")
 	for _, c := range commits {
-		b := limits[c.Partition]
-		committed, by, from := "-", "-", b.Oldest
-		if c.Offset >= 0 {
-			committed, by, from = fmt.Sprint(c.Offset), "somebody else", c.Offset
-			if _, ok := start.ParseMark(c.Meta); ok {
-				by = "kpush"
-			}
-		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\t%d\n", c.Partition, ids[c.Topic], b.Oldest, b.End, committed, by, max(0, b.End-from))
+		fmt.Fprintln(t, checked{c, limits[c.Partition], id, ids[c.Topic]}.row())
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range commits {
+		if b := limits[c.Partition]; b.High > b.End {
+			fmt.Fprintf(w, "note: %s has an open transaction: what is at %d and above, below %d, can be read once it has ended\n", c.Partition, b.End, b.High)
+		}
+	}
+	if n := len(tps); cfg.Order == pace.ByPartition && !cfg.Adaptive && cfg.Concurrency > n {
+		fmt.Fprintf(w, "note: with KPUSH_ORDER=partition there is one request a partition at the most, %d together, and KPUSH_CONCURRENCY=%d is not reached\n", n, cfg.Concurrency)
+	}
+	return nil
+}
+
+// checked is what Kafka says of a partition.
+type checked struct {
+	kafka.Commit
+	bounds           kafka.Bounds
+	cluster, topicID string
+}
+
+// row is its line of the table. Where a transaction is open, both ends are in it: the one for this consumer, and the log's.
+func (c checked) row() string {
+	b := c.bounds
+	end, committed, from := fmt.Sprint(b.End), "-", b.Oldest
+	if b.High > b.End {
+		end += fmt.Sprintf(" (%d)", b.High)
+	}
+	by, done, applies := c.author()
+	if c.Offset >= 0 {
+		committed = fmt.Sprint(c.Offset)
+	}
+	if applies {
+		from = max(c.Offset, b.Oldest)
+	}
+	lag, outOfOrder := max(0, b.End-from), int64(0)
+	for _, r := range done {
+		outOfOrder += max(0, min(r.To, b.End)-max(r.From, from))
+	}
+	return fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s\t%d\t%d\t%d", c.Partition, c.topicID, b.Oldest, end, committed, by, lag, outOfOrder, lag-outOfOrder)
+}
+
+// author says who committed, as a start judges it (start.Decide), and what the mark knows of what is done above the offset. applies: a
+// start would go on there.
+func (c checked) author() (by string, done offsets.Ranges, applies bool) {
+	m, ours := start.ParseMark(c.Meta)
+	switch {
+	case c.Offset < 0:
+		return "-", nil, false
+	case !ours || m.Offset != c.Offset:
+		return "somebody else", nil, true
+	case m.Bare():
+		return "kpush", nil, true
+	case m.Cluster != c.cluster:
+		return "kpush, for another cluster", nil, true
+	case m.TopicID != c.topicID && m.TopicID != "" && c.topicID != "":
+		return "kpush, for an earlier topic of this name", nil, false
+	case m.Paused:
+		return "kpush, paused by an operator", m.Done, true
+	}
+	return "kpush", m.Done, true
 }
 
 // reasons listens to the client, which tells on its own why it reaches no broker. Call what it returns for the newest reason,

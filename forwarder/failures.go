@@ -52,7 +52,7 @@ func (f *failures) add(p *partition, it *item) *failure {
 func (f *failures) note(one *failure, attempts int, v push.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	one.Attempts, one.Status, one.Reason = attempts, v.Status, v.Reason
+	one.Attempts, one.Status, one.Reason, one.Answer = attempts, v.Status, v.Reason, v.Answer
 }
 
 func (f *failures) remove(one *failure) {

@@ -70,6 +70,7 @@ type Forwarder struct {
 	budget     *budget
 	skips      *skipLog
 	failures   failures
+	loud       loud
 	evidence   evidence
 	wants      atomic.Bool // wanting is said
 	lease      lease

@@ -168,13 +168,13 @@ func (d *delivery) log(it *item, took time.Duration) {
 	about := []any{it.where(), "attempt", it.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
 	switch n := it.attempt.Number; {
 	case v.Class == push.Delivered:
-		log.Info("delivered after failures", it.where(), "attempts", n)
+		d.sayRecovered(it)
 	case v.Class == push.Aborted || it.final:
 	case n >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
 		it.logged, it.said = v.Reason, time.Now()
-		log.Error("blocked: the message keeps failing and holds up what comes behind it; SIGUSR1 skips it", about...)
+		d.sayBlocked(it)
 	case n == 1:
-		log.Warn("delivery failed, will be retried", about...)
+		d.sayFailed(about)
 	default:
 		log.Debug("delivery failed again", about...)
 	}

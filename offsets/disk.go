@@ -138,13 +138,8 @@ func newFile(o Options) (first []byte, size int64) {
 // lockDir keeps every other process off a volume until the file is closed. The kernel does that when the process ends, however it
 // ends.
 func lockDir(dir string) (*os.File, error) {
-	st, err := os.Stat(dir)
-	if err != nil {
-		return nil, unusable(dir, err)
-	}
-	if !st.IsDir() {
-		return nil, &OpenError{Reason: ErrVolume, Path: dir,
-			Sentence: fmt.Sprintf("%s is not a directory: set KPUSH_OFFSETS_DIR to the directory where the volume is mounted", dir)}
+	if err := isVolume(dir); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -164,6 +159,19 @@ func lockDir(dir string) (*os.File, error) {
 	_ = f.Truncate(0) // the flock is the lock; what the file says is only for the sentence
 	_, _ = f.WriteAt(fmt.Appendf(nil, "pid %d on %s\n", os.Getpid(), host), 0)
 	return f, nil
+}
+
+// isVolume says why there is no directory by this name.
+func isVolume(dir string) error {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return unusable(dir, err)
+	}
+	if !st.IsDir() {
+		return &OpenError{Reason: ErrVolume, Path: dir,
+			Sentence: fmt.Sprintf("%s is not a directory: set KPUSH_OFFSETS_DIR to the directory where the volume is mounted", dir)}
+	}
+	return nil
 }
 
 // Lock takes a volume for a process that keeps no file on it, and shows that files can be made there. Nobody can Lock or

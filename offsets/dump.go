@@ -12,12 +12,27 @@ import (
 	"time"
 )
 
-// Dump prints what the file in dir says. It only reads, takes no lock, and works while a process writes.
+// legend explains the words of a Dump. Each of its lines begins with a #, so that whoever reads by line passes over it.
+const legend = `# What the words mean. First line: the file. Then a line for each partition; below it a line for each message that was tried and has no outcome yet.
+# format, generation, half, frames   how the file is written: in two halves in turn, one generation each; frames: records in this half, of those it has room for
+# torn             newest records that a crash left half written; they are left out
+# stopped cleanly  the process has ended in order; else it runs, or was killed
+# volume           the file's own id; KPUSH_INSTANCE_ID is made of it
+# cluster, topic-id, group   whose offsets these are; they apply to no other cluster, group or topic, a topic that was deleted and made again included
+# next             every offset below has its outcome: delivered, or skipped. The first message that has not
+# done             offsets above next that have their outcome already, first-last; they are not sent again. -: none
+# committed        the offset that Kafka has acknowledged last; it may be behind next by one KPUSH_COMMIT_INTERVAL. -1: none
+# ceiling          no request has gone out for an offset at or above it; after a power cut what lies below counts as in doubt. 0: none
+# in-doubt-below   what is below and has no outcome may have been sent: the power was cut, or another machine died. 0: nothing
+# lineage          a history of this partition; an operator's reset begins another one, to which nothing of before applies
+# at               when the newest of this was written
+# attempts         how often the message was sent; message faults: how many of these count towards KPUSH_RETRY_NUMS
+# in doubt         an attempt of it may have reached the service, which did not say so: it comes again with Kafka-In-Doubt: true
+`
+
+// Dump prints what the file in dir says, and what its words mean. It only reads, takes no lock, and works while a process writes.
 func Dump(w io.Writer, dir string) error {
-	m, err := peek(dir)
-	for more := 3; err != nil && more > 0; more-- {
-		m, err = peek(dir) // a writer may have turned from half to half in the middle of the reading
-	}
+	m, err := read(dir)
 	if err != nil {
 		return err
 	}
@@ -31,8 +46,17 @@ func Dump(w io.Writer, dir string) error {
 	for _, k := range slices.SortedFunc(maps.Keys(m.current), compareKeys) {
 		out = m.current[k].describe(out)
 	}
-	_, err = w.Write(out)
+	_, err = w.Write(append(out, legend...))
 	return err
+}
+
+// read is what the file in dir says, also while a process writes.
+func read(dir string) (*image, error) {
+	m, err := peek(dir)
+	for more := 3; err != nil && more > 0; more-- {
+		m, err = peek(dir) // a writer may have turned from half to half in the middle of the reading
+	}
+	return m, err
 }
 
 func peek(dir string) (*image, error) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -547,8 +548,18 @@ orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 d
   offset 11: attempts 1, message faults 0 in doubt
   offset 35: attempts 1, message faults 0 in doubt
 `
-	if out.String() != want {
+	if out.String() != want+legend {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+	for line := range strings.Lines(legend) { // a reader by line passes over it
+		if !strings.HasPrefix(line, "# ") {
+			t.Errorf("%q", line)
+		}
+	}
+	for _, word := range regexp.MustCompile(`[a-z-]+=|, [a-z]+ |attempts|faults|in doubt|torn|stopped cleanly`).FindAllString(want, -1) {
+		if word = strings.Trim(word, "=, "); word != "created" && !strings.Contains(legend, word) {
+			t.Errorf("%s is not explained", word)
+		}
 	}
 	empty := t.TempDir()
 	if err := Dump(&out, empty); err == nil || err.Error() != empty+" holds no offsets file: no kpush has run there yet, or only with guarantee 1, which keeps none" {

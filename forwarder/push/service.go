@@ -120,10 +120,38 @@ func (s *Service) Push(a *Attempt) Verdict {
 			v = Verdict{Class: MessageFault, Status: r.Status, Reason: err.Error(), RetryAfter: pause(r.RetryAfter)}
 		}
 	}
+	if v.Class != Delivered {
+		v.Answer = said(&r.Answer, s.cfg.Ack)
+	}
 	if v.Class == MessageFault {
 		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, s.contentType(a))
 	}
 	return v
+}
+
+// Reached is what came of a connection to one host: in words, or why there is none.
+type Reached struct {
+	Said string
+	Err  error
+}
+
+// Reach connects to each host, all at once, and sends nothing.
+func (s *Service) Reach(ctx context.Context) []Reached {
+	all := make([]Reached, len(s.hosts))
+	var asking sync.WaitGroup
+	for i, h := range s.hosts {
+		if w, ok := h.Line.(*wire.Wire); ok {
+			asking.Go(func() {
+				said, err := w.Reach(ctx)
+				if err != nil {
+					err = errors.New(clause(err))
+				}
+				all[i] = Reached{said, err}
+			})
+		}
+	}
+	asking.Wait()
+	return all
 }
 
 // contentType is the request's.

@@ -657,3 +657,45 @@ func TestHTTPSaysWhatWasSent(t *testing.T) {
 		}
 	}
 }
+
+// Each host is connected to as a request would be, and nothing is sent there.
+func TestReach(t *testing.T) {
+	for name, row := range map[string]struct{ target, said, err string }{
+		"http": {target: wiretest.Bare(t, func(_ int, _ net.Conn, r *bufio.Reader) {
+			if _, err := r.ReadByte(); err != io.EOF {
+				t.Errorf("something was sent: %v", err)
+			}
+		}), said: "it connects"},
+		"nobody listens":    {target: "http://" + nobody(t), err: "connect: connection refused"},
+		"no socket":         {target: "http+unix://" + url.PathEscape(filepath.Join(t.TempDir(), "s")), err: "no such file"},
+		"TLS of a stranger": {target: secure(t), err: "TLS handshake: "},
+		"TLS where there is none": {target: strings.Replace(wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) {
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		}), "http:", "https:", 1), err: "TLS handshake: "},
+	} {
+		got := service(t, hasty(row.target)).Reach(t.Context())
+		if len(got) != 1 || got[0].Said != row.said || (got[0].Err == nil) != (row.err == "") || row.err != "" && !strings.Contains(got[0].Err.Error(), row.err) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// nobody is an address where nobody listens.
+func nobody(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// secure is a service with a certificate that nobody here trusts.
+func secure(t *testing.T) string {
+	t.Helper()
+	far := httptest.NewTLSServer(http.NotFoundHandler())
+	far.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(far.Close)
+	return far.URL
+}

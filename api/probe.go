@@ -1,0 +1,77 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Probe asks the process that listens on addr for its health, for containers without a shell, and says in one line what is well and what
+// is noted. An error means that it is not healthy, and nothing else does: what it waits for is said, too, and marked as no reason.
+func Probe(ctx context.Context, addr string) (said string, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("KPUSH_HEALTH_ADDR=%s: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	at := "http://" + net.JoinHostPort(host, port)
+	well, err := ask(ctx, at+"/healthz")
+	if err != nil {
+		return "", err
+	}
+	if !well.OK {
+		return "", fmt.Errorf("not healthy: %s", oneLine(append(well.Why, well.Notes...)))
+	}
+	said = "healthy"
+	if len(well.Notes) > 0 {
+		said += ": " + oneLine(well.Notes)
+	}
+	switch ready, err := ask(ctx, at+"/readyz"); {
+	case err != nil:
+		said += "; /readyz does not answer (no reason for exit code 1)"
+	case !ready.OK:
+		said += "; not ready (no reason for exit code 1): " + oneLine(ready.Why)
+	}
+	return said, nil
+}
+
+// probeTime is for both questions: less than a container's engine gives a health check.
+const probeTime = 3 * time.Second
+
+// ask returns what the path says, whatever its status is.
+func ask(ctx context.Context, url string) (r report, err error) {
+	c := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+	question, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return r, fmt.Errorf("nobody can be asked at %s", url)
+	}
+	resp, err := c.Do(question)
+	if err != nil {
+		return r, fmt.Errorf("no kpush answers: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return r, fmt.Errorf("kpush's answer broke off: %w", err)
+	}
+	if err := json.Unmarshal(body, &r); err != nil || r.OK != (resp.StatusCode == http.StatusOK) {
+		return r, fmt.Errorf("what answers at %s is no kpush: status %d, %.200q", url, resp.StatusCode, body)
+	}
+	return r, nil
+}
+
+func oneLine(sentences []string) string {
+	return strings.Join(strings.Fields(strings.Join(sentences, "; ")), " ")
+}

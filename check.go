@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/forwarder/push"
+	"github.com/kpush/kpush/kafka/librdkafka"
+	"github.com/kpush/kpush/offsets"
+)
+
+// examine is -check: the effective configuration, what of it has no effect, the volume, the service, and what Kafka says. It looks at all of
+// them, whatever one of them is like; its error has the start's sentence and exit code. A service that does not answer is no error: it
+// may come later, and so may the end of the process that has the volume.
+func examine(ctx context.Context, cfg *config.Config, w io.Writer) error {
+	for _, a := range cfg.Effective() {
+		fmt.Fprintf(w, "%s=%s\n", a.Key, a.Value)
+	}
+	fmt.Fprintln(w)
+	for _, sentence := range cfg.Idle() {
+		fmt.Fprintln(w, "warning:", sentence)
+	}
+	volume := examineVolume(cfg, w)
+	service := examineService(ctx, cfg, w)
+	fmt.Fprintln(w)
+	return errors.Join(volume, service, examineKafka(ctx, cfg, w))
+}
+
+// examineVolume looks at what a start would open. Guarantee 1 keeps no file: it needs the volume for the skip log, from its first line on.
+func examineVolume(cfg *config.Config, w io.Writer) error {
+	keeps := cfg.Guarantee != 1
+	v, err := offsets.Look(cfg.OffsetsDir, keeps)
+	switch {
+	case err != nil && !keeps && !cfg.CanSkip:
+		fmt.Fprintf(w, "warning: nothing could be skipped, by you or by the service: %v\n", err)
+	case err != nil:
+		return configError{err}
+	default:
+		fmt.Fprintf(w, "volume %s: %s\n", cfg.OffsetsDir, v)
+	}
+	return nil
+}
+
+// reachTime is how long a person waits for a host, whatever KPUSH_CONN_TIMEOUT is.
+const reachTime = 10 * time.Second
+
+// examineService connects to each host, and sends nothing.
+func examineService(ctx context.Context, cfg *config.Config, w io.Writer) error {
+	s, err := push.New(service(cfg))
+	if err != nil {
+		return configError{err}
+	}
+	names := cfg.HostNames()
+	ctx, end := context.WithTimeoutCause(ctx, reachTime, fmt.Errorf("no connection within %v", reachTime))
+	defer end()
+	for i, reached := range s.Reach(ctx) {
+		if reached.Err != nil {
+			fmt.Fprintf(w, "warning: service %s: %v; what is sent until it answers is sent again\n", names[i], reached.Err)
+		} else {
+			fmt.Fprintf(w, "service %s: %s\n", names[i], reached.Said)
+		}
+	}
+	return nil
+}
+
+// examineKafka asks what Kafka knows of topics and group, and says what the client will be told.
+func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
+	k := client(cfg, "")
+	k.InstanceID = ""
+	consumer, err := librdkafka.New(k, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return configError{err}
+	}
+	defer consumer.Close() // it has joined nothing, so this returns
+	cluster, err := librdkafka.NewCluster(k)
+	if err != nil {
+		return configError{err}
+	}
+	defer cluster.Close()
+	if err := forwarder.Check(ctx, forwarding(cfg, k), consumer, cluster, w); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, cfg.Buffer/2)
+	defaults := librdkafka.Properties(k)
+	for _, property := range slices.Sorted(maps.Keys(defaults)) {
+		if own, set := k.Properties[property]; set {
+			fmt.Fprintf(w, "  %s=%s (yours)\n", property, own)
+		} else {
+			fmt.Fprintf(w, "  %s=%v\n", property, defaults[property])
+		}
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/offsets"
+)
+
+// -check has the start's exit codes and sentences: what the client or the volume refuses has to be changed, a broker may come.
+func TestCheckRefuses(t *testing.T) {
+	missing, damaged, locked := filepath.Join(t.TempDir(), "missing"), t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(damaged, "offsets"), []byte("nothing of the kind"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	store, err := offsets.Open(locked, offsets.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	const one = "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR="
+	for set, row := range map[string]struct {
+		code int
+		said string // in the error; the start says it as well where the code is 2
+	}{
+		"KPUSH_DOMAIN=":                          {exitFailed, "no broker at"},
+		"KPUSH_CONSUMER_CONF=no.such.property=1": {exitConfig, "no.such.property"},
+		"KPUSH_CONSUMER_CONF=security.protocol=sasl_ssl;sasl.mechanisms=MD5": {exitConfig, "MD5"},
+		"KPUSH_OFFSETS_DIR=" + missing:                                       {exitConfig, "create it, or mount the volume there"},
+		"KPUSH_OFFSETS_DIR=" + missing + "/below":                            {exitConfig, "create it, or mount the volume there"},
+		"KPUSH_OFFSETS_DIR=" + damaged:                                       {exitConfig, "keep it, and move it aside"},
+		one + missing + " KPUSH_CAN_SKIP=true":                               {exitConfig, "create it, or mount the volume there"},
+		one + missing:                                                        {exitFailed, "no broker at"},
+		one + damaged + " KPUSH_CAN_SKIP=true":                               {exitFailed, "no broker at"}, // it has no file
+		"KPUSH_OFFSETS_DIR=" + locked:                                        {exitFailed, "no broker at"}, // by the sidecar that runs
+	} {
+		cfg := ready(t, strings.Fields(set)...)
+		ctx, end := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		err := examine(ctx, cfg, io.Discard)
+		end()
+		if code := exit(err); code != row.code || !strings.Contains(err.Error(), row.said) {
+			t.Errorf("%s: %v ends with %d, want %d", set, err, code, row.code)
+		}
+		if row.code == exitFailed {
+			continue
+		}
+		ctx, end = context.WithTimeout(t.Context(), 5*time.Second)
+		err2 := run(ctx, cfg, newLog(new(config.Config), io.Discard))
+		end()
+		if exit(err2) != exitConfig || !strings.Contains(err.Error(), err2.Error()) {
+			t.Errorf("%s: a start says %v\nand -check %v", set, err2, err)
+		}
+	}
+}
+
+// What -check finds beside Kafka: a line for each thing, and a warning where something will not be as one may think.
+func TestCheckSays(t *testing.T) {
+	far := httptest.NewServer(http.NotFoundHandler())
+	defer far.Close()
+	port := far.URL[strings.LastIndex(far.URL, ":")+1:]
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = nil
+	defer secure.Close()
+	socket := filepath.Join(t.TempDir(), "app.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	volume, locked := t.TempDir(), t.TempDir()
+	store, err := offsets.Open(locked, offsets.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	nobody := nowhere(t)
+	for _, row := range []struct {
+		set  string
+		want []string
+	}{
+		{"KPUSH_RETRY_NUMS=5", []string{"KPUSH_RETRY_NUMS=5\n", "\nwarning: KPUSH_RETRY_NUMS=5 has no effect: "}},
+		{"KPUSH_OFFSETS_DIR=" + volume, []string{"\nvolume " + volume + ": no offsets file, ", " MiB free\n"}},
+		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid "}},
+		{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR=" + volume + "/no", []string{"\nwarning: nothing could be skipped, by you or by the service: the volume " + volume + "/no cannot"}},
+		{"KPUSH_PORT=" + port, []string{"\nservice 127.0.0.1:" + port + ": it connects\n"}},
+		{"KPUSH_HOST=unix:" + socket + ",unix:" + socket + "2", []string{"\nservice unix:" + socket + ": it connects\n", "\nwarning: service unix:" + socket + "2: dial: connect: no such file or directory; what"}},
+		{"KPUSH_URL=http://me:secret@" + nobody + "/x", []string{"\nwarning: service " + nobody + ": dial: connect: connection refused; what is sent until it answers is sent again\n"}},
+		{"KPUSH_URL=" + secure.URL, []string{"\nwarning: service " + strings.TrimPrefix(secure.URL, "https://") + ": TLS handshake: "}},
+	} {
+		var said strings.Builder
+		ctx, end := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		err := examine(ctx, ready(t, strings.Fields(row.set)...), &said)
+		end()
+		if err == nil || errors.As(err, new(configError)) { // the broker is not there
+			t.Errorf("%s: %v", row.set, err)
+		}
+		for _, want := range row.want {
+			if !strings.Contains(said.String(), want) {
+				t.Errorf("%s:\n%s\nlacks %q", row.set, &said, want)
+			}
+		}
+		if strings.Contains(said.String(), "secret") {
+			t.Errorf("%s: it shows the password:\n%s", row.set, &said)
+		}
+	}
+}
+
+// The memory that -check names is at least what docs/benchmarks.md bounds: 48 MiB with the default, 24 MiB of it while idle.
+func TestMemory(t *testing.T) {
+	for value, want := range map[string]int64{"16MiB": 48 << 20, "1MiB": 24<<20 + 3<<19, "1024MiB": 1560 << 20} {
+		if got := memory(ready(t, "KPUSH_BUFFER="+value)); got != want {
+			t.Errorf("KPUSH_BUFFER=%s: %d, want %d", value, got, want)
+		}
+	}
+}
+
+// A start warns of each variable that is set and has no effect.
+func TestStartWarns(t *testing.T) {
+	var said strings.Builder
+	cfg := ready(t, "KPUSH_RETRY_NUMS=5", "KPUSH_RETRY_MAX_INTERVAL=2s", "KPUSH_LOG_FORMAT=text")
+	log := newLog(cfg, &said)
+	ctx, end := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer end()
+	if err := run(ctx, cfg, log); err != nil {
+		t.Fatal(err)
+	}
+	log.flush(lastLine)
+	for _, want := range cfg.Idle() {
+		if n := strings.Count(said.String(), "level=WARN msg=\""+want+"\"\n"); n != 1 {
+			t.Errorf("%q is said %d times:\n%s", want, n, &said)
+		}
+	}
+	if len(cfg.Idle()) != 2 {
+		t.Errorf("%q", cfg.Idle())
+	}
+}

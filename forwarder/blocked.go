@@ -1,0 +1,124 @@
+package forwarder
+
+import (
+	"encoding/base64"
+	"log/slog"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of what the log says of messages that fail, are blocked, or are delivered at last: of each so many are named a minute, and one
+// line counts the others.
+const (
+	burstMost = 5
+	burstTime = time.Minute
+	burstWait = time.Second // until the count, for a burst to be whole
+)
+
+// burst keeps them. A service that refuses hundreds of messages at once has one reason, not hundreds.
+type burst struct {
+	mu      sync.Mutex
+	began   time.Time // the minute
+	named   int       // in it
+	more    int       // that no line has counted yet
+	counted time.Time // when the newest one did
+}
+
+// names tells whether one more may have a line of its own. Else it is counted: say says how many they are, once a minute at the most.
+func (b *burst) names(say func(more int)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if now.Sub(b.began) >= burstTime {
+		b.began, b.named = now, 0
+	}
+	if b.named < burstMost {
+		b.named++
+		return true
+	}
+	if b.more++; b.more == 1 {
+		time.AfterFunc(max(burstWait, burstTime-now.Sub(b.counted)), func() {
+			b.mu.Lock()
+			more := b.more
+			b.more, b.counted = 0, time.Now()
+			b.mu.Unlock()
+			say(more)
+		})
+	}
+	return false
+}
+
+// loud is what the log says of many messages at once.
+type loud struct{ failed, blocked, recovered burst }
+
+// sayFailed has the log say the first failure of a message. At level debug it says each.
+func (d *delivery) sayFailed(about []any) {
+	log := d.f.log
+	if d.f.loud.failed.names(func(more int) {
+		log.Warn("more deliveries failed for the first time than the log names", "more", more)
+	}) {
+		log.Warn("delivery failed, will be retried", about...)
+	} else {
+		log.Debug("delivery failed, will be retried", about...)
+	}
+}
+
+// sayRecovered has it say the end of failures.
+func (d *delivery) sayRecovered(it *item) {
+	log := d.f.log
+	if d.f.loud.recovered.names(func(more int) {
+		log.Info("more messages that had failed are delivered than the log names", "more", more)
+	}) {
+		log.Info("delivered after failures", it.where(), "attempts", it.attempt.Number)
+	} else {
+		log.Debug("delivered after failures", it.where(), "attempts", it.attempt.Number)
+	}
+}
+
+// sayBlocked has the log name a message that keeps failing, with all that an operator needs to find it and to decide about it.
+func (d *delivery) sayBlocked(it *item) {
+	log, v := d.f.log, it.verdict
+	if !d.f.loud.blocked.names(func(more int) {
+		log.Error("more messages are blocked than the log names; /readyz and kpush -status say how many there are",
+			"more", more, "blocked", len(d.f.failures.blocked()))
+	}) {
+		return
+	}
+	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
+		"attempts", it.attempt.Number, "since", it.failure.Since.UTC().Format(time.RFC3339)}
+	log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)
+}
+
+// keyMost is how many bytes of a key the log shows.
+const keyMost = 200
+
+// keyOf is a message's key for the log: as it is where it is text, else in base64 as in the header Kafka-Key, and nothing where it has none.
+func keyOf(key []byte) slog.Attr {
+	if key == nil {
+		return slog.Attr{}
+	}
+	cut := key[:min(len(key), keyMost)]
+	text, about := string(cut), []any(nil)
+	if !isText(text) {
+		text, about = base64.StdEncoding.EncodeToString(cut), append(about, "key_encoding", "base64")
+	}
+	if len(cut) < len(key) {
+		about = append(about, "key_bytes", len(key))
+	}
+	return slog.Group("", append([]any{"key", text}, about...)...)
+}
+
+// isText tells whether people can read s on a line.
+func isText(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
