@@ -128,6 +128,13 @@ func (c *ceiling) acknowledge(s commitState) {
 	c.synced = s
 }
 
+// low tells whether requests wait for a higher ceiling.
+func (c *ceiling) low() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted >= c.at
+}
+
 // committed is the offset of the newest acknowledged commit, -1 where there is none of this assignment.
 func (c *ceiling) committed() int64 {
 	c.mu.Lock()

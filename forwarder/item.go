@@ -21,6 +21,7 @@ type item struct {
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
 	final     bool            // it is the outcome: delivered, else to be skipped
+	confirmed bool            // the service had it already
 	failure   *failure        // nil until the first failed attempt
 	loose     []loose         // faults that may turn out to be a host's
 	logged    string          // the reason in the newest blocked line
@@ -158,6 +159,7 @@ func (d *delivery) logSkip(it *item) error {
 func (d *delivery) log(it *item, took time.Duration) {
 	log, v := d.f.log, it.verdict
 	if slow := d.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != push.Aborted {
+		d.p.gauge.topic.slow.Add(1)
 		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", v.Class.String())
 	}
 	if v.Class == push.Delivered && it.attempt.Number == 1 {

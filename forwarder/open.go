@@ -160,6 +160,7 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 	if err != nil {
 		return nil, err
 	}
+	c.f.cluster.Store(&cluster)
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.Topic] = true
@@ -219,8 +220,10 @@ func (c *consumer) open(o *opening) (*partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.f.counts.lost.Add(o.Lost)
-	return newPartition(c.f, o.Identity, rec, o.Start), nil
+	c.f.counts.started(o)
+	p := newPartition(c.f, o.Identity, rec, o.Start)
+	p.gauge.ends.Store(&o.Bounds)
+	return p, nil
 }
 
 // findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
