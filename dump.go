@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	dumpMost  = 4 << 20          // bytes of goroutines: what is beyond is left out
-	dumpPiece = 32 << 10         // of one line; logRoom holds many
-	dumpTime  = 10 * time.Second // for whoever reads the log to make room
-	dumpGroup = 50               // partitions, or messages, of one line
-	stateTime = 2 * time.Second  // for a volume that hangs
+	dumpMost  = 4 << 20         // bytes of goroutines: what is beyond is left out
+	dumpPiece = 32 << 10        // of one line; logRoom holds many
+	dumpTime  = 3 * time.Second // for whoever reads the log to make room
+	dumpGroup = 50              // partitions, or messages, of one line
+	stateTime = 2 * time.Second // for a volume that hangs
 )
 
 // dumpOnQuit has SIGQUIT write all goroutines and the state to the log; the process goes on.
