@@ -43,6 +43,8 @@ var doors = map[string]struct{ files, why string }{
 	"github.com/hashicorp/go-retryablehttp":      {"forwarder/retry.go e2e/bench/*", "what repeats a request must be seen at one glance"},
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
+	"github.com/prometheus/client_golang":        {"api/metrics.go *_test.go", "what speaks of series and labels is a rendering, and the hot path only adds"},
+	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 
@@ -112,6 +114,7 @@ func TestImportRules(t *testing.T) {
 		{"offsets/store.go", module + "/forwarder"}, {"offsets/store.go", "golang.org/x/sys/unix"}, {"forwarder/pace/lane.go", module + "/api"},
 		{"e2e/kill_test.go", module + "/offsets"}, {"e2e/rig/rig.go", module + "/forwarder"}, {"main.go", module + "/e2e/rig"}, {"api/health.go", module},
 		{"forwarder/consumer.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
+		{"forwarder/counts.go", "github.com/prometheus/client_golang/prometheus"}, {"main.go", "github.com/prometheus/client_golang/prometheus/promhttp"},
 		{"main.go", "github.com/kelseyhightower/envconfig"}, {"kafka/librdkafka/consumer.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
 		{"config.go", "github.com/kelseyhightower/envconfig"},
 		{"config/load.go", module + "/offsets"}, {"forwarder/consumer.go", module + "/config"}, {"api/health.go", module + "/config"},

@@ -31,6 +31,7 @@ type lines struct {
 	waiting []byte
 	writing time.Time // since when a write is under way; zero: none is
 	dropped int       // lines left out since the log took one
+	lost    int64     // lines left out since the start
 	since   time.Time // the first of them
 	failed  error     // what became of the newest write
 }
@@ -73,6 +74,7 @@ func (l *lines) drop(n int) {
 		l.since = time.Now()
 	}
 	l.dropped += n
+	l.lost += int64(n)
 }
 
 func (l *lines) stir() {
@@ -119,6 +121,13 @@ func (l *lines) flush(atMost time.Duration) {
 			return
 		}
 	}
+}
+
+// left is how many lines were left out since the start.
+func (l *lines) left() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
 }
 
 // Live has nothing to say: a log that nobody reads is no ill health.

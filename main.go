@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/kafka/librdkafka"
 )
 
 // version is set by the linker.
@@ -50,9 +52,13 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	network := api.NewNetwork(cfg.Brokers, log.Logger)
 	serving, end := context.WithCancel(context.Background())
 	defer end()
-	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network, log), log.Logger); err != nil {
+	answers := http.NewServeMux()
+	answers.Handle("/", api.Health(f, network, log))
+	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, f, log.left))
+	if err := api.Serve(serving, cfg.HealthAddr, answers, log.Logger); err != nil {
 		return configError{err}
 	}
+	dumpOnQuit(log, f.Status)
 	orphaned := network.Guard(stop)
 	skip := make(chan os.Signal, 1)
 	signal.Notify(skip, syscall.SIGUSR1)

@@ -1,2 +1,2 @@
-// Package api is what the sidecar answers: health and readiness. It reads the other rooms and decides nothing for them.
+// Package api is what the sidecar answers: health and readiness, and metrics. It reads the other rooms and decides nothing for them.
 package api

@@ -55,9 +55,9 @@ type stock struct {
 	left     atomic.Int64 // bytes of messages that were in memory and are not any more
 	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
 
-	paused   bool      // this and the next three are owned by the consumer
-	pull     float64   // bytes a second that leave
-	sampled  time.Time // when that was measured
+	paused   atomic.Bool // by flow control: the consumer sets it
+	pull     float64     // bytes a second that leave; this and the next two are owned by the consumer
+	sampled  time.Time   // when that was measured
 	leftThen int64
 }
 

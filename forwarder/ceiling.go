@@ -135,6 +135,13 @@ func (c *ceiling) tells(changes int64) bool {
 	return c.synced.offset >= 0 && c.synced.changes >= changes
 }
 
+// low tells whether requests wait for a higher ceiling.
+func (c *ceiling) low() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted >= c.at
+}
+
 // committed is the offset of the newest acknowledged commit, -1 where there is none of this assignment.
 func (c *ceiling) committed() int64 {
 	c.mu.Lock()

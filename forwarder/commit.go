@@ -152,7 +152,9 @@ func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 	}
 	c.f.health.committing(true)
 	offsets.Crash("before a commit")
+	began := time.Now()
 	err = c.f.parts.Consumer.Commit(list)
+	c.f.counts.committed(time.Since(began), err)
 	c.f.health.committing(false)
 	if err != nil {
 		return n, err

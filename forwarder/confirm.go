@@ -22,7 +22,7 @@ func (d *delivery) confirm() error {
 				return err
 			}
 			if has {
-				it.final, it.verdict = true, push.Verdict{}
+				it.final, it.confirmed, it.verdict = true, true, push.Verdict{}
 				continue
 			}
 		}
@@ -33,6 +33,12 @@ func (d *delivery) confirm() error {
 
 // has asks until it knows whether the service has a message.
 func (d *delivery) has(it *item) (bool, error) {
+	failed := false
+	defer func() {
+		if failed {
+			d.p.gauge.asking.Add(-1)
+		}
+	}()
 	for {
 		if err := d.batch.Turned(d.ctx(), d.blocked()); err != nil {
 			return false, err
@@ -45,6 +51,10 @@ func (d *delivery) has(it *item) (bool, error) {
 			return has, nil
 		}
 		d.batch.Give()
+		if !failed {
+			failed = true
+			d.p.gauge.asking.Add(1)
+		}
 		if d.f.health.every("confirm", time.Minute) {
 			d.f.log.Error("KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits",
 				"error", fmt.Errorf("%s/%d: %w", it.Partition, it.Offset, err))

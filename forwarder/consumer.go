@@ -158,7 +158,7 @@ func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	m.Topic = p.Topic // one string for all
 	p.push(m)
 	switch {
-	case p.stock.paused:
+	case p.stock.paused.Load():
 	case c.flow.heldBack && (p.stock.held.Load() > c.share()/2 || c.budget.held.Load() > c.budget.most()):
 		c.pause(p)
 	case p.stock.held.Load() <= c.share():
@@ -191,8 +191,8 @@ func (c *consumer) tidy() {
 		p.stock.sample(now)
 		held := p.stock.held.Load()
 		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
-		if p.stock.paused && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
-			p.stock.paused = false
+		if p.stock.paused.Load() && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
+			p.stock.paused.Store(false)
 			resume = append(resume, t)
 		}
 		if p.rec.Outstanding() > 0 {
@@ -255,6 +255,7 @@ func (c *consumer) advance(drained []kafka.Partition) {
 		if p := c.parts[a.Partition]; p != nil && a.Offset > 0 {
 			p.rec.Advance(a.Offset)
 			p.reading.next = max(p.reading.next, a.Offset)
+			p.gauge.position.Store(p.reading.next)
 		}
 	}
 }

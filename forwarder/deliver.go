@@ -112,7 +112,11 @@ func (d *delivery) try() {
 		it.attempt = it.following()
 		it.Attempt = it.attempt.Number
 		d.attempt.Items = append(d.attempt.Items, &it.Item)
+		if it.InDoubt {
+			d.f.counts.inDoubt.Add(1)
+		}
 	}
+	d.p.gauge.underWay.Add(int64(len(d.attempt.Items)))
 	d.attempt.Host = d.batch.Host()
 	d.apply(d.f.parts.Handler.Push(&d.attempt))
 }
@@ -221,6 +225,7 @@ func (d *delivery) skip() {
 func (d *delivery) apply(v push.Verdict) {
 	now := time.Now()
 	sent := d.request()
+	d.p.gauge.underWay.Add(-int64(len(sent)))
 	v, fault := d.whose(v, len(sent), now)
 	elsewhere := d.batch.Elsewhere(fault.sign)
 	counts := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere && !fault.held
@@ -236,9 +241,13 @@ func (d *delivery) apply(v push.Verdict) {
 		if d.judge(it, fault.silence); !it.final {
 			unfinished = append(unfinished, it.attempt)
 		}
+		d.p.gauge.topic.attempted(it, fault.sign.Kind == pace.Silent, now)
 	}
 	if d.pen.intents = unfinished; len(unfinished) > 0 {
 		d.p.settled(unfinished)
+	}
+	if v.Class != push.Aborted {
+		d.p.gauge.topic.attempt.observe(now.Sub(d.began))
 	}
 	d.logRequest(sent, v, now)
 	d.f.sayWant(v)

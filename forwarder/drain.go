@@ -70,11 +70,11 @@ func (c *consumer) meanwhile(waits context.Context) {
 	for _, p := range c.parts {
 		p.reading.again = true
 	}
-	c.resume(partitionsOf(c.partsWhere(func(p *partition) bool { return !p.stock.paused })))
+	c.resume(partitionsOf(c.partsWhere(func(p *partition) bool { return !p.stock.paused.Load() })))
 }
 
 // readFrom has r polled from now on; what is paused is paused there, too.
 func (c *consumer) readFrom(r kafka.Reader) {
 	c.source = r
-	c.pause(c.partsWhere(func(p *partition) bool { return p.stock.paused })...)
+	c.pause(c.partsWhere(func(p *partition) bool { return p.stock.paused.Load() })...)
 }

@@ -80,6 +80,19 @@ func (f *failures) where(is func(*failure) bool) (all []*failure) {
 	return all
 }
 
+// oldest is the one of the lowest offset of each partition.
+func (f *failures) oldest() map[kafka.Partition]BlockedStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[kafka.Partition]BlockedStatus{}
+	for one := range f.m {
+		if was, ok := out[one.Partition]; !ok || one.Offset < was.Offset {
+			out[one.Partition] = one.BlockedStatus
+		}
+	}
+	return out
+}
+
 // status is blocked, for people.
 func (f *failures) status() (all []BlockedStatus) {
 	list := f.blocked()

@@ -40,7 +40,7 @@ func (c *consumer) relieve(now time.Time) (holdBack bool) {
 	share := c.share()
 	c.pause(c.partsWhere(func(p *partition) bool {
 		held, known := p.stock.held.Load(), p.stock.pull > 0
-		return !p.stock.paused && (known && held > share && p.stock.lasts() > aheadTime || !known && held > 2*share)
+		return !p.stock.paused.Load() && (known && held > share && p.stock.lasts() > aheadTime || !known && held > 2*share)
 	})...)
 	return c.budget.full() && c.lasts() > aheadTime*time.Duration(max(8, len(c.parts)))/8 // to pause many, each with little, has its price
 }
@@ -91,7 +91,7 @@ func (c *consumer) pause(ps ...*partition) {
 		return
 	}
 	for _, p := range ps {
-		p.stock.paused = true
+		p.stock.paused.Store(true)
 	}
 	tps := partitionsOf(ps)
 	if err := c.source.Pause(tps); err != nil {
@@ -114,5 +114,5 @@ func (c *consumer) holdBack() {
 	c.flow.heldBack = true
 	c.health.say(bufferFull, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
 	enough := c.share() / 2
-	c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused && p.stock.held.Load() > enough })...)
+	c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused.Load() && p.stock.held.Load() > enough })...)
 }

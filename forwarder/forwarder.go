@@ -76,13 +76,9 @@ type Forwarder struct {
 	lease      lease
 	health     health
 	counts     counts
-	deliveries sync.Pool // of *delivery, which goroutines have used
-}
-
-// counts are what deliveries and starts only add to.
-type counts struct {
-	suppressed atomic.Int64 // messages that came again and were finished already
-	lost       atomic.Int64 // offsets passed over without an outcome
+	wanted     atomic.Int64           // unix nanoseconds: somebody has asked for Status or Counts
+	cluster    atomic.Pointer[string] // its id; nil: no broker has said it
+	deliveries sync.Pool              // of *delivery, which goroutines have used
 }
 
 // New connects nothing yet. An error is about the volume.
@@ -92,6 +88,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f.evidence.most = int32(cfg.GiveUpInARow)
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
+	f.counts.init()
+	parts.Store.Observe(f.counts.file)
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
 		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
@@ -115,8 +113,8 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		return fmt.Errorf("cannot subscribe to %v: %w", f.cfg.Topics, err)
 	}
 	background, cancel := context.WithCancel(context.Background())
-	watching := inBackground(func() { f.watch(background) })
-	defer func() { cancel(); <-watching; atMost(closeTime, f.parts.Cluster.Close) }()
+	watching, sampling := inBackground(func() { f.watch(background) }), inBackground(func() { f.sample(background) })
+	defer func() { cancel(); <-watching; <-sampling; atMost(closeTime, f.parts.Cluster.Close) }()
 	go f.committer.run(background)
 	go f.lease.beat(background, f.cutOff, f.committer.now)
 	if f.parts.Ready != nil {

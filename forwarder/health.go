@@ -214,6 +214,9 @@ func (f *Forwarder) Notes() (notes []string) {
 			}
 		}
 	})
+	if s := f.standstill(); s != "" {
+		notes = append(notes, s)
+	}
 	if n := len(f.waiting().Blocked); n > 0 {
 		notes = append(notes, fmt.Sprintf("%d messages are blocked: they failed %d times or more (see the log)", n, blockedAfter))
 	}

@@ -24,6 +24,7 @@ type item struct {
 	final     bool            // it is the outcome: delivered, else to be skipped
 	failure   *failure        // nil until the first failed attempt, and once it is closed
 	closed    *failure        // of which the outcome is not on record yet
+	confirmed bool            // the service had it already
 	loose     []loose         // faults that may turn out to be a host's
 	logged    string          // the reason in the newest blocked line
 	said      time.Time       // when that was
@@ -160,6 +161,7 @@ func (d *delivery) logSkip(it *item) error {
 func (d *delivery) log(it *item, took time.Duration) {
 	log, v := d.f.log, it.verdict
 	if slow := d.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != push.Aborted {
+		d.p.gauge.topic.slow.Add(1)
 		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", v.Class.String())
 	}
 	if v.Class == push.Delivered && it.attempt.Number == 1 {

@@ -172,6 +172,7 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 	if err != nil {
 		return nil, err
 	}
+	c.f.cluster.Store(&cluster)
 	topics := map[string]bool{}
 	for _, t := range tps {
 		topics[t.Topic] = true
@@ -234,8 +235,9 @@ func (c *consumer) open(o *opening) (*partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.f.counts.lost.Add(o.Lost)
+	c.f.counts.started(o)
 	p := newPartition(c.f, o.Identity, rec, o.Start)
+	p.gauge.ends.Store(&o.Bounds)
 	if p.replay = o.Replay; o.Paused {
 		p.gate.shut()
 	}

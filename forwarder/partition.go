@@ -29,6 +29,7 @@ type partition struct {
 	reading  reading
 	replay   offsets.Ranges // done before an operator had it begin anew
 	gate     gate
+	gauge    gauge
 
 	soft    context.Context // ends when no new attempt may start
 	stop    context.CancelCauseFunc
@@ -57,13 +58,17 @@ func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, st
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())
-	p.stock.touch(time.Now())
+	now := time.Now()
+	p.stock.touch(now)
+	p.gauge.open(f.counts.topic(p.Topic), start.Next, now)
 	return p
 }
 
 // push takes a message that the consumer handed over. What is finished already goes no further.
 func (p *partition) push(m *kafka.Message) {
 	p.reading.next = m.Offset + 1
+	p.gauge.position.Store(m.Offset + 1)
+	p.gauge.topic.fetched.Add(1)
 	if !p.rec.Fetched(m.Offset) {
 		p.f.counts.suppressed.Add(1)
 		return
@@ -71,6 +76,8 @@ func (p *partition) push(m *kafka.Message) {
 	size := sizeOf(m)
 	p.stock.add(size)
 	p.f.budget.add(size)
+	p.gauge.handed.Add(1)
+	p.gauge.ages.add(m, p.rec.Next)
 	p.lanes.Push(m)
 }
 

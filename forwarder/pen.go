@@ -17,10 +17,11 @@ type record interface {
 // pen puts intents and outcomes on record. It belongs to a goroutine that delivers. What was delivered may wait in it for the next
 // intent, to be written with it; nobody waits for anything else in the meantime.
 type pen struct {
-	p       *partition        // of which something waits; nil: nothing does
-	done    []int64           // offsets with an outcome
-	doubts  []offsets.Attempt // what is to be known of these where that cannot be recorded
-	intents []offsets.Attempt // room
+	p       *partition               // of which something waits; nil: nothing does
+	done    []int64                  // offsets with an outcome
+	doubts  []offsets.Attempt        // what is to be known of these where that cannot be recorded
+	how     [len(outcomeWords)]int64 // messages that have ended so
+	intents []offsets.Attempt        // room
 }
 
 // postponed tells whether an outcome waits.
@@ -29,7 +30,9 @@ func (n *pen) postponed() bool { return n.p != nil }
 // postpone lets the outcome of delivered messages of p wait.
 func (n *pen) postpone(p *partition, items []*item) {
 	n.p, n.done, n.doubts = p, n.done[:0], n.doubts[:0]
+	clear(n.how[:])
 	for _, it := range items {
+		n.how[it.outcome()]++
 		n.done, n.doubts = append(n.done, it.Offset), append(n.doubts, it.doubt())
 	}
 }
@@ -92,6 +95,7 @@ func (n *pen) insist(err error) error {
 	}
 	if err == nil {
 		offsets.Crash("recorded, not committed")
+		p.gauge.ended(n.how)
 		p.changed()
 	}
 	return err

@@ -42,6 +42,7 @@ func (c *consumer) assignment() []kafka.Partition {
 func (c *consumer) assigned(tps []kafka.Partition) {
 	defer c.health.callback()()
 	c.past.round++
+	c.f.counts.rebalances[wasAssigned].Add(1)
 	for _, t := range tps {
 		c.pending[t], c.past.arrived[t] = errors.New("starting"), c.past.round
 	}
@@ -79,12 +80,14 @@ func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 	c.past.round++
 	started := partitionsOf(c.present(tps))
 	if lost {
+		c.f.counts.rebalances[wasLost].Add(1)
 		c.lose(tps, errLost)
 		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
 		if len(c.assignment()) == 0 {
 			c.health.member(false)
 		}
 	} else {
+		c.f.counts.rebalances[wasRevoked].Add(1)
 		c.giveUp(tps, errRevoked)
 	}
 	if err := c.client.Unassign(started); err != nil {

@@ -20,7 +20,7 @@ func (c *consumer) watchdog(now time.Time) {
 	var silent []*partition
 	for _, p := range c.parts {
 		switch {
-		case !p.goes() || p.stock.paused || p.stock.held.Load() > 0 || now.Sub(p.reading.came) < silentTime:
+		case !p.goes() || p.stock.paused.Load() || p.stock.held.Load() > 0 || now.Sub(p.reading.came) < silentTime:
 			p.reading.owed = 0
 		case p.reading.owed > p.reading.next:
 			c.log.Warn("the Kafka client does not fetch the partition's messages: it starts again",
@@ -41,6 +41,9 @@ func (c *consumer) askEnds(silent []*partition) {
 		found, _ := c.f.parts.Cluster.Bounds(ctx, partitionsOf(silent))
 		return func() {
 			for _, p := range silent {
+				if b, ok := found[p.Partition]; ok {
+					p.gauge.ends.Store(&b)
+				}
 				p.reading.owed = found[p.Partition].End
 			}
 			c.when.tidied = time.Time{} // the question took memory

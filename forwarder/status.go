@@ -85,19 +85,68 @@ type BlockedStatus struct {
 
 // Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
 func (f *Forwarder) Status() Status {
+	f.asked()
 	a, s := f.consumer.published.Load(), f.waiting()
 	s.Service.Status, s.Service.Names = f.pace.Status(), f.cfg.Hosts
 	s.Why, s.Notes, s.Group, s.InstanceID = f.Ready(), f.Notes(), f.cfg.Group, f.cfg.InstanceID
 	s.Ready = len(s.Why) == 0
+	if id := f.cluster.Load(); id != nil {
+		s.Cluster = *id
+	}
+	now := time.Now()
 	for _, p := range slices.SortedFunc(slices.Values(a.running), byName) {
-		var paused []string
-		if p.gate.isShut() {
-			paused = append(paused, "operator")
-		}
-		s.Partitions = append(s.Partitions, PartitionStatus{Partition: p.Partition, Paused: paused, Next: p.rec.Next(), Committed: p.ceiling.committed(),
-			Outstanding: p.rec.Outstanding(), Failing: int(p.failing.Load()), Bounded: p.ceiling.boundedBy()})
+		one := p.status(now)
+		s.Partitions = append(s.Partitions, one)
+		s.Service.Waiting += max(0, one.Outstanding-one.InFlight)
+	}
+	s.State = f.state(s)
+	return s
+}
+
+// state is the process's, where s has all else.
+func (f *Forwarder) state(s Status) State {
+	running := func(p PartitionStatus) bool { return !slices.Contains(p.Paused, byOperator) }
+	member := false
+	f.health.with(func() { member = f.health.inGroup })
+	switch {
+	case s.Stopping:
+		return Stopping
+	case !member:
+		return Starting
+	case len(s.Partitions) > 0 && !slices.ContainsFunc(s.Partitions, running):
+		return Paused
+	}
+	return Running
+}
+
+// status is the partition's.
+func (p *partition) status(now time.Time) PartitionStatus {
+	next, done, outstanding := p.rec.Standing()
+	end, high := p.gauge.bounds()
+	s := PartitionStatus{Partition: p.Partition, Next: next, Committed: p.ceiling.committed(), End: end, High: high, Done: done,
+		Oldest: p.gauge.oldest(next, now), PerSecond: p.gauge.rate(), Outstanding: outstanding, InFlight: int(p.gauge.underWay.Load()),
+		Failing: int(p.failing.Load()), Bounded: p.ceiling.boundedBy(), Paused: p.pausedBy()}
+	if stall := p.gauge.stalled(); stall != nil {
+		s.Stall = stall.text
 	}
 	return s
+}
+
+// Who may have paused a partition: an operator, so that no attempt begins, or flow control, so that nothing is fetched.
+const (
+	byOperator = "operator"
+	byFlow     = "flow"
+)
+
+// pausedBy says who has.
+func (p *partition) pausedBy() (by []string) {
+	if p.gate.isShut() {
+		by = append(by, byOperator)
+	}
+	if p.stock.paused.Load() {
+		by = append(by, byFlow)
+	}
+	return by
 }
 
 func byName(a, b *partition) int { return kafka.Compare(a.Partition, b.Partition) }

@@ -159,6 +159,7 @@ func (s *Store) turn() {
 
 // fail closes the file for writing until turn has succeeded.
 func (s *Store) fail(err error) error {
+	s.tell(0, err)
 	if s.failed == nil {
 		s.opt.Log.Error("offsets: nothing can be recorded, so nothing is delivered until the volume can be written again",
 			"file", s.path, "error", err)

@@ -99,6 +99,16 @@ func (p *Partition) Outstanding() int {
 	return p.slot.waiting
 }
 
+// Standing is the watermark, how many offsets above it are finished, and how many were handed over and are not.
+func (p *Partition) Standing() (next, done int64, outstanding int) {
+	p.store.mu.Lock()
+	defer p.store.mu.Unlock()
+	for _, r := range p.slot.finished(recorded).TrimBelow(p.slot.next) {
+		done += r.To - r.From
+	}
+	return p.slot.next, done, p.slot.waiting
+}
+
 // Committed notes that Kafka acknowledged a commit at offset. It reaches the disk with the next sync.
 func (p *Partition) Committed(offset int64) {
 	s := p.store

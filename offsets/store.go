@@ -33,6 +33,21 @@ type Store struct {
 	closed   bool
 
 	keeper keeper
+	told   func(sync time.Duration, failed error) // see Observe
+}
+
+// Observe has told called with what each sync took, and with each failure of a write or sync. It must not call back, and must not
+// wait. To be called before the Store is used.
+func (s *Store) Observe(told func(sync time.Duration, failed error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = told
+}
+
+func (s *Store) tell(sync time.Duration, failed error) {
+	if s.told != nil {
+		s.told(sync, failed)
+	}
 }
 
 func newStore(o Options, path string) *Store {

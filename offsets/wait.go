@@ -172,6 +172,7 @@ func (s *Store) syncNow() error {
 	if err != nil {
 		return s.fail(err)
 	}
+	s.tell(end.Sub(began), nil)
 	j.onDisk = pos
 	b.synced, b.took, b.clock = seq, end.Sub(began), end.Unix()
 	b.unsynced -= unsynced

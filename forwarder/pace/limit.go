@@ -13,7 +13,9 @@ type limiter struct {
 	adaptive *adaptive // nil: fixed
 	most     int
 	limit    atomic.Int64
+	_        [64]byte // limit is read with each attempt, and hardly ever changed
 	inFlight atomic.Int64
+	_        [64]byte
 
 	mu     sync.Mutex
 	halved time.Time
@@ -33,19 +35,14 @@ func (l *limiter) init(p *Pace) {
 }
 
 // enter notes the beginning of an attempt, and says how many are under way with it.
-func (l *limiter) enter() int {
-	if l.adaptive == nil {
-		return 0
-	}
-	return int(l.inFlight.Add(1))
-}
+func (l *limiter) enter() int { return int(l.inFlight.Add(1)) }
 
 // leave notes what an attempt came to.
 func (l *limiter) leave(t *Turn, sign Sign, now time.Time) {
 	limit := l.limit.Load()
+	l.inFlight.Add(-1)
 	switch {
 	case l.adaptive != nil:
-		l.inFlight.Add(-1)
 		if sign.Kind == Cancelled || sign.Kind == Fault && !sign.Answered {
 			return
 		}

@@ -192,7 +192,7 @@ type Status struct {
 	Up       bool
 	Hosts    []Host
 	Taken    int       // turns
-	InFlight int       // attempts, where Adaptive counts them
+	InFlight int       // attempts
 	Limit    int       // of turns
 	Paused   time.Time // until when the service asked for a pause; zero: it did not
 	Failing  int       // batches that wait for another attempt

@@ -1,0 +1,80 @@
+package forwarder
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+const (
+	sampleTime = 5 * time.Second
+	wantedTime = time.Minute // for so long after somebody has asked for Status or Counts, Kafka is asked where partitions end
+)
+
+// asked notes that somebody wants to know.
+func (f *Forwarder) asked() { f.wanted.Store(time.Now().UnixNano()) }
+
+// sample looks at the partitions every so often: how fast they are, and whether they stand still. Kafka is asked where they end
+// while there is something to do, and while somebody wants to know of partitions that are not silent; of those that are, silent.go
+// asks, every silentTime.
+func (f *Forwarder) sample(ctx context.Context) {
+	tick := time.NewTicker(sampleTime)
+	defer tick.Stop()
+	for w := newWatchdog(f); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a := f.consumer.published.Load()
+		if f.bears(a.running) {
+			f.askBounds(ctx, a.running)
+		}
+		w.look(a, time.Now())
+	}
+}
+
+// bears tells whether the question where these partitions end has a reason.
+func (f *Forwarder) bears(running []*partition) bool {
+	wanted := time.Since(time.Unix(0, f.wanted.Load())) < wantedTime
+	return slices.ContainsFunc(running, func(p *partition) bool {
+		return p.gauge.behind() || wanted && time.Since(p.gauge.sampled.came) < silentTime
+	})
+}
+
+// askBounds asks where partitions end. What a broker does not tell stays as it was.
+func (f *Forwarder) askBounds(ctx context.Context, ps []*partition) {
+	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	found, _ := f.parts.Cluster.Bounds(ctx, partitionsOf(ps))
+	for _, p := range ps {
+		if b, ok := found[p.Partition]; ok {
+			p.gauge.ends.Store(&b)
+		}
+	}
+}
+
+// sample takes the pace, and returns how many outcomes there were since the last time. Half of the pace is of this interval, a
+// quarter of the one before, and so on.
+func (g *gauge) sample(now time.Time) (outcomes int64) {
+	was, finished := g.sampled, g.finished.Load()
+	g.sampled.finished, g.sampled.at = finished, now
+	if at := g.position.Load(); at != was.position {
+		g.sampled.position, g.sampled.came = at, now
+	}
+	outcomes = finished - was.finished
+	if passed := now.Sub(was.at).Seconds(); passed > 0 {
+		rate := (g.rate() + float64(outcomes)/passed) / 2
+		if rate < 1e-3 {
+			rate = 0
+		}
+		g.perSecond.Store(math.Float64bits(rate))
+	}
+	if !g.behind() {
+		g.caughtUp.Store(now.UnixNano())
+	}
+	return outcomes
+}
