@@ -20,7 +20,7 @@ const module = "github.com/kpush/kpush"
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
 	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
-	"api":     {"forwarder publisher", "", "it reads the others and decides nothing for them"},
+	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"", "", "it holds numbers, and knows nothing of messages"},
 
@@ -43,6 +43,7 @@ var doors = map[string]struct{ files, why string }{
 	"github.com/hashicorp/go-retryablehttp":      {"forwarder/retry.go e2e/bench/*", "what repeats a request must be seen at one glance"},
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
+	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 

@@ -50,7 +50,11 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	network := api.NewNetwork(cfg.Brokers, log.Logger)
 	serving, end := context.WithCancel(context.Background())
 	defer end()
-	if err := api.Serve(serving, cfg.HealthAddr, api.Health(f, network, log), log.Logger); err != nil {
+	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), api.Health(f, network, log), log.Logger); err != nil {
+		return configError{err}
+	}
+	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{network, log}}
+	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
 		return configError{err}
 	}
 	orphaned := network.Guard(stop)

@@ -1,12 +1,9 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -49,37 +46,14 @@ func Health(sources ...Source) http.Handler {
 	return mux
 }
 
-// Serve answers on addr until ctx ends. It returns once it listens; an address that cannot be had is the error.
-func Serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("KPUSH_HEALTH_ADDR=%s cannot be listened on: %w", addr, err)
-	}
-	log.Info("health server listens", "addr", l.Addr().String())
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	context.AfterFunc(ctx, func() { s.Close() })
-	go func() {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the health server has ended", "error", err)
-		}
-	}()
-	return nil
-}
-
 // Probe asks the process that listens on addr for its health, for containers without a shell: nil means healthy.
 func Probe(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
+	at, err := reach(addr)
 	if err != nil {
 		return fmt.Errorf("KPUSH_HEALTH_ADDR=%s: %w", addr, err)
 	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
-		}
-	}
 	c := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{Proxy: nil}}
-	resp, err := c.Get("http://" + net.JoinHostPort(host, port) + "/healthz")
+	resp, err := c.Get("http://" + at + "/healthz")
 	if err != nil {
 		return fmt.Errorf("no kpush answers: %w", err)
 	}
@@ -92,4 +66,19 @@ func Probe(addr string) error {
 		return fmt.Errorf("not healthy: %s", body)
 	}
 	return nil
+}
+
+// reach is where on this machine a process answers that listens on addr: a wildcard is reached on loopback.
+func reach(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return net.JoinHostPort(host, port), nil
 }
