@@ -44,6 +44,7 @@ var doors = map[string]struct{ files, why string }{
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
 	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
+	"github.com/chromedp/cdproto":                {"e2e/page_test.go", "the words of what chromedp has no name for: dark mode, a page without scripts"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 

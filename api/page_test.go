@@ -22,7 +22,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{"billing", "running, ready", "2 partitions assigned", "3 of 16", ">57<", "10.0.0.5:80", "unix:/run/a.sock", "down since 2026-11-30 12:00:00 UTC",
 		"orders/0", "1,042", "1,040", "1,100", "paused: operator", "stands still: held back", "nothing new: 10,000 offsets", "the log ends at 1,110", "1 s", "120/s",
 		"orders/0/1042", "500 Internal Server Error", "KPUSH_TOPIC", "***", "12:00:00 UTC",
-		`action="/skip"`, `action="/pause"`, `action="/resume"`, `action="/seek"`, `<html lang="en">`, `<main id="main"`, "<caption>", `scope="col"`, `scope="row"`, `aria-live="polite"`, `role="img" aria-label="messages a second`} {
+		`action="/skip"`, `action="/pause"`, `action="/resume"`, `action="/seek"`, `<html lang="en">`, `<main id="main"`, "<caption>", `scope="col"`, `scope="row"`, `aria-live="polite"`, `role="img" aria-label="messages a second`, `id="seek-orders-1"`, `id="skip-orders/0/1042"`} {
 		if !strings.Contains(page, want) {
 			t.Errorf("%q is not on the page", want)
 		}

@@ -18,6 +18,13 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 	if code, said := sc.Run(t, "-healthz"); code != 0 {
 		t.Errorf("kpush -healthz of a healthy sidecar: exit code %d, %q", code, said)
 	}
+	sc.Set("KPUSH_API_ADDR=" + sc.API())
+	if code, said := sc.Run(t, "-status"); code != 0 || !strings.Contains(said, topic+"/0") {
+		t.Errorf("kpush -status of a healthy sidecar: exit code %d, %q", code, said)
+	}
+	if code, said := sc.Run(t, "-status", "-json"); code != 0 || !strings.Contains(said, `"topic":"`+topic+`","partition":0,"next":50,`) {
+		t.Errorf("kpush -status -json of a healthy sidecar: exit code %d, %q", code, said)
+	}
 	for _, running := range []bool{true, false} {
 		if !running {
 			sc.Shut(t, 10*time.Second)
@@ -28,6 +35,9 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 	}
 	if code, said := sc.Run(t, "-healthz"); code == 0 || said == "" {
 		t.Errorf("kpush -healthz of a stopped sidecar: exit code %d, %q", code, said)
+	}
+	if code, said := sc.Run(t, "-status"); code != 1 || !strings.Contains(said, "no kpush answers") {
+		t.Errorf("kpush -status of a stopped sidecar: exit code %d, %q", code, said)
 	}
 	if code, said := sc.Run(t, "-help"); code != 0 || !strings.Contains(said, "KPUSH_BROKERS") {
 		t.Errorf("kpush -help: exit code %d, %q", code, said)
