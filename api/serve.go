@@ -33,7 +33,7 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 		return fmt.Errorf("%s=%s cannot be listened on: %w", p.Variable, p.Addr, err)
 	}
 	log.Info(p.Name+" listens", "addr", l.Addr().String())
-	g := &guests{all: map[net.Conn]guest{}}
+	g := &guests{all: map[net.Conn]time.Time{}}
 	s := &http.Server{Handler: careful(h), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: headMost, ConnState: g.change,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
@@ -57,34 +57,31 @@ func careful(h http.Handler) http.Handler {
 	})
 }
 
-// guests are the connections of a port, guestsMost at the most. One more closes the one that has been without a whole request for
-// longest, or, where all are being answered, the one that has been so for longest: whoever only holds connections never locks out a
-// caller that asks and leaves, such as the kubelet.
+// guests are the connections of a port, guestsMost at the most. One more closes the one of which nothing new was heard for longest,
+// whether it is idle or sends its request slowly: who only holds connections never locks out a caller that asks and leaves, such as
+// the kubelet.
 type guests struct {
 	mu  sync.Mutex
-	all map[net.Conn]guest
-}
-
-type guest struct {
-	since time.Time
-	asks  bool // its request is being answered
+	all map[net.Conn]time.Time // since when each has been as it is
 }
 
 // change is the server's ConnState.
 func (g *guests) change(c net.Conn, s http.ConnState) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if s == http.StateClosed || s == http.StateHijacked {
+	_, known := g.all[c]
+	switch {
+	case s == http.StateClosed || s == http.StateHijacked:
 		delete(g.all, c)
-		return
+	case known || s == http.StateNew: // anything else was closed below, and does not know it yet
+		g.all[c] = time.Now()
 	}
-	g.all[c] = guest{time.Now(), s == http.StateActive}
 	if len(g.all) <= guestsMost {
 		return
 	}
 	var out net.Conn
-	for other, o := range g.all {
-		if m := g.all[out]; other != c && (out == nil || m.asks && !o.asks || m.asks == o.asks && o.since.Before(m.since)) {
+	for other, since := range g.all {
+		if out == nil || since.Before(g.all[out]) {
 			out = other
 		}
 	}
