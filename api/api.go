@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,7 @@ type API struct {
 const (
 	statusTime   = 2 * time.Second
 	commandTime  = 12 * time.Second // of requestTime
+	resendTime   = 2 * time.Minute  // the service answers meanwhile, message by message
 	commandsMost = 8
 )
 
@@ -106,6 +108,7 @@ func statusOf(err error) int {
 var calls = map[string]struct {
 	get  func(*API, http.ResponseWriter, *http.Request) error
 	post func(*API, context.Context, string, []byte) (reply, error)
+	most time.Duration // instead of commandTime
 }{
 	"/":        {get: (*API).page},
 	"/status":  {get: read((*API).status)},
@@ -115,7 +118,7 @@ var calls = map[string]struct {
 	"/pause":   {post: (*API).pause},
 	"/resume":  {post: (*API).resume},
 	"/seek":    {post: (*API).seek},
-	"/resend":  {post: (*API).resend},
+	"/resend":  {post: (*API).resend, most: resendTime},
 }
 
 // ServeHTTP answers one call.
@@ -150,9 +153,15 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), commandTime) // what has begun does not end with its caller
+	most := cmp.Or(call.most, commandTime)
+	if call.most > 0 {
+		c := http.NewResponseController(w)
+		_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Now().Add(most+requestTime-commandTime)) // a test's recorder has none
+	}
+	// What has begun does not end with its caller, and may say a moment before the end how far it has come.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), most-time.Second)
 	defer cancel()
-	done, err := command(a, ctx, func() (reply, error) { return call.post(a, ctx, who(r, form), body) })
+	done, err := command(a, most, func() (reply, error) { return call.post(a, ctx, who(r, form), body) })
 	if form {
 		a.sayings.tell(w, r, done.said, err)
 		return nil
@@ -166,9 +175,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 // read is a call that answers with JSON.
 func read(ask func(*API, context.Context) (any, error)) func(*API, http.ResponseWriter, *http.Request) error {
 	return func(a *API, w http.ResponseWriter, r *http.Request) error {
-		ctx, cancel := context.WithTimeout(r.Context(), commandTime)
-		defer cancel()
-		body, err := ask(a, ctx)
+		body, err := ask(a, r.Context())
 		if err == nil {
 			write(w, http.StatusOK, body)
 		}
@@ -176,14 +183,15 @@ func read(ask func(*API, context.Context) (any, error)) func(*API, http.Response
 	}
 }
 
-// command runs what may hang with the volume or with Kafka, and leaves it alone where it takes longer than ctx. So many may hang.
-func command[T any](a *API, ctx context.Context, do func() (T, error)) (done T, err error) {
+// command runs what may hang with the volume or with Kafka, and leaves it alone where it takes longer. So many may hang.
+func command[T any](a *API, most time.Duration, do func() (T, error)) (done T, err error) {
 	select {
 	case a.commands <- struct{}{}:
 	default:
 		return done, refuse(http.StatusServiceUnavailable, "%d commands are under way and have not ended; look at GET /status for what hangs", commandsMost)
 	}
-	ended := make(chan struct{})
+	ended, late := make(chan struct{}), time.NewTimer(most)
+	defer late.Stop()
 	var result T
 	var failed error
 	go func() {
@@ -200,8 +208,8 @@ func command[T any](a *API, ctx context.Context, do func() (T, error)) (done T, 
 	select {
 	case <-ended:
 		return result, failed
-	case <-ctx.Done():
-		return done, refuse(http.StatusServiceUnavailable, "it has not ended within %v, and may still be done: the volume or Kafka does not answer. GET /status says why, GET /audit what was done", commandTime)
+	case <-late.C:
+		return done, refuse(http.StatusServiceUnavailable, "it has not ended within %v, and may still be done: the volume or Kafka does not answer. GET /status says why, GET /audit what was done", most)
 	}
 }
 

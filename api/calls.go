@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -219,6 +220,9 @@ func (a *API) resend(ctx context.Context, who string, body []byte) (reply, error
 		if !r.Delivered {
 			failed = append(failed, fmt.Sprintf("%s/%d: %s", r.Partition, r.Offset, r.Reason))
 		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) && len(all) > 0 {
+		err = refuse(http.StatusServiceUnavailable, "the time is over; delivered: %d of %d that were sent. Repeat it for the rest", len(all)-len(failed), len(all))
 	}
 	said := fmt.Sprintf("Delivered: %d of %d.", len(all)-len(failed), len(all))
 	if len(failed) > 0 {

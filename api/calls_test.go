@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -130,7 +131,7 @@ func TestMistakes(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	for err, code := range map[error]int{
 		fmt.Errorf("orders/9: %w", forwarder.ErrNoSuch): 404, fmt.Errorf("orders/1: %w", forwarder.ErrNotOurs): 409, fmt.Errorf("orders/1/5: %w", forwarder.ErrNotFailing): 409,
-		forwarder.ErrEnding: 409, fmt.Errorf("behind the end: %w", forwarder.ErrAsked): 400, errors.New("the volume\nhangs"): 503,
+		fmt.Errorf("no record: %w", context.DeadlineExceeded): 503, forwarder.ErrEnding: 409, fmt.Errorf("behind the end: %w", forwarder.ErrAsked): 400, errors.New("the volume\nhangs"): 503,
 	} {
 		for _, request := range []string{"POST /pause", "POST /resume", "POST /skip", "GET /skipped", "GET /audit"} {
 			body := `{}`
@@ -143,6 +144,14 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %d %s, want %d with %q", request, w.Code, w.Body, code, err)
 			}
 		}
+	}
+}
+
+// A resend that is cut off says how far it came.
+func TestResendWithoutTime(t *testing.T) {
+	w := ask(t, newTest(&fake{err: fmt.Errorf("cut: %w", context.DeadlineExceeded)}, ""), "POST /resend", `{"all":true}`)
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "delivered: 1 of 2 that were sent") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 
@@ -175,14 +184,14 @@ func TestHanging(t *testing.T) {
 		for _, row := range []struct {
 			request, body string
 			within        time.Duration
-		}{{"GET /status", "", statusTime}, {"GET /", "", statusTime}, {"GET /skipped", "", commandTime}, {"POST /pause", "{}", commandTime}} {
+		}{{"GET /status", "", statusTime}, {"GET /", "", statusTime}, {"GET /skipped", "", commandTime}, {"POST /pause", "{}", commandTime}, {"POST /resend", `{"all":true}`, resendTime}} {
 			begin := time.Now()
 			w := ask(t, a, row.request, row.body)
 			if took := time.Since(begin); took != row.within || w.Code != 503 || !strings.Contains(w.Body.String(), "volume") {
 				t.Errorf("%s: %d after %v, %s", row.request, w.Code, took, w.Body)
 			}
 		}
-		for range commandsMost - 2 {
+		for range commandsMost - 3 {
 			go ask(t, a, "POST /resume", "{}")
 		}
 		synctest.Wait()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (c Client) call(method, path string, body []byte) ([]byte, error) {
 	if c.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.Token)
 	}
-	h := http.Client{Timeout: requestTime + 5*time.Second, Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
+	h := http.Client{Timeout: cmp.Or(calls[path].most, commandTime) + 10*time.Second, Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := h.Do(r)
 	if err != nil {

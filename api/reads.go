@@ -26,8 +26,8 @@ func (a *API) answer(s forwarder.Status) Status {
 	return out
 }
 
-func (a *API) skipped(ctx context.Context) (any, error) {
-	all, err := command(a, ctx, a.op.Skipped)
+func (a *API) skipped(context.Context) (any, error) {
+	all, err := command(a, commandTime, a.op.Skipped)
 	list := SkippedList{[]Skipped{}}
 	for _, m := range all {
 		list.Skipped = append(list.Skipped, Skipped{m.Topic, m.Number, m.Offset, m.ID, keyOf(m.Key), m.Size, m.Attempts, m.Reason, m.InDoubt,
@@ -36,7 +36,7 @@ func (a *API) skipped(ctx context.Context) (any, error) {
 	return list, err
 }
 
-func (a *API) audit(ctx context.Context) (any, error) {
-	all, err := command(a, ctx, a.op.Audit)
+func (a *API) audit(context.Context) (any, error) {
+	all, err := command(a, commandTime, a.op.Audit)
 	return Audit{append([]forwarder.Moved{}, all...)}, err
 }
