@@ -19,6 +19,9 @@ import (
 
 // command is kpush on the command line; it returns the exit code.
 func command(args []string) int {
+	if name, rest, ok := orderOf(args); ok {
+		return operate(name, rest, os.Stdout)
+	}
 	flags := flag.NewFlagSet("kpush", flag.ContinueOnError)
 	flags.Usage = func() { new(config.Config).Help(os.Stderr) }
 	help := flags.Bool("help", false, "")

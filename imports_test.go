@@ -20,7 +20,7 @@ const module = "github.com/kpush/kpush"
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
 	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
-	"api":     {"forwarder publisher", "", "it reads the others and decides nothing for them"},
+	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"", "", "it holds numbers, and knows nothing of messages"},
 
@@ -45,6 +45,8 @@ var doors = map[string]struct{ files, why string }{
 	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
 	"github.com/prometheus/client_golang":        {"api/metrics.go *_test.go", "what speaks of series and labels is a rendering, and the hot path only adds"},
 	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
+	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
+	"github.com/chromedp/cdproto":                {"e2e/page_test.go", "the words of what chromedp has no name for: dark mode, a page without scripts"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 
@@ -129,15 +131,15 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// What is linked is what the rows say: one Kafka client, and no test broker.
+// What is linked is what the rows say: one Kafka client, no test broker, and no browser.
 func TestBinaryLinksOneKafkaClient(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	deps := string(out)
-	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") {
-		t.Error("the binary links a test broker, or no Kafka client")
+	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") || strings.Contains(deps, "chromedp") {
+		t.Error("the binary links a test broker, a browser, or no Kafka client")
 	}
 }
 

@@ -55,7 +55,11 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	answers := http.NewServeMux()
 	answers.Handle("/", api.Health(f, network, log))
 	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, f, log.left))
-	if err := api.Serve(serving, cfg.HealthAddr, answers, log.Logger); err != nil {
+	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
+		return configError{err}
+	}
+	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{network, log}}
+	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
 		return configError{err}
 	}
 	dumpOnQuit(log, f.Status)

@@ -34,7 +34,7 @@ func nowhere(t *testing.T) string {
 func ready(t *testing.T, more ...string) *config.Config {
 	t.Helper()
 	vars := map[string]string{"KPUSH_BROKERS": nowhere(t), "KPUSH_TOPIC": "orders", "KPUSH_GROUP": "shop", "KPUSH_OFFSETS_DIR": t.TempDir(),
-		"KPUSH_HEALTH_ADDR": "127.0.0.1:0", "KPUSH_DRAIN_TIMEOUT": "3s"}
+		"KPUSH_HEALTH_ADDR": "127.0.0.1:0", "KPUSH_API_ADDR": "127.0.0.1:0", "KPUSH_DRAIN_TIMEOUT": "3s"}
 	for _, m := range more {
 		name, value, _ := strings.Cut(m, "=")
 		vars[name] = value
@@ -120,6 +120,7 @@ func TestRunRefuses(t *testing.T) {
 		"volume in use, guarantee 1":    {skips + locked, "another kpush process"},
 		"volume not there, guarantee 1": {skips + filepath.Join(locked, "missing"), "create it, or mount the volume there"},
 		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
+		"address of the API in use":     {"KPUSH_API_ADDR=" + taken.Addr().String(), "KPUSH_API_ADDR=" + taken.Addr().String() + " cannot be listened on"},
 		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
 		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
@@ -143,7 +144,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	well := nowhere(t)
-	if err := api.Serve(t.Context(), well, api.Health(), log); err != nil {
+	if err := api.Serve(t.Context(), api.HealthPort(well), api.Health(), log); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("KPUSH_HEALTH_ADDR", " "+well+"\n")

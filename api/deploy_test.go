@@ -15,7 +15,7 @@ var metricName = regexp.MustCompile(`\bkpush_\w+`)
 
 // An alert or a panel on a name that nobody tells is one that never says anything. Beyond the names: that brackets and quotes close.
 func TestDeployFilesUseMetricsThatThereAre(t *testing.T) {
-	there := series(scrape(t, busy()))
+	there := series(scrape(t, counted()))
 	used := map[string]bool{}
 	for file, queries := range map[string][]string{"prometheus-rules.yml": alerts(t), "grafana-dashboard.json": panels(t)} {
 		if len(queries) < 10 {

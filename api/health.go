@@ -1,14 +1,9 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
-	"time"
 )
 
 // Source is whose health is told. Each answer is a list of sentences; an empty one means that all is well.
@@ -48,19 +43,17 @@ func Health(sources ...Source) http.Handler {
 	return mux
 }
 
-// Serve answers on addr until ctx ends. It returns once it listens; an address that cannot be had is the error.
-func Serve(ctx context.Context, addr string, h http.Handler, log *slog.Logger) error {
-	l, err := net.Listen("tcp", addr)
+// reach is where on this machine a process answers that listens on addr: a wildcard is reached on loopback.
+func reach(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("KPUSH_HEALTH_ADDR=%s cannot be listened on: %w", addr, err)
+		return "", err
 	}
-	log.Info("health server listens", "addr", l.Addr().String())
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	context.AfterFunc(ctx, func() { s.Close() })
-	go func() {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the health server has ended", "error", err)
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
 		}
-	}()
-	return nil
+	}
+	return net.JoinHostPort(host, port), nil
 }

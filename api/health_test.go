@@ -70,7 +70,7 @@ func TestHealthAnswersNothingElse(t *testing.T) {
 func serve(t *testing.T, ctx context.Context, h http.Handler) string {
 	t.Helper()
 	var log bytes.Buffer
-	if err := Serve(ctx, "127.0.0.1:0", h, slog.New(slog.NewJSONHandler(&log, nil))); err != nil {
+	if err := Serve(ctx, HealthPort("127.0.0.1:0"), h, slog.New(slog.NewJSONHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	var line struct{ Addr string }
@@ -109,7 +109,7 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 	}
 	defer l.Close()
 	for _, addr := range []string{l.Addr().String(), "nonsense", "256.0.0.1:80"} {
-		err := Serve(t.Context(), addr, nil, slog.New(slog.DiscardHandler))
+		err := Serve(t.Context(), HealthPort(addr), nil, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), "KPUSH_HEALTH_ADDR="+addr+" cannot be listened on") {
 			t.Errorf("%s: %v", addr, err)
 		}

@@ -1,10 +1,10 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -26,7 +26,7 @@ type Build struct{ Version, Librdkafka string }
 // logDropped is how many lines of the log were left out. A label never holds what is a message's.
 func Metrics(b Build, m Measured, logDropped func() int64) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{build: b, m: m, logDropped: logDropped, asking: make(chan struct{}, 1)},
+	r.MustRegister(&collector{build: b, m: m, logDropped: logDropped, watch: watch{ask: m.Status}},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true}) // to compress takes a megabyte a scrape
 }
@@ -79,8 +79,8 @@ var families = []struct {
 	{"paused", gauge, "Whether the partition is paused, and by whom.", "topic partition reason"},
 }
 
-// known are the families, for the library.
-var known = func() map[string]described {
+// catalog are the families, for the library.
+var catalog = func() map[string]described {
 	all := make(map[string]described, len(families))
 	for _, f := range families {
 		all[f.name] = described{prometheus.NewDesc("kpush_"+f.name, f.help, strings.Fields(f.labels), nil), f.kind}
@@ -98,11 +98,11 @@ type collector struct {
 	build      Build
 	m          Measured
 	logDropped func() int64
-	asking     chan struct{} // room for one: a Status is on its way
+	watch      watch
 }
 
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range known {
+	for _, d := range catalog {
 		to <- d.Desc
 	}
 }
@@ -117,7 +117,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for topic, t := range counts.Topics {
 		to.topic(topic, t)
 	}
-	if s, ok := c.status(); ok {
+	if s, err := c.watch.status(context.Background()); err == nil { // file_degraded tells of a volume that hangs
 		to.status(s)
 		for _, p := range s.Partitions {
 			to.partition(p)
@@ -126,34 +126,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// statusTime is how long a scrape waits for a volume that hangs: file_degraded tells of that.
-const statusTime = 2 * time.Second
-
-func (c *collector) status() (s forwarder.Status, ok bool) {
-	late := time.After(statusTime)
-	select {
-	case c.asking <- struct{}{}:
-	case <-late:
-		return s, false
-	}
-	got := make(chan forwarder.Status, 1)
-	go func() {
-		got <- c.m.Status()
-		<-c.asking
-	}()
-	select {
-	case s = <-got:
-		return s, true
-	case <-late:
-		return s, false
-	}
-}
-
 // exposition is where metrics go.
 type exposition chan<- prometheus.Metric
 
 func (to exposition) put(name string, value float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(known[name].Desc, known[name].kind, value, labels...)
+	to <- prometheus.MustNewConstMetric(catalog[name].Desc, catalog[name].kind, value, labels...)
 }
 
 func (to exposition) all(name string, by map[string]int64, labels ...string) {
@@ -167,7 +144,7 @@ func (to exposition) histogram(name string, h forwarder.Histogram, labels ...str
 	for i, bound := range h.Bounds {
 		buckets[bound] = h.Counts[i]
 	}
-	to <- prometheus.MustNewConstHistogram(known[name].Desc, h.Count, h.Sum, buckets, labels...)
+	to <- prometheus.MustNewConstHistogram(catalog[name].Desc, h.Count, h.Sum, buckets, labels...)
 }
 
 func (to exposition) counts(c forwarder.Counts) {

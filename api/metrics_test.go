@@ -33,8 +33,8 @@ func (m *measured) Status() forwarder.Status {
 
 func (m *measured) Counts() forwarder.Counts { return m.counts }
 
-// busy has everything that can be told.
-func busy() *measured {
+// counted has everything that can be told.
+func counted() *measured {
 	spread := forwarder.Histogram{Bounds: []float64{0.1, 1}, Counts: []uint64{3, 5}, Count: 6, Sum: 7.5}
 	m := &measured{}
 	m.counts = forwarder.Counts{
@@ -98,7 +98,7 @@ func TestMetricNames(t *testing.T) {
 		"assigned_partitions": "", "rebalances_total": "kind", "commits_total": "result", "commit_duration_seconds": "histogram", "repeats_suppressed_total": "", "in_doubt_total": "",
 		"rewinds_total": "by", "offsets_lost_total": "", "file_sync_duration_seconds": "histogram", "file_errors_total": "", "file_degraded": "", "log_dropped_total": "",
 	}
-	got := series(scrape(t, busy()))
+	got := series(scrape(t, counted()))
 	for name, labels := range want {
 		name = "kpush_" + name
 		if rest, ok := strings.CutSuffix(labels, "histogram"); ok {
@@ -119,7 +119,7 @@ func TestMetricNames(t *testing.T) {
 	if len(got) > 0 {
 		t.Errorf("not in the contract: %v", got)
 	}
-	problems, err := promlint.New(strings.NewReader(scrape(t, busy()))).Lint()
+	problems, err := promlint.New(strings.NewReader(scrape(t, counted()))).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("promlint says %v, %v", problems, err)
 	}
@@ -127,7 +127,7 @@ func TestMetricNames(t *testing.T) {
 
 // What the snapshots hold is what is told.
 func TestMetricValues(t *testing.T) {
-	text := scrape(t, busy())
+	text := scrape(t, counted())
 	for line := range strings.Lines(`
 kpush_build_info{librdkafka="2.15.0",version="1.2.3"} 1
 kpush_log_dropped_total 11
@@ -184,7 +184,7 @@ kpush_paused{partition="3",reason="flow",topic="orders"} 0
 
 // No series outlives its partition; counters stay.
 func TestRevokedPartitionsHaveNoSeries(t *testing.T) {
-	m := busy()
+	m := counted()
 	m.status.Partitions, m.status.Pending, m.status.Blocked = nil, nil, nil
 	text := scrape(t, m)
 	if strings.Contains(text, "partition=") || !strings.Contains(text, `kpush_messages_fetched_total{topic="orders"} 100`) || !strings.Contains(text, "kpush_assigned_partitions 0") {
@@ -195,7 +195,7 @@ func TestRevokedPartitionsHaveNoSeries(t *testing.T) {
 // A volume that hangs holds up no scrape for long, however many there are, and is told of.
 func TestMetricsWaitForNoVolume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := busy()
+		m := counted()
 		hangs := make(chan struct{})
 		m.hangs.Store(&hangs)
 		h := Metrics(Build{}, m, func() int64 { return 0 })
@@ -224,7 +224,7 @@ func TestMetricsWaitForNoVolume(t *testing.T) {
 
 // BenchmarkScrape is what a scrape costs with 100 partitions.
 func BenchmarkScrape(b *testing.B) {
-	m := busy()
+	m := counted()
 	for n := range int32(100) {
 		p := m.status.Partitions[0]
 		p.Number = n + 10

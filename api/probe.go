@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -14,35 +13,29 @@ import (
 // Probe asks the process that listens on addr for its health, for containers without a shell, and says in one line what is well and what
 // is noted. An error means that it is not healthy, and nothing else does: what it waits for is said, too, and marked as no reason.
 func Probe(ctx context.Context, addr string) (said string, err error) {
-	host, port, err := net.SplitHostPort(addr)
+	at, err := reach(addr)
 	if err != nil {
 		return "", fmt.Errorf("KPUSH_HEALTH_ADDR=%s: %w", addr, err)
 	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
-		}
-	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	at := "http://" + net.JoinHostPort(host, port)
-	well, err := ask(ctx, at+"/healthz")
+	at = "http://" + at
+	well, err := get(ctx, at+"/healthz")
 	if err != nil {
 		return "", err
 	}
 	if !well.OK {
-		return "", fmt.Errorf("not healthy: %s", oneLine(append(well.Why, well.Notes...)))
+		return "", fmt.Errorf("not healthy: %s", inOneLine(append(well.Why, well.Notes...)))
 	}
 	said = "healthy"
 	if len(well.Notes) > 0 {
-		said += ": " + oneLine(well.Notes)
+		said += ": " + inOneLine(well.Notes)
 	}
-	switch ready, err := ask(ctx, at+"/readyz"); {
+	switch ready, err := get(ctx, at+"/readyz"); {
 	case err != nil:
 		said += "; /readyz does not answer (no reason for exit code 1)"
 	case !ready.OK:
-		said += "; not ready (no reason for exit code 1): " + oneLine(ready.Why)
+		said += "; not ready (no reason for exit code 1): " + inOneLine(ready.Why)
 	}
 	return said, nil
 }
@@ -50,8 +43,8 @@ func Probe(ctx context.Context, addr string) (said string, err error) {
 // probeTime is for both questions: less than a container's engine gives a health check.
 const probeTime = 3 * time.Second
 
-// ask returns what the path says, whatever its status is.
-func ask(ctx context.Context, url string) (r report, err error) {
+// get returns what the path says, whatever its status is.
+func get(ctx context.Context, url string) (r report, err error) {
 	c := http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
 	question, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -72,6 +65,6 @@ func ask(ctx context.Context, url string) (r report, err error) {
 	return r, nil
 }
 
-func oneLine(sentences []string) string {
+func inOneLine(sentences []string) string {
 	return strings.Join(strings.Fields(strings.Join(sentences, "; ")), " ")
 }

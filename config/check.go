@@ -37,9 +37,10 @@ func (l *loader) checkAll(brokers map[string]string) {
 	if c.Domain != "" && !isHostPort(c.Domain, 1) && !isHostPort(c.Domain+":80", 1) {
 		l.wrong("KPUSH_DOMAIN", "is not a Host header; write a name such as example.com, with a port if need be")
 	}
-	if port, all := strings.CutPrefix(c.HealthAddr, ":"); !isHostPort(c.HealthAddr, 0) && !(all && isPort(port, 0)) {
+	if !isListening(c.HealthAddr) {
 		l.wrong("KPUSH_HEALTH_ADDR", "is not an address to listen on; write :9400 or 127.0.0.1:9400")
 	}
+	l.checkAPI()
 	if c.InstanceID != "" && !isKafkaName(c.InstanceID) {
 		l.wrong("KPUSH_INSTANCE_ID", "Kafka takes up to 249 letters, digits, dots, underscores and hyphens")
 	}

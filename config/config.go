@@ -87,8 +87,8 @@ type Config struct {
 	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
-	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN"`
-	APIToken      string   `envconfig:"KPUSH_API_TOKEN" secret:"value" desc:"what a caller of KPUSH_API_ADDR has to show"`
+	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN, else kpush refuses to start"`
+	APIToken      string   `envconfig:"KPUSH_API_TOKEN" secret:"value" desc:"what a caller of KPUSH_API_ADDR has to show: Authorization: Bearer TOKEN; a browser asks for it as a password"`
 	PublishTopics []string `envconfig:"KPUSH_PUBLISH_TOPICS" default:"*" desc:"topics the publish door may write to"`
 	PublishSpool  Size     `envconfig:"KPUSH_PUBLISH_SPOOL" default:"0" desc:"a size: an async publish is on the volume before its 202, and sent when Kafka is back"`
 

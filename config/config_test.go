@@ -158,7 +158,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_CONSUMER_CONF= session.timeout.ms = 45000 \r\n;; client.id=a=b;debug=cgrp,topic\n",
 		"KPUSH_SECURITY_PROTOCOL=SASL_SSL", "KPUSH_SASL_MECHANISM=scram-sha-256", "KPUSH_SASL_USERNAME=u", "KPUSH_SASL_PASSWORD= p ",
 		"KPUSH_SSL_CA_FILE="+pem, "KPUSH_SSL_CERT_FILE="+pem, "KPUSH_SSL_KEY_FILE="+pem, "KPUSH_INSTANCE_ID=shop-0",
-		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
+		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=:9", "KPUSH_API_TOKEN=s~!", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
 	want := load(t)
 	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
 	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
@@ -171,6 +171,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want.SecurityProtocol, want.SASLMechanism, want.SASLUsername, want.SASLPassword = "sasl_ssl", "SCRAM-SHA-256", "u", " p "
 	want.SSLCAFile, want.SSLCertFile, want.SSLKeyFile, want.InstanceID = pem, pem, pem, "shop-0"
 	want.Buffer, want.DrainTimeout, want.HealthAddr = 2<<20, time.Millisecond, "127.0.0.1:0"
+	want.APIAddr, want.APIToken = ":9", "s~!"
 	want.LogLevel, want.LogFormat = slog.LevelDebug, "text"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the configuration is\n%+v, want\n%+v", c, want)
@@ -340,6 +341,41 @@ func TestSizes(t *testing.T) {
 		var s Size
 		if err := s.Decode(text); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q is read as %d (%v)", text, s, err)
+		}
+	}
+}
+
+// Loopback by its very name needs no token; anything else is heard from outside.
+func TestAPIOnLoopbackNeedsNoToken(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "127.8.9.1:9401", "[::1]:9401", "localhost:9401", "LOCALHOST:9401"} {
+		load(t, "KPUSH_API_ADDR="+addr)
+	}
+	load(t, "KPUSH_API_ADDR=:9401", "KPUSH_API_TOKEN=x")
+}
+
+// A command needs three variables, and whatever is wrong with the others is not its business.
+func TestCaller(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("s3cr3t\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		environ []string
+		want    Caller
+		wrong   string
+	}{
+		{nil, Caller{Addr: "127.0.0.1:9401"}, ""},
+		{[]string{"KPUSH_API_ADDR= :9 \n", "KPUSH_API_TOKEN=x", "KPUSH_TOPIC=a, b", "KPUSH_PORT=wrong", "KPUSH_NONE=1"}, Caller{":9", "x", []string{"a", "b"}}, ""},
+		{[]string{"KPUSH_API_TOKEN_FILE=" + file}, Caller{"127.0.0.1:9401", "s3cr3t", nil}, ""},
+		{[]string{"KPUSH_API_TOKEN_FILE=/no/such"}, Caller{}, "KPUSH_API_TOKEN_FILE=/no/such: cannot be read"},
+		{[]string{"KPUSH_API_TOKEN_FILE=" + file, "KPUSH_API_TOKEN=x"}, Caller{}, "set one of them"},
+		{[]string{"KPUSH_API_ADDR=9401"}, Caller{}, "is not an address"},
+	} {
+		got, err := LoadCaller(row.environ)
+		if (err == nil) != (row.wrong == "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
+			t.Errorf("%q: %v, want %q", row.environ, err, row.wrong)
+		} else if err == nil && !reflect.DeepEqual(*got, row.want) {
+			t.Errorf("%q gives %+v, want %+v", row.environ, *got, row.want)
 		}
 	}
 }

@@ -41,6 +41,21 @@ const helpIntro = `kpush is a sidecar: it reads a Kafka topic and posts every me
   kpush -healthz      ask a running kpush at KPUSH_HEALTH_ADDR for its health, in one line; exit code 0 = well
   kpush -offsets DIR  print what the volume DIR remembers, and what the words mean
 
+These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) where it is set. Exit codes: 0 done,
+1 refused or no answer, 2 wrong usage.
+
+  kpush -status       partitions, lag, what is blocked and why; -status -json: as JSON
+  kpush -skip TOPIC/PARTITION/OFFSET | blocked | key=KEY | TOPIC key=KEY
+                      give failing messages up, as skipped; key=KEY alone where KPUSH_TOPIC is one topic
+  kpush -pause [TOPIC[/PARTITION]], kpush -resume [TOPIC[/PARTITION]]
+                      no new attempts, until -resume; it survives a restart
+  kpush -seek TOPIC[/PARTITION]@OFFSET | TIME | beginning | end
+                      go on elsewhere; TIME is such as 2026-01-31T08:00:00Z
+  kpush -skipped      what was skipped; -skipped -json: as JSON
+  kpush -resend TOPIC/PARTITION/OFFSET | all
+                      send what was skipped to the service again
+  kpush -audit        who moved what, and when; -audit -json: as JSON
+
 `
 
 const helpOutro = `

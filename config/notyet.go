@@ -9,7 +9,7 @@ import (
 // refusal is what of a variable is refused.
 type refusal struct {
 	words  string
-	values []string // nil: all of them, nothing heeds the variable
+	values []string // nil: all of them, nothing heeds the variable; empty: none, only what the words say is to come
 }
 
 // notYet lists what the table promises and this version does not do: a variable, or some of its values. It is refused when
@@ -21,8 +21,7 @@ var notYet = map[string]refusal{
 	"KPUSH_DEAD_LETTER_TOPIC": {},
 	"KPUSH_REDRIVE_MAX":       {},
 	"KPUSH_PRODUCER_CONF":     {},
-	"KPUSH_API_ADDR":          {},
-	"KPUSH_API_TOKEN":         {},
+	"KPUSH_API_ADDR":          {"publish", []string{}},
 	"KPUSH_PUBLISH_TOPICS":    {},
 	"KPUSH_PUBLISH_SPOOL":     {},
 }

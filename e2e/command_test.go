@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/e2e/rig"
 )
 
 // TestWhatOneCanAskABinaryWithoutAShell: its health, and what its volume holds, also while it runs.
@@ -24,6 +26,13 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 			t.Errorf("kpush -check beside a running sidecar: exit code %d, %q, which lacks %q", code, said, want)
 		}
 	}
+	sc.Set("KPUSH_API_ADDR=" + sc.API())
+	if code, said := sc.Run(t, "-status"); code != 0 || !strings.Contains(said, topic+"/0") {
+		t.Errorf("kpush -status of a healthy sidecar: exit code %d, %q", code, said)
+	}
+	if code, said := sc.Run(t, "-status", "-json"); code != 0 || !strings.Contains(said, `"topic":"`+topic+`","partition":0,"next":50,`) {
+		t.Errorf("kpush -status -json of a healthy sidecar: exit code %d, %q", code, said)
+	}
 	for _, running := range []bool{true, false} {
 		if !running {
 			sc.Shut(t, 10*time.Second)
@@ -35,7 +44,40 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 	if code, said := sc.Run(t, "-healthz"); code == 0 || said == "" {
 		t.Errorf("kpush -healthz of a stopped sidecar: exit code %d, %q", code, said)
 	}
+	if code, said := sc.Run(t, "-status"); code != 1 || !strings.Contains(said, "no kpush answers") {
+		t.Errorf("kpush -status of a stopped sidecar: exit code %d, %q", code, said)
+	}
 	if code, said := sc.Run(t, "-help"); code != 0 || !strings.Contains(said, "KPUSH_BROKERS") {
 		t.Errorf("kpush -help: exit code %d, %q", code, said)
 	}
+}
+
+// TestWhatOneCanTellABinaryWithoutAShell: each command does in a running sidecar what it says.
+func TestWhatOneCanTellABinaryWithoutAShell(t *testing.T) {
+	sc, svc, topic := stuckAt(t, 5)
+	sc.Set("KPUSH_API_ADDR=" + sc.API())
+	tell := func(want int, says string, args ...string) {
+		t.Helper()
+		if code, said := sc.Run(t, args...); code != want || !strings.Contains(said, says) {
+			t.Errorf("kpush %q: exit code %d, %q; want %d, %q", args, code, said, want, says)
+		}
+	}
+	tell(0, topic+"/0/5", "-status")
+	tell(1, "not failing", "-skip", topic+"/0/6")
+	tell(1, "no such topic", "-pause", "nonsense")
+	tell(0, "skipped: 1", "-skip", topic+"/0/5")
+	svc.Await(t, 99, patience)
+	tell(0, topic+"/0/5", "-skipped")
+	tell(1, "not delivered", "-resend", topic+"/0/5")
+	svc.Rule(nil)
+	tell(0, topic+"/0/5 delivered", "-resend", "all")
+	svc.Await(t, 100, patience)
+	tell(0, topic+"/1", "-pause", topic+"/1")
+	tell(0, "paused by operator", "-status")
+	tell(0, topic+"/1", "-resume")
+	tell(0, topic+"/1@48", "-seek", topic+"/1@48")
+	rig.Within(t, patience, "two messages once more", func() bool { return svc.Repeats() >= 2 })
+	tell(0, "seek", "-audit")
+	sc.Shut(t, 10*time.Second)
+	tell(1, "no kpush answers", "-pause")
 }

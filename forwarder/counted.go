@@ -42,7 +42,7 @@ type Histogram struct {
 
 // Counts may be asked at any time. It waits for nobody, but for a volume that hangs, a second at most.
 func (f *Forwarder) Counts() Counts {
-	f.asked()
+	f.Wanted()
 	c := &f.counts
 	out := Counts{Topics: map[string]TopicCounts{}, Rebalances: by(rebalanceWords[:], c.rebalances[:]), Commits: by(commitWords[:], c.commits[:]),
 		Rewinds: by(rewindWords[:], c.rewinds[:]), Stalled: map[string]int64{}, CommitTime: c.commitTime.snapshot(), SyncTime: c.syncTime.snapshot(),

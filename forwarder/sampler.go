@@ -14,8 +14,8 @@ const (
 	wantedTime = time.Minute // for so long after somebody has asked for Status or Counts, Kafka is asked where partitions end
 )
 
-// asked notes that somebody wants to know.
-func (f *Forwarder) asked() { f.wanted.Store(time.Now().UnixNano()) }
+// Wanted notes that somebody wants to know how far behind the partitions are: for a minute Kafka is asked for it, every few seconds.
+func (f *Forwarder) Wanted() { f.wanted.Store(time.Now().UnixNano()) }
 
 // sample looks at the partitions every so often: how fast they are, and whether they stand still. Kafka is asked where they end
 // while there is something to do, and while somebody wants to know of partitions that are not silent; of those that are, silent.go

@@ -85,7 +85,6 @@ type BlockedStatus struct {
 
 // Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
 func (f *Forwarder) Status() Status {
-	f.asked()
 	a, s := f.consumer.published.Load(), f.waiting()
 	s.Service.Status, s.Service.Names = f.pace.Status(), f.cfg.Hosts
 	s.Why, s.Notes, s.Group, s.InstanceID = f.Ready(), f.Notes(), f.cfg.Group, f.cfg.InstanceID

@@ -97,7 +97,7 @@ var groups atomic.Int64
 func (s *scene) enter(e entry, svc *service) *process {
 	s.Helper()
 	env := []string{"KPUSH_BROKERS=" + s.k.Brokers, "KPUSH_TOPIC=" + e.topic, "KPUSH_PORT=" + svc.port,
-		fmt.Sprintf("KPUSH_GROUP=%s-%d", e.topic, groups.Add(1)), "KPUSH_OFFSETS_DIR=" + s.TempDir(), "KPUSH_HEALTH_ADDR=127.0.0.1:0"}
+		fmt.Sprintf("KPUSH_GROUP=%s-%d", e.topic, groups.Add(1)), "KPUSH_OFFSETS_DIR=" + s.TempDir(), "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=127.0.0.1:0"}
 	return start(s, e.program, append(env, e.env...)...)
 }
 

@@ -66,7 +66,7 @@ func Throughout(t T, length time.Duration, well func() error) {
 }
 
 // Main runs a test binary's tests and takes the shared broker down afterwards; then the stories run once more that have
-// only missed a bound of time. Where no real Kafka could be had it names the stories that were left out, on stdout and in
+// only missed a bound of time. Where no real Kafka or no browser could be had it names the stories that were left out, on stdout and in
 // the file named by KPUSH_E2E_NOTE.
 func Main(m *testing.M) int {
 	watch()
@@ -75,7 +75,10 @@ func Main(m *testing.M) int {
 	if code == 0 {
 		code = tellOnceMore()
 	}
-	if note := leftOut(); note != "" {
+	for _, note := range []string{leftOut(), leftUnseen()} {
+		if note == "" {
+			continue
+		}
 		fmt.Println(note)
 		if file := os.Getenv("KPUSH_E2E_NOTE"); file != "" {
 			if err := appendTo(file, note+"\n"); err != nil {

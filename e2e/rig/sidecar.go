@@ -16,6 +16,7 @@ import (
 type Sidecar struct {
 	Volume string
 	health string // address, known once it listens
+	api    string // the same
 	env    []string
 	begin  int // the log's length at the latest start
 
@@ -28,7 +29,7 @@ type Sidecar struct {
 }
 
 // StartSidecar starts the built kpush with the environment, and nothing else, on a volume of its own.
-// KPUSH_HEALTH_ADDR is a free port of loopback unless given.
+// KPUSH_HEALTH_ADDR and KPUSH_API_ADDR are free ports of loopback unless given.
 func StartSidecar(t T, env ...string) *Sidecar {
 	t.Helper()
 	return StartSidecarOn(t, t.TempDir(), env...)
@@ -50,7 +51,7 @@ func NewSidecar(t T, volume string, env ...string) *Sidecar {
 		t.Fatalf("%v", err)
 	}
 	sc := &Sidecar{Volume: volume, logFile: logFile}
-	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0"}, env...)
+	sc.env = append([]string{"PATH=" + os.Getenv("PATH"), "KPUSH_OFFSETS_DIR=" + volume, "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=127.0.0.1:0"}, env...)
 	t.Cleanup(func() {
 		if t.Failed() && sc.process != nil {
 			sc.testify(t)
@@ -114,7 +115,7 @@ func (sc *Sidecar) StartAs(t T, host string) {
 
 func (sc *Sidecar) launch(t T, env []string, argv ...string) {
 	t.Helper()
-	sc.health, sc.begin = "", len(sc.Log())
+	sc.health, sc.api, sc.begin = "", "", len(sc.Log())
 	sc.launchInto(t, sc.logFile, env, argv...)
 }
 
@@ -237,13 +238,27 @@ type Answer struct {
 // HealthAddr is where /healthz and /readyz are, "" until it listens.
 func (sc *Sidecar) HealthAddr() string {
 	if sc.health == "" {
-		for _, line := range sc.Log()[sc.begin:] {
-			if line.Message == "health server listens" {
-				sc.health, _ = line.Fields["addr"].(string)
-			}
-		}
+		sc.health = sc.listens("health server listens")
 	}
 	return sc.health
+}
+
+// API is where the status page and the commands are, "" until it listens.
+func (sc *Sidecar) API() string {
+	if sc.api == "" {
+		sc.api = sc.listens("api listens")
+	}
+	return sc.api
+}
+
+// listens is the address in the newest such line of this start.
+func (sc *Sidecar) listens(message string) (addr string) {
+	for _, line := range sc.Log()[sc.begin:] {
+		if line.Message == message {
+			addr, _ = line.Fields["addr"].(string)
+		}
+	}
+	return addr
 }
 
 var asker = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}

@@ -1,0 +1,217 @@
+package api
+
+import (
+	"encoding/base64"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kpush/kpush/forwarder"
+)
+
+// Status is the answer to GET /status. What is not known yet is null.
+type Status struct {
+	Version    string            `json:"version"`
+	State      forwarder.State   `json:"state"`
+	Ready      bool              `json:"ready"`
+	Why        []string          `json:"why"`
+	Notes      []string          `json:"notes"`
+	Cluster    string            `json:"cluster"`
+	Group      string            `json:"group"`
+	InstanceID string            `json:"instanceId"`
+	Guarantee  int               `json:"guarantee"`
+	Service    Service           `json:"service"`
+	Partitions []Partition       `json:"partitions"`
+	Publish    Publish           `json:"publish"`
+	Config     map[string]string `json:"config"`
+}
+
+// Service is how the service is.
+type Service struct {
+	Up          bool       `json:"up"`
+	Hosts       []Host     `json:"hosts"`
+	InFlight    int        `json:"inFlight"`
+	Limit       int        `json:"limit"`
+	Waiting     int        `json:"waiting"`
+	Failing     int        `json:"failing"`
+	PausedUntil *time.Time `json:"pausedUntil"`
+}
+
+// Host is one of its hosts; Since is when it went down.
+type Host struct {
+	Host  string     `json:"host"`
+	Up    bool       `json:"up"`
+	Since *time.Time `json:"since"`
+}
+
+// Partition is one that delivers. High is there only where it is above End: a transaction is open.
+type Partition struct {
+	Topic         string    `json:"topic"`
+	Partition     int32     `json:"partition"`
+	Next          int64     `json:"next"`
+	Committed     *int64    `json:"committed"`
+	End           *int64    `json:"end"`
+	High          *int64    `json:"high,omitempty"`
+	Lag           *int64    `json:"lag"`
+	Open          *int64    `json:"open"`
+	OldestSeconds float64   `json:"oldestSeconds"`
+	PerSecond     float64   `json:"perSecond"`
+	InFlight      int       `json:"inFlight"`
+	Waiting       int       `json:"waiting"`
+	Failing       int       `json:"failing"`
+	Paused        []string  `json:"paused"`
+	Bounded       string    `json:"bounded,omitempty"`
+	Stall         string    `json:"stall"`
+	Blocked       []Blocked `json:"blocked"`
+}
+
+// Blocked is a message that keeps failing.
+type Blocked struct {
+	Offset int64 `json:"offset"`
+	Key
+	Attempts int       `json:"attempts"`
+	Status   int       `json:"status"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+}
+
+// Publish is what was published; nothing is, yet.
+type Publish struct {
+	Queued  int `json:"queued"`
+	Spooled int `json:"spooled"`
+	Sent    int `json:"sent"`
+	Failed  int `json:"failed"`
+}
+
+// Key is a message's key as in a batch: text, or base64 of any other. Without both there is none.
+type Key struct {
+	Text   *string `json:"key,omitempty"`
+	Base64 *string `json:"keyBase64,omitempty"`
+}
+
+func keyOf(key []byte) (k Key) {
+	switch {
+	case key == nil:
+	case utf8.Valid(key):
+		text := string(key)
+		k.Text = &text
+	default:
+		text := base64.StdEncoding.EncodeToString(key)
+		k.Base64 = &text
+	}
+	return k
+}
+
+// String is the key for people.
+func (k Key) String() string {
+	switch {
+	case k.Text != nil:
+		return *k.Text
+	case k.Base64 != nil:
+		return "base64:" + *k.Base64
+	}
+	return "–"
+}
+
+// Skipped is a message of the skip log.
+type Skipped struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	ID        string `json:"id"`
+	Key
+	Size     int        `json:"size"`
+	Attempts int        `json:"attempts"`
+	Reason   string     `json:"reason"`
+	InDoubt  bool       `json:"inDoubt"`
+	At       time.Time  `json:"skipped"`
+	Resent   *time.Time `json:"resent"`
+}
+
+// Resent is what came of sending one of them again.
+type Resent struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Delivered bool   `json:"delivered"`
+	Reason    string `json:"reason"`
+}
+
+// Place is a partition, and where it goes on after a seek.
+type Place struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    *int64 `json:"offset,omitempty"`
+}
+
+// Places, SkippedList, ResentList, SkipCount and Audit are the whole answers.
+type (
+	Places struct {
+		Partitions []Place `json:"partitions"`
+	}
+	SkippedList struct {
+		Skipped []Skipped `json:"skipped"`
+	}
+	ResentList struct {
+		Resent []Resent `json:"resent"`
+	}
+	SkipCount struct {
+		Skipped int `json:"skipped"`
+	}
+	Audit struct {
+		Audit []forwarder.Moved `json:"audit"`
+	}
+)
+
+// answer is the status as it goes out.
+func answer(s forwarder.Status) Status {
+	a := Status{State: s.State, Ready: s.Ready, Why: some(s.Why), Notes: some(s.Notes), Cluster: s.Cluster, Group: s.Group, InstanceID: s.InstanceID,
+		Service: Service{Up: s.Service.Up, Hosts: []Host{}, InFlight: s.Service.Taken, Limit: s.Service.Limit, Waiting: s.Service.Waiting,
+			Failing: s.Service.Failing, PausedUntil: moment(s.Service.Paused)},
+		Partitions: []Partition{}}
+	for i, h := range s.Service.Hosts {
+		host := Host{Up: h.Up, Since: moment(h.Since)}
+		if i < len(s.Service.Names) {
+			host.Host = s.Service.Names[i]
+		}
+		a.Service.Hosts = append(a.Service.Hosts, host)
+	}
+	for _, p := range s.Partitions {
+		row := Partition{Topic: p.Topic, Partition: p.Number, Next: p.Next, Committed: known(p.Committed), End: known(p.End),
+			OldestSeconds: p.Oldest.Seconds(), PerSecond: p.PerSecond, InFlight: p.InFlight, Waiting: max(0, p.Outstanding-p.InFlight),
+			Failing: p.Failing, Paused: some(p.Paused), Bounded: p.Bounded, Stall: p.Stall, Blocked: []Blocked{}}
+		if p.End >= 0 {
+			lag, open := p.Lag()
+			row.Lag, row.Open = &lag, &open
+			if p.High > p.End {
+				row.High = known(p.High)
+			}
+		}
+		for _, b := range s.Blocked {
+			if b.Partition == p.Partition {
+				row.Blocked = append(row.Blocked, Blocked{b.Offset, keyOf(b.Key), b.Attempts, b.Status, b.Reason, b.Since.UTC()})
+			}
+		}
+		a.Partitions = append(a.Partitions, row)
+	}
+	return a
+}
+
+// some is the list, never null.
+func some(list []string) []string { return append([]string{}, list...) }
+
+// known is an offset, null where there is none yet.
+func known(offset int64) *int64 {
+	if offset < 0 {
+		return nil
+	}
+	return &offset
+}
+
+// moment is a time in UTC, null where it is zero.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

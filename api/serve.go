@@ -1,0 +1,90 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Port is an address to listen on: the variable that names it, and what listens there.
+type Port struct{ Variable, Name, Addr string }
+
+// HealthPort is KPUSH_HEALTH_ADDR.
+func HealthPort(addr string) Port { return Port{"KPUSH_HEALTH_ADDR", "health server", addr} }
+
+// What a caller may cost, on either port. Nobody needs more, and a sidecar has little to give.
+const (
+	headTime    = 5 * time.Second
+	requestTime = 15 * time.Second // from the end of the head to that of the answer, too
+	idleTime    = 30 * time.Second
+	headMost    = 8 << 10
+	guestsMost  = 64
+)
+
+// Serve answers on the port until ctx ends. It returns once it listens; an address that cannot be had is the error.
+func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error {
+	l, err := net.Listen("tcp", p.Addr)
+	if err != nil {
+		return fmt.Errorf("%s=%s cannot be listened on: %w", p.Variable, p.Addr, err)
+	}
+	log.Info(p.Name+" listens", "addr", l.Addr().String())
+	g := &guests{all: map[net.Conn]time.Time{}}
+	s := &http.Server{Handler: careful(h), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: headMost, ConnState: g.change,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
+	context.AfterFunc(ctx, func() { s.Close() })
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("a port is not answered any more", "port", p.Name, "error", err)
+		}
+	}()
+	return nil
+}
+
+// careful sets what every answer says to a browser.
+func careful(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, value := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
+			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer"} {
+			w.Header().Set(name, value)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// guests are the connections of a port, guestsMost at the most. One more closes the one of which nothing new was heard for longest,
+// whether it is idle or sends its request slowly: who only holds connections never locks out a caller that asks and leaves, such as
+// the kubelet.
+type guests struct {
+	mu  sync.Mutex
+	all map[net.Conn]time.Time // since when each has been as it is
+}
+
+// change is the server's ConnState.
+func (g *guests) change(c net.Conn, s http.ConnState) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, known := g.all[c]
+	switch {
+	case s == http.StateClosed || s == http.StateHijacked:
+		delete(g.all, c)
+	case known || s == http.StateNew: // anything else was closed below, and does not know it yet
+		g.all[c] = time.Now()
+	}
+	if len(g.all) <= guestsMost {
+		return
+	}
+	var out net.Conn
+	for other, since := range g.all {
+		if out == nil || since.Before(g.all[out]) {
+			out = other
+		}
+	}
+	delete(g.all, out)
+	_ = out.Close() // its reader notices
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kpush/kpush/api"
+)
+
+// columns prints rows under a head, in columns.
+func columns(out io.Writer, head string, rows [][]any) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, head)
+	for _, row := range rows {
+		for i, cell := range row {
+			if i > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, plain(fmt.Sprint(cell)))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// plain keeps what others have written (keys, reasons) from steering the terminal.
+func plain(text string) string {
+	quoted := strconv.Quote(text)
+	if quoted == `"`+text+`"` || strings.ReplaceAll(quoted, `\"`, `"`) == `"`+text+`"` {
+		return text
+	}
+	return quoted
+}
+
+func offset(n *int64) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*n, 10)
+}
+
+func printStatus(out io.Writer, answer []byte) error {
+	s, err := into[api.Status](answer)
+	if err != nil {
+		return err
+	}
+	ready, service := "ready", "up"
+	if !s.Ready {
+		ready = "not ready"
+	}
+	if !s.Service.Up {
+		service = "down"
+	}
+	fmt.Fprintf(out, "kpush %s, group %s: %s, %s\n", s.Version, s.Group, s.State, ready)
+	for _, why := range s.Why {
+		fmt.Fprintln(out, "  not ready:", plain(why))
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintln(out, "  note:", plain(note))
+	}
+	fmt.Fprintf(out, "service %s: %d of %d requests in flight, %d messages wait, %d to be tried again\n", service, s.Service.InFlight, s.Service.Limit, s.Service.Waiting, s.Service.Failing)
+	for _, h := range s.Service.Hosts {
+		if !h.Up {
+			fmt.Fprintf(out, "  host %s is down\n", plain(h.Host))
+		}
+	}
+	if at := s.Service.PausedUntil; at != nil {
+		fmt.Fprintf(out, "  it asked for a pause until %s\n", at.Format(time.RFC3339))
+	}
+	var rows, blocked [][]any
+	for _, p := range s.Partitions {
+		name := fmt.Sprintf("%s/%d", p.Topic, p.Partition)
+		remark := p.Stall
+		if remark == "" && len(p.Paused) > 0 {
+			remark = "paused by " + strings.Join(p.Paused, ", ")
+		}
+		rows = append(rows, []any{name, p.Next, offset(p.Committed), offset(p.End), offset(p.Lag), offset(p.Open), fmt.Sprintf("%.1f", p.PerSecond),
+			p.InFlight, p.Waiting, p.Failing, cmp.Or(remark, p.Bounded)})
+		for _, b := range p.Blocked {
+			blocked = append(blocked, []any{fmt.Sprintf("%s/%d", name, b.Offset), b.Key, b.Attempts, b.Status, b.Since.Format(time.RFC3339), b.Reason})
+		}
+	}
+	fmt.Fprintln(out)
+	if err := columns(out, "PARTITION\tNEXT\tCOMMITTED\tEND\tLAG\tOPEN\tPER SECOND\tIN FLIGHT\tWAITING\tFAILING\tREMARK", rows); err != nil || len(blocked) == 0 {
+		return err
+	}
+	fmt.Fprintln(out)
+	return columns(out, "BLOCKED\tKEY\tATTEMPTS\tSTATUS\tSINCE\tREASON", blocked)
+}
+
+func printSkipped(out io.Writer, answer []byte) error {
+	list, err := into[api.SkippedList](answer)
+	if err != nil {
+		return err
+	}
+	var rows [][]any
+	for _, m := range list.Skipped {
+		resent := "-"
+		if m.Resent != nil {
+			resent = m.Resent.Format(time.RFC3339)
+		}
+		rows = append(rows, []any{fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), m.Key, m.Size, m.Attempts, m.At.Format(time.RFC3339), resent, m.Reason})
+	}
+	return columns(out, "MESSAGE\tKEY\tBYTES\tATTEMPTS\tSKIPPED\tRESENT\tREASON", rows)
+}
+
+func printAudit(out io.Writer, answer []byte) error {
+	list, err := into[api.Audit](answer)
+	if err != nil {
+		return err
+	}
+	var rows [][]any
+	for _, m := range list.Audit {
+		rows = append(rows, []any{m.Time.Format(time.RFC3339), m.Did, m.To, m.Who})
+	}
+	return columns(out, "TIME\tDID\tTO\tWHO", rows)
+}
+
+func printSkip(out io.Writer, answer []byte) error {
+	count, err := into[api.SkipCount](answer)
+	if err == nil {
+		_, err = fmt.Fprintf(out, "skipped: %d\n", count.Skipped)
+	}
+	return err
+}
+
+func printPlaces(out io.Writer, answer []byte) error {
+	list, err := into[api.Places](answer)
+	if err != nil {
+		return err
+	}
+	for _, p := range list.Partitions {
+		at := ""
+		if p.Offset != nil {
+			at = fmt.Sprintf("@%d", *p.Offset)
+		}
+		fmt.Fprintf(out, "%s/%d%s\n", plain(p.Topic), p.Partition, at)
+	}
+	return nil
+}
+
+// printResent fails where one was not delivered: a script sees it by the exit code.
+func printResent(out io.Writer, answer []byte) error {
+	list, err := into[api.ResentList](answer)
+	if err != nil {
+		return err
+	}
+	for _, r := range list.Resent {
+		came := "delivered"
+		if !r.Delivered {
+			came, err = "not delivered: "+plain(r.Reason), errNotAll
+		}
+		fmt.Fprintf(out, "%s/%d/%d %s\n", plain(r.Topic), r.Partition, r.Offset, came)
+	}
+	return err
+}
