@@ -82,7 +82,7 @@ func printStatus(out io.Writer, answer []byte) error {
 		rows = append(rows, []any{name, p.Next, offset(p.Committed), offset(p.End), offset(p.Lag), offset(p.Open), fmt.Sprintf("%.1f", p.PerSecond),
 			p.InFlight, p.Waiting, p.Failing, cmp.Or(remark, p.Bounded)})
 		for _, b := range p.Blocked {
-			blocked = append(blocked, []any{fmt.Sprintf("%s/%d", name, b.Offset), b.Key, b.Attempts, b.Status, b.Since.Format(time.RFC3339), b.Reason})
+			blocked = append(blocked, []any{fmt.Sprintf("%s/%d", name, b.Offset), b.Key, b.Attempts, b.Status, b.Since.Format(time.RFC3339), strings.TrimSuffix(b.Reason+": "+b.Answer, ": ")})
 		}
 	}
 	fmt.Fprintln(out)

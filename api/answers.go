@@ -71,6 +71,7 @@ type Blocked struct {
 	Attempts int       `json:"attempts"`
 	Status   int       `json:"status"`
 	Reason   string    `json:"reason"`
+	Answer   string    `json:"answer"` // the beginning of what the service said
 	Since    time.Time `json:"since"`
 }
 
@@ -188,7 +189,7 @@ func answer(s forwarder.Status) Status {
 		}
 		for _, b := range s.Blocked {
 			if b.Partition == p.Partition {
-				row.Blocked = append(row.Blocked, Blocked{b.Offset, keyOf(b.Key), b.Attempts, b.Status, b.Reason, b.Since.UTC()})
+				row.Blocked = append(row.Blocked, Blocked{b.Offset, keyOf(b.Key), b.Attempts, b.Status, b.Reason, b.Answer, b.Since.UTC()})
 			}
 		}
 		a.Partitions = append(a.Partitions, row)

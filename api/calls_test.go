@@ -160,7 +160,7 @@ func TestStatus(t *testing.T) {
 	const want = `{"version":"1.2","state":"running","ready":false,"why":["the network is dead"],"notes":["2 partitions assigned","nobody reads the log"],"cluster":"c-1","group":"billing","instanceId":"pod-0","guarantee":2,` +
 		`"service":{"up":true,"hosts":[{"host":"10.0.0.5:80","up":true,"since":null},{"host":"unix:/run/a.sock","up":false,"since":"2026-11-30T12:00:00Z"}],"inFlight":3,"limit":16,"waiting":57,"failing":1,"pausedUntil":"2026-11-30T12:00:00Z"},` +
 		`"partitions":[{"topic":"orders","partition":0,"next":1042,"committed":1040,"end":1100,"high":1110,"lag":58,"open":50,"oldestSeconds":1.2,"perSecond":120.5,"inFlight":1,"waiting":57,"failing":1,"paused":["operator"],"bounded":"10,000 offsets","stall":"held back",` +
-		`"blocked":[{"offset":1042,"key":"k","attempts":12,"status":500,"reason":"500 Internal Server Error","since":"2026-11-30T12:00:00Z"}]},` +
+		`"blocked":[{"offset":1042,"key":"k","attempts":12,"status":500,"reason":"500 Internal Server Error","answer":"no such customer","since":"2026-11-30T12:00:00Z"}]},` +
 		`{"topic":"orders","partition":1,"next":7,"committed":null,"end":null,"lag":null,"open":null,"oldestSeconds":0,"perSecond":0,"inFlight":0,"waiting":0,"failing":0,"paused":[],"stall":"","blocked":[]}],` +
 		`"publish":{"queued":0,"spooled":0,"sent":0,"failed":0},"config":{"KPUSH_API_TOKEN":"***","KPUSH_TOPIC":"orders"}}`
 	a := newTest(&fake{status: busy()}, "")

@@ -111,7 +111,7 @@ func busy() forwarder.Status {
 				Outstanding: 58, InFlight: 1, Failing: 1, Paused: []string{"operator"}, Bounded: "10,000 offsets", Stall: "held back"},
 			{Partition: p(1), Next: 7, Committed: -1, End: -1, High: -1},
 		},
-		Blocked: []forwarder.BlockedStatus{{Position: kafka.Position{Partition: p(0), Offset: 1042}, Key: []byte("k"), Attempts: 12, Status: 500, Reason: "500 Internal Server Error", Since: noon}},
+		Blocked: []forwarder.BlockedStatus{{Position: kafka.Position{Partition: p(0), Offset: 1042}, Key: []byte("k"), Attempts: 12, Status: 500, Reason: "500 Internal Server Error", Answer: "no such customer", Since: noon}},
 	}
 }
 

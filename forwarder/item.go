@@ -66,6 +66,7 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 		if (v.Class == push.MessageFault || cfg.SkipOnAny) && !it.free {
 			it.attempt.Faults++
 			it.silent(silence)
+			it.takeBack() // others may have shown it since
 			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg) && d.f.evidence.suffices()
 		}
 	case push.GiveUp:
@@ -96,7 +97,7 @@ func (it *item) silent(s pace.Silence) {
 			return
 		}
 	}
-	if _, decided := s.OfHost(); !decided {
+	if (s != pace.Silence{}) {
 		it.loose = append(it.loose, loose{s, 1})
 	}
 }
