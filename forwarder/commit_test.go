@@ -405,14 +405,14 @@ func TestCommitsTellOfWhatDoesNotMoveThem(t *testing.T) {
 func TestHandOverOfWhatTheVolumeDidNotTake(t *testing.T) {
 	for _, size := range []int{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
-			cfg, handler := small(), Handler(handle(always))
+			cfg, handler := small(), Handler(handle(func(*Delivery) Verdict { pass(time.Second); return good })) // the others are there before the first is done
 			if size > 1 {
 				cfg, handler = batches(size, OrderPartition, func(*settings) {}), nil
 			}
 			cfg.DrainTimeout = 5 * time.Second
 			r := newRig(t, cfg, handler)
 			if size > 1 {
-				opened(r, func(posted) reply { return reply{} })
+				opened(r, func(posted) reply { return reply{takes: time.Second} })
 			}
 			r.run()
 			r.kafka.give(t0)

@@ -167,8 +167,8 @@ func (d *delivery) prepare() error {
 		}
 	}
 	offsets.Crash("intent written, not sent")
-	if d.ctx().Err() != nil { // since the disk took its time: it is on record, and does not begin
-		d.p.settled(d.pen.intents)
+	if d.ctx().Err() != nil { // since the disk took its time
+		d.p.withdraw(d.request())
 		return context.Cause(d.ctx())
 	}
 	d.began = time.Now()

@@ -449,7 +449,15 @@ func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string) (map[string]st
 	return ids, errors.Join(gone...)
 }
 
-func (a fakeAdmin) Partitions(context.Context, []string) ([]kafka.Partition, error) { return nil, nil }
+// Partitions are ten of each topic.
+func (a fakeAdmin) Partitions(_ context.Context, topics []string) (all []kafka.Partition, _ error) {
+	for _, t := range topics {
+		for n := range int32(10) {
+			all = append(all, kafka.Partition{Topic: t, Number: n})
+		}
+	}
+	return all, nil
+}
 
 func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
 	if err := a.ask(ctx, "bounds"); err != nil {

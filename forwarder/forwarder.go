@@ -72,6 +72,7 @@ type Forwarder struct {
 	failures   failures
 	loud       loud
 	evidence   evidence
+	resending  sync.Mutex  // one at a time, or a message is sent twice
 	wants      atomic.Bool // wanting is said
 	lease      lease
 	health     health

@@ -77,10 +77,20 @@ func (f *Forwarder) owned(topic string, number int32) ([]*partition, error) {
 	switch {
 	case topic != "" && !slices.Contains(f.cfg.Topics, topic):
 		return nil, fmt.Errorf("%s: %w in KPUSH_TOPIC", topic, ErrNoSuch)
+	case len(all) == 0 && number != All && !f.exists(topic, number):
+		return nil, fmt.Errorf("%s: %w", where(topic, number), ErrNoSuch)
 	case len(all) == 0:
 		return nil, fmt.Errorf("%s is %w: ask the replica that has it, or wait until it is started", where(topic, number), ErrNotOurs)
 	}
 	return all, nil
+}
+
+// exists tells whether a topic has a partition, as far as Kafka says so.
+func (f *Forwarder) exists(topic string, number int32) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), kafka.QuestionTime)
+	defer cancel()
+	all, err := f.parts.Cluster.Partitions(ctx, []string{topic})
+	return err != nil || slices.Contains(all, kafka.Partition{Topic: topic, Number: number})
 }
 
 // where is what a command is about, in words.

@@ -162,6 +162,7 @@ func TestSkip(t *testing.T) {
 			{at("t", 0, 3), 0, ErrNotFailing}, // delivered
 			{at("t", 0, 1000), 0, ErrNotFailing},
 			{at("t", 7, 2), 0, ErrNotOurs},
+			{at("t", 10, 2), 0, ErrNoSuch},
 			{at("u", 0, 2), 0, ErrNotOurs},
 			{at("x", 0, 2), 0, ErrNoSuch},
 			{Selection{Blocked: true}, 0, nil}, // none yet

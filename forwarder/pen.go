@@ -49,8 +49,26 @@ func (n *pen) announce(p *partition, items []*item) error {
 	}
 	offsets.Crash("answered, not recorded")
 	recorded, announced := n.p.page.Write(n.done, p.rec, n.intents)
+	if recorded == nil || announced != nil {
+		n.recorded(recorded)
+		return announced
+	}
+	p.withdraw(items) // they do not begin before the outcome is on record, which may take any time
 	n.recorded(recorded)
-	return announced
+	if !p.goes() {
+		return context.Cause(p.soft)
+	}
+	_, err := p.page.Write(nil, p.rec, n.intents)
+	return err
+}
+
+// withdraw puts on record that the attempts at items that were announced do not begin.
+func (p *partition) withdraw(items []*item) {
+	before := make([]offsets.Attempt, 0, len(items))
+	for _, it := range items {
+		before = append(before, it.attempt)
+	}
+	p.settled(before)
 }
 
 // flush puts what waits on record: something else has to be waited for.

@@ -106,6 +106,10 @@ func (s *skipped) position() kafka.Position {
 // Resend sends skipped messages to the service once more, outside of any order, and notes in the skip log that it did. nil: all that
 // were not sent again yet.
 func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Position) ([]Resent, error) {
+	if !f.resending.TryLock() {
+		return nil, fmt.Errorf("another resend is under way, so this one is %w", ErrAsked)
+	}
+	defer f.resending.Unlock()
 	wanted, err := f.toResend(which)
 	if err != nil {
 		return nil, err
