@@ -32,6 +32,7 @@ type entry struct {
 	messages int
 	service  []string // the service's configuration
 	limit    time.Duration
+	watched  bool // somebody looks at its status and metrics
 }
 
 // figures is what one run came to, or the medians of several.
@@ -108,6 +109,9 @@ func (s *scene) run(e entry) (figures, string) {
 	defer svc.end()
 	p := s.enter(e, svc)
 	defer p.end()
+	if e.watched {
+		defer s.look(p)()
+	}
 	c, why := s.await(p, svc, e)
 	if why != "" {
 		return figures{}, why

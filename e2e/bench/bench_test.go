@@ -58,6 +58,18 @@ func BenchmarkPartition100B(b *testing.B) {
 	s.compare("CPU", cpu, "kpush", "floor", atMost(1.25, ""))
 }
 
+// BenchmarkWatched is what an operator's page and a Prometheus cost.
+func BenchmarkWatched(b *testing.B) {
+	s := begin(b, "8 partitions, 100 B, looked at")
+	n := messages(600_000)
+	topic := s.fill(8, n, 100)
+	s.race(
+		entry{name: "watched", program: "kpush", topic: topic, messages: n, watched: true},
+		entry{name: "alone", program: "kpush", topic: topic, messages: n},
+	)
+	s.compare("messages/s", rate, "watched", "alone", atLeast(0.98, ""))
+}
+
 func BenchmarkPartition1KiB(b *testing.B) {
 	s := begin(b, "8 partitions, 1 KiB")
 	n, short := messages(150_000), messages(60_000)
