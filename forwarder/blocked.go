@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kpush/kpush/forwarder/push"
 )
 
 // Bounds of what the log says of messages that fail, are blocked, or are delivered at last: of each so many are named a minute, and one
@@ -88,6 +90,10 @@ func (d *delivery) sayBlocked(it *item) {
 	}
 	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
 		"attempts", it.attempt.Number, "since", it.failure.Since.UTC().Format(time.RFC3339)}
+	if v.Class == push.ServiceFault {
+		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service, and at KPUSH_URL, KPUSH_HOST and KPUSH_PORT", about...)
+		return
+	}
 	log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)
 }
 

@@ -26,6 +26,8 @@ type hosts struct {
 	until  time.Time // the service asked for a pause
 	closed bool      // Config.Closed, and Ready has not been called
 	down   bool      // all hosts are; what was said last
+	said   string    // why, and
+	heard  string    // what the newest probe came to
 }
 
 // host is what is known of one of Config.Hosts.
@@ -219,7 +221,7 @@ func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
 			s.unclaim(h)
 		}
 	case sign.Kind == Fault, sign.Kind == Silent:
-		s.noteFault(h, t.probe != nil, sign)
+		s.noteFault(h, t, sign)
 	default:
 		h.answered.Store(now.UnixNano())
 		if h.ill.Load() && s.noteAnswer(h, t.began) {
@@ -239,9 +241,16 @@ func (s *hosts) holdOff(d time.Duration) {
 }
 
 // noteFault puts a host down, or says that it still is.
-func (s *hosts) noteFault(h *host, probe bool, sign Sign) {
+//
+// Only fresh evidence puts it down: that messages which have failed before fail once more says nothing where others were answered
+// since.
+func (s *hosts) noteFault(h *host, t *Turn, sign Sign) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	probe := t.probe != nil
+	if old := !t.before.IsZero() && h.answered.Load() > t.before.UnixNano(); old && !h.down && !sign.Absent && sign.Kind == Fault {
+		return
+	}
 	h.ill.Store(true)
 	standsStill := sign.Kind == Silent && h.silence.standsStill()
 	if sign.Kind == Fault || s.upBeside(h) {
@@ -258,11 +267,20 @@ func (s *hosts) noteFault(h *host, probe bool, sign Sign) {
 		h.down, h.since = true, time.Now()
 	}
 	s.postpone(h)
-	if !s.down && !s.upBeside(h) {
-		s.down = true
-		s.resting.Store(true)
-		s.changed(fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", sign.Why))
+	if !s.upBeside(h) {
+		s.sayDown(sign.Why)
 	}
+}
+
+// sayDown says that the service is down and why, and that there is another reason once two probes in a row have had it.
+func (s *hosts) sayDown(why string) {
+	if s.down && (why == s.said || why != s.heard) {
+		s.heard = why
+		return
+	}
+	s.down, s.said, s.heard = true, why, why
+	s.resting.Store(true)
+	s.changed(fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", why))
 }
 
 // noteAnswer brings a host up, whatever the answer says, and tells whether the rest of the service is over by that. An answer to a

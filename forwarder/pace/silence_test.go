@@ -132,3 +132,60 @@ func TestOneTurnAlternates(t *testing.T) {
 		}
 	})
 }
+
+// Messages that are refused each time put nobody down while others are answered; with nobody else it is the service.
+func TestOnlyFreshEvidencePutsAHostDown(t *testing.T) {
+	for _, others := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			downs := 0
+			p := New(cfg, func(*Batch) {}, func(err error) {
+				if err != nil {
+					downs++
+				}
+			})
+			var refusedEachTime []*Turn
+			for range 2 {
+				refusedEachTime = append(refusedEachTime, &Turn{pace: p})
+			}
+			for range 100 {
+				for _, turn := range refusedEachTime {
+					turn.Began(time.Now())
+					p.hosts.heed(turn, answer3, time.Now())
+				}
+				pass(time.Second)
+				if others {
+					p.hosts.heed(silentTurn(p, 0), good, time.Now())
+				}
+				pass(time.Second)
+			}
+			if others && downs > 0 || !others && downs != 1 {
+				t.Errorf("with others answered %t: down %d times", others, downs)
+			}
+		})
+	}
+}
+
+// The sentence follows the reason, once two probes in a row have had it.
+func TestDownFollowsItsReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		var said []string
+		p := New(cfg, func(*Batch) {}, func(err error) { said = append(said, err.Error()) })
+		probe := func(sign Sign) {
+			pass(cfg.RetryInterval)
+			turn := silentTurn(p, 0)
+			turn.probe = p.hosts.list[0]
+			p.hosts.heed(turn, sign, time.Now())
+		}
+		p.hosts.heed(silentTurn(p, 0), refused, time.Now())
+		for _, sign := range []Sign{refused, answer3, refused, answer3, answer3, answer3, broken, answer3} {
+			probe(sign)
+		}
+		want := []string{"the service is down (no connection to the service): the oldest message probes, the rest wait",
+			"the service is down (the service answered 503): the oldest message probes, the rest wait"}
+		if !slices.Equal(said, want) {
+			t.Errorf("said %q", said)
+		}
+	})
+}

@@ -12,6 +12,7 @@ type Turn struct {
 	kind    kind
 	since   time.Time     // of the first attempt of these messages
 	began   time.Time     // of the newest one
+	before  time.Time     // of the one before; zero: there was none
 	host    int           // that the newest one went to, -1 before the first
 	probe   *host         // that the next one probes; nil: none
 	hops    int           // hosts tried without a pause
@@ -92,7 +93,7 @@ func (t *Turn) Give() {
 
 // Began notes the beginning of an attempt.
 func (t *Turn) Began(now time.Time) {
-	t.began, t.among = now, t.pace.limiter.enter()
+	t.before, t.began, t.among = t.began, now, t.pace.limiter.enter()
 	if t.since.IsZero() {
 		t.since = now
 	}
