@@ -111,5 +111,38 @@ type Cluster interface {
 	Close()
 }
 
+// Record is what is to be produced.
+type Record struct {
+	Topic     string
+	Partition int32 // AnyPartition: by the key, as the Java client does
+	Timestamp int64 // milliseconds since 1970, 0: now
+	Key       []byte
+	Value     []byte // nil: a tombstone
+	Headers   []Header
+}
+
+// AnyPartition leaves the choice to the producer.
+const AnyPartition = int32(-1)
+
+// Produced is where a record is.
+type Produced struct {
+	Position
+	Timestamp int64 // milliseconds since 1970
+}
+
+// Producer writes to Kafka with acks=all, idempotently, and in the order in which it was asked for each key. It is safe for
+// concurrent use.
+type Producer interface {
+	// Produce returns when Kafka has acknowledged the record, or why it has not: ErrNoTopic, ErrForbidden, ErrTooLarge and ErrQueueFull say
+	// that it is not in Kafka, ErrNoBroker that no broker was there in time, ErrUnknown that nobody knows. It is never longer than the
+	// delivery timeout, whatever ctx says.
+	Produce(context.Context, Record) (Produced, error)
+	// Queue returns once the record is in the queue, and calls done once with what came of it, on another goroutine.
+	Queue(r Record, done func(Produced, error)) error
+	Queued() int                      // records without an answer
+	Flush(context.Context) (left int) // waits until there are none, or ctx ends
+	Close()
+}
+
 // QuestionTime bounds one question to the cluster; whoever asks asks again.
 const QuestionTime = 3 * time.Second
