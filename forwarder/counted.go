@@ -26,7 +26,7 @@ type TopicCounts struct {
 	Fetched    int64
 	Slow       int64
 	Deliveries map[string]int64 // attempts, each of a batch's messages, by outcome
-	Done       map[string]int64 // messages, by how: delivered, skipped, confirmed
+	Done       map[string]int64 // messages, by how: delivered, skipped, confirmed, dead_lettered
 	Retries    map[string]int64 // attempts that another one has to follow, by reason
 	Attempt    Histogram
 	EndToEnd   Histogram

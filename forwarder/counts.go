@@ -47,7 +47,7 @@ var (
 	commitWords    = [...]string{"ok", "rebalancing", "failed"}
 	rewindWords    = [...]string{"operator", "file", "commit", "reset"}
 	deliveryWords  = [...]string{"delivered", "message_fault", "service_fault", "busy", "aborted"}
-	outcomeWords   = [...]string{"delivered", "skipped", "confirmed"}
+	outcomeWords   = [...]string{"delivered", "skipped", "confirmed", "dead_lettered"}
 	retryReasons   = [...]string{"message_fault", "no_answer", "service_fault", "busy", "other_host", "headers"}
 )
 
@@ -67,6 +67,7 @@ const (
 	outcomeDelivered = iota
 	outcomeSkipped
 	outcomeConfirmed // the service had it already
+	outcomeBuried
 )
 
 const (
@@ -165,6 +166,8 @@ func (it *item) outcome() int {
 		return outcomeConfirmed
 	case it.delivered():
 		return outcomeDelivered
+	case it.buried:
+		return outcomeBuried
 	}
 	return outcomeSkipped
 }

@@ -212,7 +212,7 @@ func (d *delivery) Cleared() (waited bool, err error) {
 func (d *delivery) skip() {
 	for _, it := range d.items {
 		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
-			it.final, it.verdict.Class, it.verdict.Reason = true, push.Skip, errSkipped.Error()
+			it.final, it.verdict.Class, it.verdict.Reason = true, push.GiveUp, errSkipped.Error()
 		}
 	}
 	if d.complete(); d.unrecorded { // without an attempt
@@ -273,14 +273,33 @@ func (d *delivery) complete() {
 		return
 	}
 	var done []*item
-	var messages []*kafka.Message
 	for _, it := range d.items {
-		if it.final && d.conclude(it) {
-			done, messages = append(done, it), append(messages, it.Message)
+		if it.delivered() {
+			done = append(done, it)
 		}
 	}
-	if len(done) == 0 || d.pen.record(d.p, done) != nil {
-		return
+	d.finish(done) // first: what is given up may wait for long
+	for i := 0; i < len(d.items); {
+		if it := d.items[i]; !it.final || it.delivered() || !d.giveUp(it) || !d.finish([]*item{it}) {
+			i++
+		}
+	}
+}
+
+// finish puts the outcome of messages on record, and lets go of them; false: the partition belongs to somebody else, or has stopped.
+func (d *delivery) finish(done []*item) bool {
+	if len(done) == 0 {
+		return true
+	}
+	var messages []*kafka.Message
+	for _, it := range done {
+		d.close(it)
+		messages = append(messages, it.Message)
+	}
+	d.p.stock.touch(time.Now())
+	offsets.Crash("answered, not recorded")
+	if d.pen.record(d.p, done) != nil {
+		return false
 	}
 	for _, it := range done {
 		if it.closed != nil {
@@ -291,6 +310,7 @@ func (d *delivery) complete() {
 	if len(d.items) > 0 {
 		d.batch.Finish(messages...)
 	}
+	return true
 }
 
 // logRequest says transitions in the log: once for the request, and for each message that was named, or that is known to the log.

@@ -47,6 +47,6 @@ func (e *evidence) weigh(v push.Verdict, count int) push.Verdict {
 	if v.Sent != "" {
 		why += "; sent were " + v.Sent
 	}
-	return push.Verdict{Class: push.ServiceFault, Status: v.Status, InDoubt: v.InDoubt, RetryAfter: v.RetryAfter, Answer: v.Answer,
+	return push.Verdict{Class: push.ServiceFault, Status: v.Status, InDoubt: v.InDoubt, RetryAfter: v.RetryAfter, Answer: v.Answer, Response: v.Response,
 		Reason: fmt.Sprintf("%d messages were given up in a row and none was delivered, so nothing more is given up until one is, or an operator skips: %s", e.most, why)}
 }

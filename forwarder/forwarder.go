@@ -2,8 +2,10 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +36,10 @@ type Config struct {
 	SlowTime         time.Duration // deliveries that take longer are logged; 0: none
 	SkipOnAny        bool          // service faults count like message faults
 	CanSkip          bool
-	RetryNums        int // message faults until a message is given up
-	GiveUpInARow     int // messages given up with no delivery in between; 0: no bound
+	DeadLetterTopic  string // where given-up messages go; "": to the skip log. It implies CanSkip
+	RedriveMax       int    // how often a message may be sent back from there
+	RetryNums        int    // message faults until a message is given up
+	GiveUpInARow     int    // messages given up with no delivery in between; 0: no bound
 	RetryInterval    time.Duration
 	RetryMaxInterval time.Duration
 
@@ -47,6 +51,17 @@ type Config struct {
 	SkipLog        string // path
 }
 
+// givesUp tells whether a message that keeps failing may be given up.
+func (c *Config) givesUp() bool { return c.CanSkip || c.DeadLetterTopic != "" }
+
+// topics are all that have to be there.
+func (c *Config) topics() []string {
+	if c.DeadLetterTopic == "" {
+		return c.Topics
+	}
+	return append(slices.Clone(c.Topics), c.DeadLetterTopic)
+}
+
 // Parts are what a Forwarder works with. They stay the caller's, but for Consumer and Cluster, which Run closes.
 type Parts struct {
 	Consumer kafka.Consumer
@@ -54,6 +69,7 @@ type Parts struct {
 	Reader   func(at []kafka.Position) (kafka.Reader, error) // reads partitions without a group
 	Store    *offsets.Store                                  // to be closed after Run
 	Handler  push.Handler
+	Letters  kafka.Producer                                     // writes to Config.DeadLetterTopic, and back from there; nil: there is none
 	Confirm  func(ctx context.Context, id string) (bool, error) // whether the service has a message in doubt; nil: it is sent again
 	Ready    func(context.Context) error                        // deliveries wait until it returns nil; nil: they do not
 	Idle     func()                                             // gives memory back; nil: nothing does
@@ -72,8 +88,10 @@ type Forwarder struct {
 	failures   failures
 	loud       loud
 	evidence   evidence
-	resending  sync.Mutex  // one at a time, or a message is sent twice
-	wants      atomic.Bool // wanting is said
+	resending  sync.Mutex   // one at a time, or a message is sent twice
+	redriving  sync.Mutex   // likewise
+	unburied   atomic.Int64 // messages that wait for the dead letter topic
+	wants      atomic.Bool  // wanting is said
 	lease      lease
 	health     health
 	counts     counts
@@ -84,6 +102,9 @@ type Forwarder struct {
 
 // New connects nothing yet. An error is about the volume.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
+	if cfg.DeadLetterTopic != "" && parts.Letters == nil {
+		return nil, errors.New("KPUSH_DEAD_LETTER_TOPIC is set, and nothing writes to Kafka")
+	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
 	f.evidence.most = int32(cfg.GiveUpInARow)

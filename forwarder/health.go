@@ -31,6 +31,8 @@ const (
 	wanting aspect = "room for connections"
 	// skipping is about a message that cannot be skipped because the skip log cannot be written.
 	skipping aspect = "skip log"
+	// burying is about messages that were given up and are not in the dead letter topic yet.
+	burying aspect = "dead letter topic"
 )
 
 // health is what others may know of the forwarder at any time: for health and readiness.
@@ -166,7 +168,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic, skipping} {
+		for _, a := range []aspect{broker, topic, skipping, burying} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}
@@ -232,7 +234,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 	contact := contact{answered: time.Now()}
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
+		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.topics())
 		cancel()
 		if ctx.Err() != nil {
 			return

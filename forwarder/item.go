@@ -21,10 +21,13 @@ type item struct {
 	verdict   push.Verdict    // of the newest one
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
-	final     bool            // it is the outcome: delivered, else to be skipped
+	final     bool            // it is the outcome: delivered, else to be given up
 	failure   *failure        // nil until the first failed attempt, and once it is closed
 	closed    *failure        // of which the outcome is not on record yet
 	confirmed bool            // the service had it already
+	buried    bool            // it is in the dead letter topic
+	first     time.Time       // when the first attempt of this process began that was no delivery
+	last      time.Time       // when the newest one did
 	loose     []loose         // faults that may turn out to be a host's
 	logged    string          // the reason in the newest blocked line
 	said      time.Time       // when that was
@@ -56,6 +59,9 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	it.takeBack()
 	it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered
 	it.InDoubt = it.attempt.InDoubt
+	if it.last = d.began; it.first.IsZero() {
+		it.first = d.began
+	}
 	switch v.Class {
 	case push.Delivered:
 		it.final = true
@@ -67,11 +73,11 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 			it.attempt.Faults++
 			it.silent(silence)
 			it.takeBack() // others may have shown it since
-			it.final = cfg.CanSkip && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg) && d.f.evidence.suffices()
+			it.final = cfg.givesUp() && it.attempt.Faults >= cfg.RetryNums && !it.undecided(cfg) && d.f.evidence.suffices()
 		}
 	case push.GiveUp:
 		it.attempt.Faults++
-		it.final = cfg.CanSkip
+		it.final = cfg.givesUp()
 	}
 	if it.final {
 		return
@@ -126,35 +132,6 @@ func (d *delivery) close(it *item) {
 		d.p.failing.Add(-1)
 		d.f.failures.remove(it.failure)
 		it.closed, it.failure = it.failure, nil
-	}
-}
-
-// conclude has everything done that comes before a message's record; false: the partition was stopped before.
-func (d *delivery) conclude(it *item) bool {
-	d.close(it)
-	if !it.delivered() {
-		if err := d.logSkip(it); err != nil {
-			d.p.rec.Doubt(it.doubt())
-			return false
-		}
-	}
-	d.p.stock.touch(time.Now())
-	offsets.Crash("answered, not recorded")
-	return true
-}
-
-// logSkip writes the message to the skip log, for as long as that takes: only then it may count as done (F1).
-func (d *delivery) logSkip(it *item) error {
-	for {
-		err := d.f.skips.write(it)
-		d.f.health.say(skipping, err)
-		if err == nil {
-			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number)
-			return nil
-		}
-		if err := d.p.diskWait(d.p.soft, err); err != nil {
-			return err
-		}
 	}
 }
 

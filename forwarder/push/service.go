@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -19,6 +20,7 @@ type Config struct {
 	Domain      string   // Host header; "" for the URL's
 	Format      string   // raw, form
 	Ack         string   // status, errno
+	Response    int      // bytes of an answer that is no delivery that are kept as they came; 0: none
 	Batch       bool     // a request is a JSON array of messages
 	Most        int      // requests at once
 	ConnTimeout time.Duration
@@ -122,6 +124,9 @@ func (s *Service) Push(a *Attempt) Verdict {
 	}
 	if v.Class != Delivered {
 		v.Answer = said(&r.Answer, s.cfg.Ack)
+		if n := min(len(r.Body), s.cfg.Response); n > 0 {
+			v.Response = bytes.Clone(r.Body[:n])
+		}
 	}
 	if v.Class == MessageFault {
 		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, s.contentType(a))

@@ -75,6 +75,7 @@ type Verdict struct {
 	Status     int           // HTTP status, 0 where there was no answer
 	Reason     string        // one clause, never a body
 	Answer     string        // the beginning of the body, as printable text, where it is not Delivered: for the operator alone
+	Response   []byte        // the first Config.Response bytes of the body as they came, where it is not Delivered; nil: nothing came
 	InDoubt    bool          // the request may have reached the service, which did not say so
 	RetryAfter time.Duration // the service asked for this pause; 0: it did not
 	Failed     []int64       // of a batch that is Delivered: the offsets that are not, by a fault of theirs
