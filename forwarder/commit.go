@@ -243,3 +243,10 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; "+c.f.uncommitted(), "partitions", len(ps))
 	}
 }
+
+// extra is a commit of partitions that the group does not consume.
+func (c *committer) extra(list []kafka.Commit) error {
+	c.token <- struct{}{}
+	defer func() { <-c.token }()
+	return c.f.parts.Consumer.Commit(list)
+}

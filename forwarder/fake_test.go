@@ -3,6 +3,7 @@ package forwarder
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -514,14 +515,15 @@ func (b *logBook) with(text string) (lines []string) {
 // rig is a Forwarder on a fakeKafka, a volume of its own and a Handler of the test's.
 type rig struct {
 	*testing.T
-	f     *Forwarder
-	kafka *fakeKafka
-	store *offsets.Store
-	logs  *logBook
-	dir   string
-	net   *network
-	end   context.CancelCauseFunc
-	ended chan error
+	f       *Forwarder
+	kafka   *fakeKafka
+	letters *fakeProducer
+	store   *offsets.Store
+	logs    *logBook
+	dir     string
+	net     *network
+	end     context.CancelCauseFunc
+	ended   chan error
 }
 
 // settings are a Config, and what the default Handler has to know.
@@ -548,6 +550,7 @@ type network struct{ push.Line }
 func newRig(t *testing.T, cfg settings, handler push.Handler) *rig {
 	t.Helper()
 	r := &rig{T: t, kafka: newFakeKafka(), logs: &logBook{}, dir: t.TempDir(), ended: make(chan error, 1)}
+	r.letters = &fakeProducer{fakeKafka: r.kafka}
 	r.build(cfg, handler)
 	t.Cleanup(func() {
 		if err := r.store.Close(); err != nil && !errors.Is(err, offsets.ErrClosed) {
@@ -568,7 +571,7 @@ func (r *rig) build(cfg settings, handler push.Handler) {
 
 // assemble makes a forwarder on a store.
 func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store, log *slog.Logger) {
-	parts := Parts{Consumer: r.kafka, Cluster: fakeAdmin{r.kafka}, Reader: r.kafka.reader, Store: store, Handler: handler}
+	parts := Parts{Consumer: r.kafka, Cluster: fakeAdmin{r.kafka}, Reader: r.kafka.reader, Store: store, Handler: handler, Letters: r.letters}
 	if ms, err := strconv.Atoi(cfg.Kafka["session.timeout.ms"]); err == nil {
 		cfg.Session = time.Duration(ms) * time.Millisecond
 	}
@@ -801,3 +804,64 @@ func (a fakeAdmin) Since(_ context.Context, tps []kafka.Partition, when time.Tim
 	})
 	return found, nil
 }
+
+// fakeProducer appends to the log of a fakeKafka.
+type fakeProducer struct {
+	*fakeKafka
+	// fault is asked before a record is appended, lost after that; both may block.
+	fault, lost func(context.Context, kafka.Record) error
+}
+
+func (p *fakeProducer) Produce(ctx context.Context, r kafka.Record) (out kafka.Produced, err error) {
+	var before, after func(context.Context, kafka.Record) error
+	p.with(func() { before, after = p.fault, p.lost })
+	if before != nil {
+		if err := before(ctx, r); err != nil {
+			return out, err
+		}
+	}
+	out.Position = p.add(r)
+	if after != nil {
+		err = after(ctx, r)
+	}
+	return out, err
+}
+
+// add appends a record: by the last byte of its key, where the partition is left open.
+func (k *fakeKafka) add(r kafka.Record) (at kafka.Position) {
+	if at.Topic = r.Topic; r.Partition != kafka.AnyPartition {
+		at.Number = r.Partition
+	} else if n := len(r.Key); n > 0 {
+		at.Number = int32(r.Key[n-1] % 10)
+	}
+	k.with(func() {
+		at.Offset = k.endOf(at.Partition)
+		k.log[at.Partition] = append(k.log[at.Partition], &kafka.Message{Partition: at.Partition, Offset: at.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value, Headers: r.Headers})
+	})
+	k.Wake()
+	return at
+}
+
+// records are those of a topic, oldest first in each partition.
+func (k *fakeKafka) records(topic string) (all []*kafka.Message) {
+	k.with(func() {
+		for t, list := range k.log {
+			if t.Topic == topic {
+				all = append(all, list...)
+			}
+		}
+	})
+	slices.SortFunc(all, func(a, b *kafka.Message) int {
+		return cmp.Or(kafka.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return all
+}
+
+func (p *fakeProducer) spoil(fault, lost func(context.Context, kafka.Record) error) {
+	p.with(func() { p.fault, p.lost = fault, lost })
+}
+
+func (p *fakeProducer) Queue(kafka.Record, func(kafka.Produced, error)) error { panic("not asked for") }
+func (p *fakeProducer) Queued() int                                           { return 0 }
+func (p *fakeProducer) Flush(context.Context) int                             { return 0 }
+func (p *fakeProducer) Close()                                                {}

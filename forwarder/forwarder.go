@@ -139,6 +139,9 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	defer func() { cancel(); <-watching; <-sampling; atMost(closeTime, f.parts.Cluster.Close) }()
 	go f.committer.run(background)
 	go f.lease.beat(background, f.cutOff, f.committer.now)
+	if f.cfg.DeadLetterTopic != "" {
+		go f.keepRedriven(background)
+	}
 	if f.parts.Ready != nil {
 		go f.awaitReady(background)
 	}

@@ -34,7 +34,7 @@ const All = int32(-1)
 type Moved struct {
 	Time time.Time `json:"time"`
 	Who  string    `json:"who"`
-	Did  string    `json:"did"` // skip, pause, resume, seek, resend
+	Did  string    `json:"did"` // skip, pause, resume, seek, resend, redrive
 	To   string    `json:"to"`  // what it was done to, in words: TOPIC/PARTITION/OFFSET, blocked, …
 }
 
