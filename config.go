@@ -26,8 +26,12 @@ func service(c *config.Config) push.Config {
 	if c.Concurrency == config.Auto {
 		most = pace.AdaptiveMost
 	}
+	response := 0
+	if c.DeadLetterTopic != "" {
+		response = 1 << 10 // for the header of a dead letter
+	}
 	return push.Config{
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
@@ -42,7 +46,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
-		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
+		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, DeadLetterTopic: c.DeadLetterTopic, RedriveMax: c.RedriveMax, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),

@@ -32,6 +32,7 @@ var orders = map[string]func(args, topics []string) (order, error){
 	"resume":  suspending("/resume"),
 	"seek":    seeking,
 	"resend":  resending,
+	"redrive": redriving,
 }
 
 // orderOf is the order that the command line begins with; ok is false for any other command line.
@@ -144,6 +145,15 @@ func resending(args, _ []string) (order, error) {
 	}
 	call, err := place(args[0], 3)
 	return order{"/resend", call, printResent}, err
+}
+
+func redriving(args, _ []string) (order, error) {
+	if len(args) == 1 {
+		if n, err := strconv.Atoi(args[0]); err == nil && n > 0 {
+			return order{"/redrive", map[string]any{"limit": n}, printRedriven}, nil
+		}
+	}
+	return order{}, errors.New("say how many dead letters to send back at the most, such as 100")
 }
 
 // place reads TOPIC, TOPIC/PARTITION or TOPIC/PARTITION/OFFSET, of so many parts.

@@ -57,6 +57,7 @@ func TestOperate(t *testing.T) {
 		{"-seek orders@end", `{"partitions":[]}`, `POST /seek {"to":"end","topic":"orders"}`, ""},
 		{"-seek orders@2026-11-30T12:00:00Z", `{"partitions":[]}`, `POST /seek {"timestamp":"2026-11-30T12:00:00Z","topic":"orders"}`, ""},
 		{"-resend all", `{"resent":[{"topic":"orders","partition":1,"offset":5,"delivered":true}]}`, `POST /resend {"all":true}`, "orders/1/5 delivered\n"},
+		{"-redrive 100", `{"sent":99,"refused":1,"left":5}`, `POST /redrive {"limit":100}`, "sent back: 99, refused: 1, left: 5\n"},
 		{"-resend orders/1/5", `{"resent":[]}`, `POST /resend {"offset":5,"partition":1,"topic":"orders"}`, ""},
 	} {
 		kpush.body, kpush.asked = row.answer, ""
@@ -95,7 +96,7 @@ func TestOperateMisused(t *testing.T) {
 	t.Setenv("KPUSH_TOPIC", "orders,payments")
 	for _, args := range []string{"-status -yaml", "-status x -json", "-audit x", "-skip", "-skip orders", "-skip orders/1", "-skip orders/1/-5", "-skip orders/x/5", "-skip /1/5", "-skip orders/1/5/6",
 		"-skip orders/2147483648/5", "-skip key=a", "-skip a b", "-pause a b", "-pause /1", "-pause orders/1/2", "-resume orders/", "-seek orders", "-seek @5", "-seek orders@", "-seek orders@soon",
-		"-seek orders@-1", "-seek orders/1/2@3", "-resend", "-resend orders/1", "-resend all x", "-seek=orders@NaN"} {
+		"-seek orders@-1", "-seek orders/1/2@3", "-resend", "-resend orders/1", "-resend all x", "-redrive", "-redrive 0", "-redrive x", "-redrive 1 2", "-seek=orders@NaN"} {
 		if code := command(strings.Fields(args)); code != exitConfig || kpush.asked != "" {
 			t.Errorf("kpush %s ends with %d, want %d; asked %q", args, code, exitConfig, kpush.asked)
 		}

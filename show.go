@@ -144,6 +144,14 @@ func printPlaces(out io.Writer, answer []byte) error {
 	return nil
 }
 
+func printRedriven(out io.Writer, answer []byte) error {
+	came, err := into[api.Redriven](answer)
+	if err == nil {
+		_, err = fmt.Fprintf(out, "sent back: %d, refused: %d, left: %d\n", came.Sent, came.Refused, came.Left)
+	}
+	return err
+}
+
 // printResent fails where one was not delivered: a script sees it by the exit code.
 func printResent(out io.Writer, answer []byte) error {
 	list, err := into[api.ResentList](answer)

@@ -144,7 +144,7 @@ type Place struct {
 	Offset    *int64 `json:"offset,omitempty"`
 }
 
-// Places, SkippedList, ResentList, SkipCount and Audit are the whole answers.
+// Places, SkippedList, ResentList, SkipCount, Redriven and Audit are the whole answers.
 type (
 	Places struct {
 		Partitions []Place `json:"partitions"`
@@ -157,6 +157,11 @@ type (
 	}
 	SkipCount struct {
 		Skipped int `json:"skipped"`
+	}
+	Redriven struct {
+		Sent    int `json:"sent"`
+		Refused int `json:"refused"`
+		Left    int `json:"left"`
 	}
 	Audit struct {
 		Audit []forwarder.Moved `json:"audit"`

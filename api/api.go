@@ -27,6 +27,7 @@ type Operator interface {
 	Seek(ctx context.Context, who, topic string, partition int32, to forwarder.Target) ([]kafka.Position, error)
 	Skipped() ([]forwarder.SkippedMessage, error)
 	Resend(ctx context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error)
+	Redrive(ctx context.Context, who string, limit int) (forwarder.Redriven, error)
 	Audit() ([]forwarder.Moved, error)
 }
 
@@ -58,7 +59,7 @@ type API struct {
 const (
 	statusTime   = 2 * time.Second
 	commandTime  = 12 * time.Second // of requestTime
-	resendTime   = 2 * time.Minute  // the service answers meanwhile, message by message
+	resendTime   = 2 * time.Minute  // the service, or Kafka, answers meanwhile, message by message
 	commandsMost = 8
 )
 
@@ -120,6 +121,7 @@ var calls = map[string]struct {
 	"/resume":  {post: (*API).resume},
 	"/seek":    {post: (*API).seek},
 	"/resend":  {post: (*API).resend, most: resendTime},
+	"/redrive": {post: (*API).redrive, most: resendTime},
 }
 
 // ServeHTTP answers one call.

@@ -231,6 +231,24 @@ func (a *API) resend(ctx context.Context, who string, body []byte) (reply, error
 	return reply{list, said}, err
 }
 
+func (a *API) redrive(ctx context.Context, who string, body []byte) (reply, error) {
+	var call struct {
+		Limit *int `json:"limit"`
+	}
+	if err := decode(body, &call); err != nil {
+		return reply{}, err
+	}
+	if call.Limit == nil || *call.Limit < 1 {
+		return reply{}, refuse(http.StatusBadRequest, `say how many dead letters to send back at the most: {"limit":100}`)
+	}
+	came, err := a.op.Redrive(ctx, who, *call.Limit)
+	said := fmt.Sprintf("Sent back: %d, refused: %d, left: %d.", came.Sent, came.Refused, came.Left)
+	if err != nil && came != (forwarder.Redriven{}) {
+		err = refuse(statusOf(err), "%s Then: %s", said, oneLine(err))
+	}
+	return reply{Redriven(came), said}, err
+}
+
 // names lists a few of many.
 func names(all []string) string {
 	const most = 5

@@ -37,6 +37,7 @@ func TestCalls(t *testing.T) {
 		{"POST /resend", `{"topic":"orders","partition":1,"offset":5}`, `resend [orders/1/5]`,
 			`{"resent":[{"topic":"orders","partition":1,"offset":5,"delivered":true,"reason":""},{"topic":"orders","partition":1,"offset":5,"delivered":false,"reason":"500"}]}`},
 		{"POST /resend", `{"all":true}`, `resend []`, ""},
+		{"POST /redrive", `{"limit":3}`, `redrive 3`, `{"sent":2,"refused":1,"left":7}`},
 		{"GET /skipped", ``, `skipped`, `{"skipped":[{"topic":"orders","partition":1,"offset":5,"id":"orders/1/5/x","keyBase64":"/w==","size":9,"attempts":3,"reason":"400","inDoubt":false,"skipped":"2026-11-30T12:00:00Z","resent":null},` +
 			`{"topic":"orders","partition":1,"offset":5,"id":"","size":0,"attempts":0,"reason":"","inDoubt":true,"skipped":"2026-11-30T12:00:00Z","resent":"2026-11-30T12:00:00Z"}]}`},
 		{"GET /audit", ``, `audit`, `{"audit":[{"time":"2026-11-30T12:00:00Z","who":"me","did":"skip","to":"blocked"}]}`},
@@ -102,6 +103,10 @@ func TestMistakes(t *testing.T) {
 		{"POST /seek", `{"topic":"orders","timestamp":null}`, 400, "RFC 3339"},
 		{"POST /seek", `{"topic":"orders","timestamp":"0001-01-01T00:00:00Z"}`, 400, "RFC 3339"},
 		{"POST /resend", `{}`, 400, "named by"},
+		{"POST /redrive", `{}`, 400, "how many"},
+		{"POST /redrive", `{"limit":0}`, 400, "how many"},
+		{"POST /redrive", `{"limit":1e9}`, 400, "cannot be taken"},
+		{"GET /redrive", ``, 405, "POST only"},
 		{"POST /resend", `{"all":true,"topic":"orders"}`, 400, "or all"},
 		{"POST /skip", `{"topic":"` + strings.Repeat("x", bodyMost) + `"}`, 413, "65536"},
 		{"GET /nothing", ``, 404, "there is no call"},
@@ -144,6 +149,14 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %d %s, want %d with %q", request, w.Code, w.Body, code, err)
 			}
 		}
+	}
+}
+
+// A redrive that breaks off says how far it came, with the status of what ended it.
+func TestRedriveBreaksOff(t *testing.T) {
+	w := ask(t, newTest(&fake{err: fmt.Errorf("t/0: %w", forwarder.ErrNotOurs)}, ""), "POST /redrive", `{"limit":9}`)
+	if w.Code != 409 || !strings.Contains(w.Body.String(), "Sent back: 2, refused: 1, left: 7. Then: t/0: not assigned") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
 

@@ -92,6 +92,11 @@ func (f *fake) Resend(_ context.Context, who string, which []kafka.Position) ([]
 	return []forwarder.Resent{{Position: at, Delivered: true}, {Position: at, Reason: "500"}}, f.err
 }
 
+func (f *fake) Redrive(_ context.Context, who string, limit int) (forwarder.Redriven, error) {
+	f.note("redrive %d by %s", limit, who)
+	return forwarder.Redriven{Sent: 2, Refused: 1, Left: 7}, f.err
+}
+
 func (f *fake) Audit() ([]forwarder.Moved, error) {
 	f.note("audit")
 	return []forwarder.Moved{{Time: noon, Who: "me", Did: "skip", To: "blocked"}}, f.err

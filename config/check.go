@@ -25,6 +25,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkBounds()
 	l.checkBrokers(brokers)
 	l.checkTopics()
+	l.checkDeadLetters()
 	l.checkHosts()
 	l.checkURLs()
 	l.checkBatch()
@@ -138,6 +139,17 @@ func (l *loader) checkTopics() {
 		l.wrong("KPUSH_GROUP", "is required with KPUSH_TOPIC; name the consumer group")
 	case strings.ContainsFunc(c.Group, unicode.IsControl):
 		l.wrong("KPUSH_GROUP", "holds a control character; write the group's name on one line")
+	}
+}
+
+func (l *loader) checkDeadLetters() {
+	const name = "KPUSH_DEAD_LETTER_TOPIC"
+	switch topic := l.config.DeadLetterTopic; {
+	case topic == "":
+	case !isKafkaName(topic):
+		l.wrong(name, "is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens")
+	case slices.Contains(l.config.Topics, topic):
+		l.wrong(name, "is in KPUSH_TOPIC as well, so what was given up would come again at once; name another topic")
 	}
 }
 

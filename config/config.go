@@ -49,8 +49,8 @@ type Config struct {
 	Ack    string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
 	SkipOn string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`
 
-	DeadLetterTopic string `envconfig:"KPUSH_DEAD_LETTER_TOPIC" desc:"where given-up messages go"`
-	RedriveMax      int    `envconfig:"KPUSH_REDRIVE_MAX" default:"3" desc:"how often a message may be sent back from there"`
+	DeadLetterTopic string `envconfig:"KPUSH_DEAD_LETTER_TOPIC" desc:"where given-up messages go instead of the skip log; a message that keeps failing is given up then, whatever KPUSH_CAN_SKIP says, and counts as done once Kafka has acknowledged it there. It has to exist"`
+	RedriveMax      int    `envconfig:"KPUSH_REDRIVE_MAX" default:"3" min:"0" max:"1000000000" desc:"how often a message may be sent back from there (kpush -redrive); 0 = never"`
 
 	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" min:"1" max:"10000" desc:"above 1: up to so many messages of a partition in one request, as a JSON array"`
 	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" min:"0s" max:"1m" desc:"how long a batch waits to be full"`

@@ -151,7 +151,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_HOST=app_1, [::1],10.0.0.2, unix:/run/[a] b.sock]", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=%20", "KPUSH_DOMAIN=shop.example:8443",
 		"KPUSH_CONCURRENCY=10000", "KPUSH_ORDER=Key", "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=0",
 		"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_RETRY_MAX_INTERVAL=1m30s", "KPUSH_CONN_TIMEOUT=1ms", "KPUSH_EXEC_TIMEOUT=0",
-		"KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
+		"KPUSH_DEAD_LETTER_TOPIC=dead.a", "KPUSH_REDRIVE_MAX=0", "KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
 		"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=0s", "KPUSH_READY_URL=https://app/up?x=1",
 		"KPUSH_MESSAGE_DELIVERY_GUARANTEES=2", "KPUSH_OFFSETS_DIR=/data", "KPUSH_USE_SAVED_OFFSET_TIME=-1",
 		"KPUSH_COMMIT_INTERVAL=60s", "KPUSH_AUTO_OFFSET_RESET=latest",
@@ -163,6 +163,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
 	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
 	want.Concurrency, want.Order, want.CanSkip, want.RetryNums = 10000, "key", true, 0
+	want.DeadLetterTopic, want.RedriveMax = "dead.a", 0
 	want.SkipOn, want.BatchSize, want.BatchLinger, want.ReadyURL = "any", 10000, 0, "https://app/up?x=1"
 	want.RetryInterval, want.RetryMaxInterval, want.ConnTimeout = 500*time.Millisecond, 90*time.Second, time.Millisecond
 	want.ExecTimeout, want.SlowTime, want.Format, want.Ack = 0, 0, "raw", "errno"

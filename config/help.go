@@ -54,6 +54,7 @@ These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) wh
   kpush -skipped      what was skipped; -skipped -json: as JSON
   kpush -resend TOPIC/PARTITION/OFFSET | all
                       send what was skipped to the service again
+  kpush -redrive N    send dead letters back to the topic they came from, N at the most
   kpush -audit        who moved what, and when; -audit -json: as JSON
 
 `

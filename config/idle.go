@@ -28,9 +28,12 @@ func (l *loader) noteIdle() {
 		for _, name := range []string{"KPUSH_RETRY_NUMS", "KPUSH_GIVE_UP_IN_A_ROW", "KPUSH_SKIP_ON"} {
 			halves := name == "KPUSH_SKIP_ON" && c.BatchSize > 1 // then a fault of the service halves the next request
 			if set(name) && !halves {
-				say(name, "nothing is given up unless KPUSH_CAN_SKIP=true, so a message is retried until it is delivered")
+				say(name, "nothing is given up unless KPUSH_CAN_SKIP=true or there is a KPUSH_DEAD_LETTER_TOPIC, so a message is retried until it is delivered")
 			}
 		}
+	}
+	if set("KPUSH_REDRIVE_MAX") && c.DeadLetterTopic == "" {
+		say("KPUSH_REDRIVE_MAX", "there is no KPUSH_DEAD_LETTER_TOPIC to send anything back from")
 	}
 	if set("KPUSH_RETRY_MAX_INTERVAL") && c.RetryMaxInterval == c.RetryInterval {
 		say("KPUSH_RETRY_MAX_INTERVAL", "it equals KPUSH_RETRY_INTERVAL, so each wait is the same; a larger one makes the waits grow")

@@ -11,12 +11,14 @@ func TestIdle(t *testing.T) {
 	const oauth = "KPUSH_SECURITY_PROTOCOL=sasl_ssl KPUSH_SASL_MECHANISM=OAUTHBEARER KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=oidc"
 	for _, row := range []struct{ set, want string }{ // want: the variable, and what a sentence holds; | between sentences
 		{"", ""},
-		{"KPUSH_RETRY_NUMS=5", "KPUSH_RETRY_NUMS=5 has no effect: nothing is given up unless KPUSH_CAN_SKIP=true, so"},
+		{"KPUSH_RETRY_NUMS=5", "KPUSH_RETRY_NUMS=5 has no effect: nothing is given up unless KPUSH_CAN_SKIP=true or there is a KPUSH_DEAD_LETTER_TOPIC, so"},
 		{"KPUSH_RETRY_NUMS=3", "KPUSH_RETRY_NUMS=3 has no effect: nothing is given up"}, // the default was meant, too
 		{"KPUSH_RETRY_NUMS=5 KPUSH_CAN_SKIP=false", "KPUSH_RETRY_NUMS=5 has"},
 		{"KPUSH_RETRY_NUMS=5 KPUSH_CAN_SKIP=true", ""},
 		{"KPUSH_GIVE_UP_IN_A_ROW=0 KPUSH_SKIP_ON=any", "KPUSH_GIVE_UP_IN_A_ROW=0 has|KPUSH_SKIP_ON=any has"},
 		{"KPUSH_GIVE_UP_IN_A_ROW=0 KPUSH_SKIP_ON=any KPUSH_CAN_SKIP=true", ""},
+		{"KPUSH_GIVE_UP_IN_A_ROW=0 KPUSH_SKIP_ON=any KPUSH_RETRY_NUMS=5 KPUSH_DEAD_LETTER_TOPIC=dead KPUSH_REDRIVE_MAX=1", ""},
+		{"KPUSH_REDRIVE_MAX=3", "KPUSH_REDRIVE_MAX=3 has no effect: there is no KPUSH_DEAD_LETTER_TOPIC"},
 		{"KPUSH_SKIP_ON=any KPUSH_BATCH_SIZE=9", ""}, // a request that failed is halved then
 		{"KPUSH_RETRY_INTERVAL=3s", ""},
 		{"KPUSH_RETRY_MAX_INTERVAL=2s", "KPUSH_RETRY_MAX_INTERVAL=2s has no effect: it equals"},

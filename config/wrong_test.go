@@ -141,8 +141,10 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_ACK=dapr", "KPUSH_ACK=dapr is not supported yet; leave it unset or use another value"},
 	{"KPUSH_SKIP_ON=all", "KPUSH_SKIP_ON=all: must be one of message, any"},
 
-	{"KPUSH_DEAD_LETTER_TOPIC=dead", "KPUSH_DEAD_LETTER_TOPIC is not supported yet; leave it unset"},
-	{"KPUSH_REDRIVE_MAX=3", "KPUSH_REDRIVE_MAX is not supported yet; leave it unset"},
+	{"KPUSH_DEAD_LETTER_TOPIC=a/b", "KPUSH_DEAD_LETTER_TOPIC=a/b: is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
+	{"KPUSH_DEAD_LETTER_TOPIC=a,b", "KPUSH_DEAD_LETTER_TOPIC=a,b: is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
+	{"KPUSH_DEAD_LETTER_TOPIC=b KPUSH_TOPIC=a,b", "KPUSH_DEAD_LETTER_TOPIC=b: is in KPUSH_TOPIC as well, so what was given up would come again at once; name another topic"},
+	{"KPUSH_REDRIVE_MAX=-1", "KPUSH_REDRIVE_MAX=-1: must be from 0 to 1000000000"},
 	{"KPUSH_BATCH_SIZE=0", "KPUSH_BATCH_SIZE=0: must be from 1 to 10000"},
 	{"KPUSH_BATCH_SIZE=10001", "KPUSH_BATCH_SIZE=10001: must be from 1 to 10000"},
 	{"KPUSH_BATCH_SIZE=1e3", "KPUSH_BATCH_SIZE=1e3: must be a whole number, such as 10"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,14 +52,6 @@ type Config struct {
 
 // givesUp tells whether a message that keeps failing may be given up.
 func (c *Config) givesUp() bool { return c.CanSkip || c.DeadLetterTopic != "" }
-
-// topics are all that have to be there.
-func (c *Config) topics() []string {
-	if c.DeadLetterTopic == "" {
-		return c.Topics
-	}
-	return append(slices.Clone(c.Topics), c.DeadLetterTopic)
-}
 
 // Parts are what a Forwarder works with. They stay the caller's, but for Consumer and Cluster, which Run closes.
 type Parts struct {

@@ -195,7 +195,7 @@ func TestNoDeadLetterTopic(t *testing.T) {
 		defer r.stop()
 		r.kafka.give(t0)
 		pass(time.Minute)
-		if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "waiting for the topic: dead") {
+		if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "waiting for the dead letter topic: dead") {
 			t.Errorf("ready says %q", why)
 		}
 		parts := r.f.parts

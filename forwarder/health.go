@@ -32,7 +32,8 @@ const (
 	// skipping is about a message that cannot be skipped because the skip log cannot be written.
 	skipping aspect = "skip log"
 	// burying is about messages that were given up and are not in the dead letter topic yet.
-	burying aspect = "dead letter topic"
+	burying aspect = "way into the dead letter topic"
+	letters aspect = "dead letter topic"
 )
 
 // health is what others may know of the forwarder at any time: for health and readiness.
@@ -168,7 +169,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic, skipping, burying} {
+		for _, a := range []aspect{broker, topic, letters, skipping, burying} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}
@@ -234,7 +235,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 	contact := contact{answered: time.Now()}
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.topics())
+		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -255,10 +256,26 @@ func (f *Forwarder) watch(ctx context.Context) {
 			f.health.changed(broker, nil)
 			f.health.changed(topic, err)
 			f.consumer.compare(ctx, ids)
+			f.watchLetters(ctx)
 		}
 		if sleep(ctx, watchTime) != nil {
 			return
 		}
+	}
+}
+
+// watchLetters names a dead letter topic that is not there, or not for this process, before the first letter has to wait for it.
+func (f *Forwarder) watchLetters(ctx context.Context) {
+	if f.cfg.DeadLetterTopic == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	switch _, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic}); {
+	case err == nil:
+		f.health.changed(letters, nil)
+	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden), errors.Is(err, kafka.ErrNotTaken):
+		f.health.changed(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
 	}
 }
 
