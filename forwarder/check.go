@@ -29,6 +29,11 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 	if err != nil {
 		return fmt.Errorf("cannot describe the topics: %w", err)
 	}
+	if cfg.DeadLetterTopic != "" {
+		if _, err := a.TopicIDs(ctx, []string{cfg.DeadLetterTopic}); err != nil {
+			return fmt.Errorf("cannot describe the dead letter topic: %w", err)
+		}
+	}
 	tps, err := a.Partitions(ctx, cfg.Topics)
 	if err != nil {
 		return fmt.Errorf("cannot describe the topics: %w", err)

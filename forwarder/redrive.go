@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // Redriven is what came of a redrive: letters sent back, those refused because they were sent back KPUSH_REDRIVE_MAX times or came from a
@@ -230,9 +231,11 @@ func (r *redrive) sendBack(ctx context.Context, g *grave, m *kafka.Message) erro
 		g.lost = doubt
 		return err
 	}
+	offsets.Crash("letter to be sent back")
 	back := original(m, doubt)
 	at, err := r.f.parts.Letters.Produce(context.WithoutCancel(ctx), back)
 	if err == nil {
+		offsets.Crash("letter sent back, not known")
 		r.came.Sent++
 		log.Info("dead letter sent back", "to", fmt.Sprintf("%s/%d", at.Partition, at.Offset))
 		return nil

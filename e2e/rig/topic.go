@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -135,4 +136,46 @@ func (k *Kafka) Survivors(t T, topic string, partition int32) []int64 {
 		fetched.EachRecord(func(r *kgo.Record) { offsets = append(offsets, r.Offset) })
 	}
 	return offsets
+}
+
+// Read reads what a topic holds below its present end, oldest first in each partition.
+func (k *Kafka) Read(t T, topic string) (all []Record) {
+	t.Helper()
+	ctx, cancel := limited()
+	defer cancel()
+	from := map[int32]kgo.Offset{}
+	left := k.EndOffsets(t, topic)
+	for partition, end := range left {
+		if from[partition] = kgo.NewOffset().AtStart(); end == 0 {
+			delete(from, partition)
+			delete(left, partition)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	reader, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(k.Brokers, ",")...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer reader.Close()
+	for len(left) > 0 {
+		fetches := reader.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%s cannot be read to its end: %v", topic, ctx.Err())
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			one := Record{Topic: topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value}
+			for _, h := range r.Headers {
+				one.Headers = append(one.Headers, Header{h.Key, h.Value})
+			}
+			if all = append(all, one); r.Offset >= left[r.Partition]-1 {
+				delete(left, r.Partition)
+			}
+		})
+	}
+	slices.SortFunc(all, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return all
 }
