@@ -429,3 +429,27 @@ func TestTornLinesAreLeftOut(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// A message's id has the topic's as Kafka's own tools write it: one part, however many slashes standard base64 has in it.
+func TestAMessagesIDHasFourParts(t *testing.T) {
+	for id, want := range map[string]string{"a/b+c/d==": "a_b-c_d", "USiVIew0TVeSVDySqVN7wg": "USiVIew0TVeSVDySqVN7wg", "": ""} {
+		if got := urlSafe(id); got != want {
+			t.Errorf("%q became %q, want %q", id, got, want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var got string
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict { got = d.ID(); return good }))
+		r.kafka.ids["t"] = "//++AA=="
+		r.run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		pass(time.Second)
+		if got != "t/0/0/__--AA" || r.newestMark(t0).TopicID != "//++AA==" {
+			t.Errorf("the id is %s, the mark has %s", got, r.newestMark(t0).TopicID)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -176,7 +176,7 @@ func (f *Forwarder) push(ctx context.Context, s *skipped) push.Verdict {
 		m.Headers = append(m.Headers, k)
 	}
 	id := strings.SplitN(s.ID, "/", 4)
-	it := &push.Item{Message: &m, TopicID: strings.Join(id[min(3, len(id)):], ""), Group: f.cfg.Group, Attempt: s.Attempts + 1, InDoubt: s.InDoubt}
+	it := &push.Item{Message: &m, TopicID: urlSafe(strings.Join(id[min(3, len(id)):], "")), Group: f.cfg.Group, Attempt: s.Attempts + 1, InDoubt: s.InDoubt}
 	host := 0
 	for i, h := range f.pace.Status().Hosts {
 		if h.Up {
