@@ -2,7 +2,10 @@ package main
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kpush/kpush/config"
@@ -17,7 +20,30 @@ import (
 // client is what Kafka's client has to know; volume "": of one that joins nothing.
 func client(c *config.Config, volume string) librdkafka.Config {
 	id, _ := c.Member(volume)
-	return librdkafka.Config{Properties: c.Kafka(), Group: c.Group, InstanceID: id, Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout}
+	return librdkafka.Config{Properties: c.Kafka(), Fresh: freshly, Group: c.Group, InstanceID: id, Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout}
+}
+
+// freshly are the properties for a Kafka client as the environment says now: its files may have changed.
+func freshly() map[string]string {
+	c, err := config.Load(os.Environ())
+	if err != nil {
+		return nil // a file is being written: what is known stays
+	}
+	return c.Kafka()
+}
+
+// credentials are the files that Kafka's clients are made of.
+func credentials(c *config.Config) (files []string) {
+	for name, value := range c.Kafka() {
+		if strings.HasPrefix(name, "ssl.") && strings.HasSuffix(name, ".location") {
+			files = append(files, value)
+		}
+	}
+	if file := os.Getenv("KPUSH_SASL_PASSWORD_FILE"); file != "" {
+		files = append(files, file)
+	}
+	slices.Sort(files)
+	return files
 }
 
 // service is what the sender has to know.
@@ -44,7 +70,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
-		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
+		Credentials: credentials(c), CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
 	}
 }

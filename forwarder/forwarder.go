@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -39,6 +40,7 @@ type Config struct {
 	RetryInterval    time.Duration
 	RetryMaxInterval time.Duration
 
+	Credentials    []string // files that Kafka's clients are made of
 	CommitInterval time.Duration
 	Reset          string        // earliest, latest, error
 	TrustSaved     time.Duration // negative: not when Kafka lost or rewound its commit
@@ -158,7 +160,10 @@ func (f *Forwarder) stop() error {
 				f.log.Warn("cannot unsubscribe", "error", err)
 			}
 			for polls := 0; polls < 3 || len(c.assignment()) > 0; polls++ {
-				_, _ = c.client.Poll(10 * time.Millisecond) // what comes now is for the next life
+				if _, err := c.client.Poll(10 * time.Millisecond); errors.As(err, new(kafka.FatalError)) { // all else is for the next life
+					done <- fmt.Errorf("while it stopped: %w", fatalSentence(err, f.cfg, false))
+					return
+				}
 			}
 		}
 		done <- c.client.Close()

@@ -95,7 +95,7 @@ func Decide(k Knowledge) Decision {
 		d.Hold = fmt.Errorf("Kafka has lost the committed offset %d; the saved one (%d) is trusted once it is %s old (KPUSH_USE_SAVED_OFFSET_TIME)", k.Saved.Committed, k.Saved.Next, k.TrustSaved)
 	case none:
 		if k.Saved.Committed >= 0 {
-			d.Said = append(d.Said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted", k.Saved.Committed, k.Saved.Next))
+			d.Said = append(d.Said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted (to start over on purpose: kpush -seek)", k.Saved.Committed, k.Saved.Next))
 		}
 		d.fromSaved(k)
 	case !marked && k.Saved != nil && k.Saved.Committed == k.Commit.Offset,
