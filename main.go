@@ -53,7 +53,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	answers := http.NewServeMux()
-	answers.Handle("/", api.Health(f, network, log))
+	answers.Handle("/", api.Health(store.VolumeID(), f, network, log))
 	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, f, log.left))
 	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
 		return configError{err}

@@ -149,7 +149,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	well := nowhere(t)
-	if err := api.Serve(t.Context(), api.HealthPort(well), api.Health(), log); err != nil {
+	if err := api.Serve(t.Context(), api.HealthPort(well), api.Health(""), log); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("KPUSH_HEALTH_ADDR", " "+well+"\n")
