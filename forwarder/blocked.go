@@ -87,7 +87,7 @@ func (d *delivery) sayBlocked(it *item) {
 		return
 	}
 	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
-		"attempts", it.attempt.Number, "since", it.failure.Since.UTC().Format(time.RFC3339)}
+		"attempts", it.tries(), "since", it.failure.Since.UTC().Format(time.RFC3339)}
 	log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)
 }
 

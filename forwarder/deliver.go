@@ -129,7 +129,7 @@ func (d *delivery) ctx() context.Context {
 }
 
 // blocked tells whether the first message may be why the service seems down.
-func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedAfter }
+func (d *delivery) blocked() bool { return d.items[0].tries() >= blockedAfter }
 
 // prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
 // the file. An error means that the delivery was stopped; no attempt may follow.
@@ -233,6 +233,9 @@ func (d *delivery) apply(v push.Verdict) {
 			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: reasonNamed}
 		}
 		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Slimmer, elsewhere
+		if shared {
+			it.halved++
+		}
 		if d.judge(it, fault.silence); !it.final {
 			unfinished = append(unfinished, it.attempt)
 		}
@@ -293,17 +296,5 @@ func (d *delivery) logRequest(sent []*item, v push.Verdict, now time.Time) {
 		case slices.Contains(v.Failed, it.Offset) || !it.said.IsZero():
 			d.log(it, 0)
 		}
-	}
-}
-
-// sleep returns the cause when ctx ends before the time has passed.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
 }

@@ -49,5 +49,17 @@ func (d *delivery) backoff() time.Duration {
 	case it.free && !v.Slimmer:
 		return 0
 	}
-	return d.batch.Pause(it.attempt.Number)
+	return d.batch.Pause(it.tries())
+}
+
+// sleep returns the cause when ctx ends before the time has passed.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
 }
