@@ -232,7 +232,7 @@ func (d *delivery) apply(v push.Verdict) {
 		if slices.Contains(v.Failed, it.Offset) {
 			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: reasonNamed}
 		}
-		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Slimmer, elsewhere
+		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Spared, elsewhere
 		if shared {
 			it.halved++
 		}

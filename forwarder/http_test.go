@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,16 +27,23 @@ func TestSlimOnlyWhereItHelps(t *testing.T) {
 		{"400 431 400", ".SSS"},
 		{"400 400 431 400", ".S.SS"},
 		{"500", "..."},
+		{"502", ".S.."}, // from here on SkipOnAny
+		{"502 200", ".S"},
+		{"0", "..S.."}, // the connection ends without an answer
+		{"0 0 200", "..S"},
 	} {
 		for _, auto := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, local(func(c *settings) { c.CanSkip, c.Adaptive = true, auto }), nil)
+				r := newRig(t, local(func(c *settings) { c.CanSkip, c.SkipOnAny, c.Adaptive = true, row.answers[0] != '4', auto }), nil)
 				words, slim := strings.Fields(row.answers), ""
 				serving(r, func(q *http.Request) (*http.Response, error) {
 					slim += map[bool]string{true: "S", false: "."}[q.Header.Get("Kafka-Headers-Left-Out") != ""]
 					status, err := strconv.Atoi(words[min(attemptOf(q), len(words))-1])
 					if err != nil {
 						panic(err)
+					}
+					if connected(q); status == 0 {
+						return nil, io.EOF
 					}
 					return says(q, status)
 				})

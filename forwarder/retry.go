@@ -46,7 +46,7 @@ func (d *delivery) backoff() time.Duration {
 		return 0
 	case v.Class == push.ServiceFault && d.batch.Down():
 		return d.batch.Pause(0)
-	case it.free && !v.Slimmer:
+	case it.free && !v.Spared:
 		return 0
 	}
 	return d.batch.Pause(it.tries())

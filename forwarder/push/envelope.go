@@ -45,7 +45,11 @@ func appendEnvelope(b []byte, it *Item) []byte {
 	b = appendString(append(b, `,"topic":`...), it.Topic)
 	b = strconv.AppendInt(append(b, `,"partition":`...), int64(it.Number), 10)
 	b = strconv.AppendInt(append(b, `,"offset":`...), it.Offset, 10)
-	b = strconv.AppendInt(append(b, `,"timestamp":`...), it.Timestamp, 10)
+	if b = append(b, `,"timestamp":`...); it.Timestamp >= 0 {
+		b = strconv.AppendInt(b, it.Timestamp, 10)
+	} else {
+		b = append(b, "null"...)
+	}
 	b = strconv.AppendInt(append(b, `,"attempt":`...), int64(it.Attempt), 10)
 	if it.InDoubt {
 		b = append(b, `,"inDoubt":true`...)

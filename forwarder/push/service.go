@@ -18,6 +18,7 @@ type Config struct {
 	Targets     []string // one URL per host
 	Domain      string   // Host header; "" for the URL's
 	Format      string   // raw, form
+	ContentType string   // of a value whose record has no media type; "": application/octet-stream
 	Ack         string   // status, errno
 	Batch       bool     // a request is a JSON array of messages
 	Most        int      // requests at once
@@ -102,14 +103,17 @@ func (s *Service) Push(a *Attempt) Verdict {
 	if s.cfg.Batch {
 		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items)
 	} else {
-		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], s.cfg.Format)
+		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], &s.cfg)
 	}
 	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
 	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)
 	switch {
 	case !s.cfg.Batch:
-		if r.Action == "" && a.Items[0].resize(r.Status) {
-			v.Slimmer, v.Reason = true, v.Reason+" to large headers: the next attempt leaves key and headers out"
+		if v.Class != Delivered && r.Action == "" {
+			var slimmer bool
+			if slimmer, v.Spared = a.Items[0].heed(&v, r.request, len(rest)); slimmer {
+				v.Reason += "; its headers may be too large: the next attempt leaves key and headers out"
+			}
 		}
 	case v.Class == Delivered && !action(&Verdict{}, r.Action):
 		var err error
@@ -159,7 +163,7 @@ func (s *Service) contentType(a *Attempt) string {
 	if s.cfg.Batch {
 		return "application/json"
 	}
-	return contentType(a.Items[0].Message, s.cfg.Format)
+	return contentType(a.Items[0].Message, &s.cfg)
 }
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
