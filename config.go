@@ -27,7 +27,7 @@ func service(c *config.Config) push.Config {
 		most = pace.AdaptiveMost
 	}
 	return push.Config{
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),

@@ -34,6 +34,9 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkDrain()
 	l.checkSecurity()
 	l.checkFiles()
+	if !isMediaType(c.ContentType) {
+		l.wrong("KPUSH_CONTENT_TYPE", "is no media type; write it as application/json")
+	}
 	if c.Domain != "" && !isHostPort(c.Domain, 1) && !isHostPort(c.Domain+":80", 1) {
 		l.wrong("KPUSH_DOMAIN", "is not a Host header; write a name such as example.com, with a port if need be")
 	}

@@ -46,7 +46,7 @@ type Bounds struct{ Oldest, End, High int64 }
 type Message struct {
 	Partition
 	Offset    int64
-	Timestamp int64  // milliseconds since 1970, 0 where the record has none
+	Timestamp int64  // milliseconds since 1970, as the producer or the topic's log says; -1, as in the log, where the record has none
 	Key       []byte // nil: no key
 	Value     []byte // nil: a tombstone
 	Headers   []Header
