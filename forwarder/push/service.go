@@ -63,7 +63,7 @@ const (
 
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return new(room) }}}
+	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return &room{Answer: wire.Answer{Keep: cfg.keeps}} }}}
 	for _, t := range cfg.Targets {
 		l, u, err := cfg.line(t, cfg.Most)
 		if err != nil {
@@ -92,6 +92,15 @@ func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
 		return c.Line, u, nil
 	}
 	return w, u, err
+}
+
+// keeps is how much of an answer's body there is a use for: the whole of a 2xx that may say more than its status, else a beginning for
+// people. Many large ones come at once where a service fails.
+func (c *Config) keeps(status int) int {
+	if status/100 == 2 && (c.Batch || c.Ack == "errno") {
+		return wire.Limit
+	}
+	return 4 << 10
 }
 
 // Push sends one request, within Config.ExecTimeout, and judges its answer.
