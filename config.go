@@ -41,7 +41,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
-		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
+		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, BatchBytes: int(c.BatchBytes), ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,

@@ -55,6 +55,7 @@ type Config struct {
 
 	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" min:"1" max:"10000" desc:"above 1: up to so many messages of a partition in one request, as a JSON array"`
 	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" min:"0s" max:"1m" desc:"how long a batch waits to be full"`
+	BatchBytes  Size          `envconfig:"KPUSH_BATCH_BYTES" default:"1MiB" min:"1KiB" desc:"bytes of its body at the most, where it has several messages; a 413 lowers it for what follows"`
 
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
 	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`

@@ -162,6 +162,9 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_BATCH_SIZE=2 KPUSH_BATCH_LINGER=61s", "KPUSH_BATCH_LINGER=61s: must be from 0s to 1m"},
 	{"KPUSH_BATCH_SIZE=2 KPUSH_BATCH_LINGER=5", "KPUSH_BATCH_LINGER=5: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_BATCH_SIZE=2 KPUSH_BATCH_LINGER=x", "KPUSH_BATCH_LINGER=x: is not a duration; write it as 5s, 500ms or 1m30s"},
+	{"KPUSH_BATCH_SIZE=2 KPUSH_BATCH_BYTES=0", "KPUSH_BATCH_BYTES=0: must be at least 1KiB"},
+	{"KPUSH_BATCH_SIZE=2 KPUSH_BATCH_BYTES=1048576", "KPUSH_BATCH_BYTES=1048576: a size needs a unit, KiB or MiB, such as 16MiB"},
+	{"KPUSH_BATCH_BYTES=1MiB", "KPUSH_BATCH_BYTES=1MiB: has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave KPUSH_BATCH_BYTES unset"},
 	{"KPUSH_BATCH_LINGER=5ms", "KPUSH_BATCH_LINGER=5ms: has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave KPUSH_BATCH_LINGER unset"},
 	{"KPUSH_BATCH_SIZE=1 KPUSH_BATCH_LINGER=0s", "KPUSH_BATCH_LINGER=0s: has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave KPUSH_BATCH_LINGER unset"},
 

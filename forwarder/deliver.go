@@ -39,6 +39,7 @@ type delivery struct {
 	began      time.Time // the newest attempt
 
 	size     int // of the next request, at the most; never 0
+	most     int // its bytes, once one was too large; 0: what the batch has
 	suspects int // the first so many failed together: the message at fault is among them
 }
 
@@ -66,7 +67,7 @@ func (f *Forwarder) work(b *pace.Batch) {
 func (d *delivery) unpack() {
 	messages := d.batch.Messages()
 	d.p = d.batch.Owner().(*partition)
-	d.size, d.suspects, d.unrecorded = len(messages), 0, false
+	d.size, d.most, d.suspects, d.unrecorded = len(messages), 0, 0, false
 	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
 	d.items = d.items[:0]
 	for i, m := range messages {
@@ -225,6 +226,7 @@ func (d *delivery) apply(v push.Verdict) {
 	elsewhere := d.batch.Elsewhere(fault.sign)
 	counts := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere && !fault.held
 	count, all := len(sent), len(d.items)
+	d.learn(v, sent)
 	shared := counts && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {

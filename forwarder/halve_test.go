@@ -3,6 +3,7 @@ package forwarder
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,12 @@ func TestHalvingIsNoRetry(t *testing.T) {
 			r := newRig(t, batches(row.size, OrderPartition, func(c *settings) {
 				c.CanSkip, c.RetryNums, c.RetryInterval, c.RetryMaxInterval = row.canSkip, 5, 200*time.Millisecond, time.Minute
 			}), nil)
+			var mu sync.Mutex
 			var alone []time.Duration
 			begun, blocked, healed := time.Now(), -1, false
 			opened(r, func(q posted) reply {
+				mu.Lock()
+				defer mu.Unlock()
 				if healed || !q.has(row.bad) {
 					return reply{}
 				}
@@ -35,8 +39,10 @@ func TestHalvingIsNoRetry(t *testing.T) {
 			})
 			load(r.partition(t0), row.size, 0)
 			pass(time.Hour)
+			mu.Lock()
 			healed = true
 			defer pass(time.Hour)
+			defer mu.Unlock()
 			name := fmt.Sprintf("%d of %d", row.bad, row.size)
 			if len(alone) < 5 || alone[0] > 100*time.Millisecond || alone[1]-alone[0] != 200*time.Millisecond {
 				t.Fatalf("%s: alone at %v", name, alone)

@@ -42,7 +42,7 @@ type Commit struct {
 // it reads what is committed only), and the offset that the next record gets.
 type Bounds struct{ Oldest, End, High int64 }
 
-// Message is one record of a topic. Nobody changes it but who holds it, who may use Next.
+// Message is one record of a topic. Nobody changes it but who holds it, who may use Next and Size.
 type Message struct {
 	Partition
 	Offset    int64
@@ -52,6 +52,7 @@ type Message struct {
 	Headers   []Header
 
 	Next *Message // in its holder's queue
+	Size int      // that its holder gives it
 }
 
 // Header is one Kafka header. A nil value is Kafka's null.
