@@ -1,16 +1,19 @@
 package push
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/wire"
+	"github.com/kpush/kpush/forwarder/wire/wiretest"
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -36,15 +39,9 @@ func (s *script) Exchange(_ wire.Gate, _ time.Duration, head, body []byte, a *wi
 
 // No message is undeliverable because of its headers. Their size is that on the wire: base64, names and all.
 func TestSlimByWhatIsSent(t *testing.T) {
-	of := func(n, size int) (list []kafka.Header) {
-		for i := range n {
-			list = append(list, header(fmt.Sprintf("h%d", i), strings.Repeat("v", size)))
-		}
-		return list
-	}
 	text := func(n int) kafka.Message { return kafka.Message{Key: bytes.Repeat([]byte("k"), n)} }
 	binary := func(n int) kafka.Message { return kafka.Message{Key: make([]byte, n)} }
-	headers := func(n, size int) kafka.Message { return kafka.Message{Headers: of(n, size)} }
+	headers := func(n, size int) kafka.Message { return kafka.Message{Headers: headersOf(n, size)} }
 	large := headers(1, 9000)
 	large.Value = make([]byte, 20<<10)
 	for _, row := range []struct {
@@ -90,4 +87,71 @@ func TestSlimByWhatIsSent(t *testing.T) {
 			t.Errorf("%s: %s: slim %q, want %q; spared %q, want %q", row.what, row.answers, s.slim, row.slim, spared, row.spared)
 		}
 	}
+}
+
+// Servers of all kinds, on sockets: whatever the headers, a message arrives with what it is about, in three attempts at the most.
+func TestHTTPHeadersOfAnySize(t *testing.T) {
+	answer := func(text string) func(net.Conn) { return func(c net.Conn) { io.WriteString(c, text) } }
+	above := func(limit int) func(head []byte) bool {
+		return func(head []byte) bool { return len(head) > limit }
+	}
+	lines := func(head []byte) bool { return bytes.Count(head, []byte("\r\n")) > 100 }
+	plainType := func(head []byte) bool { return bytes.Contains(head, []byte("Content-Type: json")) }
+	const empty = "Content-Length: 0\r\n\r\n"
+	for name, server := range map[string]struct {
+		refuses func(head []byte) bool
+		how     func(net.Conn)
+	}{
+		"closes":       {above(4 << 10), func(net.Conn) {}},
+		"resets":       {above(4 << 10), wiretest.Reset},
+		"a proxy, 502": {above(4 << 10), answer("HTTP/1.1 502 Bad Gateway\r\n" + empty)},
+		"413":          {above(16 << 10), answer("HTTP/1.1 413 Too Large\r\n" + empty)},
+		"400, lines":   {lines, answer("HTTP/1.1 400 Bad\r\n" + empty)},
+		"400, a type":  {plainType, answer("HTTP/1.1 400 Bad\r\n" + empty)},
+	} {
+		url := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			for {
+				var head []byte
+				for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+					line, err := r.ReadBytes('\n')
+					if err != nil {
+						return
+					}
+					head = append(head, line...)
+				}
+				if _, err := r.Discard(1); err != nil || server.refuses(head) {
+					server.how(c)
+					return
+				}
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n"+empty)
+			}
+		})
+		s := service(t, hasty(url))
+		for what, m := range map[string]kafka.Message{
+			"plain":                 {},
+			"a key of 5,000 B":      {Key: bytes.Repeat([]byte("k"), 5000)},
+			"40 headers of 100 B":   {Headers: headersOf(40, 100)},
+			"95 headers":            {Headers: headersOf(95, 1)},
+			"30 headers of 1,000 B": {Headers: headersOf(30, 1000)},
+			"a large key in base64": {Key: make([]byte, 20<<10)},
+			"a type that is none":   {Headers: []kafka.Header{header("content-type", "json")}},
+		} {
+			m.Value = []byte("v")
+			it := item(m)
+			v := try(s, it)
+			for spared := v.Spared; v.Class != Delivered && spared && it.Attempt < 3; spared = v.Spared {
+				v = try(s, it)
+			}
+			if v.Class != Delivered {
+				t.Errorf("%s: %s: %s at attempt %d: %s", name, what, v.Class, it.Attempt, v.Reason)
+			}
+		}
+	}
+}
+
+func headersOf(n, size int) (list []kafka.Header) {
+	for i := range n {
+		list = append(list, header(fmt.Sprintf("h%d", i), strings.Repeat("v", size)))
+	}
+	return list
 }
