@@ -53,7 +53,7 @@ func service(c *config.Config) push.Config {
 		most = pace.AdaptiveMost
 	}
 	return push.Config{
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
@@ -67,7 +67,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
-		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
+		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, BatchBytes: int(c.BatchBytes), ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		Credentials: credentials(c), CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,

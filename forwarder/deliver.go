@@ -39,6 +39,7 @@ type delivery struct {
 	began      time.Time // the newest attempt
 
 	size     int // of the next request, at the most; never 0
+	most     int // its bytes, once one was too large; 0: what the batch has
 	suspects int // the first so many failed together: the message at fault is among them
 }
 
@@ -66,7 +67,7 @@ func (f *Forwarder) work(b *pace.Batch) {
 func (d *delivery) unpack() {
 	messages := d.batch.Messages()
 	d.p = d.batch.Owner().(*partition)
-	d.size, d.suspects, d.unrecorded = len(messages), 0, false
+	d.size, d.most, d.suspects, d.unrecorded = len(messages), 0, 0, false
 	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
 	d.items = d.items[:0]
 	for i, m := range messages {
@@ -133,7 +134,7 @@ func (d *delivery) ctx() context.Context {
 }
 
 // blocked tells whether the first message may be why the service seems down.
-func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedAfter }
+func (d *delivery) blocked() bool { return d.items[0].tries() >= blockedAfter }
 
 // prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
 // the file. An error means that the delivery was stopped; no attempt may follow.
@@ -230,6 +231,7 @@ func (d *delivery) apply(v push.Verdict) {
 	elsewhere := d.batch.Elsewhere(fault.sign)
 	counts := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere && !fault.held
 	count, all := len(sent), len(d.items)
+	d.learn(v, sent)
 	shared := counts && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
@@ -237,7 +239,10 @@ func (d *delivery) apply(v push.Verdict) {
 		if slices.Contains(v.Failed, it.Offset) {
 			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: reasonNamed}
 		}
-		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Slimmer, elsewhere
+		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Spared, elsewhere
+		if shared {
+			it.halved++
+		}
 		if d.judge(it, fault.silence); !it.final {
 			unfinished = append(unfinished, it.attempt)
 		}
@@ -302,17 +307,5 @@ func (d *delivery) logRequest(sent []*item, v push.Verdict, now time.Time) {
 		case slices.Contains(v.Failed, it.Offset) || !it.said.IsZero():
 			d.log(it, 0)
 		}
-	}
-}
-
-// sleep returns the cause when ctx ends before the time has passed.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Hosts            []string // of the service, for people
 	BatchSize        int      // messages of one request at the most
 	BatchLinger      time.Duration
+	BatchBytes       int           // of its body at the most, where it has several messages; 0: no bound
 	ExecTimeout      time.Duration // of one attempt; 0: none
 	SlowTime         time.Duration // deliveries that take longer are logged; 0: none
 	SkipOnAny        bool          // service faults count like message faults
@@ -86,6 +87,9 @@ type Forwarder struct {
 
 // New connects nothing yet. An error is about the volume.
 func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
+	if cfg.BatchSize <= 1 {
+		cfg.BatchBytes = 0 // nothing has to be measured: a message alone is as large as it is
+	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
 	f.evidence.most = int32(cfg.GiveUpInARow)
@@ -95,7 +99,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	parts.Store.Observe(f.counts.file)
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
-		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
+		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BatchBytes: cfg.BatchBytes, Size: push.SizeInBatch, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {

@@ -18,6 +18,7 @@ const blockedAfter = 10
 type item struct {
 	push.Item
 	attempt   offsets.Attempt // Number: attempts started; InDoubt: one of them may have reached the service
+	halved    int             // attempts with others that failed as one: they say nothing of this message; a restart forgets them
 	verdict   push.Verdict    // of the newest one
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
@@ -36,6 +37,9 @@ func (it *item) following() offsets.Attempt {
 	next.Number++
 	return next
 }
+
+// tries are the attempts that may show what is wrong with this very message: pauses grow with them, and it is blocked after so many.
+func (it *item) tries() int { return it.attempt.Number - it.halved }
 
 func (it *item) delivered() bool { return it.final && it.verdict.Class == push.Delivered }
 
@@ -80,7 +84,7 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 		d.p.failing.Add(1)
 		it.failure = d.f.failures.add(d.p, it)
 	}
-	d.f.failures.note(it.failure, it.attempt.Number, v)
+	d.f.failures.note(it.failure, it.tries(), v)
 }
 
 // loose are faults of a message for having had no answer in time, in one row of a host's silence.
@@ -149,7 +153,7 @@ func (d *delivery) logSkip(it *item) error {
 		err := d.f.skips.write(it)
 		d.f.health.say(skipping, err)
 		if err == nil {
-			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number)
+			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number, "faults", it.attempt.Faults)
 			return nil
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {
@@ -169,14 +173,14 @@ func (d *delivery) log(it *item, took time.Duration) {
 		return // the one that costs nothing
 	}
 	about := []any{it.where(), "attempt", it.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
-	switch n := it.attempt.Number; {
+	switch {
 	case v.Class == push.Delivered:
 		d.sayRecovered(it)
 	case v.Class == push.Aborted || it.final:
-	case n >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
+	case it.tries() >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
 		it.logged, it.said = v.Reason, time.Now()
 		d.sayBlocked(it)
-	case n == 1:
+	case it.attempt.Number == 1:
 		d.sayFailed(about)
 	default:
 		log.Debug("delivery failed again", about...)

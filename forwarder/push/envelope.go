@@ -38,6 +38,39 @@ func appendBatch(b, opening []byte, items []*Item) (out, rest []byte) {
 	return append(b, body...), nil
 }
 
+// SizeInBatch is what a message takes in the body of a batch at the most: JSON is counted as if it were a text, since to find out costs
+// more. The brackets around all of them are counted with each.
+func SizeInBatch(m *kafka.Message) int {
+	const fixed = 280 // names, numbers, the topic's id
+	size := fixed + 2*len(m.Topic) + textSize(m.Key) + textSize(m.Value)
+	for _, h := range m.Headers {
+		if !utf8.ValidString(h.Name) {
+			size += len(`\ufffd`) * len(h.Name)
+		}
+		size += textSize([]byte(h.Name)) + base64.StdEncoding.EncodedLen(len(h.Value)) + len(`["",null],`)
+	}
+	return size
+}
+
+// textSize is what bytes take as a JSON string at the most, or in base64 where they are no text.
+func textSize(b []byte) int {
+	if !utf8.Valid(b) {
+		return base64.StdEncoding.EncodedLen(len(b))
+	}
+	size := len(b)
+	for _, c := range b {
+		switch {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
+			size++
+		case c < 0x20 || c == '<' || c == '>' || c == '&':
+			size += 5
+		case c == 0xe2: // line separators have it
+			size += 3
+		}
+	}
+	return size
+}
+
 // appendEnvelope appends a message as a JSON object. What it is made of says "encoding": json (the value is there as it is),
 // text or base64; a tombstone has none and a null.
 func appendEnvelope(b []byte, it *Item) []byte {
@@ -45,7 +78,11 @@ func appendEnvelope(b []byte, it *Item) []byte {
 	b = appendString(append(b, `,"topic":`...), it.Topic)
 	b = strconv.AppendInt(append(b, `,"partition":`...), int64(it.Number), 10)
 	b = strconv.AppendInt(append(b, `,"offset":`...), it.Offset, 10)
-	b = strconv.AppendInt(append(b, `,"timestamp":`...), it.Timestamp, 10)
+	if b = append(b, `,"timestamp":`...); it.Timestamp >= 0 {
+		b = strconv.AppendInt(b, it.Timestamp, 10)
+	} else {
+		b = append(b, "null"...)
+	}
 	b = strconv.AppendInt(append(b, `,"attempt":`...), int64(it.Attempt), 10)
 	if it.InDoubt {
 		b = append(b, `,"inDoubt":true`...)

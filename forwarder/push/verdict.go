@@ -37,8 +37,10 @@ type Item struct {
 	InDoubt bool // an earlier attempt may have reached the service
 	Replay  bool // it was done before, and an operator wants it again
 
-	slim  bool // key and headers are left out
-	sized bool // whether their size is refused is known
+	slim     bool    // key and headers are left out
+	why      refusal // because of that
+	innocent refusal // for these they are not why
+	mute     int     // large heads in a row without an answer
 }
 
 // ID is the same for every delivery of this record, whoever delivers it and how often:
@@ -82,7 +84,7 @@ type Verdict struct {
 	Absent     bool          // nobody listens there
 	Stale      bool          // a kept connection had ended: the next attempt takes a new one, at once
 	Wants      bool          // kpush itself has no descriptor, port or memory for a connection
-	Slimmer    bool          // the next attempt leaves key and headers out, so this one counts for nothing
+	Spared     bool          // its headers may be why, which the next attempt tells: it counts for nothing
 }
 
 // Ending is the cause of an attempt that was ended from outside: nobody's fault.

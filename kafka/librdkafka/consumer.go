@@ -151,6 +151,7 @@ func message(e *client.Message) *kafka.Message {
 	m := &kafka.Message{
 		Partition: kafka.Partition{Topic: *e.TopicPartition.Topic, Number: e.TopicPartition.Partition},
 		Offset:    int64(e.TopicPartition.Offset),
+		Timestamp: -1,
 		Key:       e.Key,
 		Value:     e.Value,
 	}
