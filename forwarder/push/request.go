@@ -56,9 +56,9 @@ func body(m *kafka.Message, format string) []byte {
 }
 
 // appendRequest appends the request of an attempt at one message to b. rest is the body where it is too large for that.
-func appendRequest(b, opening []byte, it *Item, format string) (out, rest []byte) {
+func appendRequest(b, opening []byte, it *Item, format string, t Trace) (out, rest []byte) {
 	b = append(b, opening...)
-	b = appendHeader(b, it, format)
+	b = appendHeader(b, it, format, t)
 	b = appendInt(b, "Kafka-Attempt: ", int64(it.Attempt))
 	if it.InDoubt {
 		b = append(b, "Kafka-In-Doubt: true\r\n"...)
@@ -74,7 +74,7 @@ func appendRequest(b, opening []byte, it *Item, format string) (out, rest []byte
 
 // appendHeader appends everything about the message that is the same for each attempt. A slim item leaves out what may be long:
 // the service has answered that the headers are too large, and no message may be undeliverable because of them.
-func appendHeader(b []byte, it *Item, format string) []byte {
+func appendHeader(b []byte, it *Item, format string, t Trace) []byte {
 	m := it.Message
 	b = appendLine(b, "Content-Type: ", contentType(m, format))
 	b = appendLine(b, "Kafka-Topic: ", m.Topic)
@@ -90,9 +90,9 @@ func appendHeader(b []byte, it *Item, format string) []byte {
 		b = append(b, "Kafka-Replay: true\r\n"...)
 	}
 	if it.slim {
-		return appendInt(b, "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
+		return appendInt(appendTrace(b, Trace{Parent: t.Parent}), "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
 	}
-	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers)
+	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers, t)
 }
 
 // appendLine appends a header line; name ends in a colon and a blank.
@@ -151,7 +151,7 @@ func appendKey(b []byte, k []byte) []byte {
 
 // appendKafkaHeaders sends what is valid HTTP as Kafka-Header-NAME, and everything in Kafka-Headers as soon as one of
 // them is not, or would lose something on the way: bytes, null, repeats, names that differ in case only.
-func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
+func appendKafkaHeaders(b []byte, list []kafka.Header, t Trace) []byte {
 	size := 0
 	for _, k := range list {
 		size += len("Kafka-Header-: \r\n") + len(k.Name) + len(k.Value)
@@ -169,9 +169,13 @@ func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
 		b = append(append(b, "Kafka-Header-"...), k.Name...)
 		b = appendLine(b, ": ", k.Value)
 	}
-	for _, name := range [...]string{"Traceparent", "Tracestate"} {
-		if value := last(list, name, fits); value != nil {
-			b = appendLine(append(b, name...), ": ", value)
+	if t.Parent != "" {
+		b = appendTrace(b, t)
+	} else {
+		for _, name := range [...]string{"Traceparent", "Tracestate"} {
+			if value := last(list, name, fits); value != nil {
+				b = appendLine(append(b, name...), ": ", value)
+			}
 		}
 	}
 	if whole {
