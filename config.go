@@ -15,6 +15,7 @@ import (
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/tracing"
 )
 
 // client is what Kafka's client has to know; volume "": of one that joins nothing.
@@ -76,13 +77,13 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 }
 
 // assemble makes a forwarder of its parts.
-func assemble(c *config.Config, store *offsets.Store, log *slog.Logger) (*forwarder.Forwarder, error) {
+func assemble(c *config.Config, store *offsets.Store, traces *tracing.Traces, log *slog.Logger) (*forwarder.Forwarder, error) {
 	k := client(c, store.VolumeID())
 	s, err := push.New(service(c))
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: s, Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Idle: giveBack,
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.ConfirmURL != "" {
 		parts.Confirm = s.Has
@@ -98,6 +99,9 @@ func assemble(c *config.Config, store *offsets.Store, log *slog.Logger) (*forwar
 	}
 	return forwarder.New(forwarding(c, k), parts, log)
 }
+
+// idle is what is set and has no effect, kpush's variables and those of OpenTelemetry.
+func idle(c *config.Config) []string { return slices.Concat(c.Idle(), tracing.Idle()) }
 
 // syncing is the rule for the file on the volume.
 func syncing(c *config.Config) offsets.Sync {

@@ -11,7 +11,7 @@ import (
 )
 
 // appendBatch appends the request of a batch to b. rest is the body where it is too large to be sent in one piece with it.
-func appendBatch(b, opening []byte, items []*Item) (out, rest []byte) {
+func appendBatch(b, opening []byte, items []*Item, t Trace) (out, rest []byte) {
 	size := 2
 	for _, it := range items {
 		size += 256 + len(it.Value)
@@ -30,6 +30,7 @@ func appendBatch(b, opening []byte, items []*Item) (out, rest []byte) {
 	b = appendLine(b, "Kafka-Topic: ", items[0].Topic)
 	b = appendInt(b, "Kafka-Partition: ", int64(items[0].Number))
 	b = appendLine(b, "Kafka-Group: ", items[0].Group)
+	b = appendTrace(b, t)
 	b = appendInt(b, "Content-Length: ", int64(len(body)))
 	b = append(b, "\r\n"...)
 	if len(body) > wire.AtOnce {

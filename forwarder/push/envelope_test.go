@@ -35,7 +35,7 @@ type element struct {
 func unpacked(t *testing.T, sent ...*Item) (head string, items []element) {
 	t.Helper()
 	opening := []byte("POST /orders HTTP/1.1\r\nHost: s\r\n")
-	first, rest := appendBatch(nil, opening, sent)
+	first, rest := appendBatch(nil, opening, sent, Trace{})
 	q := parse(first, rest)
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(q.Body); err != nil {

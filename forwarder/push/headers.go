@@ -67,7 +67,7 @@ func appendKey(b []byte, k []byte) []byte {
 
 // appendKafkaHeaders sends what is valid HTTP as Kafka-Header-NAME, and everything in Kafka-Headers as soon as one of them is not, or
 // may lose something on the way; that alone where both would be too much.
-func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
+func appendKafkaHeaders(b []byte, list []kafka.Header, t Trace) []byte {
 	start, all := len(b), ""
 	b, survive := appendSingly(b, list)
 	if !survive {
@@ -76,11 +76,16 @@ func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
 			b = b[:start]
 		}
 	}
-	for _, name := range [...]string{"Traceparent", "Tracestate"} {
-		if value := last(list, name, fits); value != nil {
-			b = appendLine(append(b, name...), ": ", value)
+	if t.Parent != "" {
+		b = appendTrace(b, t)
+	} else {
+		for _, name := range [...]string{"Traceparent", "Tracestate"} {
+			if value := last(list, name, fits); value != nil {
+				b = appendLine(append(b, name...), ": ", value)
+			}
 		}
 	}
+
 	if !survive {
 		b = appendLine(b, "Kafka-Headers: ", all)
 	}

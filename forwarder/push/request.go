@@ -8,9 +8,9 @@ import (
 )
 
 // appendRequest appends the request of an attempt at one message to b. rest is the body where it is too large for that.
-func appendRequest(b, opening []byte, it *Item, cfg *Config) (out, rest []byte) {
+func appendRequest(b, opening []byte, it *Item, cfg *Config, t Trace) (out, rest []byte) {
 	b = append(b, opening...)
-	b = appendHeader(b, it, cfg)
+	b = appendHeader(b, it, cfg, t)
 	b = appendInt(b, "Kafka-Attempt: ", int64(it.Attempt))
 	if it.InDoubt {
 		b = append(b, "Kafka-In-Doubt: true\r\n"...)
@@ -80,7 +80,7 @@ func alphanumeric(c byte) bool {
 
 // appendHeader appends everything about the message that is the same for each attempt. A slim item leaves out what may be long:
 // the service has answered that the headers are too large, and no message may be undeliverable because of them.
-func appendHeader(b []byte, it *Item, cfg *Config) []byte {
+func appendHeader(b []byte, it *Item, cfg *Config, t Trace) []byte {
 	m := it.Message
 	b = appendLine(b, "Content-Type: ", contentType(m, cfg))
 	b = appendLine(b, "Kafka-Topic: ", m.Topic)
@@ -98,9 +98,9 @@ func appendHeader(b []byte, it *Item, cfg *Config) []byte {
 		b = append(b, "Kafka-Replay: true\r\n"...)
 	}
 	if it.slim {
-		return appendInt(b, "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
+		return appendInt(appendTrace(b, Trace{Parent: t.Parent}), "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
 	}
-	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers)
+	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers, t)
 }
 
 // appendLine appends a header line; name ends in a colon and a blank.

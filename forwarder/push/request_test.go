@@ -65,7 +65,7 @@ func parse(head, body []byte) *http.Request {
 // arrived is what a service gets of a message.
 func arrived(it *Item, format string) http.Header {
 	head := []byte("POST / HTTP/1.1\r\nHost: s\r\n")
-	return parse(append(appendHeader(head, it, &Config{Format: format}), "\r\n"...), nil).Header
+	return parse(append(appendHeader(head, it, &Config{Format: format}, Trace{}), "\r\n"...), nil).Header
 }
 
 // The bytes of a request, whole.
@@ -101,7 +101,7 @@ func TestRequestBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, rest := appendRequest(nil, head, it, &Config{Format: row.format}); string(out) != row.want || rest != nil {
+		if out, rest := appendRequest(nil, head, it, &Config{Format: row.format}, Trace{}); string(out) != row.want || rest != nil {
 			t.Errorf("%q\nwant\n%q", out, row.want)
 		}
 		if id := fmt.Sprintf("orders/4/%d/T", offset); it.ID() != id {
@@ -114,7 +114,7 @@ func TestRequestBytes(t *testing.T) {
 func TestLargeBodiesAreNotCopied(t *testing.T) {
 	for offset, size := range []int{0, 1, wire.AtOnce, wire.AtOnce + 1} {
 		value := bytes.Repeat([]byte("v"), size)
-		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), item(kafka.Message{Offset: int64(offset), Value: value}), &Config{})
+		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), item(kafka.Message{Offset: int64(offset), Value: value}), &Config{}, Trace{})
 		q := parse(out, rest)
 		got, err := io.ReadAll(q.Body)
 		if err != nil || !bytes.Equal(got, value) || q.ContentLength != int64(size) || (rest != nil) != (size > wire.AtOnce) {
@@ -343,7 +343,7 @@ func TestContentType(t *testing.T) {
 			if row.is {
 				want = row.header
 			}
-			out, _ := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), it, &Config{ContentType: fallback})
+			out, _ := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), it, &Config{ContentType: fallback}, Trace{})
 			if got := parse(out, nil).Header["Content-Type"]; len(got) != 1 || got[0] != want {
 				t.Errorf("content-type %.20q became %q, want %q", row.header, got, want)
 			}
@@ -364,7 +364,7 @@ func TestTimestamp(t *testing.T) {
 		it := item(kafka.Message{Timestamp: timestamp})
 		h := arrived(it, "raw")
 		var batch []struct{ Timestamp json.RawMessage }
-		out, rest := appendBatch(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), []*Item{it})
+		out, rest := appendBatch(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), []*Item{it}, Trace{})
 		if err := json.NewDecoder(parse(out, rest).Body).Decode(&batch); err != nil {
 			t.Fatal(err)
 		}
@@ -409,7 +409,7 @@ func TestAnyMessageMakesARequest(t *testing.T) {
 			for _, slim := range []bool{false, true} {
 				it := item(m)
 				it.slim = slim
-				lines := appendHeader(nil, it, &Config{Format: format})
+				lines := appendHeader(nil, it, &Config{Format: format}, Trace{})
 				if !sound.Match(lines) {
 					t.Fatalf("%+v (%s, slim %t): %q", m, format, slim, lines)
 				}
@@ -440,8 +440,8 @@ func TestReplayIsSaid(t *testing.T) {
 	it := item(kafka.Message{Offset: 5, Value: []byte("v")})
 	for _, replay := range []bool{false, true} {
 		it.Replay = replay
-		one, _ := appendRequest(nil, nil, it, &Config{})
-		batch, _ := appendBatch(nil, nil, []*Item{it})
+		one, _ := appendRequest(nil, nil, it, &Config{}, Trace{})
+		batch, _ := appendBatch(nil, nil, []*Item{it}, Trace{})
 		if bytes.Contains(one, []byte("Kafka-Replay: true\r\n")) != replay || bytes.Contains(batch, []byte(`"replay":true`)) != replay {
 			t.Errorf("replay %t: %s %s", replay, one, batch)
 		}

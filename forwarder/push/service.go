@@ -110,9 +110,9 @@ func (s *Service) Push(a *Attempt) Verdict {
 	h := s.hosts[a.Host]
 	var rest []byte
 	if s.cfg.Batch {
-		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items)
+		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items, a.Trace)
 	} else {
-		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], &s.cfg)
+		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], &s.cfg, a.Trace)
 	}
 	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
 	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)

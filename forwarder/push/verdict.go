@@ -19,7 +19,8 @@ type Handler interface {
 // Attempt is one message, or a batch of them that are of one partition. It is on record that it begins.
 type Attempt struct {
 	Items []*Item
-	Host  int // which of the service's hosts it goes to
+	Host  int   // which of the service's hosts it goes to
+	Trace Trace // where its request belongs, instead of what the record says; zero: what the record says
 	// Gate's context ends when nobody waits for the verdict any more. Who has waited for something, a connection say, asks
 	// Cleared right before it acts.
 	Gate wire.Gate
