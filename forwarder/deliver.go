@@ -67,6 +67,7 @@ func (f *Forwarder) work(b *pace.Batch) {
 func (d *delivery) unpack() {
 	messages := d.batch.Messages()
 	d.p = d.batch.Owner().(*partition)
+	d.pen.carrier = d.p
 	d.size, d.most, d.suspects, d.unrecorded = len(messages), 0, 0, false
 	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
 	d.items = d.items[:0]
@@ -91,6 +92,7 @@ func (d *delivery) more() bool { return len(d.items) > 0 && d.p.goes() }
 func (d *delivery) next() bool {
 	for _, it := range d.items {
 		d.close(it)
+		it.over()
 	}
 	if !d.unrecorded {
 		d.pen.flush() // of the batch before, where this one was stopped before its intent
@@ -255,7 +257,7 @@ func (d *delivery) apply(v push.Verdict) {
 		d.p.gauge.topic.attempt.observe(now.Sub(d.began))
 	}
 	d.logRequest(sent, v, now)
-	d.f.sayWant(v)
+	d.f.sayWant(v, now)
 	d.batch.Ended(fault.sign, now)
 	if d.complete(); d.unrecorded {
 		d.p.stock.touch(now)
@@ -272,6 +274,7 @@ func (d *delivery) complete() {
 	if len(d.items) > 0 && !slices.ContainsFunc(d.items, func(it *item) bool { return !it.delivered() }) {
 		for _, it := range d.items {
 			d.close(it)
+			it.over()
 		}
 		d.pen.postpone(d.p, d.items)
 		d.items, d.unrecorded = d.items[:0], true
@@ -288,9 +291,7 @@ func (d *delivery) complete() {
 		return
 	}
 	for _, it := range done {
-		if it.closed != nil {
-			close(it.closed.over)
-		}
+		it.over()
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {

@@ -75,8 +75,8 @@ type Forwarder struct {
 	failures   failures
 	loud       loud
 	evidence   evidence
-	resending  sync.Mutex  // one at a time, or a message is sent twice
-	wants      atomic.Bool // wanting is said
+	resending  sync.Mutex   // one at a time, or a message is sent twice
+	wants      atomic.Int64 // unix nanoseconds of the newest want; 0: wanting is not said
 	lease      lease
 	health     health
 	counts     counts

@@ -76,6 +76,10 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	case push.GiveUp:
 		it.attempt.Faults++
 		it.final = cfg.CanSkip
+	case push.Aborted:
+		if !v.InDoubt { // nothing went out, so it was no attempt
+			it.attempt.Number--
+		}
 	}
 	if it.final {
 		return
@@ -133,6 +137,14 @@ func (d *delivery) close(it *item) {
 	}
 }
 
+// over tells who waits for the end of a failing message that it has come, or that the partition has gone.
+func (it *item) over() {
+	if it.closed != nil {
+		close(it.closed.over)
+		it.closed = nil
+	}
+}
+
 // conclude has everything done that comes before a message's record; false: the partition was stopped before.
 func (d *delivery) conclude(it *item) bool {
 	d.close(it)
@@ -157,6 +169,7 @@ func (d *delivery) logSkip(it *item) error {
 			return nil
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {
+			d.f.health.say(skipping, nil) // whoever gets the partition has it
 			return err
 		}
 	}
@@ -187,13 +200,17 @@ func (d *delivery) log(it *item, took time.Duration) {
 	}
 }
 
+// wantTime is how long kpush has to want for nothing until that is said: a request on a kept connection shows nothing.
+const wantTime = 10 * time.Second
+
 // sayWant names what kpush itself has none left of, for as long as that lasts.
-func (f *Forwarder) sayWant(v push.Verdict) {
+func (f *Forwarder) sayWant(v push.Verdict, now time.Time) {
+	last := f.wants.Load()
 	switch {
 	case v.Wants:
-		f.wants.Store(true)
+		f.wants.Store(now.UnixNano())
 		f.health.changed(wanting, errors.New(v.Reason))
-	case f.wants.Load() && v.Class != push.Aborted && f.wants.CompareAndSwap(true, false):
+	case last != 0 && now.UnixNano()-last > int64(wantTime) && f.wants.CompareAndSwap(last, 0):
 		f.health.changed(wanting, nil)
 	}
 }

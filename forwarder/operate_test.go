@@ -398,7 +398,7 @@ func TestResend(t *testing.T) {
 		if _, err := r.f.Resend(t.Context(), "op", []kafka.Position{{Partition: t0, Offset: 9}}); !errors.Is(err, ErrNotFailing) {
 			t.Error(err)
 		}
-		want := []string{`t/0/0/T#2 "\xff\x00"="a" [{h [118]} {null []}] 17`, `t/0/1/T#2 ""="" [] 0`, `t/0/2/T#2 ""="" [] 0`}
+		want := []string{`t/0/0/T#3 "\xff\x00"="a" [{h [118]} {null []}] 17`, `t/0/1/T#2 ""="" [] 0`, `t/0/2/T#2 ""="" [] 0`}
 		if !slices.Equal(got, want) {
 			t.Errorf("sent %q", got)
 		}
@@ -449,6 +449,139 @@ func TestAMessagesIDHasFourParts(t *testing.T) {
 			t.Errorf("the id is %s, the mark has %s", got, r.newestMark(t0).TopicID)
 		}
 		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A pause outlives what wipes its mark: somebody else's commit at the same place, a topic that is made again, a broker that takes no marks.
+func TestAPauseOutlivesItsMark(t *testing.T) {
+	for name, wipe := range map[string]func(*fakeKafka){
+		"a console consumer":   func(k *fakeKafka) { c := k.stored[t0]; c.Meta = ""; k.stored[t0] = c },
+		"the topic is another": func(k *fakeKafka) { k.ids["t"] = "U" },
+		"the commit is lost":   func(k *fakeKafka) { delete(k.stored, t0) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { return good })).run()
+			r.kafka.produce(t0, 5, 10)
+			r.kafka.give(t0)
+			pass(time.Minute)
+			if _, err := r.f.Pause(t.Context(), "op", "t", 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			r.kafka.with(func() { wipe(r.kafka) })
+			r.kafka.produce(t0, 5, 10)
+			r.again(small(), b.keeping(func(*Delivery) Verdict { return good })).run()
+			r.kafka.give(t0)
+			pass(time.Minute)
+			if b.count() != 5 {
+				t.Errorf("%s: %d attempts", name, b.count())
+			}
+			if _, err := r.f.Resume(t.Context(), "op", "", All); err != nil {
+				t.Error(err)
+			}
+			r.until("the rest", func() bool { return r.kafka.storedAt(t0) == 10 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A topic's partitions drain together: a seek takes as long as the slowest request, not as all of them.
+func TestASeekOfManyPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			pass(8 * time.Second)
+			return good
+		})).run()
+		var all []kafka.Partition
+		for n := range int32(9) {
+			all = append(all, kafka.Partition{Topic: "t", Number: n})
+			r.kafka.produce(all[n], 5, 10)
+		}
+		r.kafka.give(all...)
+		pass(time.Second)
+		begun := time.Now()
+		if at, err := r.f.Seek(t.Context(), "op", "t", All, Target{Beginning: true}); err != nil || len(at) != len(all) || time.Since(begun) > 10*time.Second {
+			t.Errorf("%v, %v after %s", at, err, time.Since(begun))
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A skip whose message is delivered in the meantime waits for nothing; so does one whose partition goes.
+func TestASkipThatComesTooLate(t *testing.T) {
+	for _, goes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+				if tries++; tries == 1 {
+					return bad
+				}
+				pass(3 * time.Second)
+				return good
+			})).run()
+			r.kafka.produce(t0, 1, 10)
+			r.kafka.give(t0)
+			pass(3 * time.Second) // the second attempt is under way
+			if goes {
+				go func() { pass(time.Second); r.kafka.take(true, t0) }()
+			}
+			begun := time.Now()
+			n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0, Offset: 0}})
+			if n != 1 || err != nil || time.Since(begun) > 4*time.Second {
+				t.Errorf("%d, %v after %s", n, err, time.Since(begun))
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A message that is refused by name is not resent; one that was skipped twice is sent once; none goes out once the process stops.
+func TestResendSaysTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := batches(4, OrderPartition, func(c *settings) { c.CanSkip, c.RetryNums = true, 1 })
+		r := newRig(t, cfg, nil)
+		k := opened(r, func(posted) reply { return reply{status: 400} })
+		r.run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		r.until("it is skipped", func() bool { return r.skipped() == 1 })
+		line, err := os.ReadFile(r.f.skips.path)
+		if err == nil {
+			err = os.WriteFile(r.f.skips.path, append(line, line...), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.answer = func(posted) reply { return naming(0) }
+		if out, err := r.f.Resend(t.Context(), "op", nil); err != nil || len(out) != 1 || out[0].Delivered || out[0].Reason != reasonNamed {
+			t.Errorf("%+v, %v", out, err)
+		}
+		k.answer = func(posted) reply { return reply{cut: true} }
+		if out, err := r.f.Resend(t.Context(), "op", nil); err != nil || len(out) != 1 || out[0].Delivered {
+			t.Errorf("%+v, %v", out, err)
+		}
+		var doubt bool
+		k.answer = func(q posted) reply { doubt = q.items[0].InDoubt; return reply{} }
+		for want := 1; want >= 0; want-- {
+			if out, err := r.f.Resend(t.Context(), "op", nil); err != nil || len(out) != want || want > 0 && !(out[0].Delivered && doubt) {
+				t.Errorf("%+v, %v, in doubt %t", out, err, doubt)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.f.Resend(t.Context(), "op", nil); !errors.Is(err, ErrEnding) {
 			t.Error(err)
 		}
 	})

@@ -16,7 +16,10 @@ func TestTrace(t *testing.T) {
 	}
 	slim := *it
 	slim.slim = true
-	single := func(it *Item, tr Trace) string { out, _ := appendRequest(nil, nil, it, &Config{}, tr); return string(out) }
+	single := func(it *Item, tr Trace) string {
+		out, _ := appendRequest(nil, nil, it, &Config{}, tr)
+		return string(out)
+	}
 	batch := func(it *Item, tr Trace) string { out, _ := appendBatch(nil, nil, []*Item{it}, tr); return string(out) }
 	for name, row := range map[string]struct{ got, want string }{
 		"the record's":   {single(it, Trace{}), "Traceparent: " + theirs + "\r\nTracestate: a=1\r\n"},

@@ -56,6 +56,7 @@ type Decision struct {
 	Lost  int64    // offsets that were passed over without an outcome
 	// Paused: an operator wants no attempts, until an operator resumes them.
 	Paused bool
+	Marked bool // Kafka's commit has a mark that says so, or not
 	// Replay is what was done before an operator had it begin anew, as far as the file knows.
 	Replay offsets.Ranges
 	Hold   error // the partition cannot start until somebody acts; the sentence says what to do
@@ -80,7 +81,7 @@ func Decide(k Knowledge) Decision {
 		d.Said = append(d.Said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
 		marked, none = false, true
 	}
-	d.Paused = marked && m.Paused
+	d.Paused, d.Marked = marked && m.Paused, marked
 	switch {
 	case k.Asked != nil:
 		d.By = fromOperator
