@@ -9,17 +9,19 @@ help: ## what there is
 demo: ## a thousand messages, the sidecar killed with -9 in the middle: what kpush promises, in seconds
 	@go run ./e2e/demo
 
-build: ## bin/kpush
-	go build -trimpath -o bin/kpush .
+build: ## bin/kpush; TAGS=otel: with traces
+	go build -trimpath -tags '$(TAGS)' -o bin/kpush .
 
 test: lint unit e2e ## everything: lint, unit tests with the race detector, the stories on a real Kafka
 
 lint: ## go vet and gofmt
 	go vet ./...
+	go vet -tags otel ./...
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these files: $$unformatted" >&2; exit 1; }
 
 unit: ## every package but e2e, with the race detector
 	go test -race -timeout 8m $$(go list ./... | grep -v /e2e)
+	go test -race -timeout 2m -tags otel ./tracing
 
 # one package after the other: the stories measure time, and one that only missed a bound of time is told once more, alone; a failed one leaves its logs in bin/
 e2e: ## the built binary against a real Kafka (KPUSH_TEST_BROKERS, else Docker, else a JDK 17 with Maven)

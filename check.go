@@ -25,7 +25,7 @@ func examine(ctx context.Context, cfg *config.Config, w io.Writer) error {
 		fmt.Fprintf(w, "%s=%s\n", a.Key, a.Value)
 	}
 	fmt.Fprintln(w)
-	for _, sentence := range cfg.Idle() {
+	for _, sentence := range idle(cfg) {
 		fmt.Fprintln(w, "warning:", sentence)
 	}
 	volume := examineVolume(cfg, w)

@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/tracing"
 )
 
 // -check has the start's exit codes and sentences: what the client or the volume refuses has to be changed, a broker may come.
@@ -146,5 +148,15 @@ func TestStartWarns(t *testing.T) {
 	}
 	if len(cfg.Idle()) != 2 {
 		t.Errorf("%q", cfg.Idle())
+	}
+}
+
+// A build without traces says so where they are asked for, at the start and in -check.
+func TestIdleKnowsOfTraces(t *testing.T) {
+	cfg := ready(t)
+	before := len(idle(cfg))
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+	if all, build := idle(cfg), tracing.Idle(); len(all) != before+len(build) || !slices.Equal(all[before:], build) {
+		t.Errorf("said: %q, want also %q", all, build)
 	}
 }

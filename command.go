@@ -52,7 +52,8 @@ func command(args []string) int {
 	case dump != "":
 		return exit(offsets.Dump(os.Stdout, dump))
 	case *probe:
-		said, err := api.Probe(context.Background(), cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400"))
+		volume := offsets.VolumeOf(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_OFFSETS_DIR")), "/var/lib/kpush"))
+		said, err := api.Probe(context.Background(), cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400"), volume)
 		if err == nil {
 			fmt.Println(said)
 		}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kpush/kpush/config"
@@ -12,12 +15,36 @@ import (
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/tracing"
 )
 
 // client is what Kafka's client has to know; volume "": of one that joins nothing.
 func client(c *config.Config, volume string) librdkafka.Config {
 	id, _ := c.Member(volume)
-	return librdkafka.Config{Properties: c.Kafka(), Group: c.Group, InstanceID: id, Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout}
+	return librdkafka.Config{Properties: c.Kafka(), Fresh: freshly, Group: c.Group, InstanceID: id, Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout}
+}
+
+// freshly are the properties for a Kafka client as the environment says now: its files may have changed.
+func freshly() map[string]string {
+	c, err := config.Load(os.Environ())
+	if err != nil {
+		return nil // a file is being written: what is known stays
+	}
+	return c.Kafka()
+}
+
+// credentials are the files that Kafka's clients are made of.
+func credentials(c *config.Config) (files []string) {
+	for name, value := range c.Kafka() {
+		if strings.HasPrefix(name, "ssl.") && strings.HasSuffix(name, ".location") {
+			files = append(files, value)
+		}
+	}
+	if file := os.Getenv("KPUSH_SASL_PASSWORD_FILE"); file != "" {
+		files = append(files, file)
+	}
+	slices.Sort(files)
+	return files
 }
 
 // service is what the sender has to know.
@@ -31,7 +58,7 @@ func service(c *config.Config) push.Config {
 		response = 1 << 10 // for the header of a dead letter
 	}
 	return push.Config{
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
@@ -45,22 +72,22 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
-		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
+		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, BatchBytes: int(c.BatchBytes), ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, DeadLetterTopic: c.DeadLetterTopic, RedriveMax: c.RedriveMax, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
-		CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
+		Credentials: credentials(c), CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
 		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
 	}
 }
 
 // assemble makes a forwarder of its parts.
-func assemble(c *config.Config, store *offsets.Store, log *slog.Logger) (*forwarder.Forwarder, error) {
+func assemble(c *config.Config, store *offsets.Store, traces *tracing.Traces, log *slog.Logger) (*forwarder.Forwarder, error) {
 	k := client(c, store.VolumeID())
 	s, err := push.New(service(c))
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: s, Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Idle: giveBack,
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.ConfirmURL != "" {
 		parts.Confirm = s.Has
@@ -76,6 +103,9 @@ func assemble(c *config.Config, store *offsets.Store, log *slog.Logger) (*forwar
 	}
 	return forwarder.New(forwarding(c, k), parts, log)
 }
+
+// idle is what is set and has no effect, kpush's variables and those of OpenTelemetry.
+func idle(c *config.Config) []string { return slices.Concat(c.Idle(), tracing.Idle()) }
 
 // syncing is the rule for the file on the volume.
 func syncing(c *config.Config) offsets.Sync {

@@ -19,7 +19,7 @@ const module = "github.com/kpush/kpush"
 // rooms are the packages of the binary: what each may import of the others, what its tests may beside that, and why. e2e is
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
-	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
+	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
 	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"", "", "it holds numbers, and knows nothing of messages"},
@@ -34,6 +34,8 @@ var rooms = map[string]struct{ may, tests, why string }{
 	"forwarder/wire":          {"", "forwarder/wire/wiretest", "it sends bytes, and knows no message"},
 	"forwarder/wire/wiretest": {"", "", "services on the bare socket, for tests"},
 
+	"tracing": {"forwarder/push kafka", "", "it watches an attempt, and decides nothing"},
+
 	"examples/inplace": {"forwarder forwarder/push kafka kafka/librdkafka offsets", "", "a program of somebody's own"},
 }
 
@@ -44,6 +46,9 @@ var doors = map[string]struct{ files, why string }{
 	"github.com/valyala/fasthttp":                {"e2e/bench/*", "what kpush is compared with; its client repeats requests by itself"},
 	"github.com/confluentinc/confluent-kafka-go": {"kafka/librdkafka/* e2e/bench/*", "everything else is tested without librdkafka"},
 	"github.com/prometheus/client_golang":        {"api/metrics.go *_test.go", "what speaks of series and labels is a rendering, and the hot path only adds"},
+	"go.opentelemetry.io":                        {"tracing/*.go", "what speaks of spans stands around an attempt, and is in one build alone"},
+	"github.com/go-logr/logr":                    {"tracing/*.go", "OpenTelemetry's way to say what is wrong with it"},
+	"google.golang.org/protobuf":                 {"tracing/*_test.go", "what a collector gets is read by tests only"},
 	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
 	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
 	"github.com/chromedp/cdproto":                {"e2e/page_test.go", "the words of what chromedp has no name for: dark mode, a page without scripts"},
@@ -118,7 +123,8 @@ func TestImportRules(t *testing.T) {
 		{"forwarder/consumer.go", "github.com/confluentinc/confluent-kafka-go/v2/kafka"}, {"main.go", "github.com/hashicorp/go-retryablehttp"},
 		{"forwarder/counts.go", "github.com/prometheus/client_golang/prometheus"}, {"main.go", "github.com/prometheus/client_golang/prometheus/promhttp"},
 		{"main.go", "github.com/kelseyhightower/envconfig"}, {"kafka/librdkafka/consumer.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
-		{"config.go", "github.com/kelseyhightower/envconfig"},
+		{"config.go", "github.com/kelseyhightower/envconfig"}, {"main.go", "go.opentelemetry.io/otel"}, {"tracing/span_on.go", "google.golang.org/protobuf/proto"},
+		{"forwarder/push/service.go", module + "/tracing"}, {"tracing/span_on.go", module + "/forwarder"}, {"tracing/doc.go", module + "/config"},
 		{"config/load.go", module + "/offsets"}, {"forwarder/consumer.go", module + "/config"}, {"api/health.go", module + "/config"},
 		{"forwarder/wire/conn.go", "github.com/valyala/fasthttp"}, {"forwarder/wire/wire.go", module + "/offsets"}, {"forwarder/pace/hosts.go", module + "/forwarder/push"}, {"forwarder/push/judge.go", module + "/offsets"},
 		{"forwarder/deliver.go", module + "/kafka/librdkafka"}, {"forwarder/deliver.go", module + "/forwarder/wire"}, {"kafka/kafka.go", module + "/offsets"}, {"forwarder/wire/wire_test.go", module + "/forwarder"},
@@ -131,13 +137,16 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// What is linked is what the rows say: one Kafka client, no test broker, and no browser.
+// What is linked is what the rows say: one Kafka client, no test broker, no browser, and no OpenTelemetry without its tag.
 func TestBinaryLinksOneKafkaClient(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	deps := string(out)
+	if strings.Contains(deps, "opentelemetry") {
+		t.Error("the binary links OpenTelemetry: it costs 3.5 MB, and is for builds with the tag otel")
+	}
 	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") || strings.Contains(deps, "chromedp") {
 		t.Error("the binary links a test broker, a browser, or no Kafka client")
 	}
@@ -145,7 +154,7 @@ func TestBinaryLinksOneKafkaClient(t *testing.T) {
 
 // The core needs no C: it can be tested, and simulated, without librdkafka.
 func TestForwarderBuildsWithoutCgo(t *testing.T) {
-	build := exec.Command("go", "build", "./forwarder/...", "./offsets", "./kafka", "./config", "./api")
+	build := exec.Command("go", "build", "./forwarder/...", "./offsets", "./kafka", "./config", "./api", "./tracing")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

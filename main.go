@@ -14,6 +14,7 @@ import (
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/kafka/librdkafka"
+	"github.com/kpush/kpush/tracing"
 )
 
 // version is set by the linker.
@@ -35,6 +36,8 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer within(ctx, cfg.DrainTimeout, log)()
 	defer stop()
+	traces := tracing.Start(ctx, tracing.Options{Version: version, Hosts: cfg.HostNames(), Batch: cfg.BatchSize, Drain: cfg.DrainTimeout, Log: log.Logger})
+	defer traces.Stop() // the volume is closed by then: the next process need not wait for a collector
 	store, err := remember(cfg, log.Logger)
 	if err != nil {
 		return configError{err}
@@ -45,7 +48,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 			log.Error("the offsets file could not be closed cleanly", "error", err)
 		}
 	}()
-	f, err := assemble(cfg, store, log.Logger)
+	f, err := assemble(cfg, store, traces, log.Logger)
 	if err != nil {
 		return configError{err}
 	}
@@ -53,7 +56,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	answers := http.NewServeMux()
-	answers.Handle("/", api.Health(f, network, log))
+	answers.Handle("/", api.Health(store.VolumeID(), f, network, log))
 	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, f, log.left))
 	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
 		return configError{err}
@@ -72,7 +75,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		}
 	}()
 	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
-	for _, sentence := range cfg.Idle() {
+	for _, sentence := range idle(cfg) {
 		log.Warn(sentence)
 	}
 	err = f.Run(ctx)

@@ -52,6 +52,11 @@ func ready(t *testing.T, more ...string) *config.Config {
 
 // Whatever a room has to know it is told: a field that main forgets is a variable that does nothing.
 func TestEveryFieldIsFilled(t *testing.T) {
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KPUSH_SASL_PASSWORD_FILE", password)
 	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has",
 		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_DEAD_LETTER_TOPIC=dead", "KPUSH_READY_URL=/up", "KPUSH_BATCH_SIZE=9")
 	k := client(cfg, "0123456789abcdef")
@@ -144,7 +149,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	well := nowhere(t)
-	if err := api.Serve(t.Context(), api.HealthPort(well), api.Health(), log); err != nil {
+	if err := api.Serve(t.Context(), api.HealthPort(well), api.Health(""), log); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("KPUSH_HEALTH_ADDR", " "+well+"\n")

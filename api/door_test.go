@@ -121,7 +121,7 @@ func TestHostOfTheAddress(t *testing.T) {
 func TestCrowds(t *testing.T) {
 	for name, says := range map[string]string{"idle": "", "slow head": "GET /healthz HTTP/1.1\r\nHost: ", "slow body": "POST /pause HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{",
 		"kept": "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
-		for port, h := range map[string]http.Handler{"health": Health(sentences{}), "api": newTest(&fake{}, "")} {
+		for port, h := range map[string]http.Handler{"health": Health("", sentences{}), "api": newTest(&fake{}, "")} {
 			addr := serve(t, t.Context(), h)
 			var held []net.Conn
 			for range 300 {

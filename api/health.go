@@ -18,10 +18,15 @@ type report struct {
 	OK    bool     `json:"ok"`
 	Why   []string `json:"why"`
 	Notes []string `json:"notes,omitempty"`
+
+	volume string // from volumeHeader
 }
 
-// Health answers GET /healthz and /readyz: 200 or 503, and why.
-func Health(sources ...Source) http.Handler {
+// volumeHeader tells a probe whose health it is.
+const volumeHeader = "Kpush-Volume"
+
+// Health answers GET /healthz and /readyz: 200 or 503, and why. volume is the id of the process's.
+func Health(volume string, sources ...Source) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(ask func(Source) []string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -32,6 +37,7 @@ func Health(sources ...Source) http.Handler {
 			}
 			r.OK = len(r.Why) == 0
 			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set(volumeHeader, volume)
 			if !r.OK {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}

@@ -40,7 +40,7 @@ func TestHealth(t *testing.T) {
 		{"/readyz", []Source{well, waiting, ill}, 503, report{Why: []string{"waiting for a broker", "fenced", "stopping"}, Notes: []string{"2 partitions assigned"}}},
 	} {
 		w := httptest.NewRecorder()
-		Health(row.sources...).ServeHTTP(w, httptest.NewRequest("GET", row.path, nil))
+		Health("", row.sources...).ServeHTTP(w, httptest.NewRequest("GET", row.path, nil))
 		var got report
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != row.status || !reflect.DeepEqual(got, row.want) {
 			t.Errorf("%s of %+v: %d %s, want %d %+v", row.path, row.sources, w.Code, w.Body, row.status, row.want)
@@ -59,7 +59,7 @@ func TestHealthAnswersNothingElse(t *testing.T) {
 	for request, want := range map[string]int{"POST /healthz": 405, "DELETE /readyz": 405, "GET /": 404, "GET /healthz/": 404, "GET /debug/pprof/": 404, "HEAD /healthz": 200} {
 		method, path, _ := strings.Cut(request, " ")
 		w := httptest.NewRecorder()
-		Health(sentences{}).ServeHTTP(w, httptest.NewRequest(method, path, nil))
+		Health("", sentences{}).ServeHTTP(w, httptest.NewRequest(method, path, nil))
 		if w.Code != want {
 			t.Errorf("%s: %d, want %d", request, w.Code, want)
 		}
@@ -82,7 +82,7 @@ func serve(t *testing.T, ctx context.Context, h http.Handler) string {
 
 func TestServeUntilItsContextEnds(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
-	addr := serve(t, ctx, Health(sentences{}))
+	addr := serve(t, ctx, Health("", sentences{}))
 	resp, err := http.Get("http://" + addr + "/readyz")
 	if err != nil || resp.StatusCode != 200 {
 		t.Fatal(resp, err)
@@ -97,7 +97,7 @@ func TestServeUntilItsContextEnds(t *testing.T) {
 	if _, err := io.ReadAll(c); err != nil && !strings.Contains(err.Error(), "reset") {
 		t.Error(err)
 	}
-	if _, err := Probe(t.Context(), addr); err == nil {
+	if _, err := Probe(t.Context(), addr, ""); err == nil {
 		t.Error("it still answers")
 	}
 }

@@ -11,8 +11,9 @@ import (
 )
 
 // Probe asks the process that listens on addr for its health, for containers without a shell, and says in one line what is well and what
-// is noted. An error means that it is not healthy, and nothing else does: what it waits for is said, too, and marked as no reason.
-func Probe(ctx context.Context, addr string) (said string, err error) {
+// is noted. volume is the id of this container's, "" where it has none yet: who has another one is another sidecar, which shares the
+// network and was there first. An error means that it is not healthy, and nothing else does: what it waits for is said, too, and marked as no reason.
+func Probe(ctx context.Context, addr, volume string) (said string, err error) {
 	at, err := reach(addr)
 	if err != nil {
 		return "", fmt.Errorf("KPUSH_HEALTH_ADDR=%s: %w", addr, err)
@@ -23,6 +24,9 @@ func Probe(ctx context.Context, addr string) (said string, err error) {
 	well, err := get(ctx, at+"/healthz")
 	if err != nil {
 		return "", err
+	}
+	if well.volume != "" && volume != "" && well.volume != volume {
+		return "", fmt.Errorf("another kpush answers at KPUSH_HEALTH_ADDR=%s, with the volume %s instead of %s: two in one network need two addresses", addr, well.volume, volume)
 	}
 	if !well.OK {
 		return "", fmt.Errorf("not healthy: %s", inOneLine(append(well.Why, well.Notes...)))
@@ -59,6 +63,7 @@ func get(ctx context.Context, url string) (r report, err error) {
 	if err != nil {
 		return r, fmt.Errorf("kpush's answer broke off: %w", err)
 	}
+	r.volume = resp.Header.Get(volumeHeader)
 	if err := json.Unmarshal(body, &r); err != nil || r.OK != (resp.StatusCode == http.StatusOK) {
 		return r, fmt.Errorf("what answers at %s is no kpush: status %d, %.200q", url, resp.StatusCode, body)
 	}

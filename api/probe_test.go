@@ -20,9 +20,9 @@ func TestProbe(t *testing.T) {
 		}))
 	}
 	notes := []string{"4 partitions assigned", "the service is down\n(refused)"}
-	well := at(Health(sentences{notes: notes}))
-	waiting := at(Health(sentences{ready: []string{"waiting for a broker", "stopping"}, notes: notes[:1]}))
-	ill := at(Health(sentences{live: []string{"fenced by another"}, ready: []string{"stopping"}, notes: notes[:1]}))
+	well := at(Health("", sentences{notes: notes}))
+	waiting := at(Health("", sentences{ready: []string{"waiting for a broker", "stopping"}, notes: notes[:1]}))
+	ill := at(Health("", sentences{live: []string{"fenced by another"}, ready: []string{"stopping"}, notes: notes[:1]}))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestProbe(t *testing.T) {
 	closed := l.Addr().String()
 	l.Close()
 	stuck := http.NewServeMux()
-	stuck.Handle("/healthz", Health(sentences{}))
+	stuck.Handle("/healthz", Health("", sentences{}))
 	stuck.HandleFunc("/readyz", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	t.Setenv("HTTP_PROXY", "http://"+closed)
 	const noted = "healthy: 4 partitions assigned; the service is down (refused)"
@@ -39,7 +39,7 @@ func TestProbe(t *testing.T) {
 		port(well):                         {said: noted},
 		"0.0.0.0" + port(well):             {said: noted},
 		"localhost" + port(well):           {said: noted},
-		at(Health()):                       {said: "healthy"},
+		at(Health("")):                     {said: "healthy"},
 		waiting:                            {said: "healthy: 4 partitions assigned; not ready (no reason for exit code 1): waiting for a broker; stopping"},
 		at(stuck):                          {said: "healthy; /readyz does not answer (no reason for exit code 1)"},
 		ill:                                {err: "not healthy: fenced by another; 4 partitions assigned"},
@@ -54,7 +54,7 @@ func TestProbe(t *testing.T) {
 		"local host:9400":                  {err: "nobody can be asked"},
 	} {
 		begun := time.Now()
-		said, err := Probe(t.Context(), addr)
+		said, err := Probe(t.Context(), addr, "")
 		if said != want.said || (err == nil) != (want.err == "") || err != nil && !strings.Contains(err.Error(), want.err) {
 			t.Errorf("%s: %q, %v, want %+v", addr, said, err, want)
 		}
@@ -70,10 +70,20 @@ func TestProbeOnIPv6(t *testing.T) {
 	if err != nil {
 		return // none here
 	}
-	s := &http.Server{Handler: Health(sentences{})}
+	s := &http.Server{Handler: Health("", sentences{})}
 	defer s.Close()
 	go s.Serve(l)
-	if _, err := Probe(t.Context(), fmt.Sprintf("[::]:%d", l.Addr().(*net.TCPAddr).Port)); err != nil {
+	if _, err := Probe(t.Context(), fmt.Sprintf("[::]:%d", l.Addr().(*net.TCPAddr).Port), ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who answers with another volume is another sidecar: this one cannot have started.
+func TestProbeOfAnotherSidecar(t *testing.T) {
+	addr := serve(t, t.Context(), Health("a", sentences{}))
+	for volume, well := range map[string]bool{"a": true, "": true, "b": false} {
+		if _, err := Probe(t.Context(), addr, volume); (err == nil) != well || err != nil && !strings.Contains(err.Error(), "two in one network need two addresses") {
+			t.Errorf("volume %q: %v", volume, err)
+		}
 	}
 }

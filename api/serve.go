@@ -50,7 +50,7 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 func careful(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
-			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer"} {
+			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "same-origin"} {
 			w.Header().Set(name, value)
 		}
 		h.ServeHTTP(w, r)

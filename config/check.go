@@ -35,6 +35,9 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkDrain()
 	l.checkSecurity()
 	l.checkFiles()
+	if !isMediaType(c.ContentType) {
+		l.wrong("KPUSH_CONTENT_TYPE", "is no media type; write it as application/json")
+	}
 	if c.Domain != "" && !isHostPort(c.Domain, 1) && !isHostPort(c.Domain+":80", 1) {
 		l.wrong("KPUSH_DOMAIN", "is not a Host header; write a name such as example.com, with a port if need be")
 	}
@@ -231,9 +234,13 @@ func (l *loader) checkBatch() {
 	c := &l.config
 	switch many := c.BatchSize > 1; {
 	case len(l.problems["KPUSH_BATCH_SIZE"]) > 0:
-	case !many && l.given("KPUSH_BATCH_LINGER"):
-		l.wrong("KPUSH_BATCH_LINGER", "has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave KPUSH_BATCH_LINGER unset")
-	case many && c.Format == "form":
+	case !many:
+		for _, name := range []string{"KPUSH_BATCH_LINGER", "KPUSH_BATCH_BYTES"} {
+			if l.given(name) {
+				l.wrong(name, "has no effect unless KPUSH_BATCH_SIZE is above 1; set that, too, or leave %s unset", name)
+			}
+		}
+	case c.Format == "form":
 		l.wrong("KPUSH_BATCH_SIZE", "must be 1 with KPUSH_FORMAT=form, since a form holds one message; leave one of them unset")
 	}
 }

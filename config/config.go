@@ -45,15 +45,17 @@ type Config struct {
 	ExecTimeout time.Duration `envconfig:"KPUSH_EXEC_TIMEOUT" origin:"exec_timeout_ms" default:"60s" min:"0s" bare:"0" desc:"how long an attempt may take; 0 = no limit, for work that takes hours"`
 	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
 
-	Format string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
-	Ack    string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
-	SkipOn string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`
+	Format      string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
+	ContentType string `envconfig:"KPUSH_CONTENT_TYPE" default:"application/octet-stream" desc:"what a value is where its record has no content-type header, or one that is no media type"`
+	Ack         string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
+	SkipOn      string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`
 
 	DeadLetterTopic string `envconfig:"KPUSH_DEAD_LETTER_TOPIC" desc:"where given-up messages go instead of the skip log; a message that keeps failing is given up then, whatever KPUSH_CAN_SKIP says, and counts as done once Kafka has acknowledged it there. It has to exist"`
 	RedriveMax      int    `envconfig:"KPUSH_REDRIVE_MAX" default:"3" min:"0" max:"1000000000" desc:"how often a message may be sent back from there (kpush -redrive); 0 = never"`
 
 	BatchSize   int           `envconfig:"KPUSH_BATCH_SIZE" default:"1" min:"1" max:"10000" desc:"above 1: up to so many messages of a partition in one request, as a JSON array"`
 	BatchLinger time.Duration `envconfig:"KPUSH_BATCH_LINGER" default:"5ms" min:"0s" max:"1m" desc:"how long a batch waits to be full"`
+	BatchBytes  Size          `envconfig:"KPUSH_BATCH_BYTES" default:"1MiB" min:"1KiB" desc:"bytes of its body at the most, where it has several messages; a 413 lowers it for what follows"`
 
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
 	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`

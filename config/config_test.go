@@ -33,12 +33,14 @@ var contract = [][3]string{
 	{"KPUSH_EXEC_TIMEOUT", "exec_timeout_ms", "60s"},
 	{"KPUSH_SLOW_TIME", "slow_time_ms", "1s"},
 	{"KPUSH_FORMAT", "(always form)", "raw"},
+	{"KPUSH_CONTENT_TYPE", "", "application/octet-stream"},
 	{"KPUSH_ACK", "(always errno)", "status"},
 	{"KPUSH_SKIP_ON", "", "message"},
 	{"KPUSH_DEAD_LETTER_TOPIC", "", "–"},
 	{"KPUSH_REDRIVE_MAX", "", "3"},
 	{"KPUSH_BATCH_SIZE", "", "1"},
 	{"KPUSH_BATCH_LINGER", "", "5ms"},
+	{"KPUSH_BATCH_BYTES", "", "1MiB"},
 	{"KPUSH_MESSAGE_DELIVERY_GUARANTEES", "message_delivery_guarantees", "2"},
 	{"KPUSH_CONFIRM_URL", "", "–"},
 	{"KPUSH_OFFSETS_DIR", "log path /process", "/var/lib/kpush"},
@@ -112,7 +114,7 @@ func TestDefaults(t *testing.T) {
 		Hosts: []string{"127.0.0.1"}, Port: 80, URL: "/", Concurrency: 16, Order: "partition",
 		RetryNums: 3, GiveUpInARow: 12, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
 		ConnTimeout: 10 * time.Second, ExecTimeout: time.Minute, SlowTime: time.Second,
-		Format: "raw", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond,
+		Format: "raw", ContentType: "application/octet-stream", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond, BatchBytes: 1 << 20,
 		Guarantee: 2, OffsetsDir: "/var/lib/kpush", CommitInterval: 200 * time.Millisecond, AutoOffsetReset: "earliest",
 		Buffer: 16 << 20, DrainTimeout: 25 * time.Second, HealthAddr: ":9400", APIAddr: "127.0.0.1:9401",
 		PublishTopics: []string{"*"}, LogLevel: slog.LevelInfo, LogFormat: "json",
@@ -151,8 +153,8 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_HOST=app_1, [::1],10.0.0.2, unix:/run/[a] b.sock]", "KPUSH_PORT=8080", "KPUSH_URL=/in?x=%20", "KPUSH_DOMAIN=shop.example:8443",
 		"KPUSH_CONCURRENCY=10000", "KPUSH_ORDER=Key", "KPUSH_CAN_SKIP=true", "KPUSH_RETRY_NUMS=0",
 		"KPUSH_RETRY_INTERVAL=500ms", "KPUSH_RETRY_MAX_INTERVAL=1m30s", "KPUSH_CONN_TIMEOUT=1ms", "KPUSH_EXEC_TIMEOUT=0",
-		"KPUSH_DEAD_LETTER_TOPIC=dead.a", "KPUSH_REDRIVE_MAX=0", "KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
-		"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=0s", "KPUSH_READY_URL=https://app/up?x=1",
+		"KPUSH_DEAD_LETTER_TOPIC=dead.a", "KPUSH_REDRIVE_MAX=0", "KPUSH_SLOW_TIME=0s", "KPUSH_FORMAT=Raw", "KPUSH_CONTENT_TYPE=application/json; charset=utf-8", "KPUSH_ACK=ERRNO", "KPUSH_SKIP_ON=ANY",
+		"KPUSH_BATCH_SIZE=10000", "KPUSH_BATCH_LINGER=0s", "KPUSH_BATCH_BYTES=1KiB", "KPUSH_READY_URL=https://app/up?x=1",
 		"KPUSH_MESSAGE_DELIVERY_GUARANTEES=2", "KPUSH_OFFSETS_DIR=/data", "KPUSH_USE_SAVED_OFFSET_TIME=-1",
 		"KPUSH_COMMIT_INTERVAL=60s", "KPUSH_AUTO_OFFSET_RESET=latest",
 		"KPUSH_CONSUMER_CONF= session.timeout.ms = 45000 \r\n;; client.id=a=b;debug=cgrp,topic\n",
@@ -164,16 +166,16 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
 	want.Concurrency, want.Order, want.CanSkip, want.RetryNums = 10000, "key", true, 0
 	want.DeadLetterTopic, want.RedriveMax = "dead.a", 0
-	want.SkipOn, want.BatchSize, want.BatchLinger, want.ReadyURL = "any", 10000, 0, "https://app/up?x=1"
+	want.SkipOn, want.BatchSize, want.BatchLinger, want.BatchBytes, want.ReadyURL = "any", 10000, 0, 1<<10, "https://app/up?x=1"
 	want.RetryInterval, want.RetryMaxInterval, want.ConnTimeout = 500*time.Millisecond, 90*time.Second, time.Millisecond
-	want.ExecTimeout, want.SlowTime, want.Format, want.Ack = 0, 0, "raw", "errno"
+	want.ExecTimeout, want.SlowTime, want.Format, want.ContentType, want.Ack = 0, 0, "raw", "application/json; charset=utf-8", "errno"
 	want.OffsetsDir, want.UseSavedOffsetTime, want.CommitInterval, want.AutoOffsetReset = "/data", -time.Second, time.Minute, "latest"
 	want.ConsumerConf = Properties{"session.timeout.ms": "45000", "client.id": "a=b", "debug": "cgrp,topic"}
 	want.SecurityProtocol, want.SASLMechanism, want.SASLUsername, want.SASLPassword = "sasl_ssl", "SCRAM-SHA-256", "u", " p "
 	want.SSLCAFile, want.SSLCertFile, want.SSLKeyFile, want.InstanceID = pem, pem, pem, "shop-0"
 	want.Buffer, want.DrainTimeout, want.HealthAddr = 2<<20, time.Millisecond, "127.0.0.1:0"
 	want.APIAddr, want.APIToken = ":9", "s~!"
-	want.LogLevel, want.LogFormat = slog.LevelDebug, "text"
+	want.LogLevel, want.LogFormat, want.idle = slog.LevelDebug, "text", c.idle
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the configuration is\n%+v, want\n%+v", c, want)
 	}

@@ -35,6 +35,13 @@ func (l *loader) noteIdle() {
 	if set("KPUSH_REDRIVE_MAX") && c.DeadLetterTopic == "" {
 		say("KPUSH_REDRIVE_MAX", "there is no KPUSH_DEAD_LETTER_TOPIC to send anything back from")
 	}
+	switch {
+	case !set("KPUSH_CONTENT_TYPE"):
+	case c.Format == "form":
+		say("KPUSH_CONTENT_TYPE", "KPUSH_FORMAT=form sends a form")
+	case c.BatchSize > 1:
+		say("KPUSH_CONTENT_TYPE", "with KPUSH_BATCH_SIZE above 1 a request is application/json")
+	}
 	if set("KPUSH_RETRY_MAX_INTERVAL") && c.RetryMaxInterval == c.RetryInterval {
 		say("KPUSH_RETRY_MAX_INTERVAL", "it equals KPUSH_RETRY_INTERVAL, so each wait is the same; a larger one makes the waits grow")
 	}

@@ -21,6 +21,9 @@ func TestIdle(t *testing.T) {
 		{"KPUSH_REDRIVE_MAX=3", "KPUSH_REDRIVE_MAX=3 has no effect: there is no KPUSH_DEAD_LETTER_TOPIC"},
 		{"KPUSH_SKIP_ON=any KPUSH_BATCH_SIZE=9", ""}, // a request that failed is halved then
 		{"KPUSH_RETRY_INTERVAL=3s", ""},
+		{"KPUSH_CONTENT_TYPE=a/b", ""},
+		{"KPUSH_CONTENT_TYPE=a/b KPUSH_FORMAT=form", "KPUSH_CONTENT_TYPE=a/b has no effect: KPUSH_FORMAT=form sends"},
+		{"KPUSH_CONTENT_TYPE=a/b KPUSH_BATCH_SIZE=9", "KPUSH_CONTENT_TYPE=a/b has no effect: with KPUSH_BATCH_SIZE above 1"},
 		{"KPUSH_RETRY_MAX_INTERVAL=2s", "KPUSH_RETRY_MAX_INTERVAL=2s has no effect: it equals"},
 		{"KPUSH_RETRY_MAX_INTERVAL=3000ms KPUSH_RETRY_INTERVAL=3s", "KPUSH_RETRY_MAX_INTERVAL=3000ms has"},
 		{"KPUSH_RETRY_MAX_INTERVAL=3s", ""},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"regexp"
 	"strconv"
@@ -102,6 +103,13 @@ var (
 // isKafkaName is Kafka's rule for topics and for instance ids.
 func isKafkaName(s string) bool {
 	return kafkaName.MatchString(s) && s != "." && s != ".."
+}
+
+// isMediaType takes what can stand in a Content-Type: type/subtype, and parameters.
+func isMediaType(s string) bool {
+	kind, _, err := mime.ParseMediaType(s)
+	printable := !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+	return err == nil && strings.Contains(kind, "/") && printable && len(s) <= 255
 }
 
 // isHost takes a name or an address, with or without the brackets of IPv6.

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,4 +60,37 @@ func TestASecuredBroker(t *testing.T) {
 		}
 		sc.Shut(t, 10*time.Second)
 	}
+}
+
+// TestARenewedPassword: it changes in Kafka and on disk, as a secret does that is rotated, and then the connections end. The new one is read,
+// and the same partitions go on.
+func TestARenewedPassword(t *testing.T) {
+	t.Parallel()
+	const count, bound = 200, 30 * time.Second
+	k := rig.OwnSecured(t)
+	file := filepath.Join(t.TempDir(), "password")
+	write := func(password string) {
+		if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(k.Password)
+	svc, topic := service(t), k.Topic(t, 4)
+	produced := k.ProduceEvenly(t, topic, 4, count, 100)
+	sc := sidecar(t, k.Kafka, topic, svc, "KPUSH_BROKERS="+k.Link.Brokers, "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=SCRAM-SHA-512",
+		"KPUSH_SASL_USERNAME="+k.User, "KPUSH_SASL_PASSWORD_FILE="+file, "KPUSH_SSL_CA_FILE="+k.CA, "KPUSH_SSL_CERT_FILE="+k.Cert, "KPUSH_SSL_KEY_FILE="+k.Key)
+	svc.Await(t, count, patience)
+	k.Change(t, "another one")
+	write("another one")
+	k.Link.Heal(true)
+	cut := time.Now()
+	produced = append(produced, k.ProduceEvenly(t, topic, 4, count, 100)...)
+	svc.Await(t, len(produced), patience)
+	took := time.Since(cut)
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k.Kafka, topic)
+	said(t, sc, file+" has changed since")
+	below(t, "Flow after a renewed password", cut, took, bound)
+	t.Logf("A password renewed in Kafka and on disk, connections cut: flow after %v (bound %v).", took.Round(time.Millisecond), bound)
 }

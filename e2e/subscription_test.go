@@ -39,6 +39,7 @@ func TestAStaticMemberComesBackWithOtherTopics(t *testing.T) {
 			sc := rig.NewSidecar(t, dir, append(env, with("a"))...)
 			sc.Start(t)
 			hears(t, svc, 0, produced)
+			noLag(t, k, group) // a kill between a 2xx and its record may repeat it
 			row.ends(t, sc)
 			var after []rig.Record
 			for name, topic := range topics {

@@ -1,6 +1,37 @@
 package forwarder
 
-import "github.com/kpush/kpush/forwarder/push"
+import (
+	"net/http"
+
+	"github.com/kpush/kpush/forwarder/push"
+)
+
+// learn tells pace what the service takes, after a request of several messages, or of one that was delivered. What is left of a batch
+// that was too large goes in requests that are not: the next one that is refused would teach nothing new.
+func (d *delivery) learn(v push.Verdict, sent []*item) {
+	size := 0
+	for _, it := range sent {
+		size += it.Size
+	}
+	switch {
+	case d.f.cfg.BatchBytes == 0:
+	case v.Class == push.Delivered:
+		d.batch.Delivered(size)
+	case v.Status == http.StatusRequestEntityTooLarge && len(sent) > 1:
+		d.most = d.batch.TooLarge(size)
+	}
+}
+
+// within is how many of the first n items go into one request, where an earlier one was too large.
+func (d *delivery) within(n int) int {
+	size := 0
+	for i, it := range d.items[:min(n, len(d.items))] {
+		if size += it.Size; d.most > 0 && i > 0 && size > d.most {
+			return i
+		}
+	}
+	return n
+}
 
 // halve says how large the next request of a batch is, after one with count messages of which done have their outcome. A fault of
 // several together is nobody's: the next request is half as large, until the message at fault is alone. Those that failed by
@@ -19,6 +50,7 @@ func (d *delivery) halve(v push.Verdict, fault bool, count, done int) {
 	case left == 0:
 		d.size = max(1, d.f.cfg.BatchSize)
 	}
+	d.size = d.within(d.size)
 }
 
 // part gives back the lanes of which none is among the first n items: these failed, and the others need not wait for them. Their

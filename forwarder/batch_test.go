@@ -40,6 +40,7 @@ type posted struct {
 	at    time.Duration // since the desk opened
 	asked string        // the id that a question is about, "" for a batch
 	items []element
+	size  int // of the body
 	ctx   context.Context
 }
 
@@ -116,6 +117,7 @@ func (k *desk) Exchange(g wire.Gate, timeout time.Duration, head, body []byte, a
 		h.Header.Get("Kafka-Batch") != fmt.Sprint(len(q.items)) {
 		panic(fmt.Sprintf("%v, no batch: %s%s", err, head, body))
 	}
+	q.size = int(h.ContentLength)
 	k.mu.Lock()
 	k.got = append(k.got, q)
 	k.mu.Unlock()

@@ -89,7 +89,7 @@ func (d *delivery) sayBlocked(it *item) {
 		return
 	}
 	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
-		"attempts", it.attempt.Number, "since", it.failure.Since.UTC().Format(time.RFC3339)}
+		"attempts", it.tries(), "since", it.failure.Since.UTC().Format(time.RFC3339)}
 	if v.Class == push.ServiceFault {
 		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service, and at KPUSH_URL, KPUSH_HOST and KPUSH_PORT", about...)
 		return

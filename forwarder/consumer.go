@@ -200,7 +200,7 @@ func (c *consumer) tidy() {
 		}
 		switch {
 		case p.reading.outOfRange && !c.beside:
-			c.restart(p, errGoneBehind)
+			c.restart(errGoneBehind, p)
 		case !p.reading.outOfRange:
 			drained = append(drained, t)
 		}

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -11,15 +12,17 @@ import (
 // contact is whether the consumer's client still finds its way to Kafka. librdkafka may lose it for ever: an answer without brokers,
 // or with addresses where nobody is, stays the last one it has heard. It belongs to watch, which asks both.
 type contact struct {
-	answered time.Time // the client's newest answer, or when it was made
-	others   time.Time // since when another client has been answered each time; zero: it was not
-	renewed  int       // clients in a row without an answer
+	answered time.Time            // the client's newest answer, or when it was made
+	others   time.Time            // since when another client has been answered each time; zero: it was not
+	renewed  int                  // clients in a row without an answer
+	files    map[string]time.Time // Config.Credentials, and when they had changed last as the client was made
 }
 
 const (
 	askTime  = 10 * time.Second // between two questions to a client that answers
 	deadTime = 30 * time.Second // without an answer a client is dead, if
 	proof    = 10 * time.Second // another one is answered for so long
+	staleKey = 5 * time.Second  // without an answer it is dead, if a file that it was made of has changed, and another one is answered
 	lives    = 3                // clients in a row that have no answer until the process ends
 )
 
@@ -42,7 +45,12 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 		f.health.changed(client, nil)
 		return
 	}
-	if now.Sub(c.answered) < deadTime || now.Sub(c.others) < proof {
+	dead, why := deadTime, fmt.Sprintf("the Kafka client has had no answer for %s, though Kafka answers another one", now.Sub(c.answered).Round(time.Second))
+	proven := now.Sub(c.others) >= proof
+	if file := c.changed(f.cfg.Credentials); file != "" {
+		dead, proven, why = staleKey, true, fmt.Sprintf("%s has changed since the Kafka client was made of it, and Kafka answers one that is made of it now", file)
+	}
+	if now.Sub(c.answered) < dead || !proven {
 		return
 	}
 	question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
@@ -50,18 +58,43 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 	if rebalancing, failed := f.parts.Cluster.Rebalancing(question, f.cfg.Group); rebalancing || failed != nil {
 		return // its coordinator has no time, or is away
 	}
-	why := fmt.Errorf("the Kafka client has had no answer for %s, though Kafka answers another one", now.Sub(c.answered).Round(time.Second))
-	f.health.changed(client, fmt.Errorf("%w: a new client takes its place: %w", why, err))
+	f.health.changed(client, fmt.Errorf("%s: a new client takes its place: %w", why, err))
 	c.renewed++
 	_ = f.consumer.do(ctx, func(consumer *consumer) error {
 		if c.renewed >= lives {
-			consumer.failed = fmt.Errorf("%w, and so it went for %d clients, so this process ends (nothing is lost): %w", why, lives, err)
+			consumer.failed = fmt.Errorf("%s, and so it went for %d clients, so this process ends (nothing is lost): %w", why, lives, err)
 		} else {
 			consumer.renew()
 		}
 		return nil
 	}) // an error says that the process stops
-	c.answered = time.Now()
+	c.made(f.cfg.Credentials)
+}
+
+// made notes that there is a new client, made of the files as they are now.
+func (c *contact) made(of []string) {
+	c.answered, c.files = time.Now(), map[string]time.Time{}
+	for _, file := range of {
+		c.files[file] = modified(file)
+	}
+}
+
+// changed is a file that has changed since the client was made of it, "" where none has.
+func (c *contact) changed(of []string) string {
+	for _, file := range of {
+		if now := modified(file); !now.IsZero() && !now.Equal(c.files[file]) {
+			return file
+		}
+	}
+	return ""
+}
+
+func modified(file string) time.Time {
+	stat, err := os.Stat(file) // through links: Kubernetes changes those
+	if err != nil {
+		return time.Time{}
+	}
+	return stat.ModTime()
 }
 
 // renew goes on with a new client. The group may have given the partitions to somebody else long ago.

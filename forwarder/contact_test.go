@@ -3,6 +3,8 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +71,45 @@ func TestADeadClientIsReplaced(t *testing.T) {
 			r.until("all delivered", func() bool { return r.kafka.storedAt(t0) == 20 })
 			if b.count() != 20 {
 				t.Errorf("%s: %d attempts at 20 messages", row.name, b.count())
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A client that was made of a file which has changed since is replaced as soon as it has no answer, and one made of it now has.
+func TestRenewedCredentials(t *testing.T) {
+	for _, changes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "password")
+			write := func(text string, at time.Time) {
+				if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chtimes(file, at, at)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("old", time.Now())
+			cfg := small()
+			cfg.Credentials = []string{file}
+			r := newRig(t, cfg, handle(always)).run()
+			r.kafka.give(t0)
+			pass(time.Minute)
+			if changes {
+				write("new", time.Now())
+			}
+			pass(time.Hour) // the old one is good for as long as it is taken
+			if n := len(r.kafka.callsOf("renew")); n > 0 {
+				t.Errorf("%d new clients, and the old one has its answers", n)
+			}
+			begun := time.Now()
+			r.kafka.with(func() { r.kafka.lost = true })
+			r.until("a new client", func() bool { return len(r.kafka.callsOf("renew")) == 1 })
+			if took := time.Since(begun); changes && took > 25*time.Second || !changes && took < deadTime-askTime {
+				t.Errorf("changes %t: after %s", changes, took)
+			}
+			if n := len(r.logs.with(file + " has changed since")); (n == 1) != changes {
+				t.Errorf("changes %t: %d lines name the file", changes, n)
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)

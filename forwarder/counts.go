@@ -146,7 +146,7 @@ func (t *topicCounts) attempted(it *item, silent bool, now time.Time) {
 	case it.final || class == push.Aborted:
 	case it.elsewhere:
 		t.retries[againElsewhere].Add(1)
-	case it.verdict.Slimmer:
+	case it.verdict.Spared:
 		t.retries[againHeaders].Add(1)
 	case silent:
 		t.retries[againSilent].Add(1)

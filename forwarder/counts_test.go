@@ -39,7 +39,7 @@ func TestCounts(t *testing.T) {
 			case d.Offset == 3 && first:
 				return Verdict{Class: MessageFault, InDoubt: true} // no answer
 			case d.Offset == 4 && first:
-				return Verdict{Class: MessageFault, Status: 400, Slimmer: true}
+				return Verdict{Class: MessageFault, Status: 400, Spared: true}
 			case d.Offset == 5 && first:
 				return Verdict{Class: ServiceFault, Reason: "refused"} // the other host is tried at once
 			case d.Offset == 6:

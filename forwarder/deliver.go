@@ -39,6 +39,7 @@ type delivery struct {
 	began      time.Time // the newest attempt
 
 	size     int // of the next request, at the most; never 0
+	most     int // its bytes, once one was too large; 0: what the batch has
 	suspects int // the first so many failed together: the message at fault is among them
 }
 
@@ -66,13 +67,14 @@ func (f *Forwarder) work(b *pace.Batch) {
 func (d *delivery) unpack() {
 	messages := d.batch.Messages()
 	d.p = d.batch.Owner().(*partition)
-	d.size, d.suspects, d.unrecorded = len(messages), 0, false
+	d.pen.carrier = d.p
+	d.size, d.most, d.suspects, d.unrecorded = len(messages), 0, 0, false
 	d.room = slices.Grow(d.room[:0], len(messages))[:len(messages)]
 	d.items = d.items[:0]
 	for i, m := range messages {
 		it := &d.room[i]
 		*it = item{attempt: d.p.rec.Earlier(m.Offset)}
-		it.Item = push.Item{Message: m, TopicID: d.p.identity.TopicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt, Replay: d.p.replay.Contains(m.Offset)}
+		it.Item = push.Item{Message: m, TopicID: d.p.topicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt, Replay: d.p.replay.Contains(m.Offset)}
 		d.items = append(d.items, it)
 	}
 }
@@ -90,6 +92,7 @@ func (d *delivery) more() bool { return len(d.items) > 0 && d.p.goes() }
 func (d *delivery) next() bool {
 	for _, it := range d.items {
 		d.close(it)
+		it.over()
 	}
 	if !d.unrecorded {
 		d.pen.flush() // of the batch before, where this one was stopped before its intent
@@ -133,7 +136,7 @@ func (d *delivery) ctx() context.Context {
 }
 
 // blocked tells whether the first message may be why the service seems down.
-func (d *delivery) blocked() bool { return d.items[0].attempt.Number >= blockedAfter }
+func (d *delivery) blocked() bool { return d.items[0].tries() >= blockedAfter }
 
 // prepare waits until the next attempt may start: a turn, which there is none while the service rests, the lease, and the intent in
 // the file. An error means that the delivery was stopped; no attempt may follow.
@@ -230,6 +233,7 @@ func (d *delivery) apply(v push.Verdict) {
 	elsewhere := d.batch.Elsewhere(fault.sign)
 	counts := v.Class == push.MessageFault || v.Class == push.ServiceFault && d.f.cfg.SkipOnAny && !elsewhere && !fault.held
 	count, all := len(sent), len(d.items)
+	d.learn(v, sent)
 	shared := counts && count > 1
 	unfinished := d.pen.intents[:0]
 	for _, it := range sent {
@@ -237,7 +241,10 @@ func (d *delivery) apply(v push.Verdict) {
 		if slices.Contains(v.Failed, it.Offset) {
 			single = push.Verdict{Class: push.MessageFault, Status: v.Status, Reason: reasonNamed}
 		}
-		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Slimmer, elsewhere
+		it.verdict, it.free, it.elsewhere = single, shared || elsewhere || fault.held || v.Spared, elsewhere
+		if shared {
+			it.halved++
+		}
 		if d.judge(it, fault.silence); !it.final {
 			unfinished = append(unfinished, it.attempt)
 		}
@@ -250,7 +257,7 @@ func (d *delivery) apply(v push.Verdict) {
 		d.p.gauge.topic.attempt.observe(now.Sub(d.began))
 	}
 	d.logRequest(sent, v, now)
-	d.f.sayWant(v)
+	d.f.sayWant(v, now)
 	d.batch.Ended(fault.sign, now)
 	if d.complete(); d.unrecorded {
 		d.p.stock.touch(now)
@@ -267,6 +274,7 @@ func (d *delivery) complete() {
 	if len(d.items) > 0 && !slices.ContainsFunc(d.items, func(it *item) bool { return !it.delivered() }) {
 		for _, it := range d.items {
 			d.close(it)
+			it.over()
 		}
 		d.pen.postpone(d.p, d.items)
 		d.items, d.unrecorded = d.items[:0], true
@@ -302,9 +310,7 @@ func (d *delivery) finish(done []*item) bool {
 		return false
 	}
 	for _, it := range done {
-		if it.closed != nil {
-			close(it.closed.over)
-		}
+		it.over()
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {
@@ -322,17 +328,5 @@ func (d *delivery) logRequest(sent []*item, v push.Verdict, now time.Time) {
 		case slices.Contains(v.Failed, it.Offset) || !it.said.IsZero():
 			d.log(it, 0)
 		}
-	}
-}
-
-// sleep returns the cause when ctx ends before the time has passed.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
 }

@@ -63,6 +63,7 @@ type fakeKafka struct {
 	lost           bool // the client has no answer
 	lostForGood    bool // nor has any after it
 	renewFault     error
+	failsAtTheEnd  bool // with a fatal error instead of the last revoke
 }
 
 func newFakeKafka() *fakeKafka {
@@ -395,6 +396,10 @@ func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
 		tps := slices.Collect(maps.Keys(k.owned))
+		if k.failsAtTheEnd {
+			k.todo = append(k.todo, kafka.FatalError{Err: errors.New("Broker: Static consumer fenced by other consumer")})
+			return
+		}
 		k.todo = append(k.todo, func() { k.revoke(false, tps) })
 	})
 	k.Wake()

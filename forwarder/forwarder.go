@@ -31,6 +31,7 @@ type Config struct {
 	Hosts            []string // of the service, for people
 	BatchSize        int      // messages of one request at the most
 	BatchLinger      time.Duration
+	BatchBytes       int           // of its body at the most, where it has several messages; 0: no bound
 	ExecTimeout      time.Duration // of one attempt; 0: none
 	SlowTime         time.Duration // deliveries that take longer are logged; 0: none
 	SkipOnAny        bool          // service faults count like message faults
@@ -42,6 +43,7 @@ type Config struct {
 	RetryInterval    time.Duration
 	RetryMaxInterval time.Duration
 
+	Credentials    []string // files that Kafka's clients are made of
 	CommitInterval time.Duration
 	Reset          string        // earliest, latest, error
 	TrustSaved     time.Duration // negative: not when Kafka lost or rewound its commit
@@ -82,7 +84,7 @@ type Forwarder struct {
 	resending  sync.Mutex   // one at a time, or a message is sent twice
 	redriving  sync.Mutex   // likewise
 	unburied   atomic.Int64 // messages that wait for the dead letter topic
-	wants      atomic.Bool  // wanting is said
+	wants      atomic.Int64 // unix nanoseconds of the newest want; 0: wanting is not said
 	lease      lease
 	health     health
 	counts     counts
@@ -96,6 +98,9 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	if cfg.DeadLetterTopic != "" && parts.Letters == nil {
 		return nil, errors.New("KPUSH_DEAD_LETTER_TOPIC is set, and nothing writes to Kafka")
 	}
+	if cfg.BatchSize <= 1 {
+		cfg.BatchBytes = 0 // nothing has to be measured: a message alone is as large as it is
+	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
 	f.evidence.most = int32(cfg.GiveUpInARow)
@@ -105,7 +110,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	parts.Store.Observe(f.counts.file)
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
-		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
+		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BatchBytes: cfg.BatchBytes, Size: push.SizeInBatch, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {
@@ -173,7 +178,10 @@ func (f *Forwarder) stop() error {
 				f.log.Warn("cannot unsubscribe", "error", err)
 			}
 			for polls := 0; polls < 3 || len(c.assignment()) > 0; polls++ {
-				_, _ = c.client.Poll(10 * time.Millisecond) // what comes now is for the next life
+				if _, err := c.client.Poll(10 * time.Millisecond); errors.As(err, new(kafka.FatalError)) { // all else is for the next life
+					done <- fmt.Errorf("while it stopped: %w", fatalSentence(err, f.cfg, false))
+					return
+				}
 			}
 		}
 		done <- c.client.Close()

@@ -45,10 +45,11 @@ func (d *delivery) logSkip(it *item) error {
 		err := d.f.skips.write(it)
 		d.f.health.say(skipping, err)
 		if err == nil {
-			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number)
+			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number, "faults", it.attempt.Faults)
 			return nil
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {
+			d.f.health.say(skipping, nil) // whoever gets the partition has it
 			return err
 		}
 	}

@@ -232,7 +232,8 @@ const watchTime = 2 * time.Second
 // watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
 // itself is silent about a broker that does not answer and about a topic that is gone.
 func (f *Forwarder) watch(ctx context.Context) {
-	contact := contact{answered: time.Now()}
+	contact := contact{}
+	contact.made(f.cfg.Credentials)
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)

@@ -1,6 +1,8 @@
 package forwarder
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,16 +28,23 @@ func TestSlimOnlyWhereItHelps(t *testing.T) {
 		{"400 431 400", ".SSS"},
 		{"400 400 431 400", ".S.SS"},
 		{"500", "..."},
+		{"502", ".S.."}, // from here on SkipOnAny
+		{"502 200", ".S"},
+		{"0", "..S.."}, // the connection ends without an answer
+		{"0 0 200", "..S"},
 	} {
 		for _, auto := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, local(func(c *settings) { c.CanSkip, c.Adaptive = true, auto }), nil)
+				r := newRig(t, local(func(c *settings) { c.CanSkip, c.SkipOnAny, c.Adaptive = true, row.answers[0] != '4', auto }), nil)
 				words, slim := strings.Fields(row.answers), ""
 				serving(r, func(q *http.Request) (*http.Response, error) {
 					slim += map[bool]string{true: "S", false: "."}[q.Header.Get("Kafka-Headers-Left-Out") != ""]
 					status, err := strconv.Atoi(words[min(attemptOf(q), len(words))-1])
 					if err != nil {
 						panic(err)
+					}
+					if connected(q); status == 0 {
+						return nil, io.EOF
 					}
 					return says(q, status)
 				})
@@ -50,6 +59,35 @@ func TestSlimOnlyWhereItHelps(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A proxy that answers 502 to large heads, and a server that closes on them, are not down: others go on meanwhile, and those with the
+// large heads need no more than the attempts that find out.
+func TestLargeHeadsPutNobodyDown(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(c *settings) { c.Order = OrderNone }), nil)
+			serving(r, func(q *http.Request) (*http.Response, error) {
+				connected(q)
+				switch <-time.After(10 * time.Millisecond); {
+				case len(q.Header.Get("Kafka-Key")) < 4<<10:
+					return says(q, 200)
+				case closes:
+					return nil, io.EOF
+				}
+				return says(q, 502)
+			})
+			p := r.partition(t0)
+			fed(p, 100, func(i int) kafka.Message {
+				return kafka.Message{Key: bytes.Repeat([]byte("k"), i%2*5000), Value: []byte("v")}
+			})
+			pass(8 * time.Second)
+			if n := len(r.logs.with("service is down")); p.rec.Outstanding() > 0 || n > 0 {
+				t.Errorf("closes %t: %d are open, and the service was called down %d times", closes, p.rec.Outstanding(), n)
+			}
+			pass(time.Hour)
+		})
 	}
 }
 

@@ -18,6 +18,7 @@ const blockedAfter = 10
 type item struct {
 	push.Item
 	attempt   offsets.Attempt // Number: attempts started; InDoubt: one of them may have reached the service
+	halved    int             // attempts with others that failed as one: they say nothing of this message; a restart forgets them
 	verdict   push.Verdict    // of the newest one
 	free      bool            // which counts for nothing
 	elsewhere bool            // and another host is tried at once
@@ -40,6 +41,9 @@ func (it *item) following() offsets.Attempt {
 	return next
 }
 
+// tries are the attempts that may show what is wrong with this very message: pauses grow with them, and it is blocked after so many.
+func (it *item) tries() int { return it.attempt.Number - it.halved }
+
 func (it *item) delivered() bool { return it.final && it.verdict.Class == push.Delivered }
 
 // doubt is what whoever gets the partition has to know of a message whose outcome cannot be recorded.
@@ -59,9 +63,6 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	it.takeBack()
 	it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered
 	it.InDoubt = it.attempt.InDoubt
-	if it.last = d.began; it.first.IsZero() {
-		it.first = d.began
-	}
 	switch v.Class {
 	case push.Delivered:
 		it.final = true
@@ -78,6 +79,15 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	case push.GiveUp:
 		it.attempt.Faults++
 		it.final = cfg.givesUp()
+	case push.Aborted:
+		if !v.InDoubt { // nothing went out, so it was no attempt
+			it.attempt.Number--
+		}
+	}
+	if v.Class != push.Aborted || v.InDoubt {
+		if it.last = d.began; it.first.IsZero() {
+			it.first = d.began
+		}
 	}
 	if it.final {
 		return
@@ -86,7 +96,7 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 		d.p.failing.Add(1)
 		it.failure = d.f.failures.add(d.p, it)
 	}
-	d.f.failures.note(it.failure, it.attempt.Number, v)
+	d.f.failures.note(it.failure, it.tries(), v)
 }
 
 // loose are faults of a message for having had no answer in time, in one row of a host's silence.
@@ -135,6 +145,14 @@ func (d *delivery) close(it *item) {
 	}
 }
 
+// over tells who waits for the end of a failing message that it has come, or that the partition has gone.
+func (it *item) over() {
+	if it.closed != nil {
+		close(it.closed.over)
+		it.closed = nil
+	}
+}
+
 // log says transitions: the first failure, blocked, an end after failures; between them nothing but at level debug.
 func (d *delivery) log(it *item, took time.Duration) {
 	log, v := d.f.log, it.verdict
@@ -146,27 +164,31 @@ func (d *delivery) log(it *item, took time.Duration) {
 		return // the one that costs nothing
 	}
 	about := []any{it.where(), "attempt", it.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}
-	switch n := it.attempt.Number; {
+	switch {
 	case v.Class == push.Delivered:
 		d.sayRecovered(it)
 	case v.Class == push.Aborted || it.final:
-	case n >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
+	case it.tries() >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
 		it.logged, it.said = v.Reason, time.Now()
 		d.sayBlocked(it)
-	case n == 1:
+	case it.attempt.Number == 1:
 		d.sayFailed(about)
 	default:
 		log.Debug("delivery failed again", about...)
 	}
 }
 
+// wantTime is how long kpush has to want for nothing until that is said: a request on a kept connection shows nothing.
+const wantTime = 10 * time.Second
+
 // sayWant names what kpush itself has none left of, for as long as that lasts.
-func (f *Forwarder) sayWant(v push.Verdict) {
+func (f *Forwarder) sayWant(v push.Verdict, now time.Time) {
+	last := f.wants.Load()
 	switch {
 	case v.Wants:
-		f.wants.Store(true)
+		f.wants.Store(now.UnixNano())
 		f.health.changed(wanting, errors.New(v.Reason))
-	case f.wants.Load() && v.Class != push.Aborted && f.wants.CompareAndSwap(true, false):
+	case last != 0 && now.UnixNano()-last > int64(wantTime) && f.wants.CompareAndSwap(last, 0):
 		f.health.changed(wanting, nil)
 	}
 }

@@ -238,9 +238,10 @@ func (c *consumer) open(o *opening) (*partition, error) {
 	c.f.counts.started(o)
 	p := newPartition(c.f, o.Identity, rec, o.Start)
 	p.gauge.ends.Store(&o.Bounds)
-	if p.replay = o.Replay; o.Paused {
+	if o.Paused = o.Paused || !o.Marked && c.f.pausedHere(p.Partition); o.Paused {
 		p.gate.shut()
 	}
+	p.replay = o.Replay
 	return p, nil
 }
 
@@ -274,7 +275,7 @@ func (c *consumer) compare(ctx context.Context, ids map[string]string) {
 		err := c.do(ctx, func(c *consumer) error {
 			c.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
 				p.where(), "was", was, "is", is)
-			c.restart(p, errRemade)
+			c.restart(errRemade, p)
 			return nil
 		})
 		if err != nil {

@@ -196,6 +196,11 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 	if err != nil {
 		return nil, err
 	}
+	for t, why := range f.consumer.published.Load().pending {
+		if (topic == "" || t.Topic == topic) && (number == All || t.Number == number) && !errors.As(why, new(holdError)) {
+			return nil, fmt.Errorf("%s is %w yet: it is about to start; ask again", t, ErrNotOurs)
+		}
+	}
 	if err := f.audit(who, did, where(topic, number)); err != nil {
 		return nil, err
 	}
@@ -206,12 +211,27 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 		told[i] = p.changes.Add(1)
 	}
 	f.committer.now()
-	return partitionsOf(ps), await(ctx, fmt.Sprintf("the %s of %s", did, where(topic, number)), func() bool {
-		for i, p := range ps {
-			if !p.ceiling.tells(told[i]) && p.goes() {
-				return false
-			}
+	untold := func() int {
+		return slices.IndexFunc(ps, func(p *partition) bool { return !p.ceiling.tells(told[slices.Index(ps, p)]) })
+	}
+	what := fmt.Sprintf("the %s of %s", did, where(topic, number))
+	if err := await(ctx, what, func() bool { i := untold(); return i < 0 || !ps[i].goes() }); err != nil {
+		return partitionsOf(ps), err
+	}
+	if i := untold(); i >= 0 {
+		return partitionsOf(ps), fmt.Errorf("%s is %w any more, and Kafka has not taken %s of it: ask again", ps[i].Partition, ErrNotOurs, what)
+	}
+	return partitionsOf(ps), nil
+}
+
+// pausedHere tells whether the newest command of the audit that was about a partition was a pause: it counts where Kafka's commit has no
+// mark that applies, because somebody has wiped it, the topic was made again, or the broker takes none.
+func (f *Forwarder) pausedHere(t kafka.Partition) (paused bool) {
+	_ = each(f.skips, auditName, func(m Moved) { // without an audit nothing was paused here
+		about := m.To == where("", All) || m.To == t.Topic || m.To == t.String()
+		if about && (m.Did == "pause" || m.Did == "resume") {
+			paused = m.Did == "pause"
 		}
-		return true
 	})
+	return paused
 }

@@ -2,9 +2,7 @@ package forwarder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -252,180 +250,70 @@ func TestNothingWithoutTheAudit(t *testing.T) {
 	})
 }
 
-// A seek goes on where it says, exactly once from there, and what was done before says that it is a replay; a crash right behind it
-// changes nothing.
-func TestSeek(t *testing.T) {
-	for _, row := range []struct {
-		to   Target
-		from int64 // where it goes on; -1: it is refused
-	}{
-		{Target{Offset: 4}, 4}, {Target{Beginning: true}, 2}, {Target{End: true}, 20}, {Target{Offset: 20}, 20}, {Target{Time: time.Unix(7, 0)}, 7},
-		{Target{Time: time.Unix(1000, 0)}, 20}, {Target{Offset: 1}, -1}, {Target{Offset: 21}, -1}, {Target{Offset: -5}, -1},
+// A pause outlives what wipes its mark: somebody else's commit at the same place, a topic that is made again, a broker that takes no marks.
+func TestAPauseOutlivesItsMark(t *testing.T) {
+	for name, wipe := range map[string]func(*fakeKafka){
+		"a console consumer":   func(k *fakeKafka) { c := k.stored[t0]; c.Meta = ""; k.stored[t0] = c },
+		"the topic is another": func(k *fakeKafka) { k.ids["t"] = "U" },
+		"the commit is lost":   func(k *fakeKafka) { delete(k.stored, t0) },
 	} {
-		for _, order := range orders {
-			synctest.Test(t, func(t *testing.T) {
-				cfg := small()
-				cfg.Order = order
-				var got []string
-				stuck := int64(12)
-				service := handle(func(d *Delivery) Verdict {
-					if d.Offset == stuck {
-						return bad
-					}
-					mark := ""
-					if d.Replay {
-						mark = "r"
-					}
-					got = append(got, fmt.Sprint(d.Offset)+mark)
-					return good
-				})
-				cfg.Concurrency = 1
-				r := newRig(t, cfg, service).run()
-				r.kafka.produce(t0, 20, 10)
-				r.kafka.with(func() { r.kafka.oldest[t0] = 2 })
-				r.kafka.give(t0)
-				pass(time.Minute)
-				done := slices.Clone(got)
-				got = nil
-				name := fmt.Sprintf("%s, order %s", row.to, order)
-				at, err := r.f.Seek(t.Context(), "op", "t", 0, row.to)
-				if row.from < 0 {
-					if !errors.Is(err, ErrAsked) || !strings.Contains(err.Error(), "2 to 20") || len(r.audited()) > 0 {
-						t.Errorf("%s: %v", name, err)
-					}
-					_ = r.stop()
-					return
-				}
-				if err != nil || len(at) != 1 || at[0].Offset != row.from {
-					t.Fatalf("%s: %v, %v", name, at, err)
-				}
-				if m := r.newestMark(t0); m.Offset != row.from && len(got) == 0 {
-					t.Errorf("%s: Kafka has %+v", name, m)
-				}
-				stuck = -1
-				pass(time.Minute)
-				var want []string
-				for o := row.from; o < 20; o++ {
-					w := fmt.Sprint(o)
-					if slices.Contains(done, w) {
-						w += "r"
-					}
-					want = append(want, w)
-				}
-				slices.SortFunc(got, func(a, b string) int {
-					return strings.Compare(fmt.Sprintf("%4s", strings.Trim(a, "r")), fmt.Sprintf("%4s", strings.Trim(b, "r")))
-				})
-				if !slices.Equal(got, want) {
-					t.Errorf("%s: %v came, want %v", name, got, want)
-				}
-				if audit := r.audited(); !slices.Equal(audit, []string{"op seek t/0@" + row.to.String()}) {
-					t.Errorf("audit %q", audit)
-				}
-				if err := r.stop(); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-	}
-}
-
-// A seek is a new lineage in the file and in Kafka when it returns, whatever falls before the next outcome.
-func TestSeekSurvivesACrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBook()
-		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict { return good })).run()
-		r.kafka.produce(t0, 20, 10)
-		r.kafka.give(t0)
-		pass(time.Minute)
-		if _, err := r.f.Pause(t.Context(), "op", "", All); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.f.Seek(t.Context(), "op", "t", All, Target{Offset: 5}); err != nil {
-			t.Fatal(err)
-		}
-		m := r.newestMark(t0)
-		saved, ok := r.store.Saved(r.f.consumer.parts[t0].identity)
-		if m.Offset != 5 || !m.Paused || !ok || saved.Next != 5 || saved.Lineage != m.Lineage {
-			t.Errorf("Kafka has %+v, the file %+v", m, saved)
-		}
-		if err := r.stop(); err != nil {
-			t.Error(err)
-		}
-		if b.count() != 20 {
-			t.Errorf("%d attempts: a seek ends no pause", b.count())
-		}
-	})
-}
-
-// The skip log is listed, and sent again on request: each once, outside the order, with what it was.
-func TestResend(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []string
-		well := false
-		r := newRig(t, hasty(OrderPartition, func(c *settings) { c.GiveUpInARow = 0 }), handle(func(d *Delivery) Verdict {
-			if !well {
-				return bad
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { return good })).run()
+			r.kafka.produce(t0, 5, 10)
+			r.kafka.give(t0)
+			pass(time.Minute)
+			if _, err := r.f.Pause(t.Context(), "op", "t", 0); err != nil {
+				t.Fatal(err)
 			}
-			m := d.Message
-			got = append(got, fmt.Sprintf("%s#%d %q=%q %v %d", d.ID(), d.Number(), m.Key, m.Value, m.Headers, m.Timestamp))
-			return good
-		})).run()
-		r.kafka.with(func() {
-			r.kafka.log[t0] = []*kafka.Message{
-				{Partition: t0, Offset: 0, Key: []byte{0xff, 0}, Value: []byte("a"), Timestamp: 17, Headers: []kafka.Header{{Name: "h", Value: []byte("v")}, {Name: "null"}}},
-				{Partition: t0, Offset: 1, Value: []byte{}}, {Partition: t0, Offset: 2}}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			r.kafka.with(func() { wipe(r.kafka) })
+			r.kafka.produce(t0, 5, 10)
+			r.again(small(), b.keeping(func(*Delivery) Verdict { return good })).run()
+			r.kafka.give(t0)
+			pass(time.Minute)
+			if b.count() != 5 {
+				t.Errorf("%s: %d attempts", name, b.count())
+			}
+			if _, err := r.f.Resume(t.Context(), "op", "", All); err != nil {
+				t.Error(err)
+			}
+			r.until("the rest", func() bool { return r.kafka.storedAt(t0) == 10 })
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
 		})
-		r.kafka.give(t0)
-		pass(time.Minute)
-		list, err := r.f.Skipped()
-		if err != nil || len(list) != 3 || list[0].Size != 1 || list[0].Attempts != 1 || string(list[0].Key) != "\xff\x00" || list[2].Offset != 2 || !list[0].Resent.IsZero() {
-			t.Fatalf("%+v, %v", list, err)
-		}
-		one := []kafka.Position{{Partition: t0, Offset: 0}}
-		if out, err := r.f.Resend(t.Context(), "op", one); err != nil || len(out) != 1 || out[0].Delivered || out[0].Reason != bad.Reason {
-			t.Errorf("%+v, %v", out, err)
-		}
-		well = true
-		if out, err := r.f.Resend(t.Context(), "op", one); err != nil || len(out) != 1 || !out[0].Delivered {
-			t.Errorf("%+v, %v", out, err)
-		}
-		if out, err := r.f.Resend(t.Context(), "op", nil); err != nil || len(out) != 2 {
-			t.Errorf("%+v, %v", out, err)
-		}
-		if out, err := r.f.Resend(t.Context(), "op", nil); err != nil || len(out) != 0 {
-			t.Errorf("again %+v, %v", out, err)
-		}
-		if _, err := r.f.Resend(t.Context(), "op", []kafka.Position{{Partition: t0, Offset: 9}}); !errors.Is(err, ErrNotFailing) {
-			t.Error(err)
-		}
-		want := []string{`t/0/0/T#2 "\xff\x00"="a" [{h [118]} {null []}] 17`, `t/0/1/T#2 ""="" [] 0`, `t/0/2/T#2 ""="" [] 0`}
-		if !slices.Equal(got, want) {
-			t.Errorf("sent %q", got)
-		}
-		if list, err = r.f.Skipped(); err != nil || len(list) != 3 || list[0].Resent.IsZero() || list[2].Resent.IsZero() {
-			t.Errorf("%+v, %v", list, err)
-		}
-		if err := r.stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	}
 }
 
-// What is no line is passed over, by the list and by the audit; a file that is not there is an empty one.
-func TestTornLinesAreLeftOut(t *testing.T) {
-	r := newRig(t, small(), handle(always))
-	if list, err := r.f.Skipped(); err != nil || list != nil {
-		t.Error(list, err)
-	}
-	whole, err := json.Marshal(skipped{ID: "t/0/5", Topic: "t", Offset: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(whole[:20]) + "\n" + string(whole) + "\nnot JSON\n" + string(whole[:9])
-	if err := os.WriteFile(r.f.skips.path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := r.f.Skipped(); err != nil || len(list) != 1 || list[0].Offset != 5 {
-		t.Errorf("%+v, %v", list, err)
+// A skip whose message is delivered in the meantime waits for nothing; so does one whose partition goes.
+func TestASkipThatComesTooLate(t *testing.T) {
+	for _, goes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+				if tries++; tries == 1 {
+					return bad
+				}
+				pass(3 * time.Second)
+				return good
+			})).run()
+			r.kafka.produce(t0, 1, 10)
+			r.kafka.give(t0)
+			pass(3 * time.Second) // the second attempt is under way
+			if goes {
+				go func() { pass(time.Second); r.kafka.take(true, t0) }()
+			}
+			begun := time.Now()
+			n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0, Offset: 0}})
+			if n != 1 || err != nil || time.Since(begun) > 4*time.Second {
+				t.Errorf("%d, %v after %s", n, err, time.Since(begun))
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -17,6 +17,7 @@ type record interface {
 // pen puts intents and outcomes on record. It belongs to a goroutine that delivers. What was delivered may wait in it for the next
 // intent, to be written with it; nobody waits for anything else in the meantime.
 type pen struct {
+	carrier *partition               // whose batch the goroutine has; what waits may be another one's
 	p       *partition               // of which something waits; nil: nothing does
 	done    []int64                  // offsets with an outcome
 	doubts  []offsets.Attempt        // what is to be known of these where that cannot be recorded
@@ -102,8 +103,15 @@ func (n *pen) record(p *partition, items []*item) error {
 func (n *pen) insist(err error) error {
 	p := n.p
 	n.p = nil
+	ctx := p.hard
+	if c := n.carrier; err != nil && c != nil && c != p { // nor does its drain wait for another one's disk
+		both, cancel := context.WithCancelCause(p.hard)
+		ctx = both
+		defer cancel(nil)
+		defer context.AfterFunc(c.hard, func() { cancel(context.Cause(c.hard)) })()
+	}
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
-		if err = p.diskWait(p.hard, err); err != nil {
+		if err = p.diskWait(ctx, err); err != nil {
 			for _, a := range n.doubts {
 				p.rec.Doubt(a)
 			}

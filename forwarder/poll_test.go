@@ -461,6 +461,20 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// A client that fails while the process stops has revoked nothing and never will: the stop ends at once, and says so.
+func TestAStopOfAClientThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)).run()
+		r.kafka.give(t0)
+		pass(time.Second)
+		r.kafka.with(func() { r.kafka.failsAtTheEnd = true })
+		begun := time.Now()
+		if err := r.stop(); err == nil || !strings.Contains(err.Error(), "while it stopped: another process uses the instance id") || time.Since(begun) > 5*time.Second {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+	})
+}
+
 // A stop never hangs: not on a request, not on a commit, not on Close.
 func TestStopNeverHangs(t *testing.T) {
 	for name, spoil := range map[string]func(r *rig){

@@ -160,17 +160,21 @@ func (c *consumer) forget(tps []kafka.Partition) []*partition {
 	return out
 }
 
-// restart gives a partition up and lets it start again. Nothing is committed of a topic that is gone.
-func (c *consumer) restart(p *partition, why error) {
-	if c.parts[p.Partition] != p {
-		return // given up in the meantime
+// restart gives partitions up, which drain together, and lets them start again. Nothing is committed of a topic that is gone.
+func (c *consumer) restart(why error, ps ...*partition) {
+	ps = slices.DeleteFunc(slices.Clone(ps), func(p *partition) bool { return c.parts[p.Partition] != p }) // given up in the meantime
+	if len(ps) == 0 {
+		return
 	}
+	tps := partitionsOf(ps)
 	defer c.health.callback()() // it may take as long as one
-	c.giveUp([]kafka.Partition{p.Partition}, why)
-	if err := c.client.Unassign([]kafka.Partition{p.Partition}); err != nil {
-		c.log.Error("cannot unassign a partition", p.where(), "error", err)
+	c.giveUp(tps, why)
+	if err := c.client.Unassign(tps); err != nil {
+		c.log.Error("cannot unassign partitions", "partitions", names(tps), "error", err)
 	}
-	c.pending[p.Partition] = why
+	for _, t := range tps {
+		c.pending[t] = why
+	}
 	c.publish()
 }
 

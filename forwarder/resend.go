@@ -38,20 +38,27 @@ type Resent struct {
 	Reason    string // why not
 }
 
-// resentLine notes in the skip log that a message was sent again.
+// resentLine notes in the skip log that a message is about to be sent again, and that it was: one without the other is in doubt.
 type resentLine struct {
 	Time      time.Time `json:"time"`
 	ID        string    `json:"id"`
 	Topic     string    `json:"topic"`
 	Partition int32     `json:"partition"`
 	Offset    int64     `json:"offset"`
-	Resent    bool      `json:"resent"`
+	Resend    string    `json:"resend"` // begins, delivered, refused
 }
+
+// What a resentLine says. One that begins, and nothing behind it, is in doubt.
+const (
+	resendBegins    = "begins"
+	resendDelivered = "delivered"
+	resendRefused   = "refused"
+)
 
 // entry is any line of the skip log.
 type entry struct {
 	skipped
-	Resent bool `json:"resent"`
+	Resend string `json:"resend"` // "": a message that was skipped
 }
 
 // each hands the lines of a file beside the skip log over, in their order. A file that is not there has none; what is no line, as half
@@ -83,13 +90,25 @@ func each[T any](s *skipLog, name string, do func(T)) error {
 // Skipped is what the skip log holds, oldest first.
 func (f *Forwarder) Skipped() ([]SkippedMessage, error) {
 	var all []SkippedMessage
-	newest := map[string]int{}
+	doubt := map[string]bool{} // before the newest resend
+	newest := map[string]int{} // of an id: a message that is skipped once more, behind a seek or a crash, is there once
 	err := each(f.skips, filepath.Base(f.skips.path), func(e entry) {
 		i, known := newest[e.ID]
-		if e.Resent {
-			if known {
-				all[i].Resent = e.Time
-			}
+		switch {
+		case !known && e.Resend != "":
+			return
+		case e.Resend == resendBegins:
+			doubt[e.ID] = all[i].InDoubt
+			all[i].InDoubt, all[i].Attempts = true, all[i].Attempts+1
+			return
+		case e.Resend == resendRefused:
+			all[i].InDoubt = doubt[e.ID]
+			return
+		case e.Resend == resendDelivered:
+			all[i].Resent = e.Time
+			return
+		case known:
+			all[i].Resent, all[i].Skipped = time.Time{}, e.Time
 			return
 		}
 		newest[e.ID] = len(all)
@@ -124,37 +143,69 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 	var out []Resent
 	var failed error
 	err = each(f.skips, filepath.Base(f.skips.path), func(e entry) {
-		if e.Resent || !wanted[e.ID] || failed != nil {
+		known, is := wanted[e.ID]
+		if e.Resend != "" || !is || failed != nil {
 			return
 		}
 		delete(wanted, e.ID)
-		if failed = context.Cause(ctx); failed != nil {
-			return
+		if failed = f.resendable(ctx); failed == nil {
+			var one Resent
+			one, failed = f.resend(ctx, &e.skipped, known)
+			out = append(out, one)
 		}
-		one := Resent{Position: e.position()}
-		v := f.push(ctx, &e.skipped)
-		if one.Delivered, one.Reason = v.Class == push.Delivered, v.Reason; one.Delivered {
-			failed = f.skips.append(filepath.Base(f.skips.path), resentLine{time.Now().UTC(), e.ID, e.Topic, e.Partition, e.Offset, true})
-		}
-		out = append(out, one)
 	})
 	return out, errors.Join(err, failed)
 }
 
-// toResend are the ids of the messages that are meant.
-func (f *Forwarder) toResend(which []kafka.Position) (map[string]bool, error) {
+// resendable is why no message may be sent outside of the order now, nil where one may.
+func (f *Forwarder) resendable(ctx context.Context) error {
+	if _, stopping := f.health.stopDeadline(); stopping {
+		return ErrEnding
+	}
+	if until := f.pace.Status().Paused; time.Now().Before(until) {
+		return fmt.Errorf("the service asked for a pause until %s, so it is %w", until.UTC().Format(time.RFC3339), ErrAsked)
+	}
+	return context.Cause(ctx)
+}
+
+// resend makes one attempt at a skipped message, of which the log knows before and behind.
+func (f *Forwarder) resend(ctx context.Context, s *skipped, known SkippedMessage) (Resent, error) {
+	one := Resent{Position: s.position()}
+	note := func(what string) error {
+		return f.skips.append(filepath.Base(f.skips.path), resentLine{time.Now().UTC(), s.ID, s.Topic, s.Partition, s.Offset, what})
+	}
+	if err := note(resendBegins); err != nil {
+		one.Reason = err.Error()
+		return one, err
+	}
+	v := f.push(ctx, s, known)
+	if len(v.Failed) > 0 {
+		v = push.Verdict{Class: push.MessageFault, Reason: reasonNamed}
+	}
+	one.Delivered, one.Reason = v.Class == push.Delivered, v.Reason
+	switch {
+	case one.Delivered:
+		return one, note(resendDelivered)
+	case !v.InDoubt:
+		return one, note(resendRefused)
+	}
+	return one, nil
+}
+
+// toResend are the messages that are meant, by id.
+func (f *Forwarder) toResend(which []kafka.Position) (map[string]SkippedMessage, error) {
 	all, err := f.Skipped()
 	if err != nil {
 		return nil, err
 	}
-	wanted := map[string]bool{}
+	wanted := map[string]SkippedMessage{}
 	for _, m := range all {
 		if which == nil && m.Resent.IsZero() {
-			wanted[m.ID] = true
+			wanted[m.ID] = m
 		}
 		for _, at := range which {
 			if m.Position == at {
-				wanted[m.ID] = true
+				wanted[m.ID] = m
 			}
 		}
 	}
@@ -165,7 +216,7 @@ func (f *Forwarder) toResend(which []kafka.Position) (map[string]bool, error) {
 }
 
 // push makes one attempt at a message of the skip log.
-func (f *Forwarder) push(ctx context.Context, s *skipped) push.Verdict {
+func (f *Forwarder) push(ctx context.Context, s *skipped, known SkippedMessage) push.Verdict {
 	m := kafka.Message{Partition: s.position().Partition, Offset: s.Offset, Timestamp: s.Timestamp, Key: s.Key, Value: s.Value}
 	for _, h := range s.Headers {
 		name, _ := h[0].(string)
@@ -176,7 +227,7 @@ func (f *Forwarder) push(ctx context.Context, s *skipped) push.Verdict {
 		m.Headers = append(m.Headers, k)
 	}
 	id := strings.SplitN(s.ID, "/", 4)
-	it := &push.Item{Message: &m, TopicID: strings.Join(id[min(3, len(id)):], ""), Group: f.cfg.Group, Attempt: s.Attempts + 1, InDoubt: s.InDoubt}
+	it := &push.Item{Message: &m, TopicID: urlSafe(strings.Join(id[min(3, len(id)):], "")), Group: f.cfg.Group, Attempt: known.Attempts + 1, InDoubt: known.InDoubt}
 	host := 0
 	for i, h := range f.pace.Status().Hosts {
 		if h.Up {

@@ -46,8 +46,20 @@ func (d *delivery) backoff() time.Duration {
 		return 0
 	case v.Class == push.ServiceFault && d.batch.Down():
 		return d.batch.Pause(0)
-	case it.free && !v.Slimmer:
+	case it.free && !v.Spared:
 		return 0
 	}
-	return d.batch.Pause(it.attempt.Number)
+	return d.batch.Pause(it.tries())
+}
+
+// sleep returns the cause when ctx ends before the time has passed.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
 }

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
@@ -48,18 +49,29 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 	if err := f.audit(who, "seek", where(topic, number)+"@"+to.String()); err != nil {
 		return nil, err
 	}
+	var begun atomic.Bool
 	err = f.consumer.do(ctx, func(c *consumer) error {
+		if err := context.Cause(ctx); err != nil {
+			return err // nobody waits for it any more, and the offsets may be old
+		}
 		for _, p := range ps {
-			if c.parts[p.Partition] == p {
-				c.restart(p, errSeek)
-				c.past.asked[p.Partition] = at[p.Partition]
+			if c.parts[p.Partition] != p {
+				return fmt.Errorf("%s is %w any more", p.Partition, ErrNotOurs)
 			}
+		}
+		begun.Store(true)
+		c.restart(errSeek, ps...)
+		for t, offset := range at {
+			c.past.asked[t] = offset
 		}
 		c.startNow()
 		return nil
 	})
+	if err != nil && begun.Load() {
+		return nil, fmt.Errorf("the seek of %s is under way: what is in flight there has up to KPUSH_DRAIN_TIMEOUT; GET /status says where it goes on: %w", where(topic, number), err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the seek of %s did not begin: %w", where(topic, number), err)
+		return nil, fmt.Errorf("the seek of %s was not done: %w", where(topic, number), err)
 	}
 	old := map[*partition]bool{}
 	var out []kafka.Position

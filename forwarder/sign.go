@@ -10,7 +10,7 @@ import (
 
 // signOf is what a verdict says of the service.
 func signOf(v push.Verdict) pace.Sign {
-	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, Absent: v.Absent, RetryAfter: v.RetryAfter, Why: v.Reason,
+	s := pace.Sign{Answered: v.Status != 0, Unsent: v.Status == 0 && !v.InDoubt, Absent: v.Absent, Spared: v.Spared, RetryAfter: v.RetryAfter, Why: v.Reason,
 		TooMuch: v.Class == push.Busy || v.Status == http.StatusServiceUnavailable}
 	switch {
 	case v.Class == push.Delivered:

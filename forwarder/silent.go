@@ -25,7 +25,7 @@ func (c *consumer) watchdog(now time.Time) {
 		case p.reading.owed > p.reading.next:
 			c.log.Warn("the Kafka client does not fetch the partition's messages: it starts again",
 				p.where(), "offset", p.reading.next, "end", p.reading.owed, "silent_s", int(now.Sub(p.reading.came).Seconds()))
-			c.restart(p, errUnfetched)
+			c.restart(errUnfetched, p)
 		default:
 			silent = append(silent, p)
 		}

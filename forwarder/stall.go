@@ -151,6 +151,10 @@ type causes struct {
 
 func (f *Forwarder) causes() *causes {
 	all := &causes{f: f, failing: f.failures.oldest()}
+	if err := f.health.volume(); err != nil { // first: what hangs with it may hold what the rest is behind
+		all.common = stall{word: stalledVolume, text: err.Error()}
+		return all
+	}
 	pace := f.pace.Status()
 	closed := false
 	f.health.with(func() { closed = f.health.said[notReady] != "" })
@@ -161,9 +165,6 @@ func (f *Forwarder) causes() *causes {
 		all.common = stall{word: stalledService, text: "no host of the service is up"}
 	case !pace.Paused.IsZero():
 		all.common = stall{word: stalledService, text: "the service has asked for a pause (Retry-After) until " + pace.Paused.UTC().Format(time.RFC3339)}
-	}
-	if err := f.health.volume(); err != nil {
-		all.common = stall{word: stalledVolume, text: err.Error()}
 	}
 	return all
 }

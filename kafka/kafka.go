@@ -42,16 +42,17 @@ type Commit struct {
 // it reads what is committed only), and the offset that the next record gets.
 type Bounds struct{ Oldest, End, High int64 }
 
-// Message is one record of a topic. Nobody changes it but who holds it, who may use Next.
+// Message is one record of a topic. Nobody changes it but who holds it, who may use Next and Size.
 type Message struct {
 	Partition
 	Offset    int64
-	Timestamp int64  // milliseconds since 1970, 0 where the record has none
+	Timestamp int64  // milliseconds since 1970, as the producer or the topic's log says; -1, as in the log, where the record has none
 	Key       []byte // nil: no key
 	Value     []byte // nil: a tombstone
 	Headers   []Header
 
 	Next *Message // in its holder's queue
+	Size int      // that its holder gives it
 }
 
 // Header is one Kafka header. A nil value is Kafka's null.

@@ -117,3 +117,12 @@ func (v Volume) String() string {
 	}
 	return said
 }
+
+// VolumeOf is the id of a volume (Store.VolumeID), "" where there is none that can be read.
+func VolumeOf(dir string) string {
+	m, err := read(dir)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%016x", m.header.volume)
+}

@@ -56,6 +56,17 @@ func OwnSecured(t T) *Secured {
 	return s
 }
 
+// Change gives the user another password.
+func (s *Secured) Change(t T, password string) {
+	t.Helper()
+	ctx, cancel := limited()
+	defer cancel()
+	s.Password = password
+	if err := s.admit(ctx); err != nil {
+		t.Fatalf("The password cannot be changed: %v", err)
+	}
+}
+
 func (s *Secured) admit(ctx context.Context) error {
 	done, err := s.client.admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: s.User, Mechanism: kadm.ScramSha512, Iterations: 4096, Password: s.Password}})
 	if err != nil {

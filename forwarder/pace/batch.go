@@ -14,6 +14,9 @@ type Batch struct {
 	of       *Lanes
 	messages []*kafka.Message
 	in       []*lane // the lane of each message
+	size     int     // of what it was filled with, in bytes
+	room     int     // what that may be
+	trial    bool    // which is more than the service is known to take
 }
 
 // Owner is whose messages they are.
@@ -27,11 +30,13 @@ func (b *Batch) Messages() []*kafka.Message { return b.messages }
 func (p *Pace) fill(b *Batch, l *lane) {
 	s := l.of
 	b.of, b.kind, b.probe, p.probes = s, first, p.probes, nil
+	b.size = 0
+	b.room, b.trial = p.ration.next()
 	b.add(l)
 	if p.cfg.BatchSize <= 1 {
 		return
 	}
-	for len(b.messages) < p.cfg.BatchSize && len(s.ready) > 0 && s.owner.Admits(s.ready[0].head.Offset) {
+	for len(b.messages) < p.cfg.BatchSize && len(s.ready) > 0 && b.fits(s.ready[0].head) && s.owner.Admits(s.ready[0].head.Offset) {
 		b.add(s.pop())
 	}
 	s.due = time.Now().Add(p.cfg.BatchLinger)
@@ -44,12 +49,13 @@ func (b *Batch) add(l *lane) {
 	for m := l.head; m != nil; m = m.Next {
 		if size > 1 {
 			was := owner.Tried(m.Offset)
-			if m != l.head && (tried && !was || !owner.Admits(m.Offset)) {
+			if m != l.head && (tried && !was || !b.fits(m) || !owner.Admits(m.Offset)) {
 				return
 			}
 			tried = was
 		}
 		l.batched++
+		b.size += m.Size
 		b.messages, b.in = append(b.messages, m), append(b.in, l)
 		if len(b.messages) >= size {
 			return

@@ -220,6 +220,7 @@ func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
 		if t.probe != nil {
 			s.unclaim(h)
 		}
+	case sign.Spared && sign.Kind == Fault && t.probe == nil:
 	case sign.Kind == Fault, sign.Kind == Silent:
 		s.noteFault(h, t, sign)
 	default:

@@ -14,6 +14,7 @@ type lane struct {
 	keyed      bool
 	stage      stage
 	count      int
+	bytes      int // sizes together
 	batched    int // messages in a batch
 	head, tail *kafka.Message
 }
@@ -34,7 +35,7 @@ func (l *lane) add(m *kafka.Message) {
 		l.tail.Next = m
 	}
 	l.tail = m
-	l.count++
+	l.count, l.bytes = l.count+1, l.bytes+m.Size
 }
 
 // remove takes a message out for good, wherever it is.
@@ -48,7 +49,7 @@ func (l *lane) remove(m *kafka.Message) {
 		l.tail = before
 	}
 	*at, m.Next = m.Next, nil
-	l.count--
+	l.count, l.bytes = l.count-1, l.bytes-m.Size
 	l.of.owner.Left(m)
 }
 
@@ -86,7 +87,7 @@ func (s *Lanes) laneOf(m *kafka.Message) *lane {
 func (s *Lanes) pop() *lane {
 	l := heap.Pop(&s.ready).(*lane)
 	l.stage = underWay
-	s.waiting -= l.count
+	s.waiting, s.bytes = s.waiting-l.count, s.bytes-l.bytes
 	return l
 }
 

@@ -24,6 +24,7 @@ type Lanes struct {
 	keys    map[string]*lane // of order key: those that hold a message
 	ready   offsetHeap       // the oldest message first, so that none is left behind the others
 	waiting int              // messages in ready
+	bytes   int              // their sizes together
 	listed  bool             // Pace looks at ready
 	stopped bool             // nothing starts any more
 
@@ -39,6 +40,9 @@ func (p *Pace) Open(o Owner) *Lanes { return &Lanes{pace: p, owner: o} }
 // Push puts a message into its lane.
 func (s *Lanes) Push(m *kafka.Message) {
 	p := s.pace
+	if p.cfg.BatchBytes > 0 {
+		m.Size = p.cfg.Size(m)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s.stopped {
@@ -52,7 +56,9 @@ func (s *Lanes) Push(m *kafka.Message) {
 		s.release(l)
 		p.dispatch()
 	case ready:
-		if s.waiting++; s.waiting == p.cfg.BatchSize { // enough of them
+		was := s.full()
+		s.waiting, s.bytes = s.waiting+1, s.bytes+m.Size
+		if !was && s.full() {
 			p.list(s)
 			p.dispatch()
 		}
@@ -75,7 +81,7 @@ func (s *Lanes) Close() {
 	for _, l := range s.ready {
 		l.drop()
 	}
-	s.ready, s.waiting, s.keys = nil, 0, nil
+	s.ready, s.waiting, s.bytes, s.keys = nil, 0, 0, nil
 }
 
 // Wait returns when nothing of a closed partition is under way.
@@ -102,7 +108,7 @@ func (s *Lanes) release(l *lane) {
 		}
 		l.stage = ready
 		heap.Push(&s.ready, l)
-		s.waiting += l.count
+		s.waiting, s.bytes = s.waiting+l.count, s.bytes+l.bytes
 	default:
 		l.stage = idle
 		if l.keyed {
@@ -115,7 +121,7 @@ func (s *Lanes) release(l *lane) {
 // lingers tells whether the messages should wait for more, so that the batch gets larger; it is looked at again when the time is
 // over, or when there are enough.
 func (s *Lanes) lingers() bool {
-	if s.pace.cfg.BatchSize <= 1 || s.waiting >= s.pace.cfg.BatchSize {
+	if s.pace.cfg.BatchSize <= 1 || s.full() {
 		return false
 	}
 	left := time.Until(s.due)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // The orders of Config.Order.
@@ -17,14 +19,16 @@ const (
 // Config is what Pace has to know.
 type Config struct {
 	Order            string
-	Concurrency      int           // turns, over all partitions
-	Adaptive         bool          // find the service's best concurrency
-	Hosts            int           // of the service, at least one
-	Closed           bool          // nobody gets a turn before Ready
-	BatchSize        int           // messages of one batch at the most
-	BatchLinger      time.Duration // how long one waits to be full
-	BlockedAfter     int           // attempts after which a message may be why the service seems down
-	ExecTimeout      time.Duration // of one attempt; 0: none
+	Concurrency      int                      // turns, over all partitions
+	Adaptive         bool                     // find the service's best concurrency
+	Hosts            int                      // of the service, at least one
+	Closed           bool                     // nobody gets a turn before Ready
+	BatchSize        int                      // messages of one batch at the most
+	BatchLinger      time.Duration            // how long one waits to be full
+	BatchBytes       int                      // of one with several messages at the most; 0: no bound
+	Size             func(*kafka.Message) int // what a message takes of them
+	BlockedAfter     int                      // attempts after which a message may be why the service seems down
+	ExecTimeout      time.Duration            // of one attempt; 0: none
 	RetryInterval    time.Duration
 	RetryMaxInterval time.Duration
 }
@@ -49,6 +53,7 @@ type Pace struct {
 	again   []*Turn     // those that wait for one, in the order in which they asked
 	ring    []*Lanes    // with a ready lane; each in its turn
 	at      int         // in ring
+	ration  ration      // bytes of a batch
 	probes  *host       // that the lane which gets its turn now probes; nil: none
 	alarm   *time.Timer // when the rest of the service ends
 }
@@ -56,7 +61,8 @@ type Pace struct {
 // New calls run on a goroutine of its own whenever there is a turn and something to deliver, and down when the service is down
 // (why), or there again (nil).
 func New(cfg Config, run func(*Batch), down func(error)) *Pace {
-	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, spare: sync.Pool{New: func() any { return new(Batch) }}}
+	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, ration: ration{most: cfg.BatchBytes, now: cfg.BatchBytes},
+		spare: sync.Pool{New: func() any { return new(Batch) }}}
 	p.alarm = time.AfterFunc(time.Until(never), p.look)
 	p.hosts.init(&p.cfg, p.look, down)
 	p.limiter.init(p)

@@ -49,7 +49,7 @@ type Silence struct {
 	hosts  *hosts
 	host   *host // nil: it is their fault, whatever comes
 	number int   // of the row it belongs to; 0: the host stood still when it began
-	// Open: other attempts are under way, and may show whose fault it is.
+	// Open: others are under way, or had no answer either, and may show whose fault it is.
 	Open bool
 }
 
@@ -72,7 +72,7 @@ func (t *Turn) Silence(now time.Time) Silence {
 	if h.down {
 		h.silence.still = h.silence.number
 	}
-	return Silence{s, h, h.silence.number, others}
+	return Silence{s, h, h.silence.number, others || len(h.silence.of) > 1}
 }
 
 // OfHost tells whether it has turned out to be the host's fault; decided: it will not turn any more.

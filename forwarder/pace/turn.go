@@ -148,6 +148,7 @@ type Sign struct {
 	Kind       Kind
 	Answered   bool          // a status has come
 	Unsent     bool          // nothing has reached the service
+	Spared     bool          // it may be the message, which its next attempt tells: a fault of a host only where that was probed
 	Absent     bool          // nobody listens there
 	TooMuch    bool          // it could do no more: busy, 503, none in time
 	RetryAfter time.Duration // it asked for this pause; 0: it did not

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kpush/kpush/forwarder/wire"
@@ -41,7 +42,8 @@ func batchFailures(body []byte, sent []*Item) ([]int64, error) {
 		}
 		failed = append(failed, offset)
 	}
-	return failed, nil
+	slices.Sort(failed)
+	return slices.Compact(failed), nil
 }
 
 // itemFailure is one message that failed of a batch.

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -33,7 +35,7 @@ type element struct {
 func unpacked(t *testing.T, sent ...*Item) (head string, items []element) {
 	t.Helper()
 	opening := []byte("POST /orders HTTP/1.1\r\nHost: s\r\n")
-	first, rest := appendBatch(nil, opening, sent)
+	first, rest := appendBatch(nil, opening, sent, Trace{})
 	q := parse(first, rest)
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(q.Body); err != nil {
@@ -203,6 +205,43 @@ func TestEnvelopeOfTheRest(t *testing.T) {
 			if !strings.Contains(head+"\r\n", line+"\r\n") {
 				t.Errorf("the head lacks %q: %q", line, head)
 			}
+		}
+	}
+}
+
+// What a message is said to take is never less than it takes, and of plain text and bytes not much more.
+func TestSizeInBatch(t *testing.T) {
+	texts := []string{"", "plain", `{"a":"b"}`, "\"\\\n\r\t\b\f", "<&>", "\x00\x1f\x7f", "\u2028\u2029é€😀", "\xff\xfe", "\xe2\x80", "a\xffb", "\ufffd"}
+	rng := rand.New(rand.NewPCG(9, 10))
+	text := func() (out []byte) {
+		for range rng.IntN(30) {
+			out = append(out, texts[rng.IntN(len(texts))]...)
+		}
+		return out
+	}
+	for i := range 3000 {
+		m := kafka.Message{Partition: kafka.Partition{Topic: strings.Repeat("t", 1+rng.IntN(249)), Number: math.MaxInt32}, Offset: math.MaxInt64, Timestamp: math.MaxInt64}
+		if m.Value = text(); i%4 > 0 {
+			m.Key = text()
+		}
+		for range i % 3 {
+			m.Headers = append(m.Headers, kafka.Header{Name: string(text()), Value: text()})
+		}
+		it := Item{Message: &m, TopicID: "USiVIew0TVeSVDySqVN7wg", Attempt: math.MaxInt64, InDoubt: true, Replay: true}
+		if body, said := len(appendEnvelope(nil, &it))+len(",[]"), SizeInBatch(&m); body > said {
+			t.Fatalf("%d bytes, said to be %d: %q", body, said, m.Value)
+		}
+	}
+	for _, value := range texts {
+		m := kafka.Message{Value: bytes.Repeat([]byte(value), 1000)}
+		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), SizeInBatch(&m); body > said {
+			t.Errorf("%q: %d bytes, said to be %d", value, body, said)
+		}
+	}
+	for _, value := range []string{"plain", "\xff\xfe\x00"} {
+		m := kafka.Message{Partition: kafka.Partition{Topic: "t"}, Value: bytes.Repeat([]byte(value), 1000)}
+		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), SizeInBatch(&m); said > body+300 {
+			t.Errorf("%q: %d bytes, said to be %d", value, body, said)
 		}
 	}
 }

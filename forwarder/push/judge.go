@@ -1,9 +1,7 @@
 package push
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/kpush/kpush/forwarder/wire"
 )
@@ -132,40 +129,11 @@ func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) V
 		v.Status, v.RetryAfter = a.Status, wait
 		return v
 	}
-	if ack != "errno" {
-		return v
-	}
-	if why := unreadable(a); why != "" {
-		return Verdict{Class: MessageFault, Status: a.Status, RetryAfter: wait, InDoubt: true,
-			Reason: fmt.Sprintf("the service answered %d with %s, so errno cannot be read (KPUSH_ACK=errno)", a.Status, why)}
-	}
-	var body struct {
-		Errno *json.RawMessage `json:"errno"`
-	}
-	if err := json.Unmarshal(bytes.TrimPrefix(a.Body, []byte(bom)), &body); err != nil || body.Errno == nil {
-		v.Class, v.RetryAfter = MessageFault, wait
-		v.Reason = fmt.Sprintf("the service answered %d with a body that is no JSON object with errno (KPUSH_ACK=errno)", a.Status)
-		return v
-	}
-	if n := strings.Trim(string(*body.Errno), `"`); n != "0" {
-		v.Class, v.RetryAfter = MessageFault, wait
-		v.Reason = fmt.Sprintf("the service answered %d with errno %.40s", a.Status, n)
+	if ack == "errno" {
+		v.RetryAfter = wait
+		agreed(&v, a)
 	}
 	return v
-}
-
-// unreadable says why a body that has to be read is not to be understood: it is encoded although identity was asked for, or is no
-// text in UTF-8, of which a zero byte is no part either. "" where it can be read.
-func unreadable(a *wire.Answer) string {
-	switch {
-	case len(a.Body) == 0:
-		return ""
-	case a.Encoding != "" && !strings.EqualFold(a.Encoding, "identity"):
-		return fmt.Sprintf("a body in Content-Encoding %.20q, although identity was asked for", a.Encoding)
-	case !utf8.Valid(a.Body) || bytes.IndexByte(a.Body, 0) >= 0:
-		return "a body that is no text in UTF-8"
-	}
-	return ""
 }
 
 // pause reads both forms of Retry-After; 0: none, or in the past.

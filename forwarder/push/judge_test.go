@@ -117,6 +117,29 @@ func TestErrno(t *testing.T) {
 	}
 }
 
+// Of an answer above the limit errno is found where it comes before what is left unread. Else nobody knows: a message fault, in doubt.
+func TestErrnoOfALargeAnswer(t *testing.T) {
+	pad := func(b string) string { return b + strings.Repeat("ü", wire.Limit/2) + `"}` }
+	for body, want := range map[string]Class{
+		pad(`{"errno":0,"data":"`):                           Delivered,
+		pad("\xef\xbb\xbf" + ` { "Errno" : "0" , "data":"x`): Delivered,
+		pad(`{"a":{"errno":1},"b":[{}],"errno":0,"d":"`):     Delivered,
+		pad(`{"errno":7,"data":"`):                           MessageFault,
+		pad(`{"data":"`):                                     MessageFault,
+		pad(`{"data":"\"errno\":0`):                          MessageFault,
+		pad(`{"data":{"errno":0,"x":"`):                      MessageFault,
+		pad(`[{"errno":0,"data":"`):                          MessageFault,
+		pad(`{"errno":0} {"errno":1,"data":"`):               MessageFault,
+		pad(`<html>`):                                        MessageFault,
+	} {
+		v := judge(&wire.Answer{Sent: true, Status: 200, Body: []byte(body)[:wire.Limit]}, "errno", time.Minute)
+		known := v.Class == Delivered || strings.HasSuffix(v.Reason, "errno 7")
+		if v.Class != want || v.InDoubt == known || !known && (!strings.Contains(v.Reason, "KPUSH_ACK=errno") || !strings.Contains(v.Reason, "1 MiB")) {
+			t.Errorf("%.40q: %s, in doubt %t: %s", body, v.Class, v.InDoubt, v.Reason)
+		}
+	}
+}
+
 // A reason never holds what the service wrote, but for a short errno.
 func TestReasonHoldsNoBody(t *testing.T) {
 	secret := strings.Repeat("secret", 100)

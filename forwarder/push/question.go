@@ -58,7 +58,7 @@ func (q *question) ask(ctx context.Context, id string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var a wire.Answer
+	a := wire.Answer{Keep: func(int) int { return 0 }}
 	q.Exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
 	if err := cmp.Or(a.Err, a.BodyErr); err != nil { // one that breaks off says nothing
 		return 0, fmt.Errorf("no answer: %s", clause(err))

@@ -1,86 +1,94 @@
 package push
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/base64"
-	"encoding/json"
-	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/kpush/kpush/forwarder/wire"
 	"github.com/kpush/kpush/kafka"
 )
 
-// headerBudget is how many bytes of Kafka-Header-* lines a request may carry: common servers stop at 8 KiB a line and
-// 16 KiB in all. A message with more has them in Kafka-Headers alone.
-const headerBudget = 8 << 10
-
-// contentTypeLimit is what a media type may take at the most; a longer one is not one.
-const contentTypeLimit = 255
-
-// resize takes the status of an answer for what it says of the size of the headers, and tells whether the next attempt leaves key
-// and headers out because of it: no message may be undeliverable because of them. 431 says it. 400 may (nginx, Apache) where they
-// are large, or be about the message: where the slim attempt gets it, too, it is, and they go in every attempt from then on.
-func (it *Item) resize(status int) (slimmer bool) {
-	if status != http.StatusRequestHeaderFieldsTooLarge && status != http.StatusBadRequest {
-		return false
-	}
-	size := len(it.Key)
-	for _, k := range it.Headers {
-		size += len(k.Name) + len(k.Value)
-	}
-	was := it.slim
-	switch {
-	case status == http.StatusRequestHeaderFieldsTooLarge:
-		it.slim, it.sized = was || size > 0, true
-	case size > headerBudget/2 && !it.sized:
-		it.slim, it.sized = !was, was
-	}
-	return it.slim && !was
-}
-
-// body is the request's body in the configured format.
-func body(m *kafka.Message, format string) []byte {
-	if format != "form" {
-		return m.Value
-	}
-	value := url.QueryEscape(string(m.Value))
-	b := append(make([]byte, 0, len(value)+40), "m="...)
-	b = append(b, value...)
-	b = strconv.AppendInt(append(b, "&p="...), int64(m.Number), 10)
-	return strconv.AppendInt(append(b, "&o="...), m.Offset, 10)
-}
-
 // appendRequest appends the request of an attempt at one message to b. rest is the body where it is too large for that.
-func appendRequest(b, opening []byte, it *Item, format string) (out, rest []byte) {
+func appendRequest(b, opening []byte, it *Item, cfg *Config, t Trace) (out, rest []byte) {
 	b = append(b, opening...)
-	b = appendHeader(b, it, format)
+	b = appendHeader(b, it, cfg, t)
 	b = appendInt(b, "Kafka-Attempt: ", int64(it.Attempt))
 	if it.InDoubt {
 		b = append(b, "Kafka-In-Doubt: true\r\n"...)
 	}
-	rest = body(it.Message, format)
-	b = appendInt(b, "Content-Length: ", int64(len(rest)))
-	b = append(b, "\r\n"...)
-	if len(rest) > wire.AtOnce {
-		return b, rest
+	return appendBody(b, it.Message, cfg.Format)
+}
+
+// appendBody appends the end of the head and, where it is small, the body.
+func appendBody(b []byte, m *kafka.Message, format string) (out, rest []byte) {
+	form, size := format == "form", len(m.Value)
+	if form {
+		size = formSize(m)
 	}
-	return append(b, rest...), nil
+	b = append(appendInt(b, "Content-Length: ", int64(size)), "\r\n"...)
+	switch {
+	case form && size > wire.AtOnce:
+		return b, appendForm(make([]byte, 0, size), m)
+	case form:
+		return appendForm(b, m), nil
+	case size > wire.AtOnce:
+		return b, m.Value
+	}
+	return append(b, m.Value...), nil
+}
+
+// formSize is what appendForm appends: a value can be large, and three times as large in a form.
+func formSize(m *kafka.Message) int {
+	size := len("m=") + len(m.Value)
+	for _, c := range m.Value {
+		if c != ' ' && !unreserved(c) {
+			size += 2
+		}
+	}
+	var tail [64]byte
+	return size + len(appendFormTail(tail[:0], m))
+}
+
+// appendForm appends what the origin sent, in the words of url.QueryEscape.
+func appendForm(b []byte, m *kafka.Message) []byte {
+	b = append(b, "m="...)
+	for _, c := range m.Value {
+		switch {
+		case unreserved(c):
+			b = append(b, c)
+		case c == ' ':
+			b = append(b, '+')
+		default:
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return appendFormTail(b, m)
+}
+
+const upperHex = "0123456789ABCDEF"
+
+func appendFormTail(b []byte, m *kafka.Message) []byte {
+	b = strconv.AppendInt(append(b, "&p="...), int64(m.Number), 10)
+	return strconv.AppendInt(append(b, "&o="...), m.Offset, 10)
+}
+
+// unreserved tells whether a form shows c as it is.
+func unreserved(c byte) bool { return alphanumeric(c) || c == '-' || c == '_' || c == '.' || c == '~' }
+
+func alphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // appendHeader appends everything about the message that is the same for each attempt. A slim item leaves out what may be long:
 // the service has answered that the headers are too large, and no message may be undeliverable because of them.
-func appendHeader(b []byte, it *Item, format string) []byte {
+func appendHeader(b []byte, it *Item, cfg *Config, t Trace) []byte {
 	m := it.Message
-	b = appendLine(b, "Content-Type: ", contentType(m, format))
+	b = appendLine(b, "Content-Type: ", contentType(m, cfg))
 	b = appendLine(b, "Kafka-Topic: ", m.Topic)
 	b = appendInt(b, "Kafka-Partition: ", int64(m.Number))
 	b = appendInt(b, "Kafka-Offset: ", m.Offset)
-	b = appendInt(b, "Kafka-Timestamp: ", m.Timestamp)
+	if m.Timestamp >= 0 {
+		b = appendInt(b, "Kafka-Timestamp: ", m.Timestamp)
+	}
 	b = appendLine(b, "Kafka-Group: ", it.Group)
 	b = append(appendID(append(b, "Kafka-Message-Id: "...), it), "\r\n"...)
 	if m.Value == nil {
@@ -90,9 +98,9 @@ func appendHeader(b []byte, it *Item, format string) []byte {
 		b = append(b, "Kafka-Replay: true\r\n"...)
 	}
 	if it.slim {
-		return appendInt(b, "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
+		return appendInt(appendTrace(b, Trace{Parent: t.Parent}), "Kafka-Headers-Left-Out: ", int64(len(m.Headers)))
 	}
-	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers)
+	return appendKafkaHeaders(appendKey(b, m.Key), m.Headers, t)
 }
 
 // appendLine appends a header line; name ends in a colon and a blank.
@@ -117,91 +125,4 @@ func appendID(b []byte, m *Item) []byte {
 		b = append(append(b, '/'), m.TopicID...)
 	}
 	return b
-}
-
-func contentType(m *kafka.Message, format string) string {
-	if format == "form" {
-		return "application/x-www-form-urlencoded"
-	}
-	value := last(m.Headers, "content-type", func(v []byte) bool { return fits(v) && 0 < len(v) && len(v) <= contentTypeLimit })
-	return cmp.Or(string(value), "application/octet-stream")
-}
-
-// last is the value of the last header of that name that is ok; nil: there is none.
-func last(list []kafka.Header, name string, ok func([]byte) bool) []byte {
-	for _, k := range slices.Backward(list) {
-		if k.Value != nil && strings.EqualFold(k.Name, name) && ok(k.Value) {
-			return k.Value
-		}
-	}
-	return nil
-}
-
-func appendKey(b []byte, k []byte) []byte {
-	switch {
-	case k == nil:
-		return b
-	case visible(k):
-		return appendLine(b, "Kafka-Key: ", k)
-	}
-	b = append(b, "Kafka-Key: "...)
-	b = base64.StdEncoding.AppendEncode(b, k)
-	return append(b, "\r\nKafka-Key-Encoding: base64\r\n"...)
-}
-
-// appendKafkaHeaders sends what is valid HTTP as Kafka-Header-NAME, and everything in Kafka-Headers as soon as one of
-// them is not, or would lose something on the way: bytes, null, repeats, names that differ in case only.
-func appendKafkaHeaders(b []byte, list []kafka.Header) []byte {
-	size := 0
-	for _, k := range list {
-		size += len("Kafka-Header-: \r\n") + len(k.Name) + len(k.Value)
-	}
-	single, whole := list, false
-	if size > headerBudget {
-		single, whole = nil, true
-	}
-	for i, k := range single {
-		if !token(k.Name) || k.Value == nil || !fits(k.Value) {
-			whole = true
-			continue
-		}
-		whole = whole || slices.ContainsFunc(list[:i], func(o kafka.Header) bool { return strings.EqualFold(o.Name, k.Name) })
-		b = append(append(b, "Kafka-Header-"...), k.Name...)
-		b = appendLine(b, ": ", k.Value)
-	}
-	for _, name := range [...]string{"Traceparent", "Tracestate"} {
-		if value := last(list, name, fits); value != nil {
-			b = appendLine(append(b, name...), ": ", value)
-		}
-	}
-	if whole {
-		b = appendLine(b, "Kafka-Headers: ", encodeHeaders(list))
-	}
-	return b
-}
-
-func encodeHeaders(list []kafka.Header) string {
-	pairs := make([][2]any, len(list))
-	for i, k := range list {
-		pairs[i] = [2]any{k.Name, k.Value} // []byte becomes base64, nil null
-	}
-	b, _ := json.Marshal(pairs) // strings and bytes always encode
-	return base64.StdEncoding.EncodeToString(b)
-}
-
-// visible tells whether b can stand in a header as it is and be told from base64: visible ASCII, not empty.
-func visible(b []byte) bool {
-	return len(b) > 0 && !bytes.ContainsFunc(b, func(c rune) bool { return c < 0x21 || c > 0x7e })
-}
-
-// fits tells whether an HTTP header carries b unchanged: printable ASCII, no blanks at the ends.
-func fits(b []byte) bool {
-	return len(b) == len(bytes.TrimSpace(b)) && !bytes.ContainsFunc(b, func(c rune) bool { return c != '\t' && (c < 0x20 || c > 0x7e) })
-}
-
-// token tells whether s is a header name by RFC 9110.
-func token(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return c <= 0x20 || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
-	})
 }

@@ -3,6 +3,7 @@ package push
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,17 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
+// body is what appendBody sends, in one piece or two, and as much of it as it says.
+func body(m *kafka.Message, format string) string {
+	head, rest := appendBody(nil, m, format)
+	length, small, _ := bytes.Cut(head, []byte("\r\n\r\n"))
+	whole := string(small) + string(rest)
+	if string(length) != fmt.Sprintf("Content-Length: %d", len(whole)) || rest != nil && (len(small) > 0 || len(rest) <= wire.AtOnce) {
+		panic(fmt.Sprintf("%s for %d and %d bytes", length, len(small), len(rest)))
+	}
+	return whole
+}
+
 func TestBody(t *testing.T) {
 	every := make([]byte, 256)
 	for i := range every {
@@ -27,16 +39,16 @@ func TestBody(t *testing.T) {
 	}
 	for _, value := range [][]byte{nil, {}, []byte("v"), []byte(`{"a":"b c&d=e%"}`), []byte("päß\x00\xff"), every, bytes.Repeat([]byte("x"), 1<<20)} {
 		m := &kafka.Message{Partition: kafka.Partition{Number: 7}, Offset: 1 << 40, Value: value}
-		if got := body(m, "raw"); !bytes.Equal(got, value) {
+		if got := body(m, "raw"); got != string(value) {
 			t.Errorf("raw: %.40q became %.40q", value, got)
 		}
-		got := string(body(m, "form"))
+		got := body(m, "form")
 		form, err := url.ParseQuery(got)
 		if err != nil || len(form) != 3 || form.Get("m") != string(value) || form.Get("p") != "7" || form.Get("o") != "1099511627776" {
 			t.Errorf("form: %.40q became %.80q (%v)", value, got, err)
 		}
 	}
-	if got := string(body(&kafka.Message{Partition: kafka.Partition{Number: 3}, Offset: 9, Value: []byte("a b+c&d=ü")}, "form")); got != "m=a+b%2Bc%26d%3D%C3%BC&p=3&o=9" {
+	if got := body(&kafka.Message{Partition: kafka.Partition{Number: 3}, Offset: 9, Value: []byte("a b+c&d=ü")}, "form"); got != "m=a+b%2Bc%26d%3D%C3%BC&p=3&o=9" {
 		t.Errorf("form is %s: not what PHP's origin sent", got)
 	}
 }
@@ -53,7 +65,7 @@ func parse(head, body []byte) *http.Request {
 // arrived is what a service gets of a message.
 func arrived(it *Item, format string) http.Header {
 	head := []byte("POST / HTTP/1.1\r\nHost: s\r\n")
-	return parse(append(appendHeader(head, it, format), "\r\n"...), nil).Header
+	return parse(append(appendHeader(head, it, &Config{Format: format}, Trace{}), "\r\n"...), nil).Header
 }
 
 // The bytes of a request, whole.
@@ -89,7 +101,7 @@ func TestRequestBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out, rest := appendRequest(nil, head, it, row.format); string(out) != row.want || rest != nil {
+		if out, rest := appendRequest(nil, head, it, &Config{Format: row.format}, Trace{}); string(out) != row.want || rest != nil {
 			t.Errorf("%q\nwant\n%q", out, row.want)
 		}
 		if id := fmt.Sprintf("orders/4/%d/T", offset); it.ID() != id {
@@ -102,7 +114,7 @@ func TestRequestBytes(t *testing.T) {
 func TestLargeBodiesAreNotCopied(t *testing.T) {
 	for offset, size := range []int{0, 1, wire.AtOnce, wire.AtOnce + 1} {
 		value := bytes.Repeat([]byte("v"), size)
-		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), item(kafka.Message{Offset: int64(offset), Value: value}), "raw")
+		out, rest := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), item(kafka.Message{Offset: int64(offset), Value: value}), &Config{}, Trace{})
 		q := parse(out, rest)
 		got, err := io.ReadAll(q.Body)
 		if err != nil || !bytes.Equal(got, value) || q.ContentLength != int64(size) || (rest != nil) != (size > wire.AtOnce) {
@@ -191,6 +203,22 @@ func whole(t *testing.T, h http.Header) (out []kafka.Header) {
 	return out
 }
 
+// many are headers h0, h1, …; singly is what the service sees of them.
+func many(n int) (list []kafka.Header) {
+	for i := range n {
+		list = append(list, header(fmt.Sprintf("h%d", i), "v"))
+	}
+	return list
+}
+
+func singly(n int) map[string]string {
+	seen := map[string]string{}
+	for _, k := range many(n) {
+		seen[k.Name] = string(k.Value)
+	}
+	return seen
+}
+
 func TestKafkaHeaders(t *testing.T) {
 	for _, row := range []struct {
 		name    string
@@ -200,7 +228,17 @@ func TestKafkaHeaders(t *testing.T) {
 	}{
 		{"none", nil, nil, false},
 		{"plain", []kafka.Header{header("a", "1"), header("Trace-Id", "x y")}, map[string]string{"A": "1", "Trace-Id": "x y"}, false},
-		{"every token character", []kafka.Header{header("!#$%&'*+-.^_`|~09aZ", "1")}, map[string]string{"!#$%&'*+-.^_`|~09az": "1"}, false},
+		{"every token character", []kafka.Header{header("!#$%&'*+-.^_`|~09aZ", "1")}, map[string]string{"!#$%&'*+-.^_`|~09az": "1"}, true},
+		{"letters, digits, hyphens", []kafka.Header{header("tenant-id-09aZ", "1"), header("-", "2")}, map[string]string{"Tenant-Id-09az": "1", "-": "2"}, false},
+		{"a dot, which nginx drops", []kafka.Header{header("trace.id", "1")}, map[string]string{"Trace.id": "1"}, true},
+		{"low lines, which nginx drops", []kafka.Header{header("__TypeId__", "1")}, map[string]string{"__typeid__": "1"}, true},
+		{"names that CGI folds", []kafka.Header{header("tenant-id", "1"), header("tenant_id", "2")}, map[string]string{"Tenant-Id": "1", "Tenant_id": "2"}, true},
+		{"names that CGI folds, of other cases", []kafka.Header{header("A-b_c", "1"), header("a_B-c", "2")}, map[string]string{"A-B_c": "1", "A_b-C": "2"}, true},
+		{"as many as go singly", many(60), singly(60), false},
+		{"one more, and servers stop at 100 lines", many(61), nil, true},
+		{"95 short ones", many(95), nil, true},
+		{"twice would be over the budget", []kafka.Header{header("a", strings.Repeat("x", 4000)), null("b")}, nil, true},
+		{"twice is within the budget", []kafka.Header{header("a", strings.Repeat("x", 2000)), null("b")}, map[string]string{"A": strings.Repeat("x", 2000)}, true},
 		{"empty value", []kafka.Header{header("a", "")}, map[string]string{"A": ""}, false},
 		{"null", []kafka.Header{null("a")}, nil, true},
 		{"null beside others", []kafka.Header{null("a"), header("b", "2")}, map[string]string{"B": "2"}, true},
@@ -288,10 +326,50 @@ func TestPassedThroughHeaders(t *testing.T) {
 	if slim.Get("Content-Type") != "application/json; charset=utf-8" || slim.Get("Kafka-Headers-Left-Out") != "3" || slim.Get("Kafka-Header-Traceparent") != "" {
 		t.Errorf("slim: %v", slim)
 	}
-	for _, bad := range []string{"", "a\r\nb", "ü", " x", strings.Repeat("x", 300)} {
-		got := arrived(item(kafka.Message{Headers: []kafka.Header{header("content-type", bad)}}), "raw")
-		if ct := got["Content-Type"]; len(ct) != 1 || ct[0] != "application/octet-stream" {
-			t.Errorf("content-type %.20q became %q", bad, ct)
+}
+
+// What is no media type is none of the request's: servers answer 400 to it.
+func TestContentType(t *testing.T) {
+	for _, row := range []struct {
+		header string
+		is     bool
+	}{
+		{"application/json", true}, {"Text/Plain", true}, {"application/vnd.shop.order.v2+json", true}, {`text/plain; charset="utf-8"; a=b`, true}, {"application/json;", true}, {"x-a/b_c", true},
+		{"", false}, {"json", false}, {"JSON; charset=utf-8", false}, {"application/", false}, {"/json", false}, {"/", false}, {"application/json; charset", false}, {"a b/c", false},
+		{"a/b/c", false}, {"a/b c", false}, {"text/plain, text/html", false}, {"a\r\nb", false}, {"a/b\r\nX: 1", false}, {"ü/ü", false}, {" a/x", false}, {"a/" + strings.Repeat("x", 300), false},
+	} {
+		for _, fallback := range []string{"", "application/json"} {
+			it, want := item(kafka.Message{Headers: []kafka.Header{header("content-type", row.header)}}), cmp.Or(fallback, "application/octet-stream")
+			if row.is {
+				want = row.header
+			}
+			out, _ := appendRequest(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), it, &Config{ContentType: fallback}, Trace{})
+			if got := parse(out, nil).Header["Content-Type"]; len(got) != 1 || got[0] != want {
+				t.Errorf("content-type %.20q became %q, want %q", row.header, got, want)
+			}
+			it.Headers = append([]kafka.Header{header("Content-Type", "text/a")}, it.Headers...)
+			if got := contentType(it.Message, &Config{ContentType: fallback}); !row.is && got != "text/a" {
+				t.Errorf("content-type %.20q behind a valid one became %q", row.header, got)
+			}
+		}
+	}
+	if got := contentType(&kafka.Message{}, &Config{Format: "form", ContentType: "a/b"}); got != "application/x-www-form-urlencoded" {
+		t.Errorf("a form is %s", got)
+	}
+}
+
+// A record without a timestamp has none, alone and in a batch; one of the first millisecond has it.
+func TestTimestamp(t *testing.T) {
+	for timestamp, want := range map[int64][2]string{-1: {"", "null"}, 0: {"0", "0"}, 1795000000000: {"1795000000000", "1795000000000"}} {
+		it := item(kafka.Message{Timestamp: timestamp})
+		h := arrived(it, "raw")
+		var batch []struct{ Timestamp json.RawMessage }
+		out, rest := appendBatch(nil, []byte("POST / HTTP/1.1\r\nHost: s\r\n"), []*Item{it}, Trace{})
+		if err := json.NewDecoder(parse(out, rest).Body).Decode(&batch); err != nil {
+			t.Fatal(err)
+		}
+		if _, has := h["Kafka-Timestamp"]; has != (want[0] != "") || h.Get("Kafka-Timestamp") != want[0] || string(batch[0].Timestamp) != want[1] {
+			t.Errorf("%d: %q alone, %s in a batch", timestamp, h["Kafka-Timestamp"], batch[0].Timestamp)
 		}
 	}
 }
@@ -331,7 +409,7 @@ func TestAnyMessageMakesARequest(t *testing.T) {
 			for _, slim := range []bool{false, true} {
 				it := item(m)
 				it.slim = slim
-				lines := appendHeader(nil, it, format)
+				lines := appendHeader(nil, it, &Config{Format: format}, Trace{})
 				if !sound.Match(lines) {
 					t.Fatalf("%+v (%s, slim %t): %q", m, format, slim, lines)
 				}
@@ -362,8 +440,8 @@ func TestReplayIsSaid(t *testing.T) {
 	it := item(kafka.Message{Offset: 5, Value: []byte("v")})
 	for _, replay := range []bool{false, true} {
 		it.Replay = replay
-		one, _ := appendRequest(nil, nil, it, "raw")
-		batch, _ := appendBatch(nil, nil, []*Item{it})
+		one, _ := appendRequest(nil, nil, it, &Config{}, Trace{})
+		batch, _ := appendBatch(nil, nil, []*Item{it}, Trace{})
 		if bytes.Contains(one, []byte("Kafka-Replay: true\r\n")) != replay || bytes.Contains(batch, []byte(`"replay":true`)) != replay {
 			t.Errorf("replay %t: %s %s", replay, one, batch)
 		}

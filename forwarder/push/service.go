@@ -19,6 +19,7 @@ type Config struct {
 	Targets     []string // one URL per host
 	Domain      string   // Host header; "" for the URL's
 	Format      string   // raw, form
+	ContentType string   // of a value whose record has no media type; "": application/octet-stream
 	Ack         string   // status, errno
 	Response    int      // bytes of an answer that is no delivery that are kept as they came; 0: none
 	Batch       bool     // a request is a JSON array of messages
@@ -64,7 +65,7 @@ const (
 
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return new(room) }}}
+	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return &room{Answer: wire.Answer{Keep: cfg.keeps}} }}}
 	for _, t := range cfg.Targets {
 		l, u, err := cfg.line(t, cfg.Most)
 		if err != nil {
@@ -95,6 +96,15 @@ func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
 	return w, u, err
 }
 
+// keeps is how much of an answer's body there is a use for: the whole of a 2xx that may say more than its status, else a beginning for
+// people. Many large ones come at once where a service fails.
+func (c *Config) keeps(status int) int {
+	if status/100 == 2 && (c.Batch || c.Ack == "errno") {
+		return wire.Limit
+	}
+	return 4 << 10
+}
+
 // Push sends one request, within Config.ExecTimeout, and judges its answer.
 func (s *Service) Push(a *Attempt) Verdict {
 	r := s.rooms.Get().(*room)
@@ -102,16 +112,19 @@ func (s *Service) Push(a *Attempt) Verdict {
 	h := s.hosts[a.Host]
 	var rest []byte
 	if s.cfg.Batch {
-		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items)
+		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items, a.Trace)
 	} else {
-		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], s.cfg.Format)
+		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], &s.cfg, a.Trace)
 	}
 	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
 	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)
 	switch {
 	case !s.cfg.Batch:
-		if r.Action == "" && a.Items[0].resize(r.Status) {
-			v.Slimmer, v.Reason = true, v.Reason+" to large headers: the next attempt leaves key and headers out"
+		if v.Class != Delivered && r.Action == "" {
+			var slimmer bool
+			if slimmer, v.Spared = a.Items[0].heed(&v, r.request, len(rest)); slimmer {
+				v.Reason += "; its headers may be too large: the next attempt leaves key and headers out"
+			}
 		}
 	case v.Class == Delivered && !action(&Verdict{}, r.Action):
 		var err error
@@ -164,7 +177,7 @@ func (s *Service) contentType(a *Attempt) string {
 	if s.cfg.Batch {
 		return "application/json"
 	}
-	return contentType(a.Items[0].Message, s.cfg.Format)
+	return contentType(a.Items[0].Message, &s.cfg)
 }
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.

@@ -362,8 +362,8 @@ func TestHTTPSlimAfterTooLargeHeaders(t *testing.T) {
 			Headers: []kafka.Header{header("a", strings.Repeat("h", row.header)), header("Content-Type", "application/json")}})
 		first, second := try(s, it), try(s, it)
 		far.Close()
-		if first.Class != MessageFault || first.Slimmer != row.slim || strings.Contains(first.Reason, "leaves key and headers out") != row.slim ||
-			second.Class != Delivered || second.Slimmer || len(attempts) != 2 {
+		if first.Class != MessageFault || first.Spared != row.slim || strings.Contains(first.Reason, "leaves key and headers out") != row.slim ||
+			second.Class != Delivered || second.Spared || len(attempts) != 2 {
 			t.Errorf("%+v: %+v, then %+v, after %d attempts", row, first, second, len(attempts))
 			continue
 		}
@@ -417,11 +417,11 @@ func TestSlimOnlyWhereItHelps(t *testing.T) {
 		slimmer := ""
 		for faults := 0; faults < 3; {
 			v := try(s, it)
-			slimmer += map[bool]string{true: "S", false: "."}[v.Slimmer]
+			slimmer += map[bool]string{true: "S", false: "."}[v.Spared]
 			if v.Class == Delivered {
 				break
 			}
-			if v.Class == MessageFault && !v.Slimmer {
+			if v.Class == MessageFault && !v.Spared {
 				faults++
 			}
 		}
@@ -472,7 +472,7 @@ func TestHTTPSlimAfterAnEarlyAnswer(t *testing.T) {
 					cfg.Line = w
 				}
 				s, it := service(t, cfg), item(kafka.Message{Offset: 1, Headers: []kafka.Header{header("a", strings.Repeat("\x00", size))}})
-				if v := try(s, it); v.Status != status || v.Class != MessageFault || !v.Slimmer || v.InDoubt {
+				if v := try(s, it); v.Status != status || v.Class != MessageFault || !v.Spared || v.InDoubt {
 					t.Fatalf("the first attempt is %s with %d, in doubt %t: %s", v.Class, v.Status, v.InDoubt, v.Reason)
 				}
 				if v := try(s, it); v.Class != Delivered || (<-slim).Get("Kafka-Headers-Left-Out") != "1" {
@@ -490,7 +490,7 @@ func TestHTTPActionWinsOverTooLargeHeaders(t *testing.T) {
 		w.WriteHeader(431)
 	}))
 	defer s.Close()
-	if v := try(service(t, hasty(s.URL)), item(kafka.Message{Offset: 1, Key: []byte("k"), Value: []byte("v")})); v.Class != Skip || v.Slimmer {
+	if v := try(service(t, hasty(s.URL)), item(kafka.Message{Offset: 1, Key: []byte("k"), Value: []byte("v")})); v.Class != Skip || v.Spared {
 		t.Errorf("%s: %s", v.Class, v.Reason)
 	}
 }

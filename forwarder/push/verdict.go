@@ -19,7 +19,8 @@ type Handler interface {
 // Attempt is one message, or a batch of them that are of one partition. It is on record that it begins.
 type Attempt struct {
 	Items []*Item
-	Host  int // which of the service's hosts it goes to
+	Host  int   // which of the service's hosts it goes to
+	Trace Trace // where its request belongs, instead of what the record says; zero: what the record says
 	// Gate's context ends when nobody waits for the verdict any more. Who has waited for something, a connection say, asks
 	// Cleared right before it acts.
 	Gate wire.Gate
@@ -37,8 +38,10 @@ type Item struct {
 	InDoubt bool // an earlier attempt may have reached the service
 	Replay  bool // it was done before, and an operator wants it again
 
-	slim  bool // key and headers are left out
-	sized bool // whether their size is refused is known
+	slim     bool    // key and headers are left out
+	why      refusal // because of that
+	innocent refusal // for these they are not why
+	mute     int     // large heads in a row without an answer
 }
 
 // ID is the same for every delivery of this record, whoever delivers it and how often:
@@ -83,7 +86,7 @@ type Verdict struct {
 	Absent     bool          // nobody listens there
 	Stale      bool          // a kept connection had ended: the next attempt takes a new one, at once
 	Wants      bool          // kpush itself has no descriptor, port or memory for a connection
-	Slimmer    bool          // the next attempt leaves key and headers out, so this one counts for nothing
+	Spared     bool          // its headers may be why, which the next attempt tells: it counts for nothing
 }
 
 // Ending is the cause of an attempt that was ended from outside: nobody's fault.

@@ -56,6 +56,7 @@ type Decision struct {
 	Lost  int64    // offsets that were passed over without an outcome
 	// Paused: an operator wants no attempts, until an operator resumes them.
 	Paused bool
+	Marked bool // Kafka's commit has a mark that says so, or not
 	// Replay is what was done before an operator had it begin anew, as far as the file knows.
 	Replay offsets.Ranges
 	Hold   error // the partition cannot start until somebody acts; the sentence says what to do
@@ -80,7 +81,7 @@ func Decide(k Knowledge) Decision {
 		d.Said = append(d.Said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
 		marked, none = false, true
 	}
-	d.Paused = marked && m.Paused
+	d.Paused, d.Marked = marked && m.Paused, marked
 	switch {
 	case k.Asked != nil:
 		d.By = fromOperator
@@ -95,7 +96,7 @@ func Decide(k Knowledge) Decision {
 		d.Hold = fmt.Errorf("Kafka has lost the committed offset %d; the saved one (%d) is trusted once it is %s old (KPUSH_USE_SAVED_OFFSET_TIME)", k.Saved.Committed, k.Saved.Next, k.TrustSaved)
 	case none:
 		if k.Saved.Committed >= 0 {
-			d.Said = append(d.Said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted", k.Saved.Committed, k.Saved.Next))
+			d.Said = append(d.Said, fmt.Sprintf("Kafka has lost the committed offset %d; the saved one (%d) is trusted (to start over on purpose: kpush -seek)", k.Saved.Committed, k.Saved.Next))
 		}
 		d.fromSaved(k)
 	case !marked && k.Saved != nil && k.Saved.Committed == k.Commit.Offset,

@@ -225,7 +225,7 @@ func (c *conn) receive(a *Answer) (reusable bool, err error) {
 	return whole && err == nil && c.failed == nil && c.in.Buffered() == 0 && !c.head.closing(), err
 }
 
-// readBody reads the body, up to Limit. whole: its end was seen, and the connection goes on behind it.
+// readBody reads the body, up to Limit, and keeps what is asked for. whole: its end was seen, and the connection goes on behind it.
 func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	status, length := c.head.status, c.head.length
 	switch {
@@ -234,18 +234,19 @@ func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	case status == http.StatusNoContent, status == http.StatusNotModified:
 		return true, nil
 	case c.head.chunked:
-		if err = a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || len(a.Body) == Limit {
+		if size, err := a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || size == Limit {
 			return false, err
 		}
 		return true, c.skipTrailer()
 	case length >= 0:
-		err = a.read(c.in, min(length, Limit))
-		if err == nil && len(a.Body) < min(length, Limit) {
+		size, err := a.read(c.in, min(length, Limit))
+		if err == nil && size < min(length, Limit) {
 			err = io.ErrUnexpectedEOF
 		}
 		return length <= Limit, err
 	}
-	return false, a.read(c.in, Limit)
+	_, err = a.read(c.in, Limit)
+	return false, err
 }
 
 // skipTrailer reads what follows the last chunk, through its empty line.

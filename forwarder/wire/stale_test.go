@@ -37,6 +37,7 @@ func TestWireForgetsConnectionsAfterSilence(t *testing.T) {
 			done <- post(late{asked{t.Context()}, func() (bool, error) { <-gates; return false, nil }}, w, 5*time.Second, nil)
 		}()
 	}
+	eventually(t, "as many connections", func() bool { return conns.Load() == kept })
 	for range kept {
 		gates <- struct{}{}
 	}
@@ -138,14 +139,16 @@ func TestWireKeepsNoConnectionOfAnEndedContext(t *testing.T) {
 	}
 }
 
-// A peer that the network does not reach any more ends an exchange of any length.
+const tcpUserTimeout = 0x12 // of linux/tcp.h
+
+// A peer that the network does not reach any more ends an exchange of any length; one that has no room for a request does not.
 func TestWireBoundsADeadPeer(t *testing.T) {
 	w := wireTo(t, wiretest.Bare(t, func(n int, c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, c) }))
 	c, err := w.dial(t.Context(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[int]int{tcpUserTimeout: 30_000, syscall.TCP_KEEPIDLE: 15, syscall.TCP_KEEPINTVL: 5, syscall.TCP_KEEPCNT: 3}
+	want := map[int]int{tcpUserTimeout: 0, syscall.TCP_KEEPIDLE: 15, syscall.TCP_KEEPINTVL: 5, syscall.TCP_KEEPCNT: 3}
 	for option, value := range want {
 		var got int
 		if e := c.raw.Control(func(fd uintptr) { got, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, option) }); e != nil || err != nil || got != value {

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -143,23 +142,12 @@ func after(timeout time.Duration) (deadline time.Time) {
 	return deadline
 }
 
-// deadPeer is how long a peer may be silent that the network does not reach any more, also where an exchange may last for hours: one that
-// stands still, but whose system acknowledges what it gets, is not meant.
+// deadPeer is how long a peer may be silent that has acknowledged all and that the network does not reach any more, also where an exchange
+// may last for hours. What it has not acknowledged the system repeats for some 15 minutes; TCP_USER_TIMEOUT would be shorter, but it
+// also counts the time in which a busy service has no room for a request.
 const deadPeer = 30 * time.Second
 
-var dialer = net.Dialer{
-	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3},
-	Control: func(network, _ string, c syscall.RawConn) (err error) {
-		if strings.HasPrefix(network, "tcp") {
-			err = c.Control(func(fd uintptr) {
-				_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(deadPeer/time.Millisecond)) // a system without it waits longer
-			})
-		}
-		return err
-	},
-}
-
-const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT of linux/tcp.h, which package syscall leaves out
+var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3}}
 
 // dial makes a connection; an error means that no request was sent.
 func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {

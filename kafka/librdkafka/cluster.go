@@ -16,7 +16,7 @@ import (
 // Cluster is a kafka.Cluster. It asks through a connection of its own: on the consumer's, each question would wait behind the long
 // poll of Fetch. Its client is a new one every staleTime as long as there is no answer: see Consumer.Renew.
 type Cluster struct {
-	conf      client.ConfigMap
+	cfg       Config
 	isolation client.IsolationLevel // the consumer's: where a partition ends for it depends on it
 
 	mu       sync.Mutex
@@ -36,14 +36,7 @@ const staleTime = 10 * time.Second
 
 // NewCluster connects on its own. An error wraps kafka.ErrRefused.
 func NewCluster(cfg Config) (*Cluster, error) {
-	conf := client.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
-		"log.connection.close": false, "log_level": 0}
-	for k, v := range cfg.Properties {
-		if clusterKnows(k) {
-			conf[k] = v
-		}
-	}
-	a := &Cluster{conf: conf, isolation: client.IsolationLevelReadCommitted, leaders: map[kafka.Partition]int{}}
+	a := &Cluster{cfg: cfg, isolation: client.IsolationLevelReadCommitted, leaders: map[kafka.Partition]int{}}
 	if cfg.Properties["isolation.level"] == "read_uncommitted" {
 		a.isolation = client.IsolationLevelReadUncommitted
 	}
@@ -52,7 +45,14 @@ func NewCluster(cfg Config) (*Cluster, error) {
 
 // renew makes a new client, and closes the one before when its questions are over. The caller holds mu, or is alone.
 func (a *Cluster) renew() error {
-	c, err := client.NewAdminClient(&a.conf)
+	conf := client.ConfigMap{"client.id": "kpush-admin", "reconnect.backoff.max.ms": 1000, "enable.metrics.push": false,
+		"log.connection.close": false, "log_level": 0}
+	for k, v := range a.cfg.fresh() {
+		if clusterKnows(k) {
+			conf[k] = v
+		}
+	}
+	c, err := client.NewAdminClient(&conf)
 	if err != nil {
 		return fmt.Errorf("%w: %w", kafka.ErrRefused, err)
 	}

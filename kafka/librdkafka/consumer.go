@@ -17,11 +17,24 @@ import (
 
 // Config is what a client is made of.
 type Config struct {
-	Properties   map[string]string // the user's, brokers and security among them; they win over what kpush sets
+	Properties map[string]string // the user's, brokers and security among them; they win over what kpush sets
+	// Fresh are Properties as they are now, for a client that takes the place of another one: a password may have changed on disk.
+	// nil: they never change.
+	Fresh        func() map[string]string
 	Group        string
 	InstanceID   string        // group.instance.id; "" for a dynamic member
 	Buffer       int64         // bytes, of which librdkafka's queues get half
 	DrainTimeout time.Duration // how long nobody may poll while a partition is given up
+}
+
+// fresh are the properties of a new client.
+func (c Config) fresh() map[string]string {
+	if c.Fresh != nil {
+		if now := c.Fresh(); now != nil {
+			return now
+		}
+	}
+	return c.Properties
 }
 
 // handle is one client of librdkafka's: a kafka.Reader, and with a subscription a member of a group.
@@ -57,7 +70,7 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 	if cfg.InstanceID != "" {
 		conf["group.instance.id"] = cfg.InstanceID
 	}
-	for k, v := range cfg.Properties {
+	for k, v := range cfg.fresh() {
 		conf[k] = v
 	}
 	c, err := client.NewConsumer(&conf)
@@ -138,6 +151,7 @@ func message(e *client.Message) *kafka.Message {
 	m := &kafka.Message{
 		Partition: kafka.Partition{Topic: *e.TopicPartition.Topic, Number: e.TopicPartition.Partition},
 		Offset:    int64(e.TopicPartition.Offset),
+		Timestamp: -1,
 		Key:       e.Key,
 		Value:     e.Value,
 	}

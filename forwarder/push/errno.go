@@ -1,0 +1,104 @@
+package push
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kpush/kpush/forwarder/wire"
+)
+
+// agreed looks for errno in the 2xx of a, and changes the verdict where that is not 0.
+func agreed(v *Verdict, a *wire.Answer) {
+	fault := func(doubt bool, format string, args ...any) {
+		v.Class, v.InDoubt, v.Reason = MessageFault, doubt, fmt.Sprintf("the service answered %d with ", a.Status)+fmt.Sprintf(format, args...)
+	}
+	if why := unreadable(a); why != "" {
+		fault(true, "%s, so errno cannot be read (KPUSH_ACK=errno)", why)
+		return
+	}
+	switch errno, found := errnoOf(bytes.TrimPrefix(a.Body, []byte(bom))); {
+	case !found && len(a.Body) >= wire.Limit:
+		fault(true, "a body of 1 MiB or more, of which no more is read, and no errno of a JSON object in it so far (KPUSH_ACK=errno): it has to come first")
+	case !found:
+		fault(false, "a body that is no JSON object with errno (KPUSH_ACK=errno)")
+	case errno != "0":
+		fault(false, "errno %.40s", errno)
+	default:
+		v.RetryAfter = 0
+	}
+}
+
+// errnoOf is the member errno of a JSON object, of which the end may be missing where it is too large to be read.
+func errnoOf(body []byte) (errno string, found bool) {
+	var all struct {
+		Errno *json.RawMessage `json:"errno"`
+	}
+	if json.Unmarshal(body, &all) != nil && len(body) >= wire.Limit-len(bom) {
+		if member := leading(body, "errno"); member != nil {
+			all.Errno = &member
+		}
+	}
+	if all.Errno == nil {
+		return "", false
+	}
+	return strings.Trim(string(*all.Errno), `"`), true
+}
+
+// leading is the last member of that name in what there is of a JSON object; nil: there is none, or it is no JSON.
+func leading(body []byte, name string) (member json.RawMessage) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil
+	}
+	for d.More() {
+		var next json.RawMessage
+		t, err := d.Token()
+		if err == nil {
+			err = d.Decode(&next)
+		}
+		switch called, ok := t.(string); {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF): // no more of it was read
+			return member
+		case err != nil || !ok:
+			return nil
+		case strings.EqualFold(called, name):
+			member = next
+		}
+	}
+	if _, err := d.Token(); err == nil && len(bytes.TrimSpace(body[d.InputOffset():])) > 0 {
+		return nil
+	}
+	return member
+}
+
+// unreadable says why a body that has to be read is not to be understood: it is encoded although identity was asked for, or is no
+// text in UTF-8, of which a zero byte is no part either. "" where it can be read.
+func unreadable(a *wire.Answer) string {
+	switch {
+	case len(a.Body) == 0:
+		return ""
+	case a.Encoding != "" && !strings.EqualFold(a.Encoding, "identity"):
+		return fmt.Sprintf("a body in Content-Encoding %.20q, although identity was asked for", a.Encoding)
+	case !utf8.Valid(letters(a.Body)) || bytes.IndexByte(a.Body, 0) >= 0:
+		return "a body that is no text in UTF-8"
+	}
+	return ""
+}
+
+// letters is a body without the letter that it was cut off in.
+func letters(body []byte) []byte {
+	for back := 1; len(body) >= wire.Limit && back < utf8.UTFMax; back++ {
+		if tail := body[len(body)-back:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return body[:len(body)-back]
+			}
+			break
+		}
+	}
+	return body
+}

@@ -1,0 +1,142 @@
+package forwarder
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// A seek goes on where it says, exactly once from there, and what was done before says that it is a replay; a crash right behind it
+// changes nothing.
+func TestSeek(t *testing.T) {
+	for _, row := range []struct {
+		to   Target
+		from int64 // where it goes on; -1: it is refused
+	}{
+		{Target{Offset: 4}, 4}, {Target{Beginning: true}, 2}, {Target{End: true}, 20}, {Target{Offset: 20}, 20}, {Target{Time: time.Unix(7, 0)}, 7},
+		{Target{Time: time.Unix(1000, 0)}, 20}, {Target{Offset: 1}, -1}, {Target{Offset: 21}, -1}, {Target{Offset: -5}, -1},
+	} {
+		for _, order := range orders {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := small()
+				cfg.Order = order
+				var got []string
+				stuck := int64(12)
+				service := handle(func(d *Delivery) Verdict {
+					if d.Offset == stuck {
+						return bad
+					}
+					mark := ""
+					if d.Replay {
+						mark = "r"
+					}
+					got = append(got, fmt.Sprint(d.Offset)+mark)
+					return good
+				})
+				cfg.Concurrency = 1
+				r := newRig(t, cfg, service).run()
+				r.kafka.produce(t0, 20, 10)
+				r.kafka.with(func() { r.kafka.oldest[t0] = 2 })
+				r.kafka.give(t0)
+				pass(time.Minute)
+				done := slices.Clone(got)
+				got = nil
+				name := fmt.Sprintf("%s, order %s", row.to, order)
+				at, err := r.f.Seek(t.Context(), "op", "t", 0, row.to)
+				if row.from < 0 {
+					if !errors.Is(err, ErrAsked) || !strings.Contains(err.Error(), "2 to 20") || len(r.audited()) > 0 {
+						t.Errorf("%s: %v", name, err)
+					}
+					_ = r.stop()
+					return
+				}
+				if err != nil || len(at) != 1 || at[0].Offset != row.from {
+					t.Fatalf("%s: %v, %v", name, at, err)
+				}
+				if m := r.newestMark(t0); m.Offset != row.from && len(got) == 0 {
+					t.Errorf("%s: Kafka has %+v", name, m)
+				}
+				stuck = -1
+				pass(time.Minute)
+				var want []string
+				for o := row.from; o < 20; o++ {
+					w := fmt.Sprint(o)
+					if slices.Contains(done, w) {
+						w += "r"
+					}
+					want = append(want, w)
+				}
+				slices.SortFunc(got, func(a, b string) int {
+					return strings.Compare(fmt.Sprintf("%4s", strings.Trim(a, "r")), fmt.Sprintf("%4s", strings.Trim(b, "r")))
+				})
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: %v came, want %v", name, got, want)
+				}
+				if audit := r.audited(); !slices.Equal(audit, []string{"op seek t/0@" + row.to.String()}) {
+					t.Errorf("audit %q", audit)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// A seek is a new lineage in the file and in Kafka when it returns, whatever falls before the next outcome.
+func TestSeekSurvivesACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict { return good })).run()
+		r.kafka.produce(t0, 20, 10)
+		r.kafka.give(t0)
+		pass(time.Minute)
+		if _, err := r.f.Pause(t.Context(), "op", "", All); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.f.Seek(t.Context(), "op", "t", All, Target{Offset: 5}); err != nil {
+			t.Fatal(err)
+		}
+		m := r.newestMark(t0)
+		saved, ok := r.store.Saved(r.f.consumer.parts[t0].identity)
+		if m.Offset != 5 || !m.Paused || !ok || saved.Next != 5 || saved.Lineage != m.Lineage {
+			t.Errorf("Kafka has %+v, the file %+v", m, saved)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+		if b.count() != 20 {
+			t.Errorf("%d attempts: a seek ends no pause", b.count())
+		}
+	})
+}
+
+// A topic's partitions drain together: a seek takes as long as the slowest request, not as all of them.
+func TestASeekOfManyPartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(d *Delivery) Verdict {
+			pass(8 * time.Second)
+			return good
+		})).run()
+		var all []kafka.Partition
+		for n := range int32(9) {
+			all = append(all, kafka.Partition{Topic: "t", Number: n})
+			r.kafka.produce(all[n], 5, 10)
+		}
+		r.kafka.give(all...)
+		pass(time.Second)
+		begun := time.Now()
+		if at, err := r.f.Seek(t.Context(), "op", "t", All, Target{Beginning: true}); err != nil || len(at) != len(all) || time.Since(begun) > 10*time.Second {
+			t.Errorf("%v, %v after %s", at, err, time.Since(begun))
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
