@@ -109,7 +109,7 @@ func (r *realRig) life(cfg realConfig, h push.Handler, done func(f *forwarder.Fo
 		r.Fatal(err)
 	}
 	defer store.Close()
-	parts := forwarder.Parts{Store: store, Handler: h,
+	parts := forwarder.Parts{Store: store, Handler: h, Letters: writer{client: r.client},
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(cfg.client, at, log) }}
 	if parts.Consumer, err = librdkafka.New(cfg.client, log); err != nil {
 		r.Fatal(err)

@@ -66,6 +66,17 @@ func TestHTTPKeepsWhatTheServiceSaid(t *testing.T) {
 			t.Errorf("%d: %s with %q, want %q", code, v.Class, v.Answer, want)
 		}
 	}
+	for most, want := range map[int]string{0: "", 3: "bec", 7: "because", 1024: "because"} {
+		status = 500
+		cfg := hasty(far.URL)
+		cfg.Response = most
+		if v := try(service(t, cfg), item(kafka.Message{})); string(v.Response) != want || (v.Response == nil) != (want == "") {
+			t.Errorf("of %d bytes %q is kept", most, v.Response)
+		}
+		if status = 200; try(service(t, cfg), item(kafka.Message{})).Response != nil {
+			t.Errorf("a delivery keeps its answer")
+		}
+	}
 	status = 500
 	s := service(t, hasty(far.URL))
 	it := item(kafka.Message{Value: []byte("secret")})
