@@ -38,6 +38,13 @@ func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.counts.answered(a.mode, a.status, time.Since(begin))
 }
 
+// Refuse answers in the door's form for who does not get so far.
+func Refuse(w http.ResponseWriter, status int, sentence string) {
+	var a answer
+	a.fail(refuse(status, "%s", sentence))
+	a.write(w)
+}
+
 func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
 	topic := strings.TrimPrefix(r.URL.Path, Path)
 	err := p.topics.admit(topic)
