@@ -39,23 +39,13 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if err != nil {
 		return configError{err}
 	}
-	var f duty = publishing{door: door}
-	volume := ""
-	if !cfg.PublishOnly() {
-		store, err := remember(cfg, log.Logger)
-		if err != nil {
-			return configError{err}
-		}
-		defer func() {
-			stop() // the time for the end begins, if it has not
-			if err := store.Close(); err != nil {
-				log.Error("the offsets file could not be closed cleanly", "error", err)
-			}
-		}()
-		if f, err = assemble(cfg, store, log.Logger); err != nil {
-			return configError{err}
-		}
-		volume = store.VolumeID()
+	f, volume, closeVolume, err := take(cfg, door, log.Logger)
+	defer func() {
+		stop() // the time for the end begins, if it has not
+		closeVolume()
+	}()
+	if err != nil {
+		return configError{err}
 	}
 	network := api.NewNetwork(cfg.Brokers, log.Logger)
 	serving, end := context.WithCancel(context.Background())

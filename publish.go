@@ -54,6 +54,25 @@ var (
 	_ duty = publishing{}
 )
 
+// take is the duty that the configuration gives: a forwarder on its volume, or to publish only, without one. release is to be called in
+// any case.
+func take(c *config.Config, door *publisher.Publisher, log *slog.Logger) (d duty, volume string, release func(), err error) {
+	if c.PublishOnly() {
+		return publishing{door: door}, "", func() {}, nil
+	}
+	store, err := remember(c, log)
+	if err != nil {
+		return nil, "", func() {}, err
+	}
+	release = func() {
+		if err := store.Close(); err != nil {
+			log.Error("the offsets file could not be closed cleanly", "error", err)
+		}
+	}
+	f, err := assemble(c, store, log)
+	return f, store.VolumeID(), release, err
+}
+
 // publishing is the duty of a process that consumes nothing: to give memory back when it was busy.
 type publishing struct {
 	api.PublishOnly
