@@ -28,10 +28,39 @@ func examine(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	for _, sentence := range idle(cfg) {
 		fmt.Fprintln(w, "warning:", sentence)
 	}
+	if cfg.PublishOnly() {
+		return examineProducer(ctx, cfg, w)
+	}
 	volume := examineVolume(cfg, w)
 	service := examineService(ctx, cfg, w)
 	fmt.Fprintln(w)
-	return errors.Join(volume, service, examineKafka(ctx, cfg, w))
+	return errors.Join(volume, service, examineProducer(ctx, cfg, w), examineKafka(ctx, cfg, w))
+}
+
+// examineProducer looks at the producer's properties, and, where nothing is consumed, whether a broker answers.
+func examineProducer(ctx context.Context, cfg *config.Config, w io.Writer) error {
+	k := producing(cfg)
+	p, err := librdkafka.NewProducer(k, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return configError{err}
+	}
+	p.Close()
+	if !cfg.PublishOnly() {
+		return nil
+	}
+	cluster, err := librdkafka.NewCluster(k)
+	if err != nil {
+		return configError{err}
+	}
+	defer cluster.Close()
+	ctx, end := context.WithTimeout(ctx, reachTime)
+	defer end()
+	id, err := cluster.ID(ctx)
+	if err != nil {
+		return fmt.Errorf("no broker at %s: %w", k.Properties["bootstrap.servers"], err)
+	}
+	fmt.Fprintf(w, "publish only\ncluster %s\n\nderived limits\n  memory to plan for: %d MiB\n", id, (idleMost+publishMemory(cfg))>>20)
+	return nil
 }
 
 // examineVolume looks at what a start would open. Guarantee 1 keeps no file: it needs the volume for the skip log, from its first line on.
@@ -88,7 +117,7 @@ func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	if err := forwarder.Check(ctx, forwarding(cfg, k), consumer, cluster, w); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, cfg.Buffer/2)
+	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
 	defaults := librdkafka.Properties(k)
 	for _, property := range slices.Sorted(maps.Keys(defaults)) {
 		if own, set := k.Properties[property]; set {

@@ -81,7 +81,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 }
 
 // assemble makes a forwarder of its parts.
-func assemble(c *config.Config, store *offsets.Store, traces *tracing.Traces, log *slog.Logger) (*forwarder.Forwarder, error) {
+func assemble(c *config.Config, store *offsets.Store, letters *librdkafka.Producer, traces *tracing.Traces, log *slog.Logger) (*forwarder.Forwarder, error) {
 	k := client(c, store.VolumeID())
 	s, err := push.New(service(c))
 	if err != nil {
@@ -89,6 +89,9 @@ func assemble(c *config.Config, store *offsets.Store, traces *tracing.Traces, lo
 	}
 	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Idle: giveBack,
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
+	if c.DeadLetterTopic != "" {
+		parts.Letters = letters
+	}
 	if c.ConfirmURL != "" {
 		parts.Confirm = s.Has
 	}

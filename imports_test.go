@@ -19,10 +19,12 @@ const module = "github.com/kpush/kpush"
 // rooms are the packages of the binary: what each may import of the others, what its tests may beside that, and why. e2e is
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
-	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
+	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets publisher tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
 	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"", "", "it holds numbers, and knows nothing of messages"},
+
+	"publisher": {"kafka", "", "a request becomes records, by whatever client"},
 
 	"kafka":            {"", "", "words for everybody, and no client"},
 	"kafka/librdkafka": {"kafka", "", "it translates, and decides nothing"},
@@ -154,7 +156,7 @@ func TestBinaryLinksOneKafkaClient(t *testing.T) {
 
 // The core needs no C: it can be tested, and simulated, without librdkafka.
 func TestForwarderBuildsWithoutCgo(t *testing.T) {
-	build := exec.Command("go", "build", "./forwarder/...", "./offsets", "./kafka", "./config", "./api", "./tracing")
+	build := exec.Command("go", "build", "./forwarder/...", "./offsets", "./kafka", "./config", "./api", "./publisher", "./tracing")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)

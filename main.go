@@ -38,17 +38,15 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	defer stop()
 	traces := tracing.Start(ctx, tracing.Options{Version: version, Hosts: cfg.HostNames(), Batch: cfg.BatchSize, Drain: cfg.DrainTimeout, Log: log.Logger})
 	defer traces.Stop() // the volume is closed by then: the next process need not wait for a collector
-	store, err := remember(cfg, log.Logger)
+	door, producer, err := openDoor(cfg, log.Logger)
 	if err != nil {
 		return configError{err}
 	}
+	f, volume, closeVolume, err := take(cfg, door, producer, traces, log.Logger)
 	defer func() {
 		stop() // the time for the end begins, if it has not
-		if err := store.Close(); err != nil {
-			log.Error("the offsets file could not be closed cleanly", "error", err)
-		}
+		closeVolume()
 	}()
-	f, err := assemble(cfg, store, traces, log.Logger)
 	if err != nil {
 		return configError{err}
 	}
@@ -56,12 +54,16 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	serving, end := context.WithCancel(context.Background())
 	defer end()
 	answers := http.NewServeMux()
-	answers.Handle("/", api.Health(store.VolumeID(), f, network, log))
-	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, f, log.left))
+	answers.Handle("/", api.Health(volume, f, door, network, log))
+	var measured api.Measured = f
+	if cfg.PublishOnly() {
+		measured = api.PublishOnly{}
+	}
+	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, measured, door, log.left))
 	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
 		return configError{err}
 	}
-	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{network, log}}
+	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door}
 	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
 		return configError{err}
 	}
@@ -74,10 +76,13 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 			f.SkipBlocked()
 		}
 	}()
-	log.Info("kpush starts", "version", version, "volume", store.VolumeID(), slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
 	for _, sentence := range idle(cfg) {
 		log.Warn(sentence)
 	}
-	err = f.Run(ctx)
+	if cfg.PublishOnly() {
+		log.Info(api.PublishOnlyNote)
+	}
+	err = serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout)
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

@@ -60,7 +60,7 @@ func TestEveryFieldIsFilled(t *testing.T) {
 	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has",
 		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_DEAD_LETTER_TOPIC=dead", "KPUSH_READY_URL=/up", "KPUSH_BATCH_SIZE=9")
 	k := client(cfg, "0123456789abcdef")
-	for _, told := range []any{k, service(cfg), forwarding(cfg, k)} {
+	for _, told := range []any{k, service(cfg), forwarding(cfg, k), door(cfg, producing(cfg))} {
 		v := reflect.ValueOf(told)
 		for i := range v.NumField() {
 			if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Line" { // which is for tests
@@ -127,6 +127,7 @@ func TestRunRefuses(t *testing.T) {
 		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
 		"address of the API in use":     {"KPUSH_API_ADDR=" + taken.Addr().String(), "KPUSH_API_ADDR=" + taken.Addr().String() + " cannot be listened on"},
 		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
+		"producer's property":           {"KPUSH_PRODUCER_CONF=no.such.property=1", "No such configuration property"},
 		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
 		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)

@@ -75,7 +75,7 @@ type Blocked struct {
 	Since    time.Time `json:"since"`
 }
 
-// Publish is what was published; nothing is, yet.
+// Publish is what was published: records.
 type Publish struct {
 	Queued  int `json:"queued"`
 	Spooled int `json:"spooled"`

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/publisher"
 )
 
 // Operator is what the calls do: a forwarder.
@@ -41,6 +42,7 @@ type About struct {
 	Addr      string      // KPUSH_API_ADDR
 	Token     string      // "": none is asked for
 	Sources   []Source    // whose Ready and Notes are told beside the forwarder's
+	Publish   Publishing  // nil: no door
 }
 
 // API answers on KPUSH_API_ADDR: the status, the operator's calls, and the page. All but Serve may be used by any goroutine.
@@ -71,7 +73,7 @@ func New(op Operator, about About, log *slog.Logger) *API {
 
 // Serve answers until ctx ends. It returns once it listens; an address that cannot be had is the error.
 func (a *API) Serve(ctx context.Context) error {
-	if err := Serve(ctx, Port{"KPUSH_API_ADDR", "api", a.about.Addr}, a, a.log); err != nil {
+	if err := Serve(ctx, Port{"KPUSH_API_ADDR", "api", a.about.Addr, a.about.Publish != nil}, a, a.log); err != nil {
 		return err
 	}
 	go a.keepHistory(ctx)
@@ -126,6 +128,10 @@ var calls = map[string]struct {
 
 // ServeHTTP answers one call.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.about.Publish != nil && strings.HasPrefix(r.URL.Path, publisher.Path) {
+		a.serveTopic(w, r)
+		return
+	}
 	if err := a.serve(w, r); err != nil {
 		if statusOf(err) == http.StatusRequestEntityTooLarge {
 			w.Header().Set("Connection", "close") // the rest of the body is nobody's business

@@ -114,7 +114,7 @@ func panels(t *testing.T) (queries []string) {
 			queries = append(queries, q.Expr)
 		}
 	}
-	if want := []string{"Flow", "Lag", "Service", "File", "Group"}; !slices.Equal(rows, want) {
+	if want := []string{"Flow", "Lag", "Service", "File", "Group", "Publish"}; !slices.Equal(rows, want) {
 		t.Errorf("rows %q, want %q", rows, want)
 	}
 	for _, v := range board.Templating.List {

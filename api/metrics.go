@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/publisher"
 )
 
 // Measured is what the metrics tell of.
@@ -24,9 +25,9 @@ type Build struct{ Version, Librdkafka string }
 
 // Metrics answers GET /metrics, in the words of Prometheus: two snapshots, and nothing that is asked of Kafka or of the service.
 // logDropped is how many lines of the log were left out. A label never holds what is a message's.
-func Metrics(b Build, m Measured, logDropped func() int64) http.Handler {
+func Metrics(b Build, m Measured, p Publishing, logDropped func() int64) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{build: b, m: m, logDropped: logDropped, watch: watch{ask: m.Status}},
+	r.MustRegister(&collector{build: b, m: m, p: p, logDropped: logDropped, watch: watch{ask: m.Status}},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true}) // to compress takes a megabyte a scrape
 }
@@ -62,7 +63,11 @@ var families = []struct {
 	{"file_sync_duration_seconds", distribution, "How long the volume took to have records on disk.", ""},
 	{"file_errors_total", counter, "Writes and syncs of the offsets file that failed.", ""},
 	{"log_dropped_total", counter, "Lines of the log that were left out: nobody read it, or it could not be written.", ""},
+	{"publish_requests_total", counter, "Requests to the publish door, by the status of their answers.", "mode code"},
+	{"publish_duration_seconds", distribution, "From a request to the publish door to its answer.", "mode"},
+	{"publish_failed_total", counter, "Records that were queued and that Kafka has not acknowledged, by why.", "reason"},
 	{"build_info", gauge, "What is running.", "version librdkafka"},
+	{"publish_queue_messages", gauge, "Records that wait for Kafka's acknowledgement.", ""},
 	{"in_flight", gauge, "Requests under way.", ""},
 	{"concurrency_limit", gauge, "Requests that may be under way at once.", ""},
 	{"waiting_messages", gauge, "Messages in memory without an outcome that are not under way.", ""},
@@ -97,6 +102,7 @@ type described struct {
 type collector struct {
 	build      Build
 	m          Measured
+	p          Publishing
 	logDropped func() int64
 	watch      watch
 }
@@ -116,6 +122,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	to.counts(counts)
 	for topic, t := range counts.Topics {
 		to.topic(topic, t)
+	}
+	if c.p != nil {
+		to.published(c.p.Counts())
+	}
+	if _, only := c.m.(PublishOnly); only {
+		return // a member without partitions is an alarm
 	}
 	if s, err := c.watch.status(context.Background()); err == nil { // file_degraded tells of a volume that hangs
 		to.status(s)
@@ -145,6 +157,17 @@ func (to exposition) histogram(name string, h forwarder.Histogram, labels ...str
 		buckets[bound] = h.Counts[i]
 	}
 	to <- prometheus.MustNewConstHistogram(catalog[name].Desc, h.Count, h.Sum, buckets, labels...)
+}
+
+func (to exposition) published(c publisher.Counts) {
+	for r, n := range c.Requests {
+		to.put("publish_requests_total", float64(n), r.Mode, strconv.Itoa(r.Code))
+	}
+	for mode, h := range c.Duration {
+		to.histogram("publish_duration_seconds", forwarder.Histogram(h), mode)
+	}
+	to.all("publish_failed_total", c.Failed)
+	to.put("publish_queue_messages", float64(c.Queued))
 }
 
 func (to exposition) counts(c forwarder.Counts) {

@@ -61,7 +61,7 @@ func counted() *measured {
 func scrape(t *testing.T, m *measured) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	Metrics(Build{"1.2.3", "2.15.0"}, m, func() int64 { return 11 }).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	Metrics(Build{"1.2.3", "2.15.0"}, m, published{}, func() int64 { return 11 }).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
@@ -96,6 +96,7 @@ func TestMetricNames(t *testing.T) {
 		"in_flight": "", "concurrency_limit": "", "waiting_messages": "", "waiting_bytes": "", "failing_messages": "", "blocked_messages": "partition topic", "service_up": "host",
 		"stalled": "reason", "lag_messages": "partition topic", "oldest_seconds": "partition topic", "offset": "kind partition topic", "paused": "partition reason topic",
 		"assigned_partitions": "", "rebalances_total": "kind", "commits_total": "result", "commit_duration_seconds": "histogram", "repeats_suppressed_total": "", "in_doubt_total": "",
+		"publish_requests_total": "code mode", "publish_duration_seconds": "mode histogram", "publish_failed_total": "reason", "publish_queue_messages": "",
 		"rewinds_total": "by", "offsets_lost_total": "", "file_sync_duration_seconds": "histogram", "file_errors_total": "", "file_degraded": "", "log_dropped_total": "",
 	}
 	got := series(scrape(t, counted()))
@@ -152,6 +153,10 @@ kpush_offsets_lost_total 7
 kpush_file_errors_total 8
 kpush_file_degraded 1
 kpush_waiting_bytes 4096
+kpush_publish_requests_total{code="202",mode="async"} 8
+kpush_publish_duration_seconds_bucket{mode="async",le="0.1"} 3
+kpush_publish_failed_total{reason="no_broker"} 2
+kpush_publish_queue_messages 4
 kpush_waiting_messages 57
 kpush_in_flight 3
 kpush_concurrency_limit 16
@@ -198,7 +203,7 @@ func TestMetricsWaitForNoVolume(t *testing.T) {
 		m := counted()
 		hangs := make(chan struct{})
 		m.hangs.Store(&hangs)
-		h := Metrics(Build{}, m, func() int64 { return 0 })
+		h := Metrics(Build{}, m, nil, func() int64 { return 0 })
 		get := func() string {
 			w := httptest.NewRecorder()
 			begun := time.Now()
@@ -230,7 +235,7 @@ func BenchmarkScrape(b *testing.B) {
 		p.Number = n + 10
 		m.status.Partitions = append(m.status.Partitions, p)
 	}
-	h := Metrics(Build{"1", "2"}, m, func() int64 { return 0 })
+	h := Metrics(Build{"1", "2"}, m, published{}, func() int64 { return 0 })
 	b.ReportAllocs()
 	for b.Loop() {
 		w := httptest.NewRecorder()

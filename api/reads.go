@@ -20,6 +20,7 @@ func (a *API) answer(s forwarder.Status) Status {
 		out.Why = append(out.Why, source.Ready()...)
 		out.Notes = append(out.Notes, source.Notes()...)
 	}
+	out.Publish = a.publish()
 	out.Ready = out.Ready && len(out.Why) == 0
 	for _, c := range a.about.Config {
 		out.Config[c.Key] = c.Value.String()

@@ -9,13 +9,18 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/kpush/kpush/publisher"
 )
 
-// Port is an address to listen on: the variable that names it, and what listens there.
-type Port struct{ Variable, Name, Addr string }
+// Port is an address to listen on: the variable that names it, what listens there, and whether records are published there.
+type Port struct {
+	Variable, Name, Addr string
+	Publish              bool
+}
 
 // HealthPort is KPUSH_HEALTH_ADDR.
-func HealthPort(addr string) Port { return Port{"KPUSH_HEALTH_ADDR", "health server", addr} }
+func HealthPort(addr string) Port { return Port{"KPUSH_HEALTH_ADDR", "health server", addr, false} }
 
 // What a caller may cost, on either port. Nobody needs more, and a sidecar has little to give.
 const (
@@ -24,6 +29,7 @@ const (
 	idleTime    = 30 * time.Second
 	headMost    = 8 << 10
 	guestsMost  = 64
+	callersMost = 1024 // instead, where records are published: each waits for Kafka
 )
 
 // Serve answers on the port until ctx ends. It returns once it listens; an address that cannot be had is the error.
@@ -33,10 +39,14 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 		return fmt.Errorf("%s=%s cannot be listened on: %w", p.Variable, p.Addr, err)
 	}
 	log.Info(p.Name+" listens", "addr", l.Addr().String())
-	g := &guests{all: map[net.Conn]time.Time{}}
+	g := &guests{most: guestsMost, all: map[net.Conn]time.Time{}}
 	s := &http.Server{Handler: careful(h), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: headMost, ConnState: g.change,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
+	if p.Publish {
+		g.most, s.MaxHeaderBytes, s.ConnContext = callersMost, publisher.HeadMost, publisher.ConnContext
+		l = publisher.Listen(l)
+	}
 	context.AfterFunc(ctx, func() { s.Close() })
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -57,12 +67,13 @@ func careful(h http.Handler) http.Handler {
 	})
 }
 
-// guests are the connections of a port, guestsMost at the most. One more closes the one of which nothing new was heard for longest,
+// guests are the connections of a port, so many at the most. One more closes the one of which nothing new was heard for longest,
 // whether it is idle or sends its request slowly: who only holds connections never locks out a caller that asks and leaves, such as
 // the kubelet.
 type guests struct {
-	mu  sync.Mutex
-	all map[net.Conn]time.Time // since when each has been as it is
+	most int
+	mu   sync.Mutex
+	all  map[net.Conn]time.Time // since when each has been as it is
 }
 
 // change is the server's ConnState.
@@ -76,7 +87,7 @@ func (g *guests) change(c net.Conn, s http.ConnState) {
 	case known || s == http.StateNew: // anything else was closed below, and does not know it yet
 		g.all[c] = time.Now()
 	}
-	if len(g.all) <= guestsMost {
+	if len(g.all) <= g.most {
 		return
 	}
 	var out net.Conn

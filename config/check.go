@@ -32,6 +32,8 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkRetry()
 	l.checkGuarantee()
 	l.checkConsumerConf()
+	l.checkProducerConf()
+	l.checkPublishTopics()
 	l.checkDrain()
 	l.checkSecurity()
 	l.checkFiles()

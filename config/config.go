@@ -70,7 +70,7 @@ type Config struct {
 
 	// ConsumerConf is part of what Kafka returns.
 	ConsumerConf Properties `envconfig:"KPUSH_CONSUMER_CONF" origin:"consumer_conf, consumer_topic_conf" secret:"conf" desc:"librdkafka properties a=b, one a line or ; apart. A value cannot hold a semicolon. What kpush must own is refused by name. What debug=… prints needs KPUSH_LOG_LEVEL=debug"`
-	ProducerConf Properties `envconfig:"KPUSH_PRODUCER_CONF" origin:"setConf" secret:"conf" desc:"the same for the producer"`
+	ProducerConf Properties `envconfig:"KPUSH_PRODUCER_CONF" origin:"setConf" secret:"conf" desc:"the same for the producer, which has brokers, security and connection from the variables above. delivery.timeout.ms (10000) is how long a caller of the publish door may wait"`
 
 	// The security variables are part of what Kafka returns.
 	SecurityProtocol string `envconfig:"KPUSH_SECURITY_PROTOCOL" else:"plaintext" oneof:"plaintext ssl sasl_plaintext sasl_ssl" desc:"plaintext, ssl, sasl_plaintext, sasl_ssl"`
@@ -84,14 +84,14 @@ type Config struct {
 	// InstanceID is empty where kpush has to make one, and "none" for a dynamic member.
 	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. Both end in a short hash of KPUSH_TOPIC: with other topics it is another member, and what the one before had comes after its session timeout. none = dynamic member"`
 
-	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included"`
+	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included; as much again, at the most, where the publish door is used"`
 	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight, at most 23h59m. librdkafka's max.poll.interval.ms follows it; where you set that one, a revoked partition drains for three quarters of it at most"`
 	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
 	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN, else kpush refuses to start"`
 	APIToken      string   `envconfig:"KPUSH_API_TOKEN" secret:"value" desc:"what a caller of KPUSH_API_ADDR has to show: Authorization: Bearer TOKEN; a browser asks for it as a password"`
-	PublishTopics []string `envconfig:"KPUSH_PUBLISH_TOPICS" default:"*" desc:"topics the publish door may write to"`
+	PublishTopics []string `envconfig:"KPUSH_PUBLISH_TOPICS" default:"*" desc:"topics that may be published to, comma separated; a trailing * is a prefix"`
 	PublishSpool  Size     `envconfig:"KPUSH_PUBLISH_SPOOL" default:"0" desc:"a size: an async publish is on the volume before its 202, and sent when Kafka is back"`
 
 	LogLevel  slog.Level `envconfig:"KPUSH_LOG_LEVEL" origin:"log path" default:"info" oneof:"debug info warn error" desc:"debug, info, warn, error"`

@@ -160,6 +160,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_CONSUMER_CONF= session.timeout.ms = 45000 \r\n;; client.id=a=b;debug=cgrp,topic\n",
 		"KPUSH_SECURITY_PROTOCOL=SASL_SSL", "KPUSH_SASL_MECHANISM=scram-sha-256", "KPUSH_SASL_USERNAME=u", "KPUSH_SASL_PASSWORD= p ",
 		"KPUSH_SSL_CA_FILE="+pem, "KPUSH_SSL_CERT_FILE="+pem, "KPUSH_SSL_KEY_FILE="+pem, "KPUSH_INSTANCE_ID=shop-0",
+		"KPUSH_PUBLISH_TOPICS=a, b.*", "KPUSH_PRODUCER_CONF=message.timeout.ms=2000;compression.type=lz4",
 		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=:9", "KPUSH_API_TOKEN=s~!", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
 	want := load(t)
 	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
@@ -176,6 +177,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want.Buffer, want.DrainTimeout, want.HealthAddr = 2<<20, time.Millisecond, "127.0.0.1:0"
 	want.APIAddr, want.APIToken = ":9", "s~!"
 	want.LogLevel, want.LogFormat, want.idle = slog.LevelDebug, "text", c.idle
+	want.PublishTopics, want.ProducerConf = []string{"a", "b.*"}, Properties{"delivery.timeout.ms": "2000", "compression.type": "lz4"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the configuration is\n%+v, want\n%+v", c, want)
 	}
@@ -290,6 +292,17 @@ func TestKafka(t *testing.T) {
 		if got := load(t, row.set...).Kafka(); !maps.Equal(got, row.want) {
 			t.Errorf("%q gives\n%q, want\n%q", row.set, got, row.want)
 		}
+	}
+}
+
+// The producer has the way to Kafka from the variables of all, and its own settings on top.
+func TestProducer(t *testing.T) {
+	got := load(t, "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=sasl.oauthbearer.method=oidc;fetch.max.bytes=1;socket.timeout.ms=1;client.id=c",
+		"KPUSH_PRODUCER_CONF=queue.buffering.max.ms=5;socket.timeout.ms=2").Producer()
+	want := map[string]string{"bootstrap.servers": "kafka:9092", "security.protocol": "sasl_ssl", "sasl.mechanisms": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc",
+		"linger.ms": "5", "socket.timeout.ms": "2"}
+	if !maps.Equal(got, want) {
+		t.Errorf("it has %q, want %q", got, want)
 	}
 }
 

@@ -24,6 +24,14 @@ func (l *loader) noteIdle() {
 		}
 		note(what, fmt.Sprintf(format, args...))
 	}
+	if c.PublishOnly() {
+		for _, f := range fields {
+			if set(f.name) && !slices.Contains(publishing, f.name) {
+				say(f.name, "KPUSH_TOPIC is empty, so nothing is consumed")
+			}
+		}
+		return
+	}
 	if !c.CanSkip && c.DeadLetterTopic == "" {
 		for _, name := range []string{"KPUSH_RETRY_NUMS", "KPUSH_GIVE_UP_IN_A_ROW", "KPUSH_SKIP_ON"} {
 			halves := name == "KPUSH_SKIP_ON" && c.BatchSize > 1 // then a fault of the service halves the next request

@@ -44,6 +44,8 @@ func TestIdle(t *testing.T) {
 		{"KPUSH_CONSUMER_CONF=ssl.key.password=x;security.protocol=ssl", ""},
 		{"KPUSH_CONSUMER_CONF=linger.ms=5;acks=all;fetch.max.bytes=1000000", "acks in KPUSH_CONSUMER_CONF has no effect: it is a producer's|linger.ms in KPUSH_CONSUMER_CONF has"},
 		{"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=5", ""},
+		{"KPUSH_TOPIC= KPUSH_GROUP=g KPUSH_PORT=8080 KPUSH_BUFFER=2MiB", "KPUSH_GROUP=g has no effect: KPUSH_TOPIC is empty, so nothing is consumed|KPUSH_PORT=8080 has"},
+		{"KPUSH_TOPIC= KPUSH_GROUP= KPUSH_PUBLISH_TOPICS=a,b*,* KPUSH_PRODUCER_CONF=linger.ms=5", ""},
 		{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR=/x", ""}, // an operator's skip needs it
 		{"KPUSH_DOMAIN=x KPUSH_CONCURRENCY=1 KPUSH_ORDER=none KPUSH_BATCH_SIZE=5 KPUSH_BATCH_LINGER=0s KPUSH_CONFIRM_URL=/c KPUSH_READY_URL=/r", ""},
 	} {

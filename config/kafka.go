@@ -27,6 +27,10 @@ var aliases = map[string]string{
 	"sasl.oauthbearer.client.credentials.client.id":     "sasl.oauthbearer.client.id",
 	"sasl.oauthbearer.client.credentials.client.secret": "sasl.oauthbearer.client.secret",
 	"max.in.flight":                                     "max.in.flight.requests.per.connection",
+	"message.timeout.ms":                                "delivery.timeout.ms",
+	"queue.buffering.max.ms":                            "linger.ms",
+	"message.send.max.retries":                          "retries",
+	"compression.codec":                                 "compression.type",
 }
 
 // Decode reads a=b, one a line or ; apart, and keeps it under the name that kpush uses. Envconfig calls it. Its
@@ -61,9 +65,12 @@ func (p *Properties) Decode(value string) error {
 	return errors.Join(wrong...)
 }
 
+// ownedProperty is what kpush sets itself, and why.
+type ownedProperty struct{ names, answer string }
+
 // owned are the consumer's properties that kpush must set itself, and the answer to who wants another value.
 // A * stands for whatever a name has there.
-var owned = []struct{ names, answer string }{
+var owned = []ownedProperty{
 	{"bootstrap.servers metadata.broker.list", "set KPUSH_BROKERS"},
 	{"group.id", "set KPUSH_GROUP"},
 	{"group.instance.id", "set KPUSH_INSTANCE_ID"},
@@ -85,7 +92,9 @@ var owned = []struct{ names, answer string }{
 }
 
 // ownedAnswer is why a consumer property is refused, or "".
-func ownedAnswer(property string) string {
+func ownedAnswer(property string) string { return answerOf(owned, property) }
+
+func answerOf(owned []ownedProperty, property string) string {
 	for _, o := range owned {
 		for name := range strings.FieldsSeq(o.names) {
 			if match, _ := path.Match(name, property); match {

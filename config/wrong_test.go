@@ -46,7 +46,6 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_CLUSTER=EU KPUSH_BROKERS= KPUSH_BROKERS_EU=a",
 		"KPUSH_BROKERS_EU: a is not a broker; write host:port,… such as kafka-1:9092, nothing before the host"},
 
-	{"KPUSH_TOPIC=", "KPUSH_TOPIC is required: publish only is not supported yet"},
 	{"KPUSH_TOPIC=a,,b", "KPUSH_TOPIC=a,,b: there is nothing between two commas; write orders,payments"},
 	{"KPUSH_TOPIC=^a.*", "KPUSH_TOPIC=^a.*: patterns are not taken; name every topic"},
 	{"KPUSH_TOPIC=a/b", "KPUSH_TOPIC=a/b: a/b is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
@@ -193,7 +192,6 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_COMMIT_INTERVAL=200", "KPUSH_COMMIT_INTERVAL=200: a duration needs a unit, such as 5s or 500ms"},
 	{"KPUSH_COMMIT_INTERVAL=ms", "KPUSH_COMMIT_INTERVAL=ms: is not a duration; write it as 5s, 500ms or 1m30s"},
 	{"KPUSH_AUTO_OFFSET_RESET=none", "KPUSH_AUTO_OFFSET_RESET=none: must be one of earliest, latest, error"},
-	{"KPUSH_PRODUCER_CONF=sasl.password=" + secret, "KPUSH_PRODUCER_CONF is not supported yet; leave it unset"},
 
 	{"KPUSH_SECURITY_PROTOCOL=tls", "KPUSH_SECURITY_PROTOCOL=tls: must be one of plaintext, ssl, sasl_plaintext, sasl_ssl"},
 	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM: is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"},
@@ -252,7 +250,10 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_API_TOKEN=" + secret + " KPUSH_API_ADDR=9401", "KPUSH_API_ADDR=9401: is not an address to listen on; write 127.0.0.1:9401"},
 	{"KPUSH_API_TOKEN=" + secret + "\t", "KPUSH_API_TOKEN: travels in a header: it takes visible ASCII, and no spaces"},
 	{"KPUSH_API_TOKEN=ö" + secret, "KPUSH_API_TOKEN: travels in a header: it takes visible ASCII, and no spaces"},
-	{"KPUSH_PUBLISH_TOPICS=a", "KPUSH_PUBLISH_TOPICS is not supported yet; leave it unset"},
+	{"KPUSH_PUBLISH_TOPICS=a,b/c", "KPUSH_PUBLISH_TOPICS=a,b/c: b/c is not a topic, nor the beginning of one with a * behind it; write orders,billing-*"},
+	{"KPUSH_PUBLISH_TOPICS=a*b", "KPUSH_PUBLISH_TOPICS=a*b: a*b is not a topic, nor the beginning of one with a * behind it; write orders,billing-*"},
+	{"KPUSH_PUBLISH_TOPICS=a,,b", `KPUSH_PUBLISH_TOPICS=a,,b: "" is not a topic, nor the beginning of one with a * behind it; write orders,billing-*`},
+	{"KPUSH_PUBLISH_TOPICS=..", "KPUSH_PUBLISH_TOPICS=..: .. is not a topic, nor the beginning of one with a * behind it; write orders,billing-*"},
 	{"KPUSH_PUBLISH_SPOOL=1MiB", "KPUSH_PUBLISH_SPOOL is not supported yet; leave it unset"},
 	{"KPUSH_LOG_LEVEL=trace", "KPUSH_LOG_LEVEL=trace: must be one of debug, info, warn, error"},
 	{"KPUSH_LOG_LEVEL=info+1", "KPUSH_LOG_LEVEL=info+1: must be one of debug, info, warn, error"},
@@ -278,11 +279,43 @@ func TestEveryWayToGetAVariableWrong(t *testing.T) {
 			seen[name] = true
 		}
 	}
-	seen["KPUSH_CONSUMER_CONF"] = true // has a table of its own
+	seen["KPUSH_CONSUMER_CONF"], seen["KPUSH_PRODUCER_CONF"] = true, true // have tables of their own
 	for _, f := range fields {
 		if !seen[f.name] {
 			t.Errorf("no row gets %s wrong", f.name)
 		}
+	}
+}
+
+func TestEveryWayToGetProducerConfWrong(t *testing.T) {
+	for _, row := range []struct{ conf, sentence string }{
+		{secret, "entry 1 is not a property"},
+		{"acks=1", "acks is not yours to set: a 200 means that all in-sync replicas have the record, once"},
+		{"request.required.acks=1", "request.required.acks is not yours to set: a 200"},
+		{"enable.idempotence=false", "enable.idempotence is not yours to set: a 200"},
+		{"transactional.id=" + secret, "transactional.id is not yours to set: kpush publishes outside of transactions"},
+		{"enable.gapless.guarantee=true", "enable.gapless.guarantee is not yours to set: a record"},
+		{"queue.buffering.max.kbytes=1", "queue.buffering.max.kbytes is not yours to set: set KPUSH_BUFFER"},
+		{"delivery.report.only.error=true", "delivery.report.only.error is not yours"},
+		{"topic.metadata.propagation.max.ms=1", "topic.metadata.propagation.max.ms is not yours"},
+		{"bootstrap.servers=" + secret, "bootstrap.servers is not yours to set: set KPUSH_BROKERS"},
+		{"allow.auto.create.topics=true", "allow.auto.create.topics is not yours to set: a mistyped topic must not come into being"},
+		{"dr_msg_cb=x", "dr_msg_cb is not yours to set: callbacks are kpush's own"},
+		{"log.queue=true", "log.queue is not yours"},
+		{"go.batch.producer=true", "go.batch.producer is not yours"},
+		{"fetch.wait.max.ms=1", "fetch.wait.max.ms is a consumer's; set it in KPUSH_CONSUMER_CONF"},
+		{"group.id=a", "group.id is a consumer's"},
+		{"delivery.timeout.ms=0", "delivery.timeout.ms must be from 1000 to 3600000 milliseconds: so long a caller may wait"},
+		{"message.timeout.ms=soon", "delivery.timeout.ms must be from 1000"},
+		{"linger.ms=1;queue.buffering.max.ms=1", "linger.ms and queue.buffering.max.ms are the same property, so it is there twice; keep one"},
+	} {
+		_, err := Load(environ("KPUSH_PRODUCER_CONF=" + row.conf))
+		if err == nil || !strings.Contains(err.Error(), "KPUSH_PRODUCER_CONF: "+row.sentence) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%q\n  says %v\n  want %s", row.conf, err, row.sentence)
+		}
+	}
+	if _, err := Load(environ("KPUSH_SECURITY_PROTOCOL=ssl", "KPUSH_PRODUCER_CONF=security.protocol=plaintext")); err == nil {
+		t.Error("the security variables are overruled")
 	}
 }
 

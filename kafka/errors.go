@@ -8,7 +8,7 @@ import (
 // ErrRefused is about the client's configuration: trying again does not help.
 var ErrRefused = errors.New("the Kafka client refuses its configuration")
 
-// What a Reader, Consumer or Cluster reports, each wrapped with the client's own sentence.
+// What a Reader, Consumer, Cluster or Producer reports, each wrapped with the client's own sentence.
 var (
 	ErrOutOfRange   = errors.New("an offset is out of range, or there is none")
 	ErrNoTopic      = errors.New("topic does not exist")
@@ -20,6 +20,7 @@ var (
 	ErrUnpolled     = errors.New("the client has not been polled for longer than max.poll.interval.ms")
 	ErrForbidden    = errors.New("Kafka's ACLs forbid it")
 	ErrTooLarge     = errors.New("the record is larger than the broker or topic allows")
+	ErrInvalid      = errors.New("Kafka does not take the record")
 	ErrQueueFull    = errors.New("the queue of records to be sent is full")
 	ErrUnknown      = errors.New("nobody knows whether Kafka has it")
 	ErrRenewed      = errors.New("the Kafka client has been replaced meanwhile")

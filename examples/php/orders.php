@@ -8,6 +8,8 @@
 
 declare(strict_types=1);
 
+require __DIR__ . '/KafkaClient.php';
+
 const FOLDER = '/data';
 
 function answer(int $errno, string $errmsg = ''): void
@@ -59,6 +61,12 @@ fwrite($file, str_pad(json_encode($done), 80)); // one write of one length: a ki
 say("orders/{$_POST['p']}/{$_POST['o']} {$_POST['m']}  $verdict");
 fclose($file);
 
+if (getenv('PUBLISH_TO') && $verdict === 'in order') { // an invoice for each order, through kpush
+    KafkaClient::setTopic(getenv('PUBLISH_TO'));
+    if (!KafkaClient::sendMsgAsyn('{"invoice":' . $_POST['m'] . '}', $_POST['p'])) {
+        error_log('not published: ' . KafkaClient::lastError()['message']);
+    }
+}
 if ($verdict === 'fails on purpose') {
     answer(1, $verdict);
     return;

@@ -93,20 +93,23 @@ func (l *handle) listen() error {
 	if l.queue, err = newQueue(q); err != nil {
 		return err
 	}
-	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) {
-		level := slog.LevelInfo
-		switch {
-		case severity >= 7 || tag == "FAIL" || tag == "REQTMOUT": // an event says it, too
-			level = slog.LevelDebug
-		case severity <= 3:
-			level = slog.LevelWarn // librdkafka retries what it calls an error
-		}
-		l.log.Log(context.Background(), level, "librdkafka: "+text, "tag", tag)
-	})
+	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) { logLine(l.log, tag, text, severity) })
 	if err != nil {
 		l.queue.close()
 	}
 	return err
+}
+
+// logLine is a line of librdkafka's log as one of kpush's.
+func logLine(log *slog.Logger, tag, text string, severity int) {
+	level := slog.LevelInfo
+	switch {
+	case severity >= 7 || tag == "FAIL" || tag == "REQTMOUT": // an event says it, too
+		level = slog.LevelDebug
+	case severity <= 3:
+		level = slog.LevelWarn // librdkafka retries what it calls an error
+	}
+	log.Log(context.Background(), level, "librdkafka: "+text, "tag", tag)
 }
 
 // subscribe joins the group. After each rebalance fetching of what stays goes on at once.

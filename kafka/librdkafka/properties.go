@@ -1,6 +1,7 @@
 package librdkafka
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,25 @@ func Properties(c Config) map[string]any {
 		"log.connection.close":               false,
 	}
 }
+
+// producerProperties are a producer's, the user's on top. librdkafka looks for what is late once a second, so it gets a second less
+// than the caller waits. Its own bounds of the queue are out of the way of Producer's, which counts keys and headers, too.
+func producerProperties(c Config) map[string]string {
+	all := map[string]string{
+		"client.id": "kpush-producer", "log.queue": "true", "acks": "all", "enable.idempotence": "true", "linger.ms": "0",
+		"partitioner": "murmur2_random", "message.max.bytes": strconv.Itoa(RecordMost), "queue.buffering.max.messages": "0",
+		"queue.buffering.max.kbytes": "2147483647", "allow.auto.create.topics": "false", "topic.metadata.propagation.max.ms": "1000",
+		"topic.metadata.refresh.interval.ms": "10000", "socket.timeout.ms": "15000", "socket.keepalive.enable": "true",
+		"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "1000", "enable.metrics.push": "false", "log.connection.close": "false",
+	}
+	maps.Copy(all, c.Properties)
+	limit := DeliveryTimeout(c)
+	all["delivery.timeout.ms"] = strconv.Itoa(int(max(limit-time.Second, limit/2) / time.Millisecond))
+	return all
+}
+
+// RecordMost is how large a record may be, in bytes, where the user says nothing else; brokers and topics have bounds of their own.
+const RecordMost = 8 << 20
 
 // Session is how long the group waits for a member that is silent.
 func Session(c Config) time.Duration {

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kpush/kpush/publisher"
+)
+
+// published is a publisher that takes everything, and has some counts.
+type published struct{ took *[]string }
+
+func (p published) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	*p.took = append(*p.took, r.URL.Path)
+	w.WriteHeader(202)
+}
+
+func (published) Counts() publisher.Counts {
+	spread := publisher.Histogram{Bounds: []float64{0.1, 1}, Counts: []uint64{3, 5}, Count: 6, Sum: 7.5}
+	return publisher.Counts{Requests: map[publisher.Request]int64{{Mode: "async", Code: 202}: 8}, Duration: map[string]publisher.Histogram{"async": spread},
+		Failed: map[string]int64{"no_broker": 2, "unknown": 1}, Sent: 1005, Queued: 4}
+}
+
+// Whoever may not call does not publish either, and is told so in that API's words.
+func TestDoorOfTopics(t *testing.T) {
+	for _, row := range callers {
+		method, path, _ := strings.Cut(row.request, " ")
+		if path != "/pause" || row.want != 200 && row.want != 401 && row.want != 403 || strings.Contains(row.headers, asForm) {
+			continue
+		}
+		var took []string
+		token := ""
+		if row.token {
+			token = testToken
+		}
+		a := newTest(&fake{}, token)
+		a.about.Publish = published{&took}
+		w := ask(t, a, method+" /topics/orders", "v", strings.Split(row.headers, "|")...)
+		if row.want == 200 && (w.Code != 202 || fmt.Sprint(took) != "[/topics/orders]") ||
+			row.want != 200 && (w.Code != row.want || len(took) > 0 || !strings.Contains(w.Body.String(), fmt.Sprintf(`{"error_code":%d,"message":`, row.want))) {
+			t.Errorf("%s: %d %s, took %v", row.headers, w.Code, w.Body, took)
+		}
+	}
+	if w := ask(t, newTest(&fake{}, ""), "POST /topics/orders", "v"); w.Code != 404 {
+		t.Errorf("without a door: %d", w.Code)
+	}
+}
+
+func TestPublishIsShown(t *testing.T) {
+	a := newTest(&fake{status: busy()}, "")
+	a.about.Publish = published{}
+	if w := ask(t, a, "GET /status", ""); !strings.Contains(w.Body.String(), `"publish":{"queued":4,"spooled":0,"sent":1005,"failed":3}`) {
+		t.Error(w.Body)
+	}
+	if w := ask(t, a, "GET /", ""); !strings.Contains(w.Body.String(), "<dt>Published</dt><dd>1,005</dd>") {
+		t.Error("the page does not show it")
+	}
+	only := New(PublishOnly{}, About{Addr: "127.0.0.1:9401"}, slog.New(slog.DiscardHandler))
+	for request, want := range map[string]int{"GET /status": 200, "GET /": 200, "POST /pause": 409, "POST /skip": 400, "GET /skipped": 409} {
+		if w := ask(t, only, request, "{}"); w.Code != want || want != 400 && !strings.Contains(w.Body.String(), PublishOnlyNote) {
+			t.Errorf("publish only: %s: %d %s", request, w.Code, w.Body)
+		}
+	}
+	scraped := ask(t, Metrics(Build{}, PublishOnly{}, published{}, func() int64 { return 0 }), "GET /metrics", "")
+	if scraped.Code != 200 || !strings.Contains(scraped.Body.String(), "kpush_publish_queue_messages 4") || strings.Contains(scraped.Body.String(), "kpush_assigned") {
+		t.Error(scraped.Body)
+	}
+}
+
+// Many publishers have a connection each at the same time.
+func TestManyPublishers(t *testing.T) {
+	var took []string
+	a := newTest(&fake{}, "")
+	a.about.Publish = published{&took}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	if err := Serve(t.Context(), Port{"KPUSH_API_ADDR", "api", addr, true}, a, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var conns []net.Conn
+	for range 200 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		fmt.Fprint(c, "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		all.Go(func() {
+			b := make([]byte, 12)
+			if _, err := c.Read(b); err != nil || string(b) != "HTTP/1.1 200" {
+				t.Errorf("%q %v", b, err)
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,121 @@
+package publisher
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// Listen keeps the head of the request under way on each connection as it was sent: net/http forgets the order of headers and the
+// case of their names, and a Kafka header has both.
+func Listen(l net.Listener) net.Listener { return listener{l} }
+
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c}, nil
+}
+
+type connKey struct{}
+
+// ConnContext is a server's, whose listener is from Listen.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// conn keeps what is read until the end of a head, and begins anew behind an answer.
+type conn struct {
+	net.Conn
+	mu       sync.Mutex
+	head     []byte
+	whole    bool // head ends where it ends
+	answered bool
+}
+
+// HeadMost is as much of a head as is taken, or kept.
+const HeadMost = 256 << 10
+
+var headEnd = []byte("\r\n\r\n")
+
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.answered && n > 0 {
+		c.answered, c.whole, c.head = false, false, c.head[:0]
+		if cap(c.head) > 8<<10 {
+			c.head = nil
+		}
+	}
+	if c.whole || len(c.head) > HeadMost+8<<10 {
+		return n, err
+	}
+	from := max(0, len(c.head)-len(headEnd)+1)
+	c.head = append(c.head, p[:n]...)
+	if at := bytes.Index(c.head[from:], headEnd); at >= 0 {
+		c.head, c.whole = c.head[:from+at], true
+	}
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	if !bytes.HasPrefix(p, []byte("HTTP/1.1 100 ")) {
+		c.mu.Lock()
+		c.answered = true
+		c.mu.Unlock()
+	}
+	return c.Conn.Write(p)
+}
+
+// lines are the headers of r that begin with prefix, in their order and with the rest of their names as they were sent. Where that is
+// not known, a client that has sent its next request already for one, they are sorted, and their names in lower case.
+func lines(r *http.Request, prefix string) (out []kafka.Header) {
+	want := 0
+	for name, values := range r.Header {
+		if hasPrefixFold(name, prefix) {
+			want += len(values)
+		}
+	}
+	if want == 0 {
+		return nil
+	}
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.mu.Lock()
+		head, whole := c.head, c.whole && !c.answered
+		if whole {
+			for line := range bytes.Lines(head) {
+				if name, value, ok := bytes.Cut(line, []byte(":")); ok && hasPrefixFold(string(name), prefix) {
+					out = append(out, kafka.Header{Name: string(name[len(prefix):]), Value: append([]byte{}, bytes.Trim(value, " \t\r\n")...)})
+				}
+			}
+		}
+		c.mu.Unlock()
+		if len(out) == want {
+			return out
+		}
+		out = nil
+	}
+	for name, values := range r.Header {
+		for _, v := range values {
+			if hasPrefixFold(name, prefix) {
+				out = append(out, kafka.Header{Name: strings.ToLower(name[len(prefix):]), Value: []byte(v)})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b kafka.Header) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}

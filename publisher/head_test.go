@@ -1,0 +1,63 @@
+package publisher
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// The headers of each request on a kept connection are those that were sent, in their order and case, whatever their bodies hold.
+func TestHeadersAsTheyWereSent(t *testing.T) {
+	f := &fake{}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: newTest(f), ConnContext: ConnContext}
+	go s.Serve(Listen(l))
+	defer s.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answers := bufio.NewReader(c)
+	for i, row := range []struct{ headers, more, body, want string }{
+		{"Kafka-Header-b: 1\r\nkafka-header-aB: 2 \r\nKAFKA-HEADER-B: \r\n", "", "v", `b:"1" aB:"2" B:""`},
+		{"", "", "Kafka-Header-x: in the body\r\n\r\n", ``},
+		{"Kafka-Header-content-type: a/b\r\n", "Expect: 100-continue\r\n", strings.Repeat("x", 100_000), `content-type:"a/b"`},
+		{"Kafka-Header-zz: ö\r\nKafka-Header-Zz: 2\r\n", "", "v", `zz:"ö" Zz:"2"`},
+		{"Kafka-Header-large: " + strings.Repeat("l", 50_000) + "\r\n", "", "v", `large:"` + strings.Repeat("l", 50_000) + `"`},
+		{"Kafka-Header-X: small again\r\n", "", "", `X:"small again"`},
+	} {
+		fmt.Fprintf(c, "POST /topics/orders HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n%s\r\n%s", row.headers, len(row.body), row.more, row.body)
+		w, err := http.ReadResponse(answers, nil)
+		if err == nil && w.StatusCode == 100 {
+			w, err = http.ReadResponse(answers, nil)
+		}
+		if err != nil || w.StatusCode != 200 {
+			t.Fatalf("%d: %v %v", i, w, err)
+		}
+		answers.Discard(int(w.ContentLength))
+		r := f.got[len(f.got)-1]
+		r.Value = nil
+		if got := shown(r); got != strings.TrimSpace("orders/-1@0 null=null "+row.want) {
+			t.Errorf("%d: %.100s, want %.100s", i, got, row.want)
+		}
+	}
+	// Two at once: of the second one order and case are not known.
+	fmt.Fprint(c, strings.Repeat("POST /topics/orders HTTP/1.1\r\nHost: x\r\nKafka-Header-b: 1\r\nKafka-Header-A: 2\r\nContent-Length: 0\r\n\r\n", 2))
+	for range 2 {
+		w, err := http.ReadResponse(answers, nil)
+		if err != nil || w.StatusCode != 200 {
+			t.Fatal(w, err)
+		}
+		answers.Discard(int(w.ContentLength))
+	}
+	if first, second := shown(f.got[len(f.got)-2]), shown(f.got[len(f.got)-1]); !strings.HasSuffix(first, `b:"1" A:"2"`) || !strings.HasSuffix(second, `a:"2" b:"1"`) {
+		t.Errorf("two at once: %s, %s", first, second)
+	}
+}

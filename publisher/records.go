@@ -1,0 +1,148 @@
+package publisher
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// recordsMost bounds a request: what a record costs beside its bytes adds up.
+const recordsMost = 10_000
+
+// formats are those of Confluent's REST API v2 and of the Strimzi bridge: what a key or a value is in JSON, and in Kafka.
+var formats = map[string]func(json.RawMessage) ([]byte, error){
+	"application/vnd.kafka.json.v2+json":   jsonBytes,
+	"application/vnd.kafka.binary.v2+json": binaryBytes,
+	"application/vnd.kafka.v2+json":        binaryBytes, // its default
+	"application/vnd.kafka.text.v2+json":   textBytes,
+}
+
+// formatOf is what the Content-Type says; nil: the body is a value.
+func formatOf(contentType string) (func(json.RawMessage) ([]byte, error), error) {
+	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	if kind = strings.TrimSpace(kind); !strings.HasPrefix(kind, "application/vnd.kafka.") {
+		return nil, nil
+	}
+	if f := formats[kind]; f != nil {
+		return f, nil
+	}
+	return nil, refuse(415, "%.80q is not taken: there are application/vnd.kafka.json.v2+json, .binary. and .text.; anything else is a value, whole", kind)
+}
+
+func jsonBytes(raw json.RawMessage) ([]byte, error) {
+	var b bytes.Buffer
+	err := json.Compact(&b, raw)
+	return b.Bytes(), err
+}
+
+func textBytes(raw json.RawMessage) ([]byte, error) {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return nil, fmt.Errorf("is not a string")
+	}
+	return []byte(text), nil
+}
+
+func binaryBytes(raw json.RawMessage) ([]byte, error) {
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return nil, fmt.Errorf("is not a string of base64")
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("is not base64")
+	}
+	return b, nil
+}
+
+// records reads a body in one of the formats. What is beside records in it is for schemas, and passed over.
+func (c call) records(body []byte, format func(json.RawMessage) ([]byte, error)) ([]kafka.Record, error) {
+	if c.key != nil || c.tombstone || c.timestamp != 0 || len(c.headers) > 0 {
+		return nil, refuse(400, "with records, key, timestamp, headers and tombstones go into each record")
+	}
+	if !utf8.Valid(body) {
+		return nil, refuse(400, "the body is not UTF-8")
+	}
+	var all struct{ Records []json.RawMessage }
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, refuse(400, `the body cannot be read as {"records":[…]}: %s`, strings.TrimPrefix(err.Error(), "json: "))
+	}
+	switch n := len(all.Records); {
+	case n == 0:
+		return nil, refuse(400, "records is empty, or not there")
+	case n > recordsMost:
+		return nil, refuse(413, "there are %d records, and may be %d", n, recordsMost)
+	}
+	out := make([]kafka.Record, 0, len(all.Records))
+	for i, raw := range all.Records {
+		r, err := c.one(raw, format)
+		if err != nil {
+			return nil, refuse(400, "record %d: %v", i, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// one is a record. A value that is null or absent is a tombstone, such a key is none.
+func (c call) one(raw json.RawMessage, format func(json.RawMessage) ([]byte, error)) (kafka.Record, error) {
+	r := kafka.Record{Topic: c.topic, Partition: c.partition}
+	var fields struct {
+		Key, Value json.RawMessage
+		Partition  *int32
+		Timestamp  *int64
+		Headers    []struct {
+			Key   string
+			Value *string
+		}
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&fields); err != nil {
+		return r, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); err != io.EOF || raw[0] != '{' {
+		return r, fmt.Errorf("is not an object")
+	}
+	var err error
+	if there(fields.Key) {
+		if r.Key, err = format(fields.Key); err != nil {
+			return r, fmt.Errorf("key %w", err)
+		}
+	}
+	if there(fields.Value) {
+		if r.Value, err = format(fields.Value); err != nil {
+			return r, fmt.Errorf("value %w", err)
+		}
+	}
+	if p := fields.Partition; p != nil {
+		if *p < 0 {
+			return r, fmt.Errorf("partition is a number from 0")
+		}
+		r.Partition = *p
+	}
+	if at := fields.Timestamp; at != nil {
+		if *at < 0 {
+			return r, fmt.Errorf("timestamp is milliseconds since 1970")
+		}
+		r.Timestamp = *at
+	}
+	for _, h := range fields.Headers {
+		header := kafka.Header{Name: h.Key}
+		if h.Value != nil {
+			if header.Value, err = base64.StdEncoding.DecodeString(*h.Value); err != nil {
+				return r, fmt.Errorf("header %.40q is not base64", h.Key)
+			}
+		}
+		r.Headers = append(r.Headers, header)
+	}
+	return r, nil
+}
+
+func there(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
