@@ -17,8 +17,8 @@ import (
 // Path is what the door answers to.
 const Path = "/topics/"
 
-// readTime bounds how long a body may come, and an answer go.
-const readTime = 15 * time.Second
+// readTime bounds how long a body may come, and an answer go. A variable for tests.
+var readTime = 15 * time.Second
 
 // ServeHTTP answers POST and GET of a topic. Who calls has been looked at.
 func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -94,6 +94,7 @@ func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a
 		w.Header().Set("Connection", "close") // the rest of it is nobody's business, and to wait for it would hold up the answer
 		return err
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it would end the wait for Kafka, too
 	var list []kafka.Record
 	if format == nil {
 		list = make([]kafka.Record, 1)
