@@ -349,10 +349,26 @@ func TestKafkaMayTakeLongerThanTheBody(t *testing.T) {
 	defer server.Close()
 	time.AfterFunc(500*time.Millisecond, func() { close(f.hold) })
 	w, err := http.Post(server.URL+"/topics/orders", "", strings.NewReader("v"))
-	if err != nil || w.StatusCode != 200 {
-		t.Fatal(w, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	w.Body.Close()
+	defer w.Body.Close()
+	if text, err := io.ReadAll(w.Body); err != nil || w.StatusCode != 200 || !strings.Contains(string(text), `"offset":0`) {
+		t.Error(w.StatusCode, string(text), err)
+	}
+}
+
+// Who does not wait to the end has no 2xx, should anybody still read it.
+func TestACallerWhoHasGone(t *testing.T) {
+	f := &fake{hold: make(chan struct{})}
+	defer close(f.hold)
+	ctx, end := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, end)
+	w := httptest.NewRecorder()
+	newTest(f).ServeHTTP(w, httptest.NewRequest("POST", "/topics/orders", strings.NewReader("v")).WithContext(ctx))
+	if w.Code != 504 {
+		t.Error(w.Code, w.Body)
+	}
 }
 
 // A stop takes nothing new, waits for what is under way, and counts what is not acknowledged.

@@ -94,7 +94,6 @@ func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a
 		w.Header().Set("Connection", "close") // the rest of it is nobody's business, and to wait for it would hold up the answer
 		return err
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // it would end the wait for Kafka, too
 	var list []kafka.Record
 	if format == nil {
 		list = make([]kafka.Record, 1)
@@ -183,7 +182,6 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 type batch struct {
 	async bool
 	over  chan struct{} // closed when all have their outcome
-	gone  bool          // the caller
 
 	mu   sync.Mutex
 	open int
@@ -240,7 +238,6 @@ func (b *batch) wait(ctx context.Context, most time.Duration) {
 	case <-b.over:
 	case <-late.C:
 	case <-ctx.Done():
-		b.gone = true
 	}
 }
 
