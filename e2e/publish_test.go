@@ -276,7 +276,7 @@ func TestPublishAndStop(t *testing.T) {
 	t.Parallel()
 	k := rig.Own(t, 1)
 	topic := k.Topic(t, 2)
-	sc := publishOnly(t, k, "KPUSH_DRAIN_TIMEOUT=2s", "KPUSH_PRODUCER_CONF=delivery.timeout.ms=60000;linger.ms=500")
+	sc := publishOnly(t, k, "KPUSH_DRAIN_TIMEOUT=2s", "KPUSH_PRODUCER_CONF=delivery.timeout.ms=60000;linger.ms=30000")
 	for n := range 2000 {
 		if code, answer, err := publish(sc, topic+"?async=true", fmt.Sprint(n)); code != 202 {
 			t.Fatalf("%d %v %v", code, answer, err)
@@ -292,7 +292,7 @@ func TestPublishAndStop(t *testing.T) {
 	}
 	sc.Start(t)
 	rig.Within(t, patience, "the address of the API", func() bool { return sc.API() != "" })
-	publish(sc, topic, "known")
+	sc.Call(t, 200, "GET", "/topics/"+topic, "") // so that it is known
 	k.Pause(t)
 	defer k.Cont(t)
 	for range 7 {

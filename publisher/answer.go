@@ -37,10 +37,6 @@ func (a *answer) fail(err error) {
 
 // of answers for a batch. A record of which nothing is known is no success, but for who has not waited.
 func (a *answer) of(b *batch, many bool) {
-	if b.gone {
-		a.status = 499 // for the count: nobody reads it
-		return
-	}
 	var offsets []any
 	var failed []error
 	all := b.outcomes()
@@ -88,9 +84,6 @@ type placed struct {
 
 // write sends the answer whole, and at once: a stop waits for those inside only.
 func (a *answer) write(w http.ResponseWriter) {
-	if a.body == nil {
-		return
-	}
 	text, err := json.Marshal(a.body)
 	if err != nil {
 		text = []byte(`{"error_code":500,"message":"kpush has a bug here","retriable":false}`)

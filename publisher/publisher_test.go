@@ -165,6 +165,7 @@ func TestRequests(t *testing.T) {
 			`orders/-1@0 null="{\"a\":1.50,\"b\":\"\\u00e9<\"}"|orders/1@0 "\"k\""=null|orders/-1@0 "7"="\"x\""`},
 		{"POST /topics/orders", asBinary, `{"records":[{"key":"AP8=","value":"","timestamp":5,"headers":[{"key":"h","value":"AA=="},{"key":"n","value":null}]},{}]}`, 200,
 			`orders/-1@5 "\x00\xff"="" h:"\x00" n:null|orders/-1@0 null=null`},
+		{"POST /topics/orders", "Content-Type: application/vnd.kafka.v1+json", `{"records":[{"value":"aGVsbG8="}]}`, 200, `orders/-1@0 null="hello"`}, // as npm's kafka-rest sends it
 		{"POST /topics/orders?partition=2", asText, `{"records":[{"key":"","value":"é"}]}`, 200, `orders/2@0 ""="é"`},
 		{"POST /topics/orders?async=true", asText, `{"records":[{"value":"a"},{"value":"b"}]}`, 202, `orders/-1@0 null="a"|orders/-1@0 null="b"`},
 		{"POST /topics/orders", asText, `{"records":[{"value":"a"},{"value":"b","partition":3}]}`, 207, `orders/-1@0 null="a"`},
@@ -337,6 +338,37 @@ func TestNobodyWaitsLonger(t *testing.T) {
 		}
 		time.Sleep(askTime) // the question beside the last caller
 	})
+}
+
+// The bound of how long a body may come is none of how long Kafka may take.
+func TestKafkaMayTakeLongerThanTheBody(t *testing.T) {
+	defer func(was time.Duration) { readTime = was }(readTime)
+	readTime = 100 * time.Millisecond
+	f := &fake{hold: make(chan struct{})}
+	server := httptest.NewServer(newTest(f))
+	defer server.Close()
+	time.AfterFunc(500*time.Millisecond, func() { close(f.hold) })
+	w, err := http.Post(server.URL+"/topics/orders", "", strings.NewReader("v"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Body.Close()
+	if text, err := io.ReadAll(w.Body); err != nil || w.StatusCode != 200 || !strings.Contains(string(text), `"offset":0`) {
+		t.Error(w.StatusCode, string(text), err)
+	}
+}
+
+// Who does not wait to the end has no 2xx, should anybody still read it.
+func TestACallerWhoHasGone(t *testing.T) {
+	f := &fake{hold: make(chan struct{})}
+	defer close(f.hold)
+	ctx, end := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, end)
+	w := httptest.NewRecorder()
+	newTest(f).ServeHTTP(w, httptest.NewRequest("POST", "/topics/orders", strings.NewReader("v")).WithContext(ctx))
+	if w.Code != 504 {
+		t.Error(w.Code, w.Body)
+	}
 }
 
 // A stop takes nothing new, waits for what is under way, and counts what is not acknowledged.

@@ -15,12 +15,15 @@ import (
 // recordsMost bounds a request: what a record costs beside its bytes adds up.
 const recordsMost = 10_000
 
-// formats are those of Confluent's REST API v2 and of the Strimzi bridge: what a key or a value is in JSON, and in Kafka.
+// formats are those of Confluent's REST API v2, of the Strimzi bridge, and of v1, whose records are the same: what a key or a value is in JSON, and in Kafka.
 var formats = map[string]func(json.RawMessage) ([]byte, error){
 	"application/vnd.kafka.json.v2+json":   jsonBytes,
 	"application/vnd.kafka.binary.v2+json": binaryBytes,
 	"application/vnd.kafka.v2+json":        binaryBytes, // its default
 	"application/vnd.kafka.text.v2+json":   textBytes,
+	"application/vnd.kafka.v1+json":        binaryBytes,
+	"application/vnd.kafka.json.v1+json":   jsonBytes,
+	"application/vnd.kafka.binary.v1+json": binaryBytes,
 }
 
 // formatOf is what the Content-Type says; nil: the body is a value.

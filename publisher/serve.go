@@ -17,8 +17,8 @@ import (
 // Path is what the door answers to.
 const Path = "/topics/"
 
-// readTime bounds how long a body may come, and an answer go.
-const readTime = 15 * time.Second
+// readTime bounds how long a body may come, and an answer go. A variable for tests.
+var readTime = 15 * time.Second
 
 // ServeHTTP answers POST and GET of a topic. Who calls has been looked at.
 func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -182,7 +182,6 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 type batch struct {
 	async bool
 	over  chan struct{} // closed when all have their outcome
-	gone  bool          // the caller
 
 	mu   sync.Mutex
 	open int
@@ -239,7 +238,6 @@ func (b *batch) wait(ctx context.Context, most time.Duration) {
 	case <-b.over:
 	case <-late.C:
 	case <-ctx.Done():
-		b.gone = true
 	}
 }
 

@@ -18,6 +18,7 @@ LIBRDKAFKA void *rd_kafka_queue_get_main(void *rk);
 LIBRDKAFKA void *rd_kafka_queue_poll(void *queue, int timeout_ms);
 LIBRDKAFKA void rd_kafka_queue_destroy(void *queue);
 LIBRDKAFKA int rd_kafka_producev(void *rk, ...);
+LIBRDKAFKA int rd_kafka_flush(void *rk, int timeout_ms);
 LIBRDKAFKA int rd_kafka_purge(void *rk, int flags);
 LIBRDKAFKA void *rd_kafka_headers_new(size_t count);
 LIBRDKAFKA int rd_kafka_header_add(void *headers, const char *name, ssize_t name_size, const void *value, ssize_t size);
@@ -179,6 +180,9 @@ func (o *outlet) poll(atMost time.Duration) *event {
 	}
 	return got
 }
+
+// flush has what lingers sent at once, and waits so long at the most. Another goroutine must poll meanwhile.
+func (o *outlet) flush(atMost time.Duration) { C.rd_kafka_flush(o.rk, C.int(atMost/time.Millisecond)) }
 
 // purge has all that is queued or under way reported as failed.
 func (o *outlet) purge() { C.rd_kafka_purge(o.rk, 1|2|4) } // QUEUE, INFLIGHT, NON_BLOCKING

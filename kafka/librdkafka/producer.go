@@ -261,6 +261,11 @@ func (p *Producer) Queued() int { return int(p.count.Load()) }
 // Flush waits until each has one.
 func (p *Producer) Flush(ctx context.Context) (left int) {
 	for p.Queued() > 0 && ctx.Err() == nil {
+		p.mu.RLock() // the client stays until it is done
+		if p.out != nil && !p.closed {
+			p.out.flush(20 * time.Millisecond)
+		}
+		p.mu.RUnlock()
 		time.Sleep(2 * time.Millisecond)
 	}
 	return p.Queued()
