@@ -3,27 +3,32 @@ package publisher
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kpush/kpush/kafka"
 )
 
 // Listen keeps the head of the request under way on each connection as it was sent: net/http forgets the order of headers and the
 // case of their names, and a Kafka header has both.
-func Listen(l net.Listener) net.Listener { return listener{l} }
+func Listen(l net.Listener) net.Listener { return listener{l, new(atomic.Int64)} }
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	large *atomic.Int64 // bytes of heads beyond headUsual
+}
 
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return &conn{Conn: c, large: l.large}, nil
 }
 
 type connKey struct{}
@@ -40,10 +45,20 @@ type conn struct {
 	head     []byte
 	whole    bool // head ends where it ends
 	answered bool
+	large    *atomic.Int64
+	took     int64 // of large
 }
 
 // HeadMost is as much of a head as is taken, or kept.
 const HeadMost = 256 << 10
+
+// A head is read before anybody knows who sends it: what is beyond headUsual of all of them is bounded together.
+const (
+	headUsual = 8 << 10
+	largeMost = 16 << 20
+)
+
+var errLarge = errors.New("too many large heads at once")
 
 var headEnd = []byte("\r\n\r\n")
 
@@ -53,11 +68,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	if c.answered && n > 0 {
 		c.answered, c.whole, c.head = false, false, c.head[:0]
-		if cap(c.head) > 8<<10 {
-			c.head = nil
-		}
+		c.give()
 	}
-	if c.whole || len(c.head) > HeadMost+8<<10 {
+	if c.whole || len(c.head) > HeadMost+headUsual {
 		return n, err
 	}
 	from := max(0, len(c.head)-len(headEnd)+1)
@@ -65,7 +78,28 @@ func (c *conn) Read(p []byte) (int, error) {
 	if at := bytes.Index(c.head[from:], headEnd); at >= 0 {
 		c.head, c.whole = c.head[:from+at], true
 	}
+	if more := int64(len(c.head)-headUsual) - c.took; more > 0 {
+		if c.took += more; c.large.Add(more) > largeMost {
+			return 0, errLarge
+		}
+	}
 	return n, err
+}
+
+// give forgets a large head. The caller holds mu.
+func (c *conn) give() {
+	if cap(c.head) > headUsual {
+		c.head = nil
+	}
+	c.large.Add(-c.took)
+	c.took = 0
+}
+
+func (c *conn) Close() error {
+	c.mu.Lock()
+	c.give()
+	c.mu.Unlock()
+	return c.Conn.Close()
 }
 
 func (c *conn) Write(p []byte) (int, error) {

@@ -2,11 +2,15 @@ package publisher
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // The headers of each request on a kept connection are those that were sent, in their order and case, whatever their bodies hold.
@@ -17,7 +21,8 @@ func TestHeadersAsTheyWereSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &http.Server{Handler: newTest(f), ConnContext: ConnContext}
-	go s.Serve(Listen(l))
+	kept := Listen(l)
+	go s.Serve(kept)
 	defer s.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -47,6 +52,34 @@ func TestHeadersAsTheyWereSent(t *testing.T) {
 		if got := shown(r); got != strings.TrimSpace("orders/-1@0 null=null "+row.want) {
 			t.Errorf("%d: %.100s, want %.100s", i, got, row.want)
 		}
+	}
+	var strangers []net.Conn
+	var sent sync.WaitGroup
+	for range 80 { // of 250 KiB each: more than 16 MiB; some are shut out, and all is given back
+		s, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		strangers = append(strangers, s)
+		sent.Go(func() { fmt.Fprintf(s, "GET / HTTP/1.1\r\nHost: x\r\nX: %s", strings.Repeat("x", 250<<10)) })
+	}
+	sent.Wait()
+	large, shut := kept.(listener).large, 0
+	for was := int64(-1); large.Load() != was; time.Sleep(200 * time.Millisecond) {
+		was = large.Load()
+	}
+	for _, s := range strangers {
+		_ = s.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			shut++ // 400, or closed
+		}
+		s.Close()
+	}
+	for end := time.Now().Add(5 * time.Second); large.Load() != 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if shut == 0 || shut == len(strangers) || large.Load() != 0 {
+		t.Errorf("%d of %d are shut out, %d bytes are not given back", shut, len(strangers), large.Load())
 	}
 	// Two at once: of the second one order and case are not known.
 	fmt.Fprint(c, strings.Repeat("POST /topics/orders HTTP/1.1\r\nHost: x\r\nKafka-Header-b: 1\r\nKafka-Header-A: 2\r\nContent-Length: 0\r\n\r\n", 2))
