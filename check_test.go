@@ -95,8 +95,8 @@ func TestCheckSays(t *testing.T) {
 		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid "}},
 		{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR=" + volume + "/no", []string{"\nwarning: nothing could be skipped, by you or by the service: the volume " + volume + "/no cannot"}},
 		{"KPUSH_PORT=" + port, []string{"\nservice 127.0.0.1:" + port + ": it connects\n"}},
-		{"KPUSH_HOST=unix:" + socket + ",unix:" + socket + "2", []string{"\nservice unix:" + socket + ": it connects\n", "\nwarning: service unix:" + socket + "2: dial: connect: no such file or directory; what"}},
-		{"KPUSH_URL=http://me:secret@" + nobody + "/x", []string{"\nwarning: service " + nobody + ": dial: connect: connection refused; what is sent until it answers is sent again\n"}},
+		{"KPUSH_HOST=unix:" + socket + ",unix:" + socket + "2", []string{"\nservice unix:" + socket + ": it connects\n", "\nwarning: service unix:" + socket + "2: dial " + socket + "2: connect: no such file or directory; what"}},
+		{"KPUSH_URL=http://me:secret@" + nobody + "/x", []string{"\nwarning: service " + nobody + ": dial " + nobody + ": connect: connection refused; what is sent until it answers is sent again\n"}},
 		{"KPUSH_URL=" + secure.URL, []string{"\nwarning: service " + strings.TrimPrefix(secure.URL, "https://") + ": TLS handshake: "}},
 	} {
 		var said strings.Builder

@@ -105,7 +105,8 @@ func (p publishing) Run(ctx context.Context) error {
 func (publishing) SkipBlocked() int { return 0 }
 
 // serveUntil runs the duty until ctx ends, and closes the door behind it: what the service publishes while its last requests are
-// answered is still taken. Of KPUSH_DRAIN_TIMEOUT the last quarter is the door's at the least.
+// answered is still taken. Of KPUSH_DRAIN_TIMEOUT the last quarter is the door's at the least. The producer outlasts both, for the last
+// delivery may end as a dead letter.
 func serveUntil(ctx context.Context, stop func(), d duty, door *publisher.Publisher, producer *librdkafka.Producer, drain time.Duration) error {
 	over, closed := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -118,10 +119,11 @@ func serveUntil(ctx context.Context, stop func(), d duty, door *publisher.Publis
 		flush, cancel := context.WithDeadline(context.Background(), end)
 		defer cancel()
 		closed <- door.Close(flush)
-		producer.Close()
 	}()
 	err := d.Run(ctx)
 	close(over)
 	stop()
-	return errors.Join(err, <-closed)
+	err = errors.Join(err, <-closed)
+	producer.Close()
+	return err
 }

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"context"
 	"encoding/base64"
 	"log/slog"
 	"sync"
@@ -53,7 +54,7 @@ func (b *burst) names(say func(more int)) bool {
 }
 
 // loud is what the log says of many messages at once.
-type loud struct{ failed, blocked, recovered burst }
+type loud struct{ failed, slow, blocked, recovered burst }
 
 // sayFailed has the log say the first failure of a message. At level debug it says each.
 func (d *delivery) sayFailed(about []any) {
@@ -67,16 +68,27 @@ func (d *delivery) sayFailed(about []any) {
 	}
 }
 
-// sayRecovered has it say the end of failures.
-func (d *delivery) sayRecovered(it *item) {
+// saySlow has it say an attempt that took longer than KPUSH_SLOW_TIME.
+func (d *delivery) saySlow(it *item, took time.Duration) {
 	log := d.f.log
-	if d.f.loud.recovered.names(func(more int) {
-		log.Info("more messages that had failed are delivered than the log names", "more", more)
-	}) {
-		log.Info("delivered after failures", it.where(), "attempts", it.attempt.Number)
-	} else {
-		log.Debug("delivered after failures", it.where(), "attempts", it.attempt.Number)
+	if d.f.loud.slow.names(func(more int) { log.Warn("more deliveries were slow than the log names", "more", more) }) {
+		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", it.verdict.Class.String())
 	}
+}
+
+// sayRecovered has it say the end of failures, or of a doubt that an earlier life has left.
+func (d *delivery) sayRecovered(it *item) {
+	log, said := d.f.log, "delivered after failures"
+	if it.failure == nil && it.InDoubt {
+		said = "delivered; it was in doubt, so the service may have had it before"
+	}
+	level := slog.LevelDebug
+	if d.f.loud.recovered.names(func(more int) {
+		log.Info("more messages that had failed or were in doubt are delivered than the log names", "more", more)
+	}) {
+		level = slog.LevelInfo
+	}
+	log.Log(context.Background(), level, said, it.where(), "attempts", it.attempt.Number)
 }
 
 // sayBlocked has the log name a message that keeps failing, with all that an operator needs to find it and to decide about it.

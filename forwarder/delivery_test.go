@@ -380,6 +380,49 @@ func TestInDoubtIsSaidUntilTheEnd(t *testing.T) {
 	})
 }
 
+// What an earlier life has left in doubt, and goes out at the first attempt of this one, is no failure.
+func TestADoubtIsNoFailure(t *testing.T) {
+	for _, row := range []struct{ name, first, says string }{
+		{"killed with requests under way", "", "delivered; it was in doubt, so the service may have had it before"},
+		{"failed in this life", "fails", "delivered after failures"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, local(nil), nil)
+				s := serving(r, func(q *http.Request) (*http.Response, error) { connected(q); return nil, io.EOF })
+				p := r.partition(t0)
+				m := kafka.Message{Offset: 0, Value: []byte("v")}
+				done := make(chan error)
+				d := handed(p, m)
+				go func() { _, err := d.handle(); done <- err }()
+				r.until("an attempt", func() bool { return s.count() == 1 })
+				p.stop(errStopping)
+				<-done
+				p.rec.Release()
+				r = r.again(local(nil), nil)
+				answered := 0
+				serving(r, func(q *http.Request) (*http.Response, error) {
+					if answered++; answered == 1 && row.first != "" {
+						return says(q, 500)
+					}
+					return says(q, 200)
+				})
+				if out, err := handed(r.partition(t0), m).handle(); err != nil || out.Class != Delivered {
+					t.Fatal(out, err)
+				}
+				for _, said := range r.logs.with("delivered") {
+					if !strings.Contains(said, `"`+row.says+`"`) {
+						t.Errorf("the log says %s", said)
+					}
+				}
+				if n := len(r.logs.with(row.says)); n != 1 {
+					t.Errorf("%q is said %d times", row.says, n)
+				}
+			})
+		})
+	}
+}
+
 // Blocked is said once after ten attempts; then there is silence for as long as the reason stays the same.
 func TestBlockedIsSaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

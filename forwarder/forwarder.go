@@ -111,7 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
 		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BatchBytes: cfg.BatchBytes, Size: push.SizeInBatch, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
-		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, func(err error) { f.health.changed(serviceDown, err) })
+		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, f.sayDown)
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {
 		if err := f.skips.lock(); err != nil {

@@ -207,25 +207,6 @@ func (f *Forwarder) unconfirmed() string {
 	return list
 }
 
-// Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
-func (f *Forwarder) Notes() (notes []string) {
-	notes = append(notes, fmt.Sprintf("%d partitions assigned", len(f.consumer.running())))
-	f.health.with(func() {
-		for _, a := range []aspect{serviceDown, notReady, wanting, bufferFull, bounded} {
-			if s := f.health.said[a]; s != "" {
-				notes = append(notes, s)
-			}
-		}
-	})
-	if s := f.standstill(); s != "" {
-		notes = append(notes, s)
-	}
-	if n := len(f.waiting().Blocked); n > 0 {
-		notes = append(notes, fmt.Sprintf("%d messages are blocked: they failed %d times or more (see the log)", n, blockedAfter))
-	}
-	return notes
-}
-
 // watchTime is how often the cluster is asked whether it is there and has the topics.
 const watchTime = 2 * time.Second
 

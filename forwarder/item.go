@@ -158,9 +158,9 @@ func (d *delivery) log(it *item, took time.Duration) {
 	log, v := d.f.log, it.verdict
 	if slow := d.f.cfg.SlowTime; slow > 0 && took > slow && v.Class != push.Aborted {
 		d.p.gauge.topic.slow.Add(1)
-		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", v.Class.String())
+		d.saySlow(it, took)
 	}
-	if v.Class == push.Delivered && it.attempt.Number == 1 {
+	if v.Class == push.Delivered && it.attempt.Number == 1 && !it.InDoubt {
 		return // the one that costs nothing
 	}
 	about := []any{it.where(), "attempt", it.attempt.Number, "verdict", v.Class.String(), "reason", v.Reason}

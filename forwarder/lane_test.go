@@ -413,7 +413,7 @@ func TestAStopBeforeTheIntentLeavesNothingUnderWay(t *testing.T) {
 			if d.next() || d.pen.postponed() {
 				t.Error("it goes on")
 			}
-		}, func(error) {})
+		}, func(int, error) {})
 		p = r.partition(t0)
 		f.pace.SetLimit(0)
 		load(p, 2, 0)

@@ -223,7 +223,7 @@ func (c *consumer) sayStart(o *opening) {
 	if o.Paused {
 		log.Warn("an operator has paused the partition: kpush -resume, or POST /resume, ends that")
 	}
-	log.Info("partition starts", "offset", o.Start.Next, "by", string(o.By), "end", o.Bounds.End)
+	log.Info("partition starts", "offset", o.Start.Next, "by", string(o.By), "end", o.Bounds.End, "in_doubt", o.Start.InDoubt(o.Bounds.End))
 }
 
 // open opens the partition's record.

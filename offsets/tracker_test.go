@@ -216,3 +216,23 @@ func TestRowsAreGivenBack(t *testing.T) {
 		t.Error("a partition with few messages at a time has to find new room for each")
 	}
 }
+
+func TestInDoubtOfAStart(t *testing.T) {
+	attempts := []Attempt{{Offset: 9, InDoubt: true}, {Offset: 12, InDoubt: true}, {Offset: 13}, {Offset: 15, InDoubt: true}, {Offset: 40, InDoubt: true}}
+	for _, row := range []struct {
+		start Start
+		want  int64
+	}{
+		{Start{Next: 10}, 0},
+		{Start{Next: 10, Ceiling: 5}, 0},
+		{Start{Next: 10, Ceiling: 14}, 4},
+		{Start{Next: 10, Ceiling: 1000}, 10}, // no more than there are
+		{Start{Next: 10, Ceiling: 14, Done: Ranges{{11, 12}, {13, 30}}}, 2},
+		{Start{Next: 10, Attempts: attempts, Done: Ranges{{15, 16}}}, 2 - 1}, // 12
+		{Start{Next: 10, Ceiling: 14, Attempts: attempts}, 4 + 1},
+	} {
+		if got := row.start.InDoubt(20); got != row.want {
+			t.Errorf("%+v: %d, want %d", row.start, got, row.want)
+		}
+	}
+}

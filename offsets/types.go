@@ -81,3 +81,18 @@ type Start struct {
 	Lineage   uint64 // the same as Saved.Lineage: the facts of the file go on. Another: they never apply again
 	Committed int64
 }
+
+// InDoubt counts the messages below end that may have reached the service although nothing says that they are done.
+func (s Start) InDoubt(end int64) (n int64) {
+	above := max(s.Next, min(s.Ceiling, end))
+	n = above - s.Next
+	for _, r := range s.Done {
+		n -= max(0, min(r.To, above)-max(r.From, s.Next))
+	}
+	for _, a := range s.Attempts {
+		if a.InDoubt && a.Offset >= above && a.Offset < end && !s.Done.Contains(a.Offset) {
+			n++
+		}
+	}
+	return n
+}

@@ -28,8 +28,8 @@ func (p *process) address(what string) string {
 // look asks a kpush for its status every second and for its metrics every five, as a page and a Prometheus do, until its end is called.
 func (s *scene) look(p *process) (end func()) {
 	s.Helper()
-	rig.Within(s, 10*time.Second, "the addresses of API and health", func() bool { return p.address("API") != "" && p.address("health server") != "" })
-	status, metrics := "http://"+p.address("API")+"/status", "http://"+p.address("health server")+"/metrics"
+	rig.Within(s, 10*time.Second, "the addresses of API and health", func() bool { return p.address("api") != "" && p.address("health server") != "" })
+	status, metrics := "http://"+p.address("api")+"/status", "http://"+p.address("health server")+"/metrics"
 	over, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)

@@ -1,6 +1,7 @@
 package pace
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,8 +18,8 @@ import (
 // in time counts like a service fault, or the host that hangs would soon have all turns; how it counts else is silence.go's.
 type hosts struct {
 	cfg     *Config
-	wake    func()      // the rest may be over
-	changed func(error) // says that the service is down and why; nil: up again
+	wake    func() // the rest may be over
+	changed func(int, error)
 	resting atomic.Bool // one of the reasons to rest holds, or held: look closer
 
 	mu     sync.Mutex
@@ -26,8 +27,6 @@ type hosts struct {
 	until  time.Time // the service asked for a pause
 	closed bool      // Config.Closed, and Ready has not been called
 	down   bool      // all hosts are; what was said last
-	said   string    // why, and
-	heard  string    // what the newest probe came to
 }
 
 // host is what is known of one of Config.Hosts.
@@ -40,6 +39,8 @@ type host struct {
 	silence silence   // messages without an answer in a row
 	down    bool      // nothing but probes goes to it
 	since   time.Time // down since; zero where it is up
+	said    string    // why, as the log has it, and
+	heard   string    // what the newest probe came to
 	failed  int       // probes
 	row     int       // probes that one blocked message had since another had one
 	next    time.Time // when it may be probed
@@ -48,10 +49,13 @@ type host struct {
 // downAfter service faults in a row a host is down. Where nobody listens, one is enough.
 const downAfter = 3
 
+// Whole stands for the service where a number stands for one of its hosts.
+const Whole = -1
+
 // never is the end of a rest that somebody else has to end.
 var never = time.Unix(1<<40, 0)
 
-func (s *hosts) init(cfg *Config, wake func(), changed func(error)) {
+func (s *hosts) init(cfg *Config, wake func(), changed func(int, error)) {
 	s.cfg, s.wake, s.changed, s.closed = cfg, wake, changed, cfg.Closed
 	for i := range max(1, cfg.Hosts) {
 		s.list = append(s.list, &host{number: i, silence: silence{number: 1}})
@@ -268,20 +272,25 @@ func (s *hosts) noteFault(h *host, t *Turn, sign Sign) {
 		h.down, h.since = true, time.Now()
 	}
 	s.postpone(h)
-	if !s.upBeside(h) {
-		s.sayDown(sign.Why)
-	}
+	s.sayDown(h, sign.Why)
 }
 
-// sayDown says that the service is down and why, and that there is another reason once two probes in a row have had it.
-func (s *hosts) sayDown(why string) {
-	if s.down && (why == s.said || why != s.heard) {
-		s.heard = why
+// sayDown says that a host is down and why, and that there is another reason once two probes in a row have had it. Where it was the last
+// that was up, the service is.
+func (s *hosts) sayDown(h *host, why string) {
+	last := !s.upBeside(h)
+	if (s.down || !last) && h.said != "" && (why == h.said || why != h.heard) {
+		h.heard = why
 		return
 	}
-	s.down, s.said, s.heard = true, why, why
+	h.said, h.heard = why, why
+	if !last {
+		s.changed(h.number, errors.New(why))
+		return
+	}
+	s.down = true
 	s.resting.Store(true)
-	s.changed(fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", why))
+	s.changed(Whole, fmt.Errorf("the service is down (%s): the oldest message probes, the rest wait", why))
 }
 
 // noteAnswer brings a host up, whatever the answer says, and tells whether the rest of the service is over by that. An answer to a
@@ -293,11 +302,14 @@ func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 		return false
 	}
 	h.ill.Store(false)
-	h.faults, h.down, h.since, h.failed = 0, false, time.Time{}, 0
+	was := h.down
+	h.faults, h.down, h.since, h.failed, h.said = 0, false, time.Time{}, 0, ""
 	h.silence.end(time.Now())
 	if again = s.down; again {
 		s.down = false
-		s.changed(nil)
+		s.changed(Whole, nil)
+	} else if was {
+		s.changed(h.number, nil)
 	}
 	return again
 }
@@ -314,6 +326,6 @@ func (s *hosts) describe(status *Status) {
 		status.Paused = s.until
 	}
 	for _, h := range s.list {
-		status.Hosts = append(status.Hosts, Host{!h.down, h.since})
+		status.Hosts = append(status.Hosts, Host{!h.down, h.since, h.said})
 	}
 }

@@ -2,6 +2,7 @@ package pace
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,9 +26,9 @@ func small() Config {
 }
 
 // hostsOf are those of a service of which nothing is known yet; changed may be nil.
-func hostsOf(cfg *Config, changed func(error)) *hosts {
+func hostsOf(cfg *Config, changed func(int, error)) *hosts {
 	if changed == nil {
-		changed = func(error) {}
+		changed = func(int, error) {}
 	}
 	s := new(hosts)
 	s.init(cfg, func() {}, changed)
@@ -113,7 +114,7 @@ func TestOldAnswersDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := small()
 		said := 0
-		s := hostsOf(&cfg, func(error) { said++ })
+		s := hostsOf(&cfg, func(int, error) { said++ })
 		old := &Turn{began: time.Now()}
 		pass(time.Second)
 		s.heed(&Turn{began: time.Now()}, refused, time.Now())
@@ -211,7 +212,7 @@ func TestOneProbeAtATime(t *testing.T) {
 func TestDownSaysWhy(t *testing.T) {
 	cfg := small()
 	var said []string
-	s := hostsOf(&cfg, func(err error) { said = append(said, fmt.Sprint(err)) })
+	s := hostsOf(&cfg, func(_ int, err error) { said = append(said, fmt.Sprint(err)) })
 	s.heed(&Turn{}, refused, time.Now())
 	s.heed(&Turn{}, refused, time.Now())
 	s.heed(&Turn{began: time.Now()}, good, time.Now())
@@ -220,13 +221,47 @@ func TestDownSaysWhy(t *testing.T) {
 	}
 }
 
+// Of several hosts each that goes down is said by its number, the last one as the service; another reason counts only where the same host
+// has had it twice.
+func TestEachHostIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Hosts = 2
+		var said []string
+		s := hostsOf(&cfg, func(host int, err error) { said = append(said, fmt.Sprint(host, " ", err)) })
+		came := func(host int, why string) {
+			pass(cfg.RetryInterval)
+			turn := &Turn{host: host, began: time.Now(), probe: s.list[host]}
+			if sign := refused; why != "" {
+				sign.Why = why
+				s.heed(turn, sign, time.Now())
+			} else {
+				s.heed(turn, good, time.Now())
+			}
+		}
+		for _, step := range []struct {
+			host int
+			why  string
+		}{{1, "b refuses"}, {1, "b refuses"}, {0, "a refuses"}, {1, "b refuses"}, {0, "a refuses"}, {1, "b hangs"}, {0, "a refuses"}, {1, "b hangs"},
+			{0, ""}, {1, "b hangs"}, {1, ""}, {0, ""}} {
+			came(step.host, step.why)
+		}
+		down := func(why string) string {
+			return "-1 the service is down (" + why + "): the oldest message probes, the rest wait"
+		}
+		if want := []string{"1 b refuses", down("a refuses"), down("b hangs"), "-1 <nil>", "1 <nil>"}; !slices.Equal(said, want) {
+			t.Errorf("said %q, want %q", said, want)
+		}
+	})
+}
+
 // What is said comes in the order in which it happened, also where the service is down again before "there again" is said.
 func TestDownAndUpAreSaidInOrder(t *testing.T) {
 	cfg := small()
 	var said []bool
 	var s *hosts
 	over := make(chan struct{})
-	s = hostsOf(&cfg, func(err error) {
+	s = hostsOf(&cfg, func(_ int, err error) {
 		if err == nil {
 			go func() { defer close(over); s.heed(&Turn{}, refused, time.Now()) }()
 			select {

@@ -58,9 +58,9 @@ type Pace struct {
 	alarm   *time.Timer // when the rest of the service ends
 }
 
-// New calls run on a goroutine of its own whenever there is a turn and something to deliver, and down when the service is down
-// (why), or there again (nil).
-func New(cfg Config, run func(*Batch), down func(error)) *Pace {
+// New calls run on a goroutine of its own whenever there is a turn and something to deliver, and down when one of several hosts, or the
+// service as a Whole, is down (why), or there again (nil).
+func New(cfg Config, run func(*Batch), down func(host int, err error)) *Pace {
 	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, ration: ration{most: cfg.BatchBytes, now: cfg.BatchBytes},
 		spare: sync.Pool{New: func() any { return new(Batch) }}}
 	p.alarm = time.AfterFunc(time.Until(never), p.look)
@@ -208,6 +208,7 @@ type Status struct {
 type Host struct {
 	Up    bool
 	Since time.Time // down since; zero where it is up
+	Why   string    // it is down; "" where it is up
 }
 
 // Status may be asked at any time.

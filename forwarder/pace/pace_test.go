@@ -39,7 +39,7 @@ func bubble(t *testing.T, cfg Config, do func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r, over := &rig{T: t, given: make(chan *Batch, 1000)}, make(chan struct{})
-		r.Pace = New(cfg, func(b *Batch) { r.given <- b; <-over }, func(error) {})
+		r.Pace = New(cfg, func(b *Batch) { r.given <- b; <-over }, func(int, error) {})
 		defer close(over)
 		do(r)
 	})
@@ -248,7 +248,7 @@ func TestOrderByKey(t *testing.T) {
 				busy[name] = false
 				mu.Unlock()
 			}
-		}, func(error) {})
+		}, func(int, error) {})
 		first, second := newOwner(), newOwner()
 		s, other := p.Open(first), p.Open(second)
 		for o := range int64(500) {

@@ -38,7 +38,7 @@ func TestWhenAHostStandsStill(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := small()
 			var said []error
-			p := New(cfg, func(*Batch) {}, func(err error) { said = append(said, err) })
+			p := New(cfg, func(*Batch) {}, func(_ int, err error) { said = append(said, err) })
 			turns := map[rune]*Turn{}
 			var silences []Silence
 			for _, step := range steps {
@@ -73,7 +73,7 @@ func TestWhenAHostStandsStill(t *testing.T) {
 // What began while the host stood still is its fault, also where it ends after an answer has come; what begins then is not.
 func TestTheEndOfStandingStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(small(), func(*Batch) {}, func(error) {})
+		p := New(small(), func(*Batch) {}, func(int, error) {})
 		for range downAfter {
 			one := silentTurn(p, 0)
 			one.Silence(time.Now())
@@ -139,7 +139,7 @@ func TestOnlyFreshEvidencePutsAHostDown(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := small()
 			downs := 0
-			p := New(cfg, func(*Batch) {}, func(err error) {
+			p := New(cfg, func(*Batch) {}, func(_ int, err error) {
 				if err != nil {
 					downs++
 				}
@@ -171,7 +171,7 @@ func TestDownFollowsItsReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := small()
 		var said []string
-		p := New(cfg, func(*Batch) {}, func(err error) { said = append(said, err.Error()) })
+		p := New(cfg, func(*Batch) {}, func(_ int, err error) { said = append(said, err.Error()) })
 		probe := func(sign Sign) {
 			pass(cfg.RetryInterval)
 			turn := silentTurn(p, 0)

@@ -117,6 +117,9 @@ func clause(err error) string {
 	case err == nil:
 		return "unknown"
 	case errors.As(err, &op):
+		if op.Addr != nil {
+			return op.Op + " " + op.Addr.String() + ": " + op.Err.Error()
+		}
 		return op.Op + ": " + op.Err.Error()
 	}
 	return err.Error()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,6 +51,8 @@ func TestJudgeWithoutAnAnswer(t *testing.T) {
 		reason  string
 	}{
 		{"refused", wire.Answer{Err: refused}, ServiceFault, false, "no connection to the service: connect: connection refused"},
+		{"refused at an address", wire.Answer{Err: &net.OpError{Op: "dial", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 8080}, Err: refused}}, ServiceFault, false,
+			"no connection to the service: dial 10.0.0.7:8080: connect: connection refused"},
 		{"no connection in time", wire.Answer{Err: context.DeadlineExceeded}, ServiceFault, false, "no connection"},
 		{"broken", wire.Answer{Err: io.EOF, Sent: true}, ServiceFault, true, "the connection broke"},
 		{"no answer in time", wire.Answer{Err: context.DeadlineExceeded, Sent: true}, MessageFault, true, "KPUSH_EXEC_TIMEOUT (3s)"},

@@ -1,0 +1,73 @@
+package forwarder
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kpush/kpush/forwarder/pace"
+)
+
+// Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
+func (f *Forwarder) Notes() (notes []string) {
+	notes = append(notes, fmt.Sprintf("%d partitions assigned", len(f.consumer.running())))
+	f.health.with(func() {
+		for _, a := range []aspect{serviceDown, notReady, wanting, bufferFull, bounded} {
+			if s := f.health.said[a]; s != "" {
+				notes = append(notes, s)
+			}
+		}
+	})
+	notes = append(notes, f.slowed()...)
+	if s := f.standstill(); s != "" {
+		notes = append(notes, s)
+	}
+	if all := f.waiting().Blocked; len(all) > 0 {
+		notes = append(notes, blockedSentence(all))
+	}
+	return notes
+}
+
+// slowed is why the service gets less than it might, where it is not down.
+func (f *Forwarder) slowed() (why []string) {
+	s := f.pace.Status()
+	for i, h := range s.Hosts {
+		if s.Up && !h.Up {
+			why = append(why, fmt.Sprintf("service host %s is down since %s (%s): the others have its deliveries", f.cfg.Hosts[i], h.Since.UTC().Format(time.RFC3339), h.Why))
+		}
+	}
+	if !s.Paused.IsZero() {
+		why = append(why, fmt.Sprintf("the service asked for a pause until %s (Retry-After)", s.Paused.UTC().Format(time.RFC3339)))
+	}
+	if s.Limit == 1 && f.cfg.Concurrency > 1 {
+		why = append(why, fmt.Sprintf("the service gets one request at a time, of KPUSH_CONCURRENCY %d: it is slower, or busy (429, 503), with more", f.cfg.Concurrency))
+	}
+	return why
+}
+
+// sayDown notes that the service, or one of its hosts, is down (why), or there again (nil).
+func (f *Forwarder) sayDown(host int, err error) {
+	switch {
+	case host == pace.Whole:
+		f.health.changed(serviceDown, err)
+	case err != nil:
+		f.log.Warn("a service host is down: the others have its deliveries", "host", f.cfg.Hosts[host], "error", err)
+	default:
+		f.log.Info("a service host is there again", "host", f.cfg.Hosts[host])
+	}
+}
+
+// blockedSentence names those that have been failing for longest, and counts the others.
+func blockedSentence(all []BlockedStatus) string {
+	slices.SortStableFunc(all, func(a, b BlockedStatus) int { return a.Since.Compare(b.Since) })
+	said := make([]string, 0, namesMost)
+	for _, b := range all[:min(len(all), namesMost)] {
+		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), b.Reason))
+	}
+	more := ""
+	if n := len(all) - namesMost; n > 0 {
+		more = fmt.Sprintf(", and %d more", n)
+	}
+	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s%s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, strings.Join(said, ", "), more)
+}
