@@ -24,7 +24,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 			k, svc := kafka(t), service(t)
 			topic := k.Topic(t, 4)
 			produced := k.ProduceEvenly(t, topic, 4, count, 100)
-			sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_SLOW_TIME=1ns")...)
+			sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_SLOW_TIME=1ns", "KPUSH_LOG_LEVEL=debug")...)
 			out := sc.StartUnread(t)
 			if row.dies {
 				_ = out.Close() // closing the read end of a pipe does not fail
@@ -39,7 +39,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 			svc.Judge(produced).Kept(t, 0)
 			committedIsEnd(t, k, topic)
 			below(t, "A stop of a process whose log nobody reads", begin, took, bound)
-			t.Logf("%d messages with a warning each into a log whose reader is %s: all delivered, stopped in %v.", count, name, took.Round(time.Millisecond))
+			t.Logf("%d messages with a line each into a log whose reader is %s: all delivered, stopped in %v.", count, name, took.Round(time.Millisecond))
 		})
 	}
 }
@@ -50,7 +50,7 @@ func TestALogThatIsReadLate(t *testing.T) {
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, 4)
 	k.ProduceEvenly(t, topic, 4, count, 100)
-	sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_SLOW_TIME=1ns")...)
+	sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_SLOW_TIME=1ns", "KPUSH_LOG_LEVEL=debug")...)
 	out := sc.StartUnread(t)
 	svc.Await(t, count, patience)
 	var lines, missing int

@@ -68,12 +68,13 @@ func (d *delivery) sayFailed(about []any) {
 	}
 }
 
-// saySlow has it say an attempt that took longer than KPUSH_SLOW_TIME.
+// saySlow has it say an attempt that took longer than KPUSH_SLOW_TIME. At level debug it says each.
 func (d *delivery) saySlow(it *item, took time.Duration) {
-	log := d.f.log
+	log, level := d.f.log, slog.LevelDebug
 	if d.f.loud.slow.names(func(more int) { log.Warn("more deliveries were slow than the log names", "more", more) }) {
-		log.Warn("slow delivery", it.where(), "took", took.String(), "verdict", it.verdict.Class.String())
+		level = slog.LevelWarn
 	}
+	log.Log(context.Background(), level, "slow delivery", it.where(), "took", took.String(), "verdict", it.verdict.Class.String())
 }
 
 // sayRecovered has it say the end of failures, or of a doubt that an earlier life has left.
