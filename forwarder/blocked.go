@@ -53,27 +53,32 @@ func (b *burst) names(say func(more int)) bool {
 	return false
 }
 
-// loud is what the log says of many messages at once.
-type loud struct{ failed, slow, blocked, recovered burst }
-
-// sayFailed has the log say the first failure of a message. At level debug it says each.
-func (d *delivery) sayFailed(about []any) {
-	log := d.f.log
-	if d.f.loud.failed.names(func(more int) {
-		log.Warn("more deliveries failed for the first time than the log names", "more", more)
-	}) {
-		log.Warn("delivery failed, will be retried", about...)
-	} else {
-		log.Debug("delivery failed, will be retried", about...)
+// level is loud where one more may have a line of its own, else that of debug.
+func (b *burst) level(loud slog.Level, say func(more int)) slog.Level {
+	if b.names(say) {
+		return loud
 	}
+	return slog.LevelDebug
 }
 
-// saySlow has it say an attempt that took longer than KPUSH_SLOW_TIME. At level debug it says each.
+// loud is what the log says of many messages at once: at level debug it says each.
+type loud struct{ failed, slow, blocked, recovered burst }
+
+// sayFailed has the log say the first failure of a message.
+func (d *delivery) sayFailed(about []any) {
+	log := d.f.log
+	level := d.f.loud.failed.level(slog.LevelWarn, func(more int) {
+		log.Warn("more deliveries failed for the first time than the log names", "more", more)
+	})
+	log.Log(context.Background(), level, "delivery failed, will be retried", about...)
+}
+
+// saySlow has it say an attempt that took longer than KPUSH_SLOW_TIME.
 func (d *delivery) saySlow(it *item, took time.Duration) {
-	log, level := d.f.log, slog.LevelDebug
-	if d.f.loud.slow.names(func(more int) { log.Warn("more deliveries were slow than the log names", "more", more) }) {
-		level = slog.LevelWarn
-	}
+	log := d.f.log
+	level := d.f.loud.slow.level(slog.LevelWarn, func(more int) {
+		log.Warn("more deliveries were slow than the log names", "more", more)
+	})
 	log.Log(context.Background(), level, "slow delivery", it.where(), "took", took.String(), "verdict", it.verdict.Class.String())
 }
 
@@ -83,12 +88,9 @@ func (d *delivery) sayRecovered(it *item) {
 	if it.failure == nil && it.InDoubt {
 		said = "delivered; it was in doubt, so the service may have had it before"
 	}
-	level := slog.LevelDebug
-	if d.f.loud.recovered.names(func(more int) {
+	level := d.f.loud.recovered.level(slog.LevelInfo, func(more int) {
 		log.Info("more messages that had failed or were in doubt are delivered than the log names", "more", more)
-	}) {
-		level = slog.LevelInfo
-	}
+	})
 	log.Log(context.Background(), level, said, it.where(), "attempts", it.attempt.Number)
 }
 
