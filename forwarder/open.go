@@ -104,6 +104,7 @@ type opening struct {
 // openAll opens partitions side by side, so that they wait for the disk together.
 func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.Partition]*opening {
 	opened := make(map[kafka.Partition]*opening, len(known))
+	paused := sync.OnceValue(c.f.pausedHere) // the audit is read once, and only where a commit has no mark
 	var all sync.WaitGroup
 	for t, k := range known {
 		o := &opening{Knowledge: k, Decision: start.Decide(c.adjust(k))}
@@ -112,7 +113,7 @@ func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.
 		if was := c.past.left[t]; was.remade(k.Identity.TopicID) {
 			o.Start.Ceiling = max(o.Start.Ceiling, was.next)
 		}
-		all.Go(func() { o.p, o.err = c.open(o) })
+		all.Go(func() { o.p, o.err = c.open(o, paused) })
 	}
 	all.Wait()
 	return opened
@@ -226,8 +227,8 @@ func (c *consumer) sayStart(o *opening) {
 	log.Info("partition starts", "offset", o.Start.Next, "by", string(o.By), "end", o.Bounds.End, "in_doubt", o.Start.InDoubt(o.Bounds.End))
 }
 
-// open opens the partition's record.
-func (c *consumer) open(o *opening) (*partition, error) {
+// open opens the partition's record. paused is asked where Kafka's commit does not say whether an operator has paused it.
+func (c *consumer) open(o *opening, paused func() func(kafka.Partition) bool) (*partition, error) {
 	if o.Hold != nil {
 		return nil, holdError{o.Hold}
 	}
@@ -238,7 +239,7 @@ func (c *consumer) open(o *opening) (*partition, error) {
 	c.f.counts.started(o)
 	p := newPartition(c.f, o.Identity, rec, o.Start)
 	p.gauge.ends.Store(&o.Bounds)
-	if o.Paused = o.Paused || !o.Marked && c.f.pausedHere(p.Partition); o.Paused {
+	if o.Paused = o.Paused || !o.Marked && paused()(p.Partition); o.Paused {
 		p.gate.shut()
 	}
 	p.replay = o.Replay

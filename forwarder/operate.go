@@ -224,14 +224,21 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 	return partitionsOf(ps), nil
 }
 
-// pausedHere tells whether the newest command of the audit that was about a partition was a pause: it counts where Kafka's commit has no
-// mark that applies, because somebody has wiped it, the topic was made again, or the broker takes none.
-func (f *Forwarder) pausedHere(t kafka.Partition) (paused bool) {
+// pausedHere tells of which partitions the newest command of the audit was a pause: it counts where Kafka's commit has no mark that applies,
+// because somebody has wiped it, the topic was made again, or the broker takes none.
+func (f *Forwarder) pausedHere() func(kafka.Partition) bool {
+	var commands []Moved
 	_ = each(f.skips, auditName, func(m Moved) { // without an audit nothing was paused here
-		about := m.To == where("", All) || m.To == t.Topic || m.To == t.String()
-		if about && (m.Did == "pause" || m.Did == "resume") {
-			paused = m.Did == "pause"
+		if m.Did == "pause" || m.Did == "resume" {
+			commands = append(commands, m)
 		}
 	})
-	return paused
+	return func(t kafka.Partition) bool {
+		for _, m := range slices.Backward(commands) {
+			if m.To == where("", All) || m.To == t.Topic || m.To == t.String() {
+				return m.Did == "pause"
+			}
+		}
+		return false
+	}
 }
