@@ -181,7 +181,7 @@ func (f *Forwarder) Ready() (why []string) {
 			why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
 		}
 	})
-	for _, p := range f.waiting().Pending {
+	for _, p := range f.pending() {
 		why = append(why, fmt.Sprintf("%s is not started: %s", p.Partition, p.Why))
 	}
 	if n := f.unconfirmed(); n != "" {
@@ -199,12 +199,7 @@ const namesMost = 5
 // unconfirmed names the partitions of whose start Kafka has no commit, "" where there are none.
 func (f *Forwarder) unconfirmed() string {
 	all := slices.DeleteFunc(slices.Clone(f.consumer.running()), func(p *partition) bool { return !p.goes() || p.ceiling.committed() >= 0 })
-	slices.SortFunc(all, byName)
-	list := names(partitionsOf(all[:min(len(all), namesMost)]))
-	if more := len(all) - namesMost; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
+	return some(partitionsOf(all))
 }
 
 // watchTime is how often the cluster is asked whether it is there and has the topics.

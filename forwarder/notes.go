@@ -23,7 +23,7 @@ func (f *Forwarder) Notes() (notes []string) {
 	if s := f.standstill(); s != "" {
 		notes = append(notes, s)
 	}
-	if all := f.waiting().Blocked; len(all) > 0 {
+	if all := f.failures.status(); len(all) > 0 {
 		notes = append(notes, blockedSentence(all))
 	}
 	return notes

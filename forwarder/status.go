@@ -85,7 +85,8 @@ type BlockedStatus struct {
 
 // Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
 func (f *Forwarder) Status() Status {
-	a, s := f.consumer.published.Load(), f.waiting()
+	s := Status{Pending: f.pending(), Blocked: f.failures.status()}
+	_, s.Stopping = f.health.stopDeadline()
 	s.Service.Status, s.Service.Names = f.pace.Status(), f.cfg.Hosts
 	s.Why, s.Notes, s.Group, s.InstanceID = f.Ready(), f.Notes(), f.cfg.Group, f.cfg.InstanceID
 	s.Ready = len(s.Why) == 0
@@ -93,7 +94,7 @@ func (f *Forwarder) Status() Status {
 		s.Cluster = *id
 	}
 	now := time.Now()
-	for _, p := range slices.SortedFunc(slices.Values(a.running), byName) {
+	for _, p := range slices.SortedFunc(slices.Values(f.consumer.running()), byName) {
 		one := p.status(now)
 		s.Partitions = append(s.Partitions, one)
 		s.Service.Waiting += max(0, one.Outstanding-one.InFlight)
@@ -150,13 +151,11 @@ func (p *partition) pausedBy() (by []string) {
 
 func byName(a, b *partition) int { return kafka.Compare(a.Partition, b.Partition) }
 
-// waiting is the part of a Status that waits for nobody: what does not deliver. Health asks for it.
-func (f *Forwarder) waiting() (s Status) {
-	a := f.consumer.published.Load()
-	_, s.Stopping = f.health.stopDeadline()
-	for _, t := range slices.SortedFunc(maps.Keys(a.pending), kafka.Compare) {
-		s.Pending = append(s.Pending, PendingStatus{t, a.pending[t].Error()})
+// pending are partitions that do not deliver yet. It waits for nobody: health asks for it.
+func (f *Forwarder) pending() (all []PendingStatus) {
+	pending := f.consumer.published.Load().pending
+	for _, t := range slices.SortedFunc(maps.Keys(pending), kafka.Compare) {
+		all = append(all, PendingStatus{t, pending[t].Error()})
 	}
-	s.Blocked = f.failures.status()
-	return s
+	return all
 }
