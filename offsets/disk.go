@@ -67,10 +67,17 @@ func (f file) Sync() error {
 	}
 }
 
+// ReadOnly may be asked while the file is being closed: its number may be another file's by then.
 func (f file) ReadOnly() bool {
 	const readOnly = 1 // ST_RDONLY
 	var st syscall.Statfs_t
-	return syscall.Fstatfs(int(f.Fd()), &st) == nil && st.Flags&readOnly != 0
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) { failed = syscall.Fstatfs(int(fd), &st) })
+	return err == nil && failed == nil && st.Flags&readOnly != 0
 }
 
 // openFile opens the file of a volume, made new where there is none.

@@ -601,3 +601,21 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("%v allocations for an outcome and an intent", got)
 	}
 }
+
+// Health and the status page ask at any time, also while the process ends: the file's number is not the store's any more then.
+func TestErrWhileItCloses(t *testing.T) {
+	for range 50 {
+		s := mustOpen(t, t.TempDir(), quiet())
+		var asking sync.WaitGroup
+		for range 2 {
+			asking.Go(func() {
+				for s.Err() == nil {
+				}
+			})
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		asking.Wait()
+	}
+}
