@@ -118,7 +118,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	}
 	atMost := pollTime
 	if c.idle(now) && c.budget.held.Load() == 0 && !c.beside {
-		atMost = restTime
+		atMost = untilNext(restTime)
 	}
 	m, err := c.source.Poll(atMost)
 	now = time.Now()

@@ -235,7 +235,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 			f.consumer.compare(ctx, ids)
 			f.watchLetters(ctx)
 		}
-		if sleep(ctx, watchTime) != nil {
+		if sleep(ctx, untilNext(watchTime)) != nil {
 			return
 		}
 	}

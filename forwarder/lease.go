@@ -16,25 +16,21 @@ type lease struct {
 }
 
 const (
-	beatTime = 500 * time.Millisecond
+	beatTime = time.Second
 	// leaseTime without a beat casts doubt on the membership: below any session timeout, above what a busy machine takes.
-	leaseTime = 2 * time.Second
+	leaseTime = 2500 * time.Millisecond
 )
 
 // beat runs until ctx ends; renew is called when the process has stood still, or is cut off.
 func (l *lease) beat(ctx context.Context, cutOff func() bool, renew func()) {
-	tick := time.NewTicker(beatTime)
-	defer tick.Stop()
 	for {
 		if l.stale() || cutOff() {
 			l.doubted.Store(true) // before the pulse, so that nobody slips through
 			renew()
 		}
 		l.pulse.Store(time.Now().UnixNano())
-		select {
-		case <-ctx.Done():
+		if sleep(ctx, untilNext(beatTime)) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }

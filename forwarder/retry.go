@@ -63,3 +63,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
+
+// born is the origin of what untilNext counts.
+var born = time.Now()
+
+// untilNext is the time up to the next of the moments that are d apart. What is done every so often is done at one of them, all
+// at once: a process that wakes up for its own sake pays for each time, and dozens of them share a node. Each process has moments of its own.
+func untilNext(d time.Duration) time.Duration { return d - time.Since(born)%d }

@@ -21,14 +21,7 @@ func (f *Forwarder) Wanted() { f.wanted.Store(time.Now().UnixNano()) }
 // while there is something to do, and while somebody wants to know of partitions that are not silent; of those that are, silent.go
 // asks, every silentTime.
 func (f *Forwarder) sample(ctx context.Context) {
-	tick := time.NewTicker(sampleTime)
-	defer tick.Stop()
-	for w := newWatchdog(f); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for w := newWatchdog(f); sleep(ctx, untilNext(sampleTime)) == nil; {
 		a := f.consumer.published.Load()
 		if f.bears(a.running) {
 			f.askBounds(ctx, a.running)
