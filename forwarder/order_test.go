@@ -131,7 +131,7 @@ func TestFailingKeysHoldUpOnlyTheirOwn(t *testing.T) {
 			heal = true
 			mu.Unlock()
 			r.until("all is done", func() bool { return r.kafka.storedAt(t0) == 15_000 })
-			pass(time.Second)
+			pass(2 * restTime)
 			if notes := strings.Join(r.f.Notes(), "\n"); strings.Contains(notes, "nothing new") {
 				t.Errorf("order %s: notes when all is well %s", order, notes)
 			}
