@@ -23,10 +23,11 @@ func (p *Producer) renew(old *outlet) {
 	p.health.renewed()
 }
 
-// examine exchanges a client that has lost its way: nothing was answered for deadAfter, and another client is answered at once.
+// examine exchanges a client that has lost its way: nothing was answered for deadAfter, and another client was each time it was asked for
+// as long as proof. Kafka that has only just come back is no proof: this client may be about to find it, and an exchange loses what it holds.
 func (p *Producer) examine(o *outlet) {
 	quiet := p.health.quiet()
-	if quiet < deadAfter || !p.health.asking.CompareAndSwap(false, true) {
+	if quiet < deadAfter-proof || !p.health.asking.CompareAndSwap(false, true) {
 		return
 	}
 	go func() { // the reports go on meanwhile
@@ -38,40 +39,59 @@ func (p *Producer) examine(o *outlet) {
 			defer other.Close()
 			_, err = other.ID(ctx)
 		}
-		if err == nil && p.health.quiet() >= deadAfter {
+		switch steady := p.health.others(err == nil); {
+		case err == nil && steady >= proof && p.health.quiet() >= deadAfter:
 			p.log.Warn("the client that produces has had no answer although Kafka answers others: a new one takes its place", "for", quiet.Round(time.Second).String())
 			p.renew(o)
-		} else if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		case err != nil && !errors.Is(err, context.DeadlineExceeded):
 			p.health.heard(err.Error())
 		}
 	}()
 }
 
-// deadAfter is for how long a client may have no answer while others have.
-const deadAfter = 30 * time.Second
+const (
+	deadAfter = 30 * time.Second // for how long a client may have no answer,
+	proof     = 10 * time.Second // while another one is answered each time, for so long
+)
 
 // health is what is known of the client's way to Kafka.
 type health struct {
 	since  atomic.Int64 // when a record was put into a client that has had no answer from a broker since; 0: it had
 	asking atomic.Bool
+	steady atomic.Int64 // since when another client is answered each time it is asked; 0: it was not
 	text   atomic.Value // what the client has complained of last
+}
+
+// others notes whether another client was answered, and returns for how long it has been.
+func (h *health) others(answered bool) time.Duration {
+	if !answered {
+		h.steady.Store(0)
+		return 0
+	}
+	h.steady.CompareAndSwap(0, time.Now().UnixNano())
+	return time.Since(time.Unix(0, h.steady.Load()))
 }
 
 func (h *health) asked() { h.since.CompareAndSwap(0, time.Now().UnixNano()) }
 
 // reported notes an answer: byBroker, or of the client's own.
 func (h *health) reported(byBroker bool, left int64) {
-	switch {
-	case !byBroker:
-	case left == 0:
+	if !byBroker {
+		return
+	}
+	h.steady.Store(0)
+	if left == 0 {
 		h.since.Store(0)
 		h.text.Store("")
-	default:
-		h.since.Store(time.Now().UnixNano())
+		return
 	}
+	h.since.Store(time.Now().UnixNano())
 }
 
-func (h *health) renewed() { h.since.Store(time.Now().UnixNano()) }
+func (h *health) renewed() {
+	h.steady.Store(0)
+	h.since.Store(time.Now().UnixNano())
+}
 
 func (h *health) quiet() time.Duration {
 	if at := h.since.Load(); at != 0 {

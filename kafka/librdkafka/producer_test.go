@@ -210,14 +210,15 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
-// A client that has had no answer for half a minute while Kafka answers others is exchanged; what it held has an answer.
+// A client that has had no answer for half a minute is exchanged once Kafka has answered others for a while, and not when it has just come
+// back; what it held has an answer.
 func TestAProducerThatHasLostItsWay(t *testing.T) {
 	r := newRealRig(t)
 	p := r.producer("delivery.timeout.ms=60000")
 	if _, err := p.Produce(t.Context(), kafka.Record{Topic: "orders", Value: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	lost, err := newOutlet(producerProperties(Config{Properties: map[string]string{"bootstrap.servers": "127.0.0.1:1"}}))
+	lost, err := newOutlet(producerProperties(Config{Properties: map[string]string{"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": "60000"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,6 +231,15 @@ func TestAProducerThatHasLostItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.health.since.Store(time.Now().Add(-deadAfter).UnixNano())
+	for end := time.Now().Add(4 * tick); p.health.steady.Load() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	select {
+	case err := <-held:
+		t.Errorf("exchanged at the first answer to another one; what it held: %v", err)
+		held <- err
+	case <-time.After(tick + tick/2):
+	}
+	p.health.steady.Store(time.Now().Add(-proof).UnixNano())
 	if err := <-held; !errors.Is(err, kafka.ErrNoBroker) {
 		t.Errorf("what it held: %v", err)
 	}
