@@ -165,10 +165,10 @@ func (sc *Sidecar) Run(t T, args ...string) (int, string) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	code, ended := p.wait(10 * time.Second)
+	code, ended := p.wait(20 * time.Second)
 	if !ended {
 		p.kill()
-		t.Fatalf("kpush %q still runs after 10 s.", args)
+		t.Fatalf("kpush %q still runs after 20 s.", args)
 	}
 	text, err := os.ReadFile(out.Name())
 	if err != nil {
