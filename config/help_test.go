@@ -11,26 +11,26 @@ import (
 	"unicode/utf8"
 )
 
-var update = flag.Bool("update", false, "rewrite the table of variables in README.md")
+var update = flag.Bool("update", false, "rewrite the table of variables in docs/configuration.md")
 
-func TestReadmesTableIsTheStructs(t *testing.T) {
+func TestDocumentedTableIsTheStructs(t *testing.T) {
 	const begin, end = "<!-- config:begin -->\n", "<!-- config:end -->"
-	content, err := os.ReadFile("../README.md")
+	content, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, rest, found := strings.Cut(string(content), begin)
 	table, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatalf("README.md has no %s… %s", begin, end)
+		t.Fatalf("docs/configuration.md has no %s… %s", begin, end)
 	}
 	if table == markdown() {
 		return
 	}
 	if !*update {
-		t.Fatal("README.md's table of variables is not the struct's any more; run go test -run Readme ./config -update")
+		t.Fatal("docs/configuration.md's table of variables is not the struct's any more; run go test -run Documented ./config -update")
 	}
-	if err := os.WriteFile("../README.md", []byte(before+begin+markdown()+end+after), 0o644); err != nil {
+	if err := os.WriteFile("../docs/configuration.md", []byte(before+begin+markdown()+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,7 +89,7 @@ func TestTablesMarkWhatIsNotYet(t *testing.T) {
 			t.Errorf("%s: %s, want it to end in %q", f.name, f.meaning(), want)
 		}
 		if !strings.Contains(markdown(), f.label()+" |") {
-			t.Errorf("README lacks %s", f.label())
+			t.Errorf("docs/configuration.md lacks %s", f.label())
 		}
 	}
 }
@@ -137,7 +137,7 @@ func TestEffectiveKeepsAPlainURLAsItIs(t *testing.T) {
 	}
 }
 
-// markdown is README's table.
+// markdown is the table of docs/configuration.md.
 func markdown() string {
 	var b strings.Builder
 	b.WriteString("| variable | origin's option | default | meaning |\n|---|---|---|---|\n")

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/kpush/kpush/config"
+)
+
+// pages are README and what it leads to, by their paths.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (path == ".git" || path == "bin"):
+			return fs.SkipDir
+		}
+		if filepath.Ext(path) == ".md" {
+			text, err := os.ReadFile(path)
+			all[filepath.ToSlash(path)] = string(text)
+			return err
+		}
+		return nil
+	})
+	if err != nil || len(all) < 20 {
+		t.Fatalf("%d pages: %v", len(all), err)
+	}
+	return all
+}
+
+// README is what a newcomer reads in one go.
+func TestReadmeIsShort(t *testing.T) {
+	if n := strings.Count(pages(t)["README.md"], "\n"); n > 200 {
+		t.Errorf("README.md has %d lines, want 200 at the most: what is about details belongs into docs", n)
+	}
+}
+
+// elsewhere are variables that are none of the binary's.
+var elsewhere = []string{"KPUSH_TEST_BROKERS", "KPUSH_E2E_KAFKA", "KPUSH_E2E_NOTE"}
+
+// What the pages name exists: variables, and flags of the command line.
+func TestPagesNameWhatThereIs(t *testing.T) {
+	all := pages(t)
+	var help strings.Builder
+	new(config.Config).Help(&help)
+	variables := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (KPUSH_[A-Z_]+)(\(_FILE\))? \|`).FindAllStringSubmatch(all["docs/configuration.md"], -1) {
+		variables[row[1]] = true
+		if row[2] != "" {
+			variables[row[1]+"_FILE"] = true
+		}
+	}
+	flags := map[string]bool{"json": true}
+	for _, f := range regexp.MustCompile(`kpush -([a-z]+)`).FindAllStringSubmatch(help.String(), -1) {
+		flags[f[1]] = true
+	}
+	if len(variables) < 50 || len(flags) < 15 {
+		t.Fatalf("%d variables, %d flags", len(variables), len(flags))
+	}
+	for _, path := range slices.Sorted(maps.Keys(all)) {
+		if path == "CHANGELOG.md" || strings.HasPrefix(path, "docs/decisions/") {
+			continue // what was once
+		}
+		for _, name := range regexp.MustCompile(`\bKPUSH_[A-Z][A-Z_]*[A-Z]\b`).FindAllString(all[path], -1) {
+			if !variables[name] && !slices.Contains(elsewhere, name) && !strings.HasPrefix(name, "KPUSH_BROKERS_") {
+				t.Errorf("%s names %s, which is no variable", path, name)
+			}
+		}
+		for _, f := range regexp.MustCompile(`kpush -([a-z]+)`).FindAllStringSubmatch(all[path], -1) {
+			if !flags[f[1]] {
+				t.Errorf("%s names kpush -%s, which is no command", path, f[1])
+			}
+		}
+	}
+}
+
+// Each link of a page leads to a file that is there, and to a heading that it has.
+func TestPagesLinkToWhatThereIs(t *testing.T) {
+	all := pages(t)
+	for path, text := range all {
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			file, heading, _ := strings.Cut(link[1], "#")
+			target := path
+			if file != "" {
+				target = filepath.ToSlash(filepath.Join(filepath.Dir(path), file))
+				if _, err := os.Stat(target); err != nil {
+					t.Errorf("%s: %v", path, err)
+				}
+			}
+			if heading != "" && !slices.Contains(headings(all[target]), heading) {
+				t.Errorf("%s: %s has no heading #%s", path, target, heading)
+			}
+		}
+	}
+}
+
+// headings are those of a page as a link names them.
+func headings(text string) (all []string) {
+	for _, h := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(h[1]), "")
+		all = append(all, strings.ReplaceAll(slug, " ", "-"))
+	}
+	return all
+}
+
+// blocks are the fenced ones of a page, by language.
+var blocks = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+
+// Each block of code says its language, and what can be read here is sound. The stories of the quick start and of the examples run the
+// others.
+func TestPagesCodeIsSound(t *testing.T) {
+	run := []string{"python", "php", "js", "sh", "sql"}
+	for path, text := range pages(t) {
+		for _, b := range blocks.FindAllStringSubmatch(text, -1) {
+			var err error
+			switch language := b[1]; language {
+			case "json":
+				err = json.Unmarshal([]byte(b[2]), new(any))
+			case "yaml":
+				err = yaml.Unmarshal([]byte(b[2]), new(any))
+			case "go":
+				source := b[2]
+				if !strings.HasPrefix(source, "package ") {
+					source = "package p\n" + source
+				}
+				_, err = parser.ParseFile(token.NewFileSet(), path, source, 0)
+			default:
+				if !slices.Contains(run, language) {
+					t.Errorf("%s: a block of code in %q, which nothing reads", path, language)
+				}
+			}
+			if err != nil {
+				t.Errorf("%s: %v in\n%s", path, err, b[2])
+			}
+		}
+	}
+}
