@@ -277,3 +277,13 @@ func (k *Kafka) close(failed bool, artifacts func() string) {
 		_ = n.log.Close() // only ever read by path
 	}
 }
+
+// Port is one that is free.
+func Port(t T) int {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return ports[0]
+}

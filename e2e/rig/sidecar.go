@@ -134,17 +134,13 @@ func (sc *Sidecar) StartUnread(t T) *os.File {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	ports, err := freePorts(1)
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	defer in.Close()
 	t.Cleanup(func() { _ = out.Close() }) // the caller may have
-	sc.health = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	sc.health = fmt.Sprintf("127.0.0.1:%d", Port(t))
 	sc.launchInto(t, in, append(sc.env, "KPUSH_HEALTH_ADDR="+sc.health), binary)
 	return out
 }
