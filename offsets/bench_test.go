@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 // sample runs f b.N times and reports the median besides the mean.
@@ -137,8 +139,8 @@ func BenchmarkRecovery(b *testing.B) {
 func fullImage(tb testing.TB) ([]byte, float64) {
 	o := Options{Sync: Sync{Window: -1}, idle: true}
 	first, size := newFile(o)
-	d := newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))
-	d.never = true
+	d := sim.New(nil, append(first, make([]byte, int(size)-len(first))...))
+	d.Never = true
 	s, err := recoverFrom(d, "offsets", o)
 	if err != nil {
 		tb.Fatal(err)
@@ -162,7 +164,7 @@ func fullImage(tb testing.TB) ([]byte, float64) {
 			}
 		}
 	}
-	return d.cache, float64(s.journal.pos) * frameSize / (1 << 20)
+	return d.Cache, float64(s.journal.pos) * frameSize / (1 << 20)
 }
 
 // BenchmarkWindow: the lowest of 10,000 offsets stays open. One more is handed over, tried and done, at random below the top.

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 var updateGolden = flag.Bool("update", false, "write testdata/format1 anew; never for a format that was released")
@@ -209,7 +211,7 @@ func TestStaleFrames(t *testing.T) {
 	o := quiet()
 	o.Sync = Sync{Window: 1 << 40, Unsynced: 1000}
 	first, size := newFile(o)
-	d := newSimDisk(rand.New(rand.NewPCG(1, 1)), append(first, make([]byte, int(size)-len(first))...))
+	d := sim.New(rand.New(rand.NewPCG(1, 1)), append(first, make([]byte, int(size)-len(first))...))
 	s, err := recoverFrom(d, "offsets", o)
 	must(t, err)
 	p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
@@ -217,18 +219,18 @@ func TestStaleFrames(t *testing.T) {
 		p.Fetched(n)
 		must(t, p.Settled(Attempt{Offset: n, Number: 1}))
 	}
-	before := bytes.Clone(d.durable)
+	before := bytes.Clone(d.Durable)
 	s.mu.Lock()
-	d.fault = func(int) simFault { return powerDone }
+	d.Fault = func(int) sim.Fault { return sim.PowerDone }
 	s.turn()
 	s.mu.Unlock()
 	half := len(before) / 2
 	at := (1 - s.journal.half) * half
-	copy(before[at+512:at+half], d.cache[at+512:at+half]) // all but the header came through
-	d = newSimDisk(d.rng, before)
+	copy(before[at+512:at+half], d.Cache[at+512:at+half]) // all but the header came through
+	d = sim.New(d.Rng, before)
 	s, err = recoverFrom(d, "offsets", o)
 	must(t, err)
-	m, err := parse(d.cache, "offsets")
+	m, err := parse(d.Cache, "offsets")
 	must(t, err)
 	if m.end != s.journal.pos || m.torn != 0 {
 		t.Errorf("%d frames are read where %d were written, %d torn", m.end, s.journal.pos, m.torn)
@@ -265,7 +267,7 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 		}
-		if _, err := recoverFrom(newSimDisk(rand.New(rand.NewPCG(1, 1)), b), "offsets", quiet()); err != nil && errors.Is(err, ErrCorrupt) {
+		if _, err := recoverFrom(sim.New(rand.New(rand.NewPCG(1, 1)), b), "offsets", quiet()); err != nil && errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}
 	})

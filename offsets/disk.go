@@ -11,112 +11,38 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kpush/kpush/volume"
 )
 
-// disk is the file as this package uses it. A write may be partial after an error; nothing is durable before Sync returns nil.
-type disk interface {
-	io.ReaderAt
-	io.WriterAt
-	io.Closer
-	Size() (int64, error)
-	Sync() error
-	ReadOnly() bool
-}
+// disk is where the file is.
+type disk = volume.File
 
 func filePath(dir string) string { return filepath.Join(dir, "offsets") }
 
-// file is the real disk.
-type file struct {
-	*os.File
-	fd int // for a write without what os.File does around it: a Store never writes or syncs once it began to close
-}
-
-func newFileDisk(f *os.File) file { return file{f, int(f.Fd())} }
-
-func (f file) WriteAt(b []byte, off int64) (int, error) {
-	n := 0
-	for n < len(b) {
-		m, err := syscall.Pwrite(f.fd, b[n:], off+int64(n))
-		switch {
-		case err == syscall.EINTR:
-		case err != nil:
-			return n, os.NewSyscallError("pwrite", err)
-		case m == 0:
-			return n, io.ErrShortWrite
-		default:
-			n += m
-		}
-	}
-	return n, nil
-}
-
-func (f file) Size() (int64, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.Size(), nil
-}
-
-// Sync does not write the times of the file: its size never changes.
-func (f file) Sync() error {
-	for {
-		if err := syscall.Fdatasync(f.fd); err != syscall.EINTR {
-			return os.NewSyscallError("fdatasync", err)
-		}
-	}
-}
-
-// ReadOnly may be asked while the file is being closed: its number may be another file's by then.
-func (f file) ReadOnly() bool {
-	const readOnly = 1 // ST_RDONLY
-	var st syscall.Statfs_t
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var failed error
-	err = conn.Control(func(fd uintptr) { failed = syscall.Fstatfs(int(fd), &st) })
-	return err == nil && failed == nil && st.Flags&readOnly != 0
-}
-
 // openFile opens the file of a volume, made new where there is none.
 func openFile(dir string, o Options) (disk, error) {
-	path := filePath(dir)
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := volume.Open(filePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = create(dir, o); err == nil {
-			f, err = os.OpenFile(path, os.O_RDWR, 0)
+			f, err = volume.Open(filePath(dir))
 		}
 	}
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
-	return newFileDisk(f), nil
+	return f, nil
 }
 
-// create writes the whole file under another name, so that there is never half a file, and a full disk later cannot stop a
-// write into it.
+// create writes all of the file, so that a full disk later cannot stop a write into it.
 func create(dir string, o Options) error {
-	path := filePath(dir) + ".new"
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	err = fill(newFileDisk(f), o)
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(path) // half a new file, known to nobody
-		return err
-	}
-	Crash("file written, not named")
-	if err := os.Rename(path, filePath(dir)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return volume.Create(filePath(dir), func(f disk) error {
+		if err := fill(f, o); err != nil {
+			return err
+		}
+		Crash("file written, not named")
+		return nil
+	})
 }
 
 func fill(d disk, o Options) error {

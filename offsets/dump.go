@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/kpush/kpush/volume"
 )
 
 // legend explains the words of a Dump. Each of its lines begins with a #, so that whoever reads by line passes over it.
@@ -69,7 +71,7 @@ func peek(dir string) (*image, error) {
 		return nil, unusable(dir, err)
 	}
 	defer f.Close()
-	return load(newFileDisk(f), filePath(dir))
+	return load(volume.New(f), filePath(dir))
 }
 
 func (t *slot) describe(out []byte) []byte {

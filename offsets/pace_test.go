@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 // sleepy is a disk whose syncs take their time. Its mutex lets the test look at the disk below meanwhile.
@@ -37,7 +39,7 @@ func TestPace(t *testing.T) {
 				var mu sync.Mutex
 				o.wrap = func(inner disk) disk { return sleepy{inner, &mu} }
 				first, size := newFile(o)
-				d := newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))
+				d := sim.New(nil, append(first, make([]byte, int(size)-len(first))...))
 				s, err := recoverFrom(d, "offsets", o)
 				must(t, err)
 				p := mustAssign(t, s, testKey, Start{Lineage: 1, Committed: -1})
@@ -62,9 +64,9 @@ func TestPace(t *testing.T) {
 				sent := int64(rate) * 4 * int64(o.Sync.Window) / int64(time.Second)
 				o.boot, o.idle = "boot 1", true
 				mu.Lock()
-				left := d.crash(false)
+				left := d.Crash(false)
 				mu.Unlock()
-				after, err := recoverFrom(newSimDisk(nil, left), "offsets", o)
+				after, err := recoverFrom(sim.New(nil, left), "offsets", o)
 				must(t, err)
 				v, _ := after.Saved(testKey)
 				if flagged := v.Ceiling - v.Next; max(flagged, most) > 2*sent+32 || v.Ceiling == 0 {

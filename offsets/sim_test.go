@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 var (
@@ -52,7 +54,7 @@ type world struct {
 	t      testing.TB
 	seed   uint64
 	rng    *rand.Rand
-	disk   *simDisk
+	disk   *sim.Disk
 	store  *Store
 	clock  time.Time
 	boot   int // of this life
@@ -70,10 +72,10 @@ func newWorld(t testing.TB, seed uint64) *world {
 	w.opts = Options{
 		Sync: []Sync{{}, {Window: 1, Unsynced: 3}, {Window: time.Hour, Unsynced: 8}}[seed%3],
 		Now:  func() time.Time { return w.clock }, Log: slog.New(slog.DiscardHandler),
-		half: 5 * sector, random: w.rng.Uint64, idle: true, boot: "boot 0",
+		half: 5 * sim.Sector, random: w.rng.Uint64, idle: true, boot: "boot 0",
 	}
 	first, size := newFile(w.opts)
-	w.disk = newSimDisk(w.rng, append(first, make([]byte, int(size)-len(first))...))
+	w.disk = sim.New(w.rng, append(first, make([]byte, int(size)-len(first))...))
 	for i := range 2 {
 		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}, maybe: map[uint64]bool{}})
 	}
@@ -100,7 +102,7 @@ func (w *world) fatal(format string, args ...any) {
 // open starts a life on the disk as it is, without faults.
 func (w *world) open() {
 	w.opts.boot = fmt.Sprint("boot ", w.boot)
-	w.disk.fault = nil
+	w.disk.Fault = nil
 	s, err := recoverFrom(w.disk, "offsets", w.opts)
 	if err != nil {
 		w.fatal("open: %v", err)
@@ -115,12 +117,12 @@ func (w *world) open() {
 // live does n random things, each of which may meet a fault, until the power is off.
 func (w *world) live(n int, faults bool) {
 	if faults {
-		at, kind, long := w.disk.steps+w.rng.IntN(2*n), simFault(w.rng.IntN(int(simFaultKinds))), 1+w.rng.IntN(3)
-		w.disk.fault = func(step int) simFault {
-			if step == at || kind >= failLost && kind <= failPartly && step > at && step < at+long {
+		at, kind, long := w.disk.Steps+w.rng.IntN(2*n), sim.Fault(w.rng.IntN(int(sim.Kinds))), 1+w.rng.IntN(3)
+		w.disk.Fault = func(step int) sim.Fault {
+			if step == at || kind >= sim.FailLost && kind <= sim.Full && step > at && step < at+long {
 				return kind
 			}
-			return noFault
+			return sim.None
 		}
 	}
 	for range n {
@@ -130,7 +132,7 @@ func (w *world) live(n int, faults bool) {
 		for _, p := range w.parts {
 			w.settleSafe(p)
 		}
-		if w.disk.off {
+		if w.disk.Off {
 			return
 		}
 	}
@@ -429,28 +431,28 @@ func (w *world) survive(power bool, images int) {
 	before, boot := w.disk, w.boot
 	for range images {
 		w.boot = boot
-		image := slices.Clone(before.cache)
+		image := slices.Clone(before.Cache)
 		if power {
-			image = before.crash(true)
+			image = before.Crash(true)
 		}
 		depth := w.rng.IntN(3)
 		for range depth {
-			w.disk = newSimDisk(w.rng, image)
-			at, kind := w.rng.IntN(4), powerLost+simFault(w.rng.IntN(3))
-			w.disk.fault = func(step int) simFault {
+			w.disk = sim.New(w.rng, image)
+			at, kind := w.rng.IntN(4), sim.PowerLost+sim.Fault(w.rng.IntN(3))
+			w.disk.Fault = func(step int) sim.Fault {
 				if step == at {
 					return kind
 				}
-				return noFault
+				return sim.None
 			}
 			w.opts.boot = fmt.Sprint("boot ", w.boot)
 			if s, err := recoverFrom(w.disk, "offsets", w.opts); err == nil {
 				w.check(s, power, false)
 			}
 			w.restart()
-			image = w.disk.crash(true)
+			image = w.disk.Crash(true)
 		}
-		w.disk = newSimDisk(w.rng, image)
+		w.disk = sim.New(w.rng, image)
 		w.open()
 		w.check(w.store, power, !power && depth == 0)
 	}
@@ -509,7 +511,7 @@ func TestSimulated(t *testing.T) {
 		w.open()
 		for range 6 {
 			w.live(10+w.rng.IntN(80), w.rng.IntN(3) > 0)
-			power := w.disk.off || w.disk.dropped || w.rng.IntN(3) > 0
+			power := w.disk.Off || w.disk.Dropped || w.rng.IntN(3) > 0
 			if !power && w.rng.IntN(3) == 0 && w.store.Err() == nil {
 				w.stop()
 				continue
@@ -524,12 +526,12 @@ func TestSimulated(t *testing.T) {
 // stop closes cleanly: whatever had an outcome has it for ever, and nothing but intents without one is in doubt.
 func (w *world) stop() {
 	w.say("close")
-	w.disk.fault = nil
+	w.disk.Fault = nil
 	if err := w.store.Close(); err != nil {
 		w.fatal("close: %v", err)
 	}
 	w.restart() // the machine goes down after it, too
-	w.disk = newSimDisk(w.rng, w.disk.durable)
+	w.disk = sim.New(w.rng, w.disk.Durable)
 	for _, p := range w.parts {
 		for _, m := range p.msgs {
 			m.safe = m.safe || m.acked

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 // ahead is a tracker with a window of n offsets: the lowest stays open, of the others every second is recorded.
@@ -65,8 +67,8 @@ func TestSnapshotOfWindows(t *testing.T) {
 			o := quiet()
 			o.half, o.Sync = row.half, Sync{Window: -1}
 			first, size := newFile(o)
-			d := newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))
-			d.never = true
+			d := sim.New(nil, append(first, make([]byte, int(size)-len(first))...))
+			d.Never = true
 			s, err := recoverFrom(d, "offsets", o)
 			must(t, err)
 			var err2 error
@@ -107,7 +109,7 @@ func TestSnapshotOfWindows(t *testing.T) {
 			s.turn()
 			s.mu.Unlock()
 			must(t, s.Err())
-			m, err := parse(slices.Clone(d.cache), "offsets")
+			m, err := parse(slices.Clone(d.Cache), "offsets")
 			must(t, err)
 			if v := m.current[k].saved(); v.Done.Count() != 5000 || len(v.Attempts) != 5000 || v.Next != 0 {
 				t.Errorf("next %d, %d done, %d tried", v.Next, v.Done.Count(), len(v.Attempts))

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/volume/sim"
 )
 
 // TestWrite: either half holds without the other, and each error is its own call's. Partition 3 has 0 under way and 1 waiting,
@@ -173,7 +175,7 @@ func TestWriteAtTheEndOfAHalf(t *testing.T) {
 				o := quiet()
 				o.Sync = sy
 				first, size := newFile(o)
-				d := &nth{simDisk: newSimDisk(nil, append(first, make([]byte, int(size)-len(first))...))}
+				d := &nth{Disk: sim.New(nil, append(first, make([]byte, int(size)-len(first))...))}
 				s, err := recoverFrom(d, "offsets", o)
 				must(t, err)
 				p, q := twoPartitions(t, s)
@@ -190,7 +192,7 @@ func TestWriteAtTheEndOfAHalf(t *testing.T) {
 				if next := p.Next(); (next == 2) != (recorded == nil) {
 					t.Fatalf("window %v, at %d, %d: the watermark is %d after %v", sy.Window, at, fails, next, recorded)
 				}
-				s, err = recoverFrom(newSimDisk(nil, d.cache), "offsets", quiet())
+				s, err = recoverFrom(sim.New(nil, d.Cache), "offsets", quiet())
 				must(t, err)
 				v, _ := s.Saved(testKey)
 				if recorded == nil && v.Next != 2 {
@@ -208,7 +210,7 @@ func TestWriteAtTheEndOfAHalf(t *testing.T) {
 
 // nth is a disk of which one write fails: that with so many before it.
 type nth struct {
-	*simDisk
+	*sim.Disk
 	left int64
 }
 
@@ -216,5 +218,5 @@ func (d *nth) WriteAt(b []byte, at int64) (int, error) {
 	if d.left--; d.left == 0 {
 		return 0, syscall.EIO
 	}
-	return d.simDisk.WriteAt(b, at)
+	return d.Disk.WriteAt(b, at)
 }
