@@ -9,15 +9,15 @@ type Machine struct {
 	Random func() uint64 // draws the names of volumes and lives
 }
 
-// Open is a Store on a file that nobody else has. An empty one is made a volume's first; path is for what is said.
+// Format writes what a new file begins with.
+func (m Machine) Format(f volume.File) error { return fill(f, m.options(Options{})) }
+
+// Open is a Store on a formatted file that nobody else has; path is for what is said.
 func (m Machine) Open(f volume.File, path string, o Options) (*Store, error) {
+	return recoverFrom(f, path, m.options(o))
+}
+
+func (m Machine) options(o Options) Options {
 	o.boot, o.half, o.random = m.Boot, m.Half, m.Random
-	if n, err := f.Size(); err != nil {
-		return nil, unusable(path, err)
-	} else if n == 0 {
-		if err := fill(f, o); err != nil {
-			return nil, unusable(path, err)
-		}
-	}
-	return recoverFrom(f, path, o)
+	return o
 }

@@ -268,8 +268,9 @@ func (c *client) Commit(cs []kafka.Commit) error {
 	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
 		return err
 	}
-	fault, wait := "", time.Duration(0)
+	fault, wait, round := "", time.Duration(0), 0
 	c.w.with(func() {
+		round = c.w.group.round
 		fault = c.w.now("commits")
 		if c.w.group.rebalancing() && c.w.dice("join", int64(c.member), cs[0].Offset).IntN(2) == 0 {
 			wait = 300 * time.Millisecond
@@ -290,6 +291,8 @@ func (c *client) Commit(cs []kafka.Commit) error {
 			err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
 		case c.expelled || c.fenced || !c.joined:
 			err = kafka.ErrNotMember
+		case round != c.w.group.round:
+			err = kafka.ErrRebalancing
 		default:
 			for _, commit := range cs {
 				c.w.committed(c, commit)
@@ -330,7 +333,6 @@ func (c *client) Close() error {
 		if !c.life.dead && c.joined && c.instance == "" {
 			c.w.group.leave(c)
 		}
-		c.life.gone = true
 	})
 	return nil
 }

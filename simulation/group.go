@@ -17,11 +17,12 @@ type group struct {
 	owner   map[kafka.Partition]*client
 	commits map[kafka.Partition]kafka.Commit
 	names   int
+	round   int // the generation: what was sent in an earlier one is refused
 }
 
 // join makes c a member. A static one that comes back has what it had; its namesake is fenced.
 func (g *group) join(c *client) {
-	for _, old := range g.members {
+	for _, old := range slices.Clone(g.members) {
 		if c.instance == "" || old.instance != c.instance {
 			continue
 		}
@@ -104,6 +105,7 @@ func (g *group) balance() {
 			p := free[0]
 			free = free[1:]
 			g.owner[p] = m
+			g.round++
 			m.given = append(m.given, p)
 			m.wake()
 		}

@@ -40,8 +40,7 @@ type life struct {
 	ended  chan struct{}
 	steps  int
 	killAt int  // the step at which it is killed; 0: none
-	dead   bool // kill -9: nothing of it has an effect any more
-	gone   bool // it has left the group by itself
+	dead   bool // killed, or at its end: nothing of it has an effect any more
 }
 
 func (l *life) String() string { return fmt.Sprintf("%s, life %d", l.host.name, l.number) }
@@ -131,7 +130,7 @@ func (h *host) start() {
 	w := h.w
 	var l *life
 	w.with(func() {
-		if h.life != nil || h.off {
+		if h.life != nil || h.off || w.closing {
 			return
 		}
 		h.lives++
@@ -145,6 +144,11 @@ func (h *host) start() {
 	l.end = end
 	machine := offsets.Machine{Boot: fmt.Sprint("boot ", h.boot), Half: 64 << 10, Random: w.number}
 	log := slog.New(&teller{w: w, who: l.String()})
+	if len(h.disk.Cache) == 0 {
+		if err := machine.Format(h.disk); err != nil { // under another name, and renamed: whole, or not there
+			panic(err)
+		}
+	}
 	store, err := machine.Open(platter{l, h.disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
 		l.store = store
@@ -163,10 +167,10 @@ func (h *host) start() {
 		_ = store.Close()
 		again := false
 		w.with(func() {
-			l.gone = true
 			if !l.dead {
 				w.say("%s has ended: %v", l, err)
 			}
+			l.dead = true // what Run has left behind ends with the process
 			if h.life == l {
 				h.life, again = nil, true
 			}

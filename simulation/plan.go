@@ -77,7 +77,9 @@ func (w *World) happen(e event) {
 	kind, what, _ := cutWord(e.what)
 	switch e.what {
 	case "produce":
-		w.with(func() { w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at))) })
+		w.with(func() {
+			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
+		})
 	case "kill":
 		if l != nil {
 			l.kill("as planned")
@@ -95,7 +97,12 @@ func (w *World) happen(e event) {
 		w.later(restart, h.start)
 	case "SIGTERM":
 		if l != nil {
-			w.later(0, func() { w.with(func() { h.off = true }); l.stop(); w.with(func() { h.off = false }); w.later(restart, h.start) })
+			w.later(0, func() {
+				w.with(func() { h.off = true })
+				l.stop()
+				w.with(func() { h.off = false })
+				w.later(restart, h.start)
+			})
 		}
 	case "empty volume":
 		h.renew(nil)

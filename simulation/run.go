@@ -42,7 +42,10 @@ func (w *World) run(plan []event) Result {
 	}
 	w.heal()
 	over := time.Now()
-	for !w.failed() {
+	for round := 0; !w.failed(); round++ {
+		if round%50 == 0 {
+			w.resume() // a process that has just begun has heard of no resume before
+		}
 		settled := false
 		w.with(func() { settled = w.settled() })
 		if settled {
@@ -58,6 +61,7 @@ func (w *World) run(plan []event) Result {
 	w.close()
 	end()
 	w.pending.Wait()
+	time.Sleep(time.Minute) // what is left after it stays for ever, and the bubble says so
 	messages := 0
 	for _, l := range w.logs {
 		messages += len(l.records)
@@ -85,7 +89,6 @@ func (w *World) heal() {
 	for _, h := range w.hosts {
 		w.later(time.Second, h.start)
 	}
-	w.resume()
 }
 
 // resume is an operator's, in each process.
@@ -136,7 +139,7 @@ func (w *World) tell() {
 func (w *World) close() {
 	for _, h := range w.hosts {
 		var l *life
-		w.with(func() { h.off = true; l = h.life })
+		w.with(func() { w.closing = true; l = h.life })
 		if l != nil {
 			l.end()
 			<-l.ended

@@ -40,6 +40,7 @@ type World struct {
 	modes   map[string]mode
 	undone  int
 	kills   int
+	closing bool // nothing starts any more
 	random  *rand.Rand
 	pending sync.WaitGroup // what was put off
 }
