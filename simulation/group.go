@@ -16,6 +16,7 @@ type group struct {
 	members []*client // in the order in which they joined
 	owner   map[kafka.Partition]*client
 	commits map[kafka.Partition]kafka.Commit
+	taken   map[kafka.Partition]time.Time // when the newest was
 	names   int
 	round   int // the generation: what was sent in an earlier one is refused
 }
@@ -95,6 +96,9 @@ func (g *group) balance() {
 			free = append(free, p)
 		case quota[o] > 0:
 			quota[o]--
+		case slices.Contains(o.given, p): // it has not heard of it yet
+			o.given = slices.DeleteFunc(o.given, func(g kafka.Partition) bool { return g == p })
+			free = append(free, p)
 		case !slices.Contains(o.wanted, p):
 			o.wanted = append(o.wanted, p) // given up, then free
 			o.wake()

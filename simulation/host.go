@@ -17,15 +17,16 @@ import (
 
 // host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for the disk.
 type host struct {
-	w     *World
-	name  string
-	boot  int
-	disk  *sim.Disk
-	copy  []byte // of the volume, as of some time ago
-	life  *life  // nil: none
-	lives int
-	off   bool // nobody starts it again
-	until time.Time
+	w      *World
+	name   string
+	boot   int
+	disk   *sim.Disk
+	copy   []byte    // of the volume,
+	copied time.Time // so long ago
+	life   *life     // nil: none
+	lives  int
+	off    bool // nobody starts it again
+	until  time.Time
 }
 
 func (h *host) cut() bool { return time.Now().Before(h.until) }

@@ -109,11 +109,12 @@ func (w *World) happen(e event) {
 		w.later(restart, h.start)
 	case "copy":
 		w.platters.Lock()
-		h.copy = slices.Clone(h.disk.Cache)
+		h.copy, h.copied = slices.Clone(h.disk.Cache), time.Now()
 		w.platters.Unlock()
 	case "put the copy back":
 		if len(h.copy) > 0 {
 			h.renew(h.copy)
+			w.with(func() { w.service.excuse(h.copied) })
 			w.later(restart, h.start)
 		}
 	case "cut off":

@@ -11,10 +11,10 @@ import (
 // deed is what the service knows of a message: the truth that all is judged by.
 type deed struct {
 	key     string
-	begun   int // requests that have come
-	running int // of those, what is being done
-	done    int // and what was done, whoever heard of it
-	doubt   bool
+	begun   int  // requests that have come
+	running int  // of those, what is being done
+	done    int  // and what was done, whoever heard of it
+	excused bool // nothing that kpush can read knows of it: see excuse
 }
 
 // service counts requests. Its owner is the world's lock.
@@ -65,7 +65,7 @@ func (s *service) begin(l *life, it *push.Item) *deed {
 	if d.done > 0 {
 		s.repeats++
 	}
-	if (d.done > 0 || d.running > 0) && !it.InDoubt && !it.Replay {
+	if (d.done > 0 || d.running > 0) && !it.InDoubt && !it.Replay && !d.excused {
 		s.w.fail("%s sends %s/%d (attempt %d) again without a flag: it was done %d times, and is under way %d times", l, it.Partition, it.Offset, it.Attempt, d.done, d.running)
 	}
 	if n, ok := s.laneOf(it.Partition, record{it.Offset, string(it.Key)}); ok && d.done == 0 && len(s.lanes[n]) > 0 && s.lanes[n][0] < it.Offset {
@@ -74,6 +74,19 @@ func (s *service) begin(l *life, it *push.Item) *deed {
 	d.begun++
 	d.running++
 	return d
+}
+
+// excuse is for a copy of a volume that is put back: where Kafka has taken no commit of a partition since it was made, nobody can tell it from
+// the volume, and what was sent since is in neither.
+func (s *service) excuse(copied time.Time) {
+	for p, deeds := range s.deeds {
+		if s.w.group.taken[p].After(copied) {
+			continue
+		}
+		for _, d := range deeds {
+			d.excused = d.excused || d.begun > 0
+		}
+	}
 }
 
 // end is a request whose work is over; done: it was done.

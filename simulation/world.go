@@ -68,7 +68,7 @@ func newWorld(seed uint64, dir string) *World {
 	w.cfg = settings{order: []string{"partition", "key", "none"}[r.IntN(3)], concurrency: []int{1, 4, 16}[r.IntN(3)], partitions: 1 + r.IntN(6), hosts: 1 + r.IntN(4),
 		static: r.IntN(2) == 0, sync: []offsets.Sync{{}, offsets.DefaultSync, {Window: -1}}[r.IntN(3)]}
 	w.cfg.comesBack = w.cfg.static && r.IntN(2) == 0
-	w.group = group{w: w, owner: map[kafka.Partition]*client{}, commits: map[kafka.Partition]kafka.Commit{}}
+	w.group = group{w: w, owner: map[kafka.Partition]*client{}, commits: map[kafka.Partition]kafka.Commit{}, taken: map[kafka.Partition]time.Time{}}
 	w.service = service{w: w, deeds: map[kafka.Partition]map[int64]*deed{}, lanes: map[lane][]int64{}}
 	for i := range w.cfg.partitions {
 		w.logs[kafka.Partition{Topic: topic, Number: int32(i)}] = &plog{}
@@ -159,7 +159,7 @@ func (w *World) committed(c *client, commit kafka.Commit) {
 	if low := w.service.lowest(commit.Partition); commit.Offset > low {
 		w.fail("%s commits %s@%d, and %d is not done", c.life, commit.Partition, commit.Offset, low)
 	}
-	w.group.commits[commit.Partition] = commit
+	w.group.commits[commit.Partition], w.group.taken[commit.Partition] = commit, time.Now()
 }
 
 // settled tells whether all is done and committed. Under the lock.
