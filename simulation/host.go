@@ -245,10 +245,6 @@ func (t *teller) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (t *teller) Handle(_ context.Context, r slog.Record) error {
 	text := r.Message + t.with
 	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	t.w.with(func() {
-		if !t.w.quiet {
-			t.w.say("  %s: %s", t.who, text)
-		}
-	})
+	t.w.with(func() { t.w.say("  %s: %s", t.who, text) })
 	return nil
 }

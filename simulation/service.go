@@ -62,6 +62,9 @@ func (s *service) begin(l *life, it *push.Item) *deed {
 		return &deed{}
 	}
 	s.requests++
+	if s.w.verbose {
+		s.w.say("%s sends %s/%d attempt %d in doubt %v", l, it.Partition, it.Offset, it.Attempt, it.InDoubt)
+	}
 	if d.done > 0 {
 		s.repeats++
 	}

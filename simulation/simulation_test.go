@@ -18,6 +18,7 @@ var (
 	first    = flag.Uint64("first", 1, "the first seed of many")
 	duration = flag.Duration("for", 30*time.Second, "how long many are run")
 	shrink   = flag.Bool("shrink", false, "leave events of a failing history out, one after the other, as long as it fails")
+	verbose  = flag.Bool("verbose", false, "commits and requests are in the history, too")
 	show     = flag.Bool("show", false, "print the history of -seed also where it is well")
 )
 
@@ -30,6 +31,7 @@ func once(t *testing.T, seed uint64, plan []event) (r Result, lived []event) {
 	defer os.RemoveAll(dir)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(seed, dir)
+		w.verbose = *verbose
 		if lived = plan; lived == nil {
 			lived = newPlan(w)
 		}

@@ -25,7 +25,7 @@ type World struct {
 	seed     uint64
 	cfg      settings
 	dir      string
-	quiet    bool
+	verbose  bool // commits and requests are in the history, too
 	began    time.Time
 	platters sync.Mutex // of all hosts: one call at a time
 
@@ -158,6 +158,9 @@ func (w *World) committed(c *client, commit kafka.Commit) {
 	}
 	if low := w.service.lowest(commit.Partition); commit.Offset > low {
 		w.fail("%s commits %s@%d, and %d is not done", c.life, commit.Partition, commit.Offset, low)
+	}
+	if w.verbose {
+		w.say("%s commits %s@%d %s", c.life, commit.Partition, commit.Offset, commit.Meta)
 	}
 	w.group.commits[commit.Partition], w.group.taken[commit.Partition] = commit, time.Now()
 }
