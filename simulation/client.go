@@ -265,12 +265,12 @@ func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []ka
 
 // Commit meets the fault of its time: refused, slow, or done with a lost answer. While somebody has yet to give something up it may wait.
 func (c *client) Commit(cs []kafka.Commit) error {
+	fault, wait, round := "", time.Duration(0), 0
+	c.w.with(func() { round = c.w.group.round }) // it goes out in the generation in which it was asked for
 	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
 		return err
 	}
-	fault, wait, round := "", time.Duration(0), 0
 	c.w.with(func() {
-		round = c.w.group.round
 		fault = c.w.now("commits")
 		if c.w.group.rebalancing() && c.w.dice("join", int64(c.member), cs[0].Offset).IntN(2) == 0 {
 			wait = 300 * time.Millisecond
