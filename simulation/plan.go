@@ -44,12 +44,16 @@ func newPlan(w *World) (plan []event) {
 			kinds = append(kinds, what)
 		}
 	}
-	moment := func() time.Duration { return time.Duration(r.Int64N(int64(length))) }
-	for range 10 + r.IntN(15) {
-		plan = append(plan, event{moment(), kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))})
-	}
 	for range 20 {
-		plan = append(plan, event{at: moment(), what: "produce", host: r.IntN(w.cfg.partitions), n: 50 + r.IntN(30)})
+		at := time.Duration(r.Int64N(int64(length)))
+		plan = append(plan, event{at: at, what: "produce", host: r.IntN(w.cfg.partitions), n: 50 + r.IntN(30)})
+	}
+	for range 10 + r.IntN(15) {
+		at := time.Duration(r.Int64N(int64(length)))
+		if r.IntN(3) > 0 { // in the middle of work
+			at = plan[r.IntN(20)].at + time.Duration(r.Int64N(int64(200*time.Millisecond)))
+		}
+		plan = append(plan, event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))})
 	}
 	plan = append(plan, event{what: "produce", n: 40})
 	slices.SortStableFunc(plan, func(a, b event) int { return int(a.at - b.at) })
