@@ -265,8 +265,8 @@ func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []ka
 
 // Commit meets the fault of its time: refused, slow, or done with a lost answer. While somebody has yet to give something up it may wait.
 func (c *client) Commit(cs []kafka.Commit) error {
-	fault, wait, round := "", time.Duration(0), 0
-	c.w.with(func() { round = c.w.group.round }) // it goes out in the generation in which it was asked for
+	fault, wait, member, round := "", time.Duration(0), 0, 0
+	c.w.with(func() { member, round = c.member, c.w.group.round }) // it goes out as from whom it was asked for
 	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
 		return err
 	}
@@ -289,7 +289,7 @@ func (c *client) Commit(cs []kafka.Commit) error {
 		switch {
 		case c.life.dead || !c.reachable():
 			err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
-		case c.expelled || c.fenced || !c.joined:
+		case c.expelled || c.fenced || !c.joined || member != c.member:
 			err = kafka.ErrNotMember
 		case round != c.w.group.round:
 			err = kafka.ErrRebalancing
