@@ -36,8 +36,15 @@ faults: ## kill -9, power cuts, broken disks and brokers, again and again, again
 	code=$$?; cat $$note; rm -f $$note; test $$code = 0 || grep -E '^ +[a-z_]+_test.go|^panic|^--- FAIL' bin/faults.log; \
 	echo "The whole log is bin/faults.log."; exit $$code
 
+# every history follows from its seed: SEED=n is one of them, made smaller if it fails
+simulate: ## the core in a simulated world that fails in every way, for MINUTES=10; SEED=n: one history (docs/simulation.md)
+	go test ./simulation -run TestSimulate -v -timeout 0 $(if $(filter-out 1,$(SEED)),-seed $(SEED) -shrink,-for $(or $(MINUTES),10)m -first $$(date +%s))
+
+defences: ## each defence taken out of the program in turn: the simulation has to miss it within a minute (an hour at the most)
+	go test ./simulation -run TestEachDefenceIsMissed -defences 1m -v -timeout 0
+
 # a whole run writes docs/benchmarks.md; ONLY=regexp runs some of the benchmarks of e2e/bench and writes nothing
 bench: ## messages/s, CPU and memory beside the floor and the plain loop, against their bounds (8 minutes; ONLY=regexp)
 	go test ./e2e/bench -run '^$$' -bench '$(or $(ONLY),.)' -benchtime 1x -timeout 15m $(if $(ONLY),,-write "$(CURDIR)/docs/benchmarks.md")
 
-.PHONY: help demo build test lint unit e2e faults bench
+.PHONY: help demo build test lint unit e2e faults simulate defences bench

@@ -27,6 +27,8 @@ var rooms = map[string]struct{ may, tests, why string }{
 	"volume":     {"", "", "files, whatever they hold"},
 	"volume/sim": {"", "", "a disk that fails, for tests"},
 
+	"simulation": {"forwarder forwarder/push kafka offsets volume/sim", "", "the core in a world that is made up; nobody imports it"},
+
 	"publisher": {"kafka", "", "a request becomes records, by whatever client"},
 
 	"kafka":            {"", "", "words for everybody, and no client"},

@@ -29,7 +29,7 @@ const (
 	intentKind    kind = 6  // an attempt at offset is about to start; value: its number <<32 | message faults before it
 	settledKind   kind = 7  // that attempt ended without a final outcome; flags 1: it is in doubt; value: number <<32 | faults
 	ceilingKind   kind = 8  // no request has passed offset; the last one counts
-	doubtKind     kind = 9  // what is unfinished below offset may have been sent in a life whose intents are lost
+	doubtKind     kind = 9  // what is unfinished below offset may have been sent in a life whose intents are lost; flags 1: or anything, since nothing was synced
 	committedKind kind = 10 // Kafka acknowledged a commit at offset (-1: none); value: unix seconds of the newest fact
 	sealKind      kind = 11 // the snapshot ends here; offset: its number of frames, each of which has to verify
 	syncedKind    kind = 12 // the frames before number offset are on disk
@@ -37,7 +37,10 @@ const (
 	cleanKind     kind = 14 // the frames before number offset are on disk, and the process ended
 )
 
-const inDoubtFlag = 1
+const (
+	inDoubtFlag   = 1 // of a settledKind
+	unvouchedFlag = 1 // of a doubtKind
+)
 
 // frame is one fact. The zero frame is none.
 type frame struct {

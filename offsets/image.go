@@ -215,7 +215,7 @@ func (r *reader) take(f frame) bool {
 	case ceilingKind:
 		t.ceiling = f.offset
 	case doubtKind:
-		t.doubt = max(t.doubt, f.offset)
+		t.doubt, t.unvouched = max(t.doubt, f.offset), f.flags&unvouchedFlag != 0
 	case committedKind:
 		t.committed, t.at = f.offset, max(t.at, int64(f.value))
 	default:

@@ -90,8 +90,12 @@ func (t *slot) frames(out []frame, identity bool) []frame {
 	}
 	open := frame{kind: openKind, slot: t.number, count: uint16(len(keyText(t.key))), offset: t.next, value: t.lineage}
 	out = append(out, open, committedFrame(t))
-	if t.doubt > t.next {
-		out = append(out, frame{kind: doubtKind, slot: t.number, offset: t.doubt})
+	if t.doubt > t.next || t.unvouched {
+		doubt := frame{kind: doubtKind, slot: t.number, offset: t.doubt}
+		if t.unvouched {
+			doubt.flags = unvouchedFlag
+		}
+		out = append(out, doubt)
 	}
 	if t.owner != nil && t.ceiling > 0 {
 		out = append(out, frame{kind: ceilingKind, slot: t.number, offset: t.ceiling})

@@ -208,17 +208,20 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 		t.key, t.lineage, t.at = k, st.Lineage, s.opt.Now().Unix()
 	}
 	p := &Partition{store: s, slot: t}
-	if changed := t.join(st); s.Keeps() && (changed || fresh) {
+	changed, unvouched := t.join(st), t.unvouched
+	t.unvouched = false
+	if s.Keeps() && (changed || fresh || unvouched) {
 		if err := s.enter(t, fresh); err != nil {
+			t.unvouched = unvouched
 			return nil, err
 		}
 	}
 	t.owner = p
 	if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {
-		t.owner = nil
+		t.owner, t.unvouched = nil, unvouched
 		return nil, cmp.Or(err, s.failed)
 	}
-	t.unvouched, t.sentCounts = false, !s.Keeps()
+	t.sentCounts = !s.Keeps()
 	t.start()
 	untried := t.doubt
 	for o := range t.attempts {

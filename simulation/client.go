@@ -1,0 +1,403 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// client is a life's: its member of the group, its reader and its questions to the cluster. Fields belong to the world's lock.
+type client struct {
+	w        *World
+	life     *life
+	instance string // "": a dynamic member
+	on       kafka.Rebalance
+	woken    chan struct{}
+
+	member           int
+	joined, leaving  bool
+	expelled, fenced bool
+	seen             time.Time
+	given, wanted    []kafka.Partition // what the next poll tells
+	mine             map[kafka.Partition]bool
+	at               map[kafka.Partition]int64
+	paused           map[kafka.Partition]bool
+	turn             int
+}
+
+var errSilent = errors.New("no answer")
+
+func newClient(w *World, l *life, instance string) *client {
+	return &client{w: w, life: l, instance: instance, woken: make(chan struct{}, 1), mine: map[kafka.Partition]bool{},
+		at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}}
+}
+
+func (c *client) wake() {
+	select {
+	case c.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Wake ends a Poll.
+func (c *client) Wake() { c.wake() }
+
+// reachable tells whether the cluster hears of it.
+func (c *client) reachable() bool { return !c.life.dead && !c.life.host.cut() }
+
+func (c *client) Subscribe(_ []string, on kafka.Rebalance) error {
+	c.life.step("subscribe")
+	c.w.with(func() {
+		c.on = on
+		if c.reachable() {
+			c.w.group.join(c)
+		}
+	})
+	return nil
+}
+
+func (c *client) Unsubscribe() error {
+	c.life.step("unsubscribe")
+	c.w.with(func() { c.leaving = true; c.wake() })
+	return nil
+}
+
+func (c *client) Poll(timeout time.Duration) (*kafka.Message, error) {
+	late := time.NewTimer(timeout)
+	defer late.Stop()
+	for last := false; ; last = true {
+		c.life.step("poll")
+		var tell func() error
+		var m *kafka.Message
+		c.w.with(func() {
+			if tell = c.due(); tell == nil {
+				m = c.fetch()
+			}
+		})
+		switch {
+		case tell != nil:
+			return nil, tell()
+		case m != nil, last:
+			return m, nil
+		}
+		select {
+		case <-c.woken:
+		case <-late.C:
+			return nil, nil
+		}
+	}
+}
+
+// due is what the group has to tell.
+func (c *client) due() func() error {
+	switch {
+	case c.life.dead:
+		return func() error { return kafka.FatalError{Err: errKilled} } // what winds down has to end
+	case c.on.Assigned == nil:
+		return nil
+	case c.fenced:
+		return func() error {
+			return kafka.FatalError{Err: errors.New("Broker: Static consumer fenced by other consumer with same group.instance.id")}
+		}
+	case c.leaving && c.joined:
+		return func() error { c.revoke(slices.Collect(maps.Keys(c.mine)), false, true); return nil }
+	case !c.reachable():
+		return nil
+	case c.expelled:
+		return func() error {
+			c.revoke(slices.Collect(maps.Keys(c.mine)), true, false)
+			c.w.with(func() { c.given, c.wanted = nil, nil; c.w.group.join(c) })
+			return nil
+		}
+	case !c.joined && !c.leaving:
+		c.w.group.join(c)
+		return nil
+	case len(c.wanted) > 0:
+		gone := c.wanted
+		return func() error { c.revoke(gone, false, false); return nil }
+	case len(c.given) > 0:
+		given := c.given
+		c.given = nil
+		for _, p := range given {
+			c.mine[p] = true
+		}
+		return func() error { c.on.Assigned(given); return nil }
+	}
+	return nil
+}
+
+// revoke runs the callback, and tells the group of it.
+func (c *client) revoke(gone []kafka.Partition, lost, leave bool) {
+	gone = slices.DeleteFunc(slices.Clone(gone), func(p kafka.Partition) bool { return !c.mine[p] })
+	if len(gone) > 0 {
+		c.on.Revoked(gone, lost)
+	}
+	c.w.with(func() {
+		for _, p := range gone {
+			delete(c.mine, p)
+			delete(c.at, p)
+		}
+		if c.life.dead || lost || c.expelled {
+			return
+		}
+		c.wanted = nil
+		for _, p := range gone {
+			if c.w.group.owner[p] == c {
+				delete(c.w.group.owner, p)
+			}
+		}
+		if leave {
+			c.w.group.leave(c)
+			return
+		}
+		c.w.group.balance()
+	})
+}
+
+// fetch takes the partitions in turn, in runs.
+func (c *client) fetch() *kafka.Message {
+	if !c.reachable() {
+		return nil
+	}
+	all := slices.SortedFunc(maps.Keys(c.at), kafka.Compare)
+	for i := range all {
+		p := all[(c.turn/20+i)%len(all)]
+		if c.paused[p] {
+			continue
+		}
+		l := c.w.logs[p]
+		if r, ok := l.from(max(c.at[p], l.oldest)); ok {
+			c.at[p] = r.offset + 1
+			c.turn++
+			return r.message(p)
+		}
+	}
+	return nil
+}
+
+func (c *client) Assign(at []kafka.Position) error {
+	c.life.step("assign")
+	c.w.with(func() {
+		for _, a := range at {
+			c.at[a.Partition], c.paused[a.Partition] = a.Offset, false
+		}
+	})
+	c.wake()
+	return nil
+}
+
+func (c *client) Unassign(gone []kafka.Partition) error {
+	c.w.with(func() {
+		for _, p := range gone {
+			delete(c.at, p)
+		}
+	})
+	return nil
+}
+
+func (c *client) Pause(ps []kafka.Partition) error  { c.set(ps, true); return nil }
+func (c *client) Resume(ps []kafka.Partition) error { c.set(ps, false); c.wake(); return nil }
+
+func (c *client) set(ps []kafka.Partition, paused bool) {
+	c.w.with(func() {
+		for _, p := range ps {
+			c.paused[p] = paused
+		}
+	})
+}
+
+func (c *client) Positions(ps []kafka.Partition) (out []kafka.Position, _ error) {
+	c.w.with(func() {
+		for _, p := range ps {
+			if at, ok := c.at[p]; ok {
+				out = append(out, kafka.Position{Partition: p, Offset: at})
+			}
+		}
+	})
+	return out, nil
+}
+
+func (c *client) End(p kafka.Partition) (end int64) {
+	c.w.with(func() { end = c.w.logs[p].next })
+	return end
+}
+
+// answer waits as long as an answer takes, and says whether there is one.
+func (c *client) answer(ctx context.Context, what string, within time.Duration) error {
+	c.life.step(what)
+	there := false
+	c.w.with(func() { there = c.reachable() })
+	took := time.Millisecond
+	if !there {
+		took = within
+	}
+	select {
+	case <-time.After(took):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if !there {
+		return fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
+	}
+	return nil
+}
+
+func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []kafka.Commit, err error) {
+	if err := c.answer(context.Background(), "committed", within); err != nil {
+		return nil, err
+	}
+	c.w.with(func() {
+		for _, p := range ps {
+			commit, ok := c.w.group.commits[p]
+			if !ok {
+				commit = kafka.Commit{Partition: p, Offset: -1001}
+			}
+			out = append(out, commit)
+		}
+	})
+	return out, nil
+}
+
+// Commit meets the fault of its time: refused, slow, or done with a lost answer. While somebody has yet to give something up it may wait.
+func (c *client) Commit(cs []kafka.Commit) error {
+	fault, wait, member, round := "", time.Duration(0), 0, 0
+	c.w.with(func() { member, round = c.member, c.w.group.round }) // it goes out as from whom it was asked for
+	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
+		return err
+	}
+	c.w.with(func() {
+		fault = c.w.now("commits")
+		if c.w.group.rebalancing() && c.w.dice("join", int64(c.member), cs[0].Offset).IntN(2) == 0 {
+			wait = 300 * time.Millisecond
+		}
+	})
+	switch fault {
+	case "refused":
+		return errors.New("Broker: Request timed out")
+	case "slow":
+		wait += 2 * time.Second
+	}
+	time.Sleep(wait)
+	c.life.step("commit arrives")
+	var err error
+	c.w.with(func() {
+		switch {
+		case c.life.dead || !c.reachable():
+			err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
+		case c.expelled || c.fenced || !c.joined || member != c.member:
+			err = kafka.ErrNotMember
+		case round != c.w.group.round:
+			err = kafka.ErrRebalancing
+		default:
+			for _, commit := range cs {
+				c.w.committed(c, commit)
+			}
+			if fault == "lost" {
+				err = errors.New("Local: Timed out")
+			}
+		}
+	})
+	c.life.step("commit answered")
+	return err
+}
+
+func (c *client) Reach(within time.Duration) error {
+	return c.answer(context.Background(), "reach", within)
+}
+
+// Renew is a new client as the same member.
+func (c *client) Renew() error {
+	c.life.step("renew")
+	c.w.with(func() {
+		c.w.group.leave(c)
+		c.mine, c.at, c.given, c.wanted = map[kafka.Partition]bool{}, map[kafka.Partition]int64{}, nil, nil
+	})
+	return nil
+}
+
+// Close gives up what is left; a static member that did not unsubscribe stays in the group for the session.
+func (c *client) Close() error {
+	c.life.step("close")
+	var left []kafka.Partition
+	dead := false
+	c.w.with(func() { left, dead = slices.Collect(maps.Keys(c.mine)), c.life.dead })
+	if !dead && len(left) > 0 {
+		c.on.Revoked(left, false)
+	}
+	c.w.with(func() {
+		if !c.life.dead && c.joined && c.instance == "" {
+			c.w.group.leave(c)
+		}
+	})
+	return nil
+}
+
+// reader is one without a group.
+type reader struct {
+	*client
+}
+
+func (c *client) reader(at []kafka.Position) (kafka.Reader, error) {
+	r := newClient(c.w, c.life, "")
+	for _, a := range at {
+		r.at[a.Partition] = a.Offset
+	}
+	return reader{r}, nil
+}
+
+func (r reader) Close() error { return nil }
+
+// cluster is what is asked beside consuming.
+type cluster struct{ *client }
+
+func (c cluster) Close() {}
+
+func (c cluster) ID(ctx context.Context) (string, error) {
+	return "C", c.answer(ctx, "id", time.Hour)
+}
+
+func (c cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+	if err := c.answer(ctx, "topics", time.Hour); err != nil {
+		return nil, err
+	}
+	return map[string]string{topic: topicID}, nil
+}
+
+func (c cluster) Partitions(ctx context.Context, _ []string) (all []kafka.Partition, err error) {
+	err = c.answer(ctx, "partitions", time.Hour)
+	c.w.with(func() { all = c.w.partitions() })
+	return all, err
+}
+
+func (c cluster) Bounds(ctx context.Context, ps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
+	if err := c.answer(ctx, "bounds", time.Hour); err != nil {
+		return nil, err
+	}
+	out := map[kafka.Partition]kafka.Bounds{}
+	c.w.with(func() {
+		for _, p := range ps {
+			l := c.w.logs[p]
+			out[p] = kafka.Bounds{Oldest: l.oldest, End: l.next, High: l.next}
+		}
+	})
+	return out, nil
+}
+
+func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (map[kafka.Partition]int64, error) {
+	out := map[kafka.Partition]int64{}
+	for _, p := range ps {
+		out[p] = -1
+	}
+	return out, c.answer(ctx, "since", time.Hour)
+}
+
+func (c cluster) Rebalancing(ctx context.Context, _ string) (yes bool, err error) {
+	err = c.answer(ctx, "rebalancing", time.Hour)
+	c.w.with(func() { yes = c.w.group.rebalancing() })
+	return yes, err
+}

@@ -1,0 +1,124 @@
+package simulation
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	defenceTime = flag.Duration("defences", 0, "take each defence out, and run histories without it for so long at the most; 0: do not")
+	only        = flag.String("only", "", "with -defences: the ones whose name holds this")
+)
+
+// defence is a line of the program without which it is wrong: old is taken out, or replaced by less.
+type defence struct{ name, file, old, less string }
+
+var defences = []defence{
+	{"a message in doubt is flagged", "forwarder/item.go", "it.InDoubt = it.attempt.InDoubt\n", "it.InDoubt = false\n"},
+	{"an attempt that was interrupted is in doubt", "forwarder/item.go", "it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered", "_ = v.InDoubt"},
+	{"an intent without an end is in doubt", "offsets/record.go", "a.InDoubt = r.doubt || r.stage == underWay", "a.InDoubt = r.doubt"},
+	{"a commit's mark carries a ceiling", "forwarder/commit.go", "m.Ceiling, started = p.ceiling.mark(next, alive && store.Keeps())", "_, started = p.ceiling.mark(next, alive && store.Keeps())\n	m.Ceiling = 0"},
+	{"no request passes the ceiling that Kafka has", "forwarder/ceiling.go", "case offset >= c.at:", "case offset >= c.at && false:"},
+	{"the ceiling of whoever was before is handed on", "forwarder/ceiling.go", "if c.inherits > next {", "if false {"},
+	{"another machine's ceiling is believed", "forwarder/start/decide.go", "	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Attempts: m.Attempts, Ceiling: m.Ceiling,", "	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Attempts: m.Attempts,"},
+	{"another machine's doubts are believed", "forwarder/start/decide.go", "	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Attempts: m.Attempts, Ceiling: m.Ceiling,", "	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Ceiling: 0,"},
+	{"an older copy of the volume is known", "forwarder/start/decide.go", "older := own && m.Edition != \"\" && !k.Holds(m.Edition)", "older := false"},
+	{"a mark of this lineage is joined with the file", "forwarder/start/decide.go", "		d.fromSaved(k)\n		d.join(k, m)", "		d.fromSaved(k)"},
+	{"what a file that was never synced knows is not believed", "forwarder/start/decide.go", "&& !k.Saved.Unvouched &&", "&&"},
+	{"that nothing was synced is remembered", "offsets/image.go", "t.doubt, t.unvouched = max(t.doubt, f.offset), f.flags&unvouchedFlag != 0", "t.doubt = max(t.doubt, f.offset)"},
+	{"after a power cut the ceilings on the disk are doubt", "offsets/store.go", "t.doubt = max(t.doubt, t.ceiling)", "_ = t.ceiling"},
+	{"a ceiling is on the disk before a request passes", "offsets/record.go", "err = p.usable(p.store.covered(p.slot, seq, highest))", "err = p.usable(nil)"},
+	{"a power cut is known by the boot id", "offsets/store.go", "lost := !m.clean && m.header.boot != s.opt.boot", "lost := false"},
+	{"a drain waits for what is under way", "forwarder/partition.go", "	p.lanes.Wait()\n	over()", "	over()"},
+	{"a revoke ends before its callback returns", "forwarder/rebalance.go", "	c.drain(ps, cause)\n", "	go c.drain(ps, cause)\n"},
+	{"nothing is recorded after a release", "forwarder/rebalance.go", "		p.stop(cause)\n		p.abandon(cause)\n		p.rec.Release()\n", "		p.rec.Release()\n"},
+	{"nothing is committed after a hand-over", "forwarder/commit.go", "if p.handedOver.Load() || ", "if "},
+	{"only what is on record is committed", "offsets/tracker.go", "for t.head < len(t.rows) && t.rows[t.head].progress == recorded {", "for t.head < len(t.rows) && (t.rows[t.head].progress == recorded || t.rows[t.head].stage == underWay) {"},
+	{"what is done already goes no further", "forwarder/partition.go", "if !p.rec.Fetched(m.Offset) {", "if !p.rec.Fetched(m.Offset) && false {"},
+	{"what was done out of order is in the mark", "forwarder/commit.go", "Offset: next, Done: done,", "Offset: next,"},
+	{"attempts of a life before are counted as tried", "offsets/tracker.go", "	if a, ok := t.attempts[offset]; ok {\n		r.note(a, unsent)", "	if a, ok := t.attempts[offset]; ok && a.Offset < 0 {\n		r.note(a, unsent)"},
+	{"doubt is handed over with what could not be recorded", "forwarder/pen.go", "				p.rec.Doubt(a)", "				_ = a"},
+	{"a snapshot is on the disk before facts follow it", "offsets/journal.go", "		err = j.disk.Sync()\n", "		err = nil\n"},
+	{"a failed write closes the file", "offsets/journal.go", "	if s.failed == nil {\n		s.opt.Log.Error(\"offsets: nothing", "	if false {\n		s.opt.Log.Error(\"offsets: nothing"},
+	{"a member that stood still, or was cut off, proves itself first", "forwarder/lease.go", "func (l *lease) valid() bool { return !l.doubted.Load() && !l.stale() }", "func (l *lease) valid() bool { return true }"},
+	{"a pause is handed on", "forwarder/commit.go", "Paused: p.gate.isShut(), ", ""},
+	{"what is fetched again behind a reader is dropped", "forwarder/consumer.go", "	if p.reading.again && m.Offset < p.reading.next {\n		return", "	if false {\n		return"},
+	{"gaps are passed over", "forwarder/consumer.go", "			p.rec.Advance(a.Offset)\n", ""},
+	{"retention does not stall", "forwarder/start/decide.go", "		d.Start.Next = k.Bounds.Oldest\n	}\n}", "	}\n}"},
+	{"a lost partition is cancelled", "forwarder/rebalance.go", "		c.lose(tps, errLost)", "		_ = c.lose"},
+	{"a record waits for the disk", "offsets/record.go", "		err = p.store.await()\n", ""},
+	{"a start is on the disk before it delivers", "offsets/store.go", "if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {", "if s.failed != nil {"},
+}
+
+// TestEachDefenceIsMissed takes them out one at a time, and wants a history that fails.
+func TestEachDefenceIsMissed(t *testing.T) {
+	if *defenceTime == 0 {
+		return // make defences
+	}
+	for _, d := range defences {
+		if d.old == "" || !strings.Contains(d.name, *only) {
+			continue
+		}
+		took, how, err := missed(t, d)
+		switch {
+		case err != nil:
+			t.Errorf("| %s | not tried: %v |", d.name, err)
+		case how == "":
+			t.Errorf("| %s | nobody has missed it in %v |", d.name, took.Round(time.Second))
+		default:
+			t.Logf("| %s | %v | %s |", d.name, took.Round(time.Second), how)
+		}
+	}
+}
+
+// missed is how long it took, and what failed first.
+func missed(t *testing.T, d defence) (took time.Duration, how string, err error) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return 0, "", err
+	}
+	path, dir := filepath.Join(root, d.file), t.TempDir()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, "", err
+	}
+	if n := strings.Count(string(text), d.old); n != 1 {
+		return 0, "", fmt.Errorf("%s has it %d times", d.file, n)
+	}
+	without, overlay := filepath.Join(dir, "without.go"), filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(without, []byte(strings.Replace(string(text), d.old, d.less, 1)), 0o600); err != nil {
+		return 0, "", err
+	}
+	list, _ := json.Marshal(map[string]map[string]string{"Replace": {path: without}})
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		return 0, "", err
+	}
+	binary := filepath.Join(dir, "simulation.test")
+	if out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-c", "-o", binary, ".").CombinedOutput(); err != nil {
+		return 0, "", fmt.Errorf("%w\n%s", err, out)
+	}
+	began := time.Now()
+	c := exec.Command(binary, "-test.run", "TestSimulate", "-for", defenceTime.String(), "-test.timeout", (*defenceTime + time.Minute).String(), "-test.outputdir", dir)
+	var said bytes.Buffer
+	c.Stdout, c.Stderr = &said, &said
+	if c.Run() == nil {
+		return time.Since(began), "", nil
+	}
+	for line := range strings.Lines(said.String()) {
+		if _, what, ok := strings.Cut(line, "-shrink): "); ok {
+			return time.Since(began), strings.TrimSpace(what), nil
+		}
+		if strings.HasPrefix(line, "panic:") {
+			how = strings.TrimSpace(line)
+		}
+	}
+	return time.Since(began), how, nil
+}

@@ -1,0 +1,250 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/kpush/kpush/forwarder"
+	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/volume/sim"
+)
+
+// host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for the disk.
+type host struct {
+	w      *World
+	name   string
+	boot   int
+	disk   *sim.Disk
+	copy   []byte    // of the volume,
+	copied time.Time // so long ago
+	life   *life     // nil: none
+	lives  int
+	off    bool // nobody starts it again
+	until  time.Time
+}
+
+func (h *host) cut() bool { return time.Now().Before(h.until) }
+
+// life is one process.
+type life struct {
+	host   *host
+	number int
+	f      *forwarder.Forwarder
+	store  *offsets.Store
+	end    context.CancelFunc
+	ended  chan struct{}
+	steps  int
+	killAt int  // the step at which it is killed; 0: none
+	dead   bool // killed, or at its end: nothing of it has an effect any more
+}
+
+func (l *life) String() string { return fmt.Sprintf("%s, life %d", l.host.name, l.number) }
+
+// step is a call of a seam: a moment at which the process may be killed.
+func (l *life) step(what string) {
+	kill := false
+	l.host.w.with(func() {
+		l.steps++
+		kill = l.steps == l.killAt && !l.dead
+	})
+	if kill {
+		l.kill("at step %d, %s", l.steps, what)
+	}
+}
+
+// kill ends it as kill -9 does. What runs of it winds down, without an effect.
+func (l *life) kill(how string, args ...any) {
+	w := l.host.w
+	w.with(func() {
+		if l.dead {
+			return
+		}
+		w.say("%s is killed, %s", l, fmt.Sprintf(how, args...))
+		w.kills++
+		l.dead = true
+		l.host.life = nil
+	})
+	l.end()
+}
+
+// errKilled is what the disk says to a process that is no more.
+var errKilled = errors.New("killed")
+
+// platter is the host's disk as one life has it.
+type platter struct {
+	*life
+	disk *sim.Disk
+	mu   *sync.Mutex
+}
+
+func (p platter) do(what string, call func() (int, error)) (n int, err error) {
+	p.step(what)
+	dead, mode := false, ""
+	p.host.w.with(func() { dead, mode = p.dead, p.host.w.now("disk "+p.host.name) })
+	switch {
+	case dead:
+		return 0, errKilled
+	case mode == "hangs" && what == "sync":
+		time.Sleep(3 * time.Second)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.disk.Power.Fault = nil; mode == "fails" || mode == "is full" {
+		kind := sim.FailPartly
+		if mode == "is full" {
+			kind = sim.Full
+		}
+		p.disk.Power.Fault = func(int) sim.Fault { return kind }
+	}
+	n, err = call()
+	return n, err
+}
+
+func (p platter) WriteAt(b []byte, at int64) (int, error) {
+	return p.do("write", func() (int, error) { return p.disk.WriteAt(b, at) })
+}
+
+func (p platter) ReadAt(b []byte, at int64) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.disk.ReadAt(b, at)
+}
+
+func (p platter) Sync() error {
+	time.Sleep(300 * time.Microsecond)
+	_, err := p.do("sync", func() (int, error) { return 0, p.disk.Sync() })
+	return err
+}
+
+func (p platter) Size() (int64, error) { return p.disk.Size() }
+func (p platter) ReadOnly() bool       { return false }
+func (p platter) Close() error         { return nil }
+
+// start begins a life; where the volume cannot be opened, or the process ends by itself, another one begins a second later.
+func (h *host) start() {
+	w := h.w
+	var l *life
+	w.with(func() {
+		if h.life != nil || h.off || w.closing {
+			return
+		}
+		h.lives++
+		l = &life{host: h, number: h.lives, ended: make(chan struct{})}
+		h.life = l
+	})
+	if l == nil {
+		return
+	}
+	ctx, end := context.WithCancel(context.Background())
+	l.end = end
+	machine := offsets.Machine{Boot: fmt.Sprint("boot ", h.boot), Half: 64 << 10, Random: w.number}
+	log := slog.New(&teller{w: w, who: l.String()})
+	if len(h.disk.Cache) == 0 {
+		if err := machine.Format(h.disk); err != nil { // under another name, and renamed: whole, or not there
+			panic(err)
+		}
+	}
+	store, err := machine.Open(platter{l, h.disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
+	if err == nil {
+		l.store = store
+		l.f, err = l.assemble(log)
+	}
+	if err != nil {
+		w.with(func() { w.say("%s does not start: %v", l, err); h.life = nil })
+		close(l.ended)
+		end()
+		w.later(time.Second, h.start)
+		return
+	}
+	go func() {
+		defer close(l.ended)
+		err := l.f.Run(ctx)
+		_ = store.Close()
+		again := false
+		w.with(func() {
+			if !l.dead {
+				w.say("%s has ended: %v", l, err)
+			}
+			l.dead = true // what Run has left behind ends with the process
+			if h.life == l {
+				h.life, again = nil, true
+			}
+		})
+		if again {
+			w.later(time.Second, h.start)
+		}
+	}()
+}
+
+func (l *life) assemble(log *slog.Logger) (*forwarder.Forwarder, error) {
+	w := l.host.w
+	instance := ""
+	if w.cfg.static {
+		instance = l.host.name
+	}
+	c := newClient(w, l, instance)
+	cfg := forwarder.Config{Brokers: "kafka:9092", Topics: []string{topic}, Group: "g", InstanceID: instance, ComesBack: w.cfg.comesBack, Session: session, PollInterval: 5 * time.Minute,
+		Order: w.cfg.order, Concurrency: w.cfg.concurrency, Hosts: []string{"service"}, ExecTimeout: execTimeout, RetryNums: 3, RetryInterval: 200 * time.Millisecond, RetryMaxInterval: 400 * time.Millisecond,
+		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, SkipLog: filepath.Join(w.dir, l.host.name)}
+	return forwarder.New(cfg, forwarder.Parts{Consumer: c, Cluster: cluster{c}, Reader: func(at []kafka.Position) (kafka.Reader, error) { return c.reader(at) }, Store: l.store, Handler: l}, log)
+}
+
+// stop is SIGTERM.
+func (l *life) stop() {
+	l.host.w.with(func() { l.host.w.say("%s gets SIGTERM", l) })
+	l.end()
+	<-l.ended
+}
+
+// cutPower ends what lives, and leaves of the disk what a platter may hold.
+func (h *host) cutPower() {
+	if l := h.life; l != nil {
+		l.kill("by a power cut")
+	}
+	h.w.platters.Lock()
+	defer h.w.platters.Unlock()
+	h.boot++
+	h.disk = sim.New(h.w.stream("disk"), h.disk.Crash(true))
+}
+
+// lose gives it an empty volume; restore one as it was.
+func (h *host) renew(image []byte) {
+	if l := h.life; l != nil {
+		l.kill("with its machine")
+	}
+	h.w.platters.Lock()
+	defer h.w.platters.Unlock()
+	h.boot++
+	h.disk = sim.New(h.w.stream("disk"), image)
+}
+
+// teller writes the log of a life into the history.
+type teller struct {
+	w    *World
+	who  string
+	with string
+}
+
+func (t *teller) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (t *teller) WithGroup(string) slog.Handler                    { return t }
+
+func (t *teller) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *t
+	for _, a := range attrs {
+		c.with += " " + a.String()
+	}
+	return &c
+}
+
+func (t *teller) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message + t.with
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	t.w.with(func() { t.w.say("  %s: %s", t.who, text) })
+	return nil
+}

@@ -1,0 +1,170 @@
+package simulation
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// length is how long faults go on; what is not done by then has grace to get done.
+const (
+	length = 60 * time.Second
+	grace  = 2 * time.Minute
+)
+
+// event is something that happens to the world at a time.
+type event struct {
+	at   time.Duration
+	what string
+	host int
+	n    int           // how many, how far
+	long time.Duration // of what lasts
+}
+
+func (e event) String() string {
+	return fmt.Sprintf("%v %s host %d n %d for %v", e.at.Round(time.Millisecond), e.what, e.host+1, e.n, e.long.Round(time.Millisecond))
+}
+
+// faults are the kinds of events, with how often each comes up.
+var faults = map[string]int{
+	"kill": 3, "kill at a step": 4, "power cut": 2, "SIGTERM": 3, "empty volume": 1, "copy": 1, "put the copy back": 1, "cut off": 2,
+	"service down": 2, "service slow": 2, "service hangs": 1, "service faults": 2, "service breaks": 2, "service busy": 1,
+	"commits refused": 1, "commits slow": 1, "commits lost": 1, "disk hangs": 1, "disk fails": 1, "disk is full": 1,
+	"pause": 1, "partition added": 1, "retention": 1,
+}
+
+// newPlan draws what happens to a world: at least ten faults, and at least a thousand messages.
+func newPlan(w *World) (plan []event) {
+	r := w.stream("plan")
+	var kinds []string
+	for _, what := range sortedKeys(faults) {
+		for range faults[what] {
+			kinds = append(kinds, what)
+		}
+	}
+	for range 20 {
+		at := time.Duration(r.Int64N(int64(length)))
+		plan = append(plan, event{at: at, what: "produce", host: r.IntN(w.cfg.partitions), n: 50 + r.IntN(30)})
+	}
+	for range 10 + r.IntN(15) {
+		at := time.Duration(r.Int64N(int64(length)))
+		if r.IntN(3) > 0 { // in the middle of work
+			at = plan[r.IntN(20)].at + time.Duration(r.Int64N(int64(200*time.Millisecond)))
+		}
+		plan = append(plan, event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))})
+	}
+	plan = append(plan, event{what: "produce", n: 40})
+	slices.SortStableFunc(plan, func(a, b event) int { return int(a.at - b.at) })
+	return plan
+}
+
+func sortedKeys(m map[string]int) (all []string) {
+	for k := range m {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// happen does what an event says.
+func (w *World) happen(e event) {
+	h := w.hosts[e.host%len(w.hosts)]
+	restart := 50*time.Millisecond + e.long/4
+	var l *life
+	w.with(func() {
+		if l = h.life; e.what != "produce" {
+			w.say("%s: %s, %d, %v", h.name, e.what, e.n, e.long.Round(time.Millisecond))
+		}
+	})
+	kind, what, _ := cutWord(e.what)
+	switch e.what {
+	case "produce":
+		w.with(func() {
+			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
+		})
+	case "kill":
+		if l != nil {
+			l.kill("as planned")
+		}
+		w.later(restart, h.start)
+	case "kill at a step":
+		w.with(func() {
+			if l != nil {
+				l.killAt = l.steps + 1 + e.n
+			}
+		})
+		w.later(20*time.Second, h.start)
+	case "power cut":
+		h.cutPower()
+		w.later(restart, h.start)
+	case "SIGTERM":
+		if l != nil {
+			w.later(0, func() {
+				w.with(func() { h.off = true })
+				l.stop()
+				w.with(func() { h.off = false })
+				w.later(restart, h.start)
+			})
+		}
+	case "empty volume":
+		h.renew(nil)
+		w.later(restart, h.start)
+	case "copy":
+		w.platters.Lock()
+		h.copy, h.copied = slices.Clone(h.disk.Cache), time.Now()
+		w.platters.Unlock()
+	case "put the copy back":
+		if len(h.copy) > 0 {
+			h.renew(h.copy)
+			w.with(func() { w.service.excuse(h.copied) })
+			w.later(restart, h.start)
+		}
+	case "cut off":
+		w.with(func() { h.until = time.Now().Add(3 * e.long) })
+	case "pause":
+		if l != nil && l.f != nil {
+			w.operate(l, e)
+		}
+	case "partition added":
+		w.with(func() { w.logs[kafka.Partition{Topic: topic, Number: int32(len(w.logs))}] = &plog{}; w.group.balance() })
+	case "retention":
+		w.with(w.retain)
+	default:
+		if kind == "disk" {
+			kind += " " + h.name
+		}
+		w.with(func() { w.modes[kind] = mode{what, time.Now().Add(e.long)} })
+	}
+}
+
+func cutWord(s string) (first, rest string, ok bool) {
+	for i := range s {
+		if s[i] == ' ' {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}
+
+// operate pauses a life's partitions, and resumes them, whoever has them then.
+func (w *World) operate(l *life, e event) {
+	w.later(0, func() {
+		ctx, end := w.deadline()
+		defer end()
+		if _, err := l.f.Pause(ctx, "simulation", "", -1); err != nil {
+			w.with(func() { w.say("%s is not paused: %v", l, err) })
+		}
+	})
+	w.later(e.long, func() { w.resume() })
+}
+
+// retain drops the older half of what is committed of each partition.
+func (w *World) retain() {
+	for p, l := range w.logs {
+		if c, ok := w.group.commits[p]; ok {
+			l.oldest = max(l.oldest, l.oldest+(c.Offset-l.oldest)/2)
+		}
+	}
+}
