@@ -46,6 +46,7 @@ type Config struct {
 	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
 
 	Format      string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
+	EventType   string `envconfig:"KPUSH_CLOUDEVENTS_TYPE" default:"kafka.record" desc:"with KPUSH_FORMAT=cloudevents…: the type of a record that is no event yet"`
 	ContentType string `envconfig:"KPUSH_CONTENT_TYPE" default:"application/octet-stream" desc:"what a value is where its record has no content-type header, or one that is no media type"`
 	Ack         string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
 	SkipOn      string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`

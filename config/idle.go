@@ -43,10 +43,16 @@ func (l *loader) noteIdle() {
 	if set("KPUSH_REDRIVE_MAX") && c.DeadLetterTopic == "" {
 		say("KPUSH_REDRIVE_MAX", "there is no KPUSH_DEAD_LETTER_TOPIC to send anything back from")
 	}
+	events := strings.HasPrefix(c.Format, "cloudevents")
+	if set("KPUSH_CLOUDEVENTS_TYPE") && !events {
+		say("KPUSH_CLOUDEVENTS_TYPE", "with KPUSH_FORMAT=%s no message is sent as an event", c.Format)
+	}
 	switch {
-	case !set("KPUSH_CONTENT_TYPE"):
+	case !set("KPUSH_CONTENT_TYPE") || events:
 	case c.Format == "form":
 		say("KPUSH_CONTENT_TYPE", "KPUSH_FORMAT=form sends a form")
+	case c.Format == "json":
+		say("KPUSH_CONTENT_TYPE", "with KPUSH_FORMAT=json a request is application/json")
 	case c.BatchSize > 1:
 		say("KPUSH_CONTENT_TYPE", "with KPUSH_BATCH_SIZE above 1 a request is application/json")
 	}

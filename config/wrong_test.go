@@ -47,7 +47,7 @@ var wrongs = []struct{ set, sentence string }{
 		"KPUSH_BROKERS_EU: a is not a broker; write host:port,… such as kafka-1:9092, nothing before the host"},
 
 	{"KPUSH_TOPIC=a,,b", "KPUSH_TOPIC=a,,b: there is nothing between two commas; write orders,payments"},
-	{"KPUSH_TOPIC=^a.*", "KPUSH_TOPIC=^a.*: patterns are not taken; name every topic"},
+	{"KPUSH_TOPIC=^a.*", "KPUSH_TOPIC=^a.*: patterns are not taken, for a topic that comes to match one would be consumed before anybody has asked for it; name every topic"},
 	{"KPUSH_TOPIC=a/b", "KPUSH_TOPIC=a/b: a/b is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
 	{"KPUSH_TOPIC=..", "KPUSH_TOPIC=..: .. is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
 	{"KPUSH_TOPIC=" + strings.Repeat("a", 250), "KPUSH_TOPIC=" + strings.Repeat("a", 80) + "…: " + strings.Repeat("a", 80) +
@@ -133,11 +133,10 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_SLOW_TIME=-1ms", "KPUSH_SLOW_TIME=-1ms: must be at least 0s"},
 
 	{"KPUSH_FORMAT=xml", "KPUSH_FORMAT=xml: must be one of raw, form, json, cloudevents, cloudevents-structured"},
-	{"KPUSH_FORMAT=json", "KPUSH_FORMAT=json is not supported yet; leave it unset or use another value"},
-	{"KPUSH_FORMAT=cloudevents", "KPUSH_FORMAT=cloudevents is not supported yet; leave it unset or use another value"},
-	{"KPUSH_FORMAT=cloudevents-structured", "KPUSH_FORMAT=cloudevents-structured is not supported yet; leave it unset or use another value"},
+	{"KPUSH_CLOUDEVENTS_TYPE=com.shop\torder", `KPUSH_CLOUDEVENTS_TYPE="com.shop\torder": takes up to 255 characters of visible ASCII, such as com.example.order.placed`},
+	{"KPUSH_CLOUDEVENTS_TYPE=ü", "KPUSH_CLOUDEVENTS_TYPE=ü: takes up to 255 characters of visible ASCII, such as com.example.order.placed"},
+	{"KPUSH_CLOUDEVENTS_TYPE=" + strings.Repeat("a", 256), "KPUSH_CLOUDEVENTS_TYPE=" + strings.Repeat("a", 80) + "…: takes up to 255 characters of visible ASCII, such as com.example.order.placed"},
 	{"KPUSH_ACK=200", "KPUSH_ACK=200: must be one of status, errno, dapr"},
-	{"KPUSH_ACK=dapr", "KPUSH_ACK=dapr is not supported yet; leave it unset or use another value"},
 	{"KPUSH_SKIP_ON=all", "KPUSH_SKIP_ON=all: must be one of message, any"},
 
 	{"KPUSH_DEAD_LETTER_TOPIC=a/b", "KPUSH_DEAD_LETTER_TOPIC=a/b: is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},

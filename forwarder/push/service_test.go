@@ -568,7 +568,7 @@ func TestHTTPOverAUnixSocket(t *testing.T) {
 // A large message leaves no large buffer behind.
 func TestHTTPKeepsNoLargeBuffers(t *testing.T) {
 	var s Service
-	for _, r := range []*room{{request: make([]byte, 0, 65<<10)}, {Answer: wire.Answer{Body: make([]byte, 0, 65<<10)}}} {
+	for _, r := range []*room{{request: make([]byte, 0, 65<<10)}, {body: make([]byte, 0, 65<<10)}, {Answer: wire.Answer{Body: make([]byte, 0, 65<<10)}}} {
 		s.keep(r)
 		for range 100 {
 			if s.rooms.Get() == r {
