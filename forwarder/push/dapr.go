@@ -20,11 +20,11 @@ func obeyed(v *Verdict, a *wire.Answer) {
 	case !known:
 		v.fault(true, "a body of 1 MiB or more, of which no more is read, and no status of a JSON object in it so far (KPUSH_ACK=dapr): it has to come first")
 	case status == "DROP":
-		v.Class, v.Reason = Drop, "the service answered DROP"
+		v.Class, v.Reason = Drop, "the service answered status DROP"
 	case status == "RETRY":
-		v.fault(false, "RETRY")
+		v.fault(false, "status RETRY")
 	case status != "" && status != "SUCCESS":
-		v.fault(false, "the status %.40q, where KPUSH_ACK=dapr knows SUCCESS, RETRY and DROP", status)
+		v.fault(false, "status %.20q, which KPUSH_ACK=dapr does not know", status)
 	default:
 		v.RetryAfter = 0
 	}

@@ -3,6 +3,7 @@ package push
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,20 +41,21 @@ const specified = " id source specversion type datacontenttype dataschema subjec
 
 // eventOf is the message as an event.
 func eventOf(it *Item, cfg *Config) event {
-	kind := contentType(it.Message, cfg)
+	kind, said := contentType(it.Message, cfg), 0
+	if slices.ContainsFunc(it.Headers, func(h kafka.Header) bool { return h.Name == "content-type" && string(h.Value) == kind }) {
+		said = 1
+	}
 	if media, _ := mediaType(kind); media == structuredType {
 		if e, ok := structuredEvent(it.Value); ok {
-			e.said = min(1, len(it.Headers)) // what is no more than the content-type
+			e.said = said
 			return e
 		}
 	}
-	e := event{kind: kind, data: it.Value, kindSaid: it.Value != nil}
-	if last(it.Headers, "content-type", isMediaType) != nil {
-		e.kindSaid, e.said = true, 1
-	}
+	e := event{kind: kind, data: it.Value, kindSaid: it.Value != nil || last(it.Headers, "content-type", isMediaType) != nil}
 	if !e.read(it.Headers) {
 		e.wrap(it, cfg)
 	}
+	e.said += said
 	return e
 }
 
@@ -66,7 +68,7 @@ func (e *event) read(headers []kafka.Header) bool {
 		if !ok || !isAttribute(name) || name == "datacontenttype" || empty || !utf8.Valid(h.Value) {
 			continue
 		}
-		if e.set(name, string(h.Value)) && h.Name == "ce_"+name {
+		if e.set(name, string(h.Value)) && h.Name == "ce_"+name && !slices.Contains(extensions, name) {
 			e.said++
 		}
 	}
@@ -96,7 +98,7 @@ func (e *event) get(name string) string {
 
 // wrap makes the event of a record that is none.
 func (e *event) wrap(it *Item, cfg *Config) {
-	e.said = min(1, e.said) // its other headers are no attributes
+	e.said = 0 // its headers are no attributes
 	e.attributes = append(e.attributes[:0], attribute{name: "specversion", value: eventVersion}, attribute{name: "id", value: it.ID()},
 		attribute{name: "source", value: "kafka://" + it.Cluster + "/" + it.Topic}, attribute{name: "type", value: cfg.EventType},
 		attribute{name: "subject", value: strconv.Itoa(int(it.Number)) + "/" + strconv.FormatInt(it.Offset, 10)})

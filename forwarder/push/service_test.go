@@ -619,14 +619,14 @@ func TestHTTPAnswersThatCannotBeRead(t *testing.T) {
 			}
 			w.Write(row.body)
 		}))
-		for _, mode := range []string{"status", "errno", "batch"} {
+		for _, mode := range []string{"status", "errno", "dapr", "batch"} {
 			cfg := hasty(far.URL)
 			if cfg.Batch = mode == "batch"; !cfg.Batch {
 				cfg.Ack = mode
 			}
 			v := try(service(t, cfg), item(kafka.Message{Offset: 0, Value: []byte("v")}))
 			switch readable := row.reason == ""; {
-			case mode == "status" || readable && (mode == "batch" || len(row.body) > 0):
+			case mode == "status" || readable && (mode == "batch" || mode == "dapr" || len(row.body) > 0):
 				if v.Class != Delivered {
 					t.Errorf("%s, %s: %s: %s", name, mode, v.Class, v.Reason)
 				}
