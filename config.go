@@ -62,6 +62,8 @@ func service(c *config.Config) push.Config {
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
+		Credentials: push.Credentials{CA: c.ServiceCAFile, Cert: c.ServiceCertFile, Key: c.ServiceKeyFile,
+			Token: c.ServiceToken, TokenFile: os.Getenv("KPUSH_SERVICE_TOKEN_FILE")},
 	}
 }
 

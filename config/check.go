@@ -36,6 +36,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkPublishTopics()
 	l.checkDrain()
 	l.checkSecurity()
+	l.checkService()
 	l.checkFiles()
 	if !isVisible(c.EventType) || len(c.EventType) > 255 {
 		l.wrong("KPUSH_CLOUDEVENTS_TYPE", "takes up to 255 characters of visible ASCII, such as com.example.order.placed")

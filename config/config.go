@@ -82,6 +82,11 @@ type Config struct {
 	SSLCertFile      string `envconfig:"KPUSH_SSL_CERT_FILE" desc:"PEM file: kpush's own certificate"`
 	SSLKeyFile       string `envconfig:"KPUSH_SSL_KEY_FILE" desc:"PEM file: its private key"`
 
+	ServiceCAFile   string `envconfig:"KPUSH_SERVICE_CA_FILE" else:"the system's" desc:"PEM file: the authorities that may sign the certificate of a service with https"`
+	ServiceCertFile string `envconfig:"KPUSH_SERVICE_CERT_FILE" desc:"PEM file: kpush's own certificate, for a service that wants one"`
+	ServiceKeyFile  string `envconfig:"KPUSH_SERVICE_KEY_FILE" desc:"PEM file: its private key"`
+	ServiceToken    string `envconfig:"KPUSH_SERVICE_TOKEN" secret:"value" desc:"shown to the service in each request: Authorization: Bearer TOKEN. This file and the three before are read again where they change"`
+
 	// InstanceID is empty where kpush has to make one, and "none" for a dynamic member.
 	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. Both end in a short hash of KPUSH_TOPIC: with other topics it is another member, and what the one before had comes after its session timeout. none = dynamic member"`
 

@@ -58,6 +58,10 @@ var contract = [][3]string{
 	{"KPUSH_SSL_CA_FILE", "", "the system's"},
 	{"KPUSH_SSL_CERT_FILE", "", "–"},
 	{"KPUSH_SSL_KEY_FILE", "", "–"},
+	{"KPUSH_SERVICE_CA_FILE", "", "the system's"},
+	{"KPUSH_SERVICE_CERT_FILE", "", "–"},
+	{"KPUSH_SERVICE_KEY_FILE", "", "–"},
+	{"KPUSH_SERVICE_TOKEN", "", "–"},
 	{"KPUSH_INSTANCE_ID", "", "made of volume and host"},
 	{"KPUSH_BUFFER", "", "16MiB"},
 	{"KPUSH_DRAIN_TIMEOUT", "", "25s"},
@@ -97,7 +101,7 @@ func TestFieldsAreTheContracts(t *testing.T) {
 // Users put secrets where the contract says they can; each such variable needs its _FILE.
 func TestWhatCanHoldASecret(t *testing.T) {
 	want := []string{"KPUSH_URL", "KPUSH_CONFIRM_URL", "KPUSH_CONSUMER_CONF", "KPUSH_PRODUCER_CONF", "KPUSH_SASL_USERNAME",
-		"KPUSH_SASL_PASSWORD", "KPUSH_READY_URL", "KPUSH_API_TOKEN"}
+		"KPUSH_SASL_PASSWORD", "KPUSH_SERVICE_TOKEN", "KPUSH_READY_URL", "KPUSH_API_TOKEN"}
 	var got []string
 	for _, f := range fields {
 		if f.secret != "" {

@@ -7,8 +7,8 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// writeBatch makes the request of a batch. rest is the body where it is too large to be sent in one piece with the head.
-func (r *room) writeBatch(opening []byte, items []*Item, cfg *Config, t Trace) (rest []byte) {
+// writeBatch makes the request of a batch, of which it has the opening. rest is the body where it is too large to be sent in one piece with the head.
+func (r *room) writeBatch(items []*Item, cfg *Config, t Trace) (rest []byte) {
 	size := 2
 	for _, it := range items {
 		size += 256 + len(it.Value)
@@ -29,8 +29,7 @@ func (r *room) writeBatch(opening []byte, items []*Item, cfg *Config, t Trace) (
 		}
 	}
 	r.body = append(r.body, ']')
-	b := append(r.request[:0], opening...)
-	b = appendLine(b, "Content-Type: ", kind)
+	b := appendLine(r.request, "Content-Type: ", kind)
 	b = appendInt(b, "Kafka-Batch: ", int64(len(items)))
 	b = appendLine(b, "Kafka-Topic: ", items[0].Topic)
 	b = appendInt(b, "Kafka-Partition: ", int64(items[0].Number))

@@ -8,8 +8,8 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// write makes the request of an attempt at one message. rest is the body where it is too large to be sent in one piece with the head.
-func (r *room) write(opening []byte, it *Item, cfg *Config, t Trace) (rest []byte) {
+// write makes the request of an attempt at one message, of which it has the opening. rest is the body where it is too large to be sent in one piece with the head.
+func (r *room) write(it *Item, cfg *Config, t Trace) (rest []byte) {
 	var kind string
 	var attributes []attribute
 	body := it.Value
@@ -27,8 +27,7 @@ func (r *room) write(opening []byte, it *Item, cfg *Config, t Trace) (rest []byt
 	default:
 		kind = contentType(it.Message, cfg)
 	}
-	b := append(r.request[:0], opening...)
-	b = appendLine(b, "Content-Type: ", kind)
+	b := appendLine(r.request, "Content-Type: ", kind)
 	b = appendAttributes(b, attributes)
 	b = appendHeader(b, it, t)
 	b = appendInt(b, "Kafka-Attempt: ", int64(it.Attempt))

@@ -23,15 +23,15 @@ import (
 
 // request is what goes out of a message, in one piece or two.
 func request(opening string, it *Item, cfg *Config) (out, rest []byte) {
-	var r room
-	rest = r.write([]byte(opening), it, cfg, Trace{})
+	r := room{request: []byte(opening)}
+	rest = r.write(it, cfg, Trace{})
 	return r.request, rest
 }
 
 // batch is what goes out of several.
 func batch(opening string, items []*Item, cfg *Config) (out, rest []byte) {
-	var r room
-	rest = r.writeBatch([]byte(opening), items, cfg, Trace{})
+	r := room{request: []byte(opening)}
+	rest = r.writeBatch(items, cfg, Trace{})
 	return r.request, rest
 }
 

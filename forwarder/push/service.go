@@ -34,6 +34,8 @@ type Config struct {
 	ReadyURL      string // deliveries wait until it answers 2xx; "": they do not
 	ReadyDomain   string // Domain of ReadyURL
 
+	Credentials Credentials
+
 	Line Line // what goes to every host and question instead of the network; nil: HTTP
 }
 
@@ -43,6 +45,8 @@ type Service struct {
 	hosts   []host
 	confirm *question // nil: not asked
 	ready   *question // nil: not asked
+	keys    keys
+	bearer  *bearer
 	rooms   sync.Pool // of *room
 }
 
@@ -68,8 +72,12 @@ const (
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return &room{Answer: wire.Answer{Keep: cfg.keeps}} }}}
+	s.keys.from, s.bearer = &s.cfg.Credentials, newBearer(&cfg.Credentials)
+	if s.keys.config(); s.keys.wrong() != nil {
+		return nil, s.keys.wrong()
+	}
 	for _, t := range cfg.Targets {
-		l, u, err := cfg.line(t, cfg.Most)
+		l, u, err := s.line(t, cfg.Most)
 		if err != nil {
 			return nil, err
 		}
@@ -90,10 +98,10 @@ func New(cfg Config) (*Service, error) {
 }
 
 // line is the way to a target, which keeps so many connections, and the URL of the requests there.
-func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
-	w, u, err := wire.New(target, wire.Options{ConnTimeout: c.ConnTimeout, Idle: keeps})
-	if c.Line != nil && err == nil {
-		return c.Line, u, nil
+func (s *Service) line(target string, keeps int) (Line, *url.URL, error) {
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, TLS: s.keys.config})
+	if s.cfg.Line != nil && err == nil {
+		return s.cfg.Line, u, nil
 	}
 	return w, u, err
 }
@@ -112,11 +120,12 @@ func (s *Service) Push(a *Attempt) Verdict {
 	r := s.rooms.Get().(*room)
 	defer s.keep(r)
 	h := s.hosts[a.Host]
+	r.request = append(append(r.request[:0], h.opening...), s.bearer.line()...)
 	var rest []byte
 	if s.cfg.Batch {
-		rest = r.writeBatch(h.opening, a.Items, &s.cfg, a.Trace)
+		rest = r.writeBatch(a.Items, &s.cfg, a.Trace)
 	} else {
-		rest = r.write(h.opening, a.Items[0], &s.cfg, a.Trace)
+		rest = r.write(a.Items[0], &s.cfg, a.Trace)
 	}
 	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
 	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)
@@ -142,6 +151,16 @@ func (s *Service) Push(a *Attempt) Verdict {
 		if n := min(len(r.Body), s.cfg.Response); n > 0 {
 			v.Response = bytes.Clone(r.Body[:n])
 		}
+	}
+	var wrong error
+	switch {
+	case v.Status == http.StatusUnauthorized:
+		wrong = s.bearer.wrong()
+	case v.Status == 0 && v.Class == ServiceFault:
+		wrong = s.keys.wrong()
+	}
+	if wrong != nil {
+		v.Reason += "; " + wrong.Error()
 	}
 	if v.Class == MessageFault {
 		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, sentType(r.request))

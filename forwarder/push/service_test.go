@@ -465,7 +465,7 @@ func TestHTTPSlimAfterAnEarlyAnswer(t *testing.T) {
 				}
 				cfg := hasty(target)
 				if roots != nil {
-					w, _, err := wire.New(target, wire.Options{ConnTimeout: 2 * time.Second, Idle: 4, TLS: &tls.Config{RootCAs: roots}})
+					w, _, err := wire.New(target, wire.Options{ConnTimeout: 2 * time.Second, Idle: 4, TLS: func() *tls.Config { return &tls.Config{RootCAs: roots} }})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -18,12 +18,12 @@ func TestTrace(t *testing.T) {
 	slim.slim = true
 	single := func(it *Item, tr Trace) string {
 		var r room
-		r.write(nil, it, &Config{}, tr)
+		r.write(it, &Config{}, tr)
 		return string(r.request)
 	}
 	batch := func(it *Item, tr Trace) string {
 		var r room
-		r.writeBatch(nil, []*Item{it}, &Config{}, tr)
+		r.writeBatch([]*Item{it}, &Config{}, tr)
 		return string(r.request)
 	}
 	for name, row := range map[string]struct{ got, want string }{
