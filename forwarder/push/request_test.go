@@ -8,12 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -380,65 +378,6 @@ func TestTimestamp(t *testing.T) {
 		}
 		if _, has := h["Kafka-Timestamp"]; has != (want[0] != "") || h.Get("Kafka-Timestamp") != want[0] || string(several[0].Timestamp) != want[1] {
 			t.Errorf("%d: %q alone, %s in a batch", timestamp, h["Kafka-Timestamp"], several[0].Timestamp)
-		}
-	}
-}
-
-// No message is undeliverable because of its headers: whatever is in it, the request has proper lines, and nothing of it is lost.
-func TestAnyMessageMakesARequest(t *testing.T) {
-	t.Parallel()
-	rng := rand.New(rand.NewPCG(3, 4))
-	const likely = "abcXYZ-_ :\r\n\t\x00\xff,;="
-	text := func(n int) []byte {
-		b := make([]byte, rng.IntN(n))
-		for i := range b {
-			b[i] = byte(rng.IntN(256))
-			if rng.IntN(3) > 0 {
-				b[i] = likely[rng.IntN(len(likely))]
-			}
-		}
-		return b
-	}
-	names := []string{"content-type", "Content-Type", "traceparent", "host", "Transfer-Encoding", "kafka-header-x", ""}
-	for range 3000 {
-		m := kafka.Message{Partition: kafka.Partition{Topic: "t", Number: rng.Int32()}, Offset: rng.Int64()}
-		if rng.IntN(4) > 0 {
-			m.Key = text(40)
-		}
-		for range rng.IntN(6) {
-			k := kafka.Header{Name: strings.ToValidUTF8(string(text(12)), "?")}
-			if rng.IntN(3) == 0 {
-				k.Name = names[rng.IntN(len(names))]
-			}
-			if rng.IntN(4) > 0 {
-				k.Value = text(60)
-			}
-			m.Headers = append(m.Headers, k)
-		}
-		for _, format := range []string{"raw", "form"} {
-			for _, slim := range []bool{false, true} {
-				it := item(m)
-				it.slim = slim
-				out, _ := request("", it, &Config{Format: format})
-				lines, _, _ := bytes.Cut(out, []byte("\r\n\r\n"))
-				if !sound.Match(append(lines, "\r\n"...)) {
-					t.Fatalf("%+v (%s, slim %t): %q", m, format, slim, lines)
-				}
-			}
-		}
-		h := arrived(item(m), "raw")
-		if h.Get("Kafka-Headers") != "" {
-			if got := whole(t, h); !slices.EqualFunc(got, m.Headers, func(a, b kafka.Header) bool {
-				return a.Name == b.Name && bytes.Equal(a.Value, b.Value) && (a.Value == nil) == (b.Value == nil)
-			}) {
-				t.Fatalf("%+v became %+v", m.Headers, got)
-			}
-			continue
-		}
-		for _, k := range m.Headers {
-			if v := h[http.CanonicalHeaderKey("Kafka-Header-"+k.Name)]; len(v) != 1 || v[0] != string(k.Value) {
-				t.Fatalf("%q %q became %q", k.Name, k.Value, v)
-			}
 		}
 	}
 }
