@@ -3,7 +3,6 @@ package push
 import (
 	"encoding/base64"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +20,6 @@ type event struct {
 	data       []byte                     // nil: none
 	members    map[string]json.RawMessage // of the record's value, where that is the event in JSON; nil: it is not
 	text       bool                       // each of the members can be said as an attribute
-	said       int                        // so many of the record's headers are said by the event, and need not be said again
 }
 
 // attribute is what an event says of itself, but for datacontenttype.
@@ -41,13 +39,9 @@ const specified = " id source specversion type datacontenttype dataschema subjec
 
 // eventOf is the message as an event.
 func eventOf(it *Item, cfg *Config) event {
-	kind, said := contentType(it.Message, cfg), 0
-	if slices.ContainsFunc(it.Headers, func(h kafka.Header) bool { return h.Name == "content-type" && string(h.Value) == kind }) {
-		said = 1
-	}
+	kind := contentType(it.Message, cfg)
 	if media, _ := mediaType(kind); media == structuredType {
 		if e, ok := structuredEvent(it.Value); ok {
-			e.said = said
 			return e
 		}
 	}
@@ -55,7 +49,6 @@ func eventOf(it *Item, cfg *Config) event {
 	if !e.read(it.Headers) {
 		e.wrap(it, cfg)
 	}
-	e.said += said
 	return e
 }
 
@@ -68,23 +61,20 @@ func (e *event) read(headers []kafka.Header) bool {
 		if !ok || !isAttribute(name) || name == "datacontenttype" || empty || !utf8.Valid(h.Value) {
 			continue
 		}
-		if e.set(name, string(h.Value)) && h.Name == "ce_"+name && !slices.Contains(extensions, name) {
-			e.said++
-		}
+		e.set(name, string(h.Value))
 	}
 	return e.get("id") != "" && e.get("source") != "" && e.get("type") != "" && e.get("specversion") == eventVersion
 }
 
-// set sets an attribute, as the last of its name; false: there was one.
-func (e *event) set(name, value string) bool {
+// set sets an attribute. The last of its name counts.
+func (e *event) set(name, value string) {
 	for i := range e.attributes {
 		if a := &e.attributes[i]; a.name == name {
 			a.value = value
-			return false
+			return
 		}
 	}
 	e.attributes = append(e.attributes, attribute{name: name, value: value})
-	return true
 }
 
 func (e *event) get(name string) string {
@@ -98,7 +88,6 @@ func (e *event) get(name string) string {
 
 // wrap makes the event of a record that is none.
 func (e *event) wrap(it *Item, cfg *Config) {
-	e.said = 0 // its headers are no attributes
 	e.attributes = append(e.attributes[:0], attribute{name: "specversion", value: eventVersion}, attribute{name: "id", value: it.ID()},
 		attribute{name: "source", value: "kafka://" + it.Cluster + "/" + it.Topic}, attribute{name: "type", value: cfg.EventType},
 		attribute{name: "subject", value: strconv.Itoa(int(it.Number)) + "/" + strconv.FormatInt(it.Offset, 10)})

@@ -82,7 +82,7 @@ func appendBatched(b []byte, it *Item, cfg *Config) []byte {
 	if it.Key != nil && (len(it.Key) == 0 || e.partitionKey() != string(it.Key)) {
 		more = append(more, attribute{name: extensionKey, value: base64.StdEncoding.EncodeToString(it.Key)})
 	}
-	if e.said < len(it.Headers) {
+	if len(it.Headers) > 0 {
 		more = append(more, attribute{name: extensionHeaders, value: encodeHeaders(it.Headers)})
 	}
 	return e.appendJSON(b, more)
