@@ -47,6 +47,7 @@ func TestIdle(t *testing.T) {
 		{"KPUSH_CONSUMER_CONF=ssl.key.password=" + secret + ";sasl.kerberos.keytab=x", "sasl.kerberos.keytab in KPUSH_CONSUMER_CONF has no effect: KPUSH_SEC|ssl.key.password in KPUSH_CONSUMER_CONF has no effect: "},
 		{"KPUSH_CONSUMER_CONF=ssl.key.password=x;security.protocol=ssl", ""},
 		{"KPUSH_CONSUMER_CONF=linger.ms=5;acks=all;fetch.max.bytes=1000000", "acks in KPUSH_CONSUMER_CONF has no effect: it is a producer's|linger.ms in KPUSH_CONSUMER_CONF has"},
+		{"KPUSH_CONSUMER_CONF=max.poll.records=5", "max.poll.records in KPUSH_CONSUMER_CONF has no effect: it is of another way"},
 		{"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=5", ""},
 		{"KPUSH_TOPIC= KPUSH_GROUP=g KPUSH_PORT=8080 KPUSH_BUFFER=2MiB", "KPUSH_GROUP=g has no effect: KPUSH_TOPIC is empty, so nothing is consumed|KPUSH_PORT=8080 has"},
 		{"KPUSH_TOPIC= KPUSH_GROUP= KPUSH_PUBLISH_TOPICS=a,b*,* KPUSH_PRODUCER_CONF=linger.ms=5", ""},
