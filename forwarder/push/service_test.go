@@ -699,3 +699,20 @@ func secure(t *testing.T) string {
 	t.Cleanup(far.Close)
 	return far.URL
 }
+
+// A 2xx whose body has a say is read to its end, however long it is.
+func TestHTTPReadsWhatHasASay(t *testing.T) {
+	long := `{"data":"` + strings.Repeat("x", 100<<10) + `",`
+	for ack, row := range map[string]struct {
+		end  string
+		want Class
+	}{"errno": {`"errno":0}`, Delivered}, "dapr": {`"status":"DROP"}`, Drop}, "status": {`"errno":1}`, Delivered}} {
+		far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, long+row.end) }))
+		cfg := hasty(far.URL)
+		cfg.Ack = ack
+		if v := try(service(t, cfg), item(kafka.Message{Value: []byte("v")})); v.Class != row.want {
+			t.Errorf("%s: %s: %s", ack, v.Class, v.Reason)
+		}
+		far.Close()
+	}
+}
