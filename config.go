@@ -58,10 +58,12 @@ func service(c *config.Config) push.Config {
 		response = 1 << 10 // for the header of a dead letter
 	}
 	return push.Config{
-		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
+		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, EventType: c.EventType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
+		Credentials: push.Credentials{CA: c.ServiceCAFile, Cert: c.ServiceCertFile, Key: c.ServiceKeyFile,
+			Token: c.ServiceToken, TokenFile: os.Getenv("KPUSH_SERVICE_TOKEN_FILE")},
 	}
 }
 
@@ -87,7 +89,7 @@ func assemble(c *config.Config, store *offsets.Store, letters *librdkafka.Produc
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack,
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.DeadLetterTopic != "" {
 		parts.Letters = letters

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +88,26 @@ func TestOrdersAreTheForwarders(t *testing.T) {
 	for value, want := range map[string]string{"": pace.ByPartition, "partition": pace.ByPartition, "KEY": pace.ByKey, "none": pace.None} {
 		if got := forwarding(ready(t, "KPUSH_ORDER="+value), librdkafka.Config{}).Order; got != want {
 			t.Errorf("KPUSH_ORDER=%s becomes %q, want %q", value, got, want)
+		}
+	}
+}
+
+// What the pages for those who come from elsewhere tell to set is taken, and none of it idles.
+func TestMovingOver(t *testing.T) {
+	for _, page := range []string{"docs/from-dapr.md", "docs/from-knative.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set []string
+		for line := range strings.Lines(string(text)) {
+			if variable, ok := strings.CutPrefix(line, "    KPUSH_"); ok {
+				value, _, _ := strings.Cut(variable, " ")
+				set = append(set, "KPUSH_"+strings.TrimSpace(value))
+			}
+		}
+		if idle := ready(t, set...).Idle(); len(set) < 6 || len(idle) > 0 {
+			t.Errorf("%s: %q: %q", page, set, idle)
 		}
 	}
 }

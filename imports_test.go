@@ -59,6 +59,8 @@ var doors = map[string]struct{ files, why string }{
 	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
 	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
 	"github.com/chromedp/cdproto":                {"e2e/page_test.go", "the words of what chromedp has no name for: dark mode, a page without scripts"},
+	"github.com/cloudevents/sdk-go":              {"forwarder/push/*_test.go", "the oracle for events: what it writes to Kafka and reads from a request"},
+	"github.com/IBM/sarama":                      {"forwarder/push/*_test.go", "the words in which that SDK writes records; nothing connects"},
 	"github.com/twmb/franz-go":                   {"*_test.go e2e/*", "a second client is for tests and the demo: the binary links one"},
 }
 
@@ -131,6 +133,7 @@ func TestImportRules(t *testing.T) {
 		{"forwarder/counts.go", "github.com/prometheus/client_golang/prometheus"}, {"main.go", "github.com/prometheus/client_golang/prometheus/promhttp"},
 		{"main.go", "github.com/kelseyhightower/envconfig"}, {"kafka/librdkafka/consumer.go", "github.com/twmb/franz-go/pkg/kgo"}, {"main.go", "github.com/pkg/errors"},
 		{"config.go", "github.com/kelseyhightower/envconfig"}, {"main.go", "go.opentelemetry.io/otel"}, {"tracing/span_on.go", "google.golang.org/protobuf/proto"},
+		{"forwarder/push/event.go", "github.com/cloudevents/sdk-go/v2/event"}, {"forwarder/push/event.go", "github.com/IBM/sarama"}, {"e2e/kill_test.go", "github.com/IBM/sarama"},
 		{"forwarder/push/service.go", module + "/tracing"}, {"tracing/span_on.go", module + "/forwarder"}, {"tracing/doc.go", module + "/config"},
 		{"config/load.go", module + "/offsets"}, {"forwarder/consumer.go", module + "/config"}, {"api/health.go", module + "/config"},
 		{"forwarder/wire/conn.go", "github.com/valyala/fasthttp"}, {"forwarder/wire/wire.go", module + "/offsets"}, {"forwarder/pace/hosts.go", module + "/forwarder/push"}, {"forwarder/push/judge.go", module + "/offsets"},
@@ -154,7 +157,7 @@ func TestBinaryLinksOneKafkaClient(t *testing.T) {
 	if strings.Contains(deps, "opentelemetry") {
 		t.Error("the binary links OpenTelemetry: it costs 3.5 MB, and is for builds with the tag otel")
 	}
-	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") || strings.Contains(deps, "chromedp") {
+	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") || strings.Contains(deps, "chromedp") || strings.Contains(deps, "sarama") {
 		t.Error("the binary links a test broker, a browser, or no Kafka client")
 	}
 }

@@ -16,8 +16,12 @@ func (l *loader) checkAPI() {
 	case !isLoopback(c.APIAddr) && !l.given("KPUSH_API_TOKEN"):
 		l.wrong("KPUSH_API_ADDR", "is not on loopback, where anybody could skip messages; set KPUSH_API_TOKEN or KPUSH_API_TOKEN_FILE, or write 127.0.0.1:9401")
 	}
-	if strings.ContainsFunc(c.APIToken, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		l.wrong("KPUSH_API_TOKEN", "travels in a header: it takes visible ASCII, and no spaces")
+	l.checkToken("KPUSH_API_TOKEN", c.APIToken)
+}
+
+func (l *loader) checkToken(name, token string) {
+	if !isVisible(token) {
+		l.wrong(name, "travels in a header: it takes visible ASCII, and no spaces")
 	}
 }
 

@@ -36,7 +36,11 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkPublishTopics()
 	l.checkDrain()
 	l.checkSecurity()
+	l.checkService()
 	l.checkFiles()
+	if !isVisible(c.EventType) || len(c.EventType) > 255 {
+		l.wrong("KPUSH_CLOUDEVENTS_TYPE", "takes up to 255 characters of visible ASCII, such as com.example.order.placed")
+	}
 	if !isMediaType(c.ContentType) {
 		l.wrong("KPUSH_CONTENT_TYPE", "is no media type; write it as application/json")
 	}
@@ -132,7 +136,7 @@ func (l *loader) checkTopics() {
 		case topic == "":
 			l.wrong("KPUSH_TOPIC", "there is nothing between two commas; write orders,payments")
 		case strings.HasPrefix(topic, "^"):
-			l.wrong("KPUSH_TOPIC", "patterns are not taken; name every topic")
+			l.wrong("KPUSH_TOPIC", "patterns are not taken, for a topic that comes to match one would be consumed before anybody has asked for it; name every topic")
 		case !isKafkaName(topic):
 			l.wrong("KPUSH_TOPIC", "%s is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens", shown(topic))
 		case slices.Contains(c.Topics[:i], topic):
@@ -215,7 +219,7 @@ func (l *loader) checkURL(name, value string) *url.URL {
 	u, err := url.Parse(whole)
 	switch {
 	case value == "": // nothing is asked there
-	case strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+	case !isVisible(value):
 		l.wrong(name, "holds a space or something else that a URL cannot; write it as %%20 and the like")
 	case err != nil:
 		l.wrong(name, "is not a URL; write a path such as /orders?v=1, or http://host:port/path")

@@ -46,6 +46,7 @@ type Config struct {
 	SlowTime    time.Duration `envconfig:"KPUSH_SLOW_TIME" origin:"slow_time_ms" default:"1s" min:"0s" desc:"log a delivery that took longer; 0s = none"`
 
 	Format      string `envconfig:"KPUSH_FORMAT" origin:"(always form)" default:"raw" oneof:"raw form json cloudevents cloudevents-structured" desc:"how a message becomes a request: raw, form (m, p, o as in the origin), json, cloudevents, cloudevents-structured"`
+	EventType   string `envconfig:"KPUSH_CLOUDEVENTS_TYPE" default:"kafka.record" desc:"with KPUSH_FORMAT=cloudevents…: the type of a record that is no event yet"`
 	ContentType string `envconfig:"KPUSH_CONTENT_TYPE" default:"application/octet-stream" desc:"what a value is where its record has no content-type header, or one that is no media type"`
 	Ack         string `envconfig:"KPUSH_ACK" origin:"(always errno)" default:"status" oneof:"status errno dapr" desc:"what a 2xx must say: status nothing, errno JSON with errno 0, dapr its SUCCESS"`
 	SkipOn      string `envconfig:"KPUSH_SKIP_ON" default:"message" oneof:"message any" desc:"any: faults of the service count towards giving up, too, as in the origin"`
@@ -80,6 +81,11 @@ type Config struct {
 	SSLCAFile        string `envconfig:"KPUSH_SSL_CA_FILE" else:"the system's" desc:"PEM file: the authorities that may sign a broker's certificate"`
 	SSLCertFile      string `envconfig:"KPUSH_SSL_CERT_FILE" desc:"PEM file: kpush's own certificate"`
 	SSLKeyFile       string `envconfig:"KPUSH_SSL_KEY_FILE" desc:"PEM file: its private key"`
+
+	ServiceCAFile   string `envconfig:"KPUSH_SERVICE_CA_FILE" else:"the system's" desc:"PEM file: the authorities that may sign the certificate of a service with https"`
+	ServiceCertFile string `envconfig:"KPUSH_SERVICE_CERT_FILE" desc:"PEM file: kpush's own certificate, for a service that wants one"`
+	ServiceKeyFile  string `envconfig:"KPUSH_SERVICE_KEY_FILE" desc:"PEM file: its private key"`
+	ServiceToken    string `envconfig:"KPUSH_SERVICE_TOKEN" secret:"value" desc:"shown to the service in each request: Authorization: Bearer TOKEN. This file and the three before are read again where they change"`
 
 	// InstanceID is empty where kpush has to make one, and "none" for a dynamic member.
 	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. Both end in a short hash of KPUSH_TOPIC: with other topics it is another member, and what the one before had comes after its session timeout. none = dynamic member"`

@@ -33,6 +33,7 @@ var contract = [][3]string{
 	{"KPUSH_EXEC_TIMEOUT", "exec_timeout_ms", "60s"},
 	{"KPUSH_SLOW_TIME", "slow_time_ms", "1s"},
 	{"KPUSH_FORMAT", "(always form)", "raw"},
+	{"KPUSH_CLOUDEVENTS_TYPE", "", "kafka.record"},
 	{"KPUSH_CONTENT_TYPE", "", "application/octet-stream"},
 	{"KPUSH_ACK", "(always errno)", "status"},
 	{"KPUSH_SKIP_ON", "", "message"},
@@ -57,6 +58,10 @@ var contract = [][3]string{
 	{"KPUSH_SSL_CA_FILE", "", "the system's"},
 	{"KPUSH_SSL_CERT_FILE", "", "–"},
 	{"KPUSH_SSL_KEY_FILE", "", "–"},
+	{"KPUSH_SERVICE_CA_FILE", "", "the system's"},
+	{"KPUSH_SERVICE_CERT_FILE", "", "–"},
+	{"KPUSH_SERVICE_KEY_FILE", "", "–"},
+	{"KPUSH_SERVICE_TOKEN", "", "–"},
 	{"KPUSH_INSTANCE_ID", "", "made of volume and host"},
 	{"KPUSH_BUFFER", "", "16MiB"},
 	{"KPUSH_DRAIN_TIMEOUT", "", "25s"},
@@ -96,7 +101,7 @@ func TestFieldsAreTheContracts(t *testing.T) {
 // Users put secrets where the contract says they can; each such variable needs its _FILE.
 func TestWhatCanHoldASecret(t *testing.T) {
 	want := []string{"KPUSH_URL", "KPUSH_CONFIRM_URL", "KPUSH_CONSUMER_CONF", "KPUSH_PRODUCER_CONF", "KPUSH_SASL_USERNAME",
-		"KPUSH_SASL_PASSWORD", "KPUSH_READY_URL", "KPUSH_API_TOKEN"}
+		"KPUSH_SASL_PASSWORD", "KPUSH_SERVICE_TOKEN", "KPUSH_READY_URL", "KPUSH_API_TOKEN"}
 	var got []string
 	for _, f := range fields {
 		if f.secret != "" {
@@ -114,7 +119,7 @@ func TestDefaults(t *testing.T) {
 		Hosts: []string{"127.0.0.1"}, Port: 80, URL: "/", Concurrency: 16, Order: "partition",
 		RetryNums: 3, GiveUpInARow: 12, RetryInterval: 2 * time.Second, RetryMaxInterval: 2 * time.Second,
 		ConnTimeout: 10 * time.Second, ExecTimeout: time.Minute, SlowTime: time.Second,
-		Format: "raw", ContentType: "application/octet-stream", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond, BatchBytes: 1 << 20,
+		Format: "raw", EventType: "kafka.record", ContentType: "application/octet-stream", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond, BatchBytes: 1 << 20,
 		Guarantee: 2, OffsetsDir: "/var/lib/kpush", CommitInterval: 200 * time.Millisecond, AutoOffsetReset: "earliest",
 		Buffer: 16 << 20, DrainTimeout: 25 * time.Second, HealthAddr: ":9400", APIAddr: "127.0.0.1:9401",
 		PublishTopics: []string{"*"}, LogLevel: slog.LevelInfo, LogFormat: "json",

@@ -23,11 +23,8 @@ func (f field) otherwise() string {
 // meaning is the description, and what of it is still to come.
 func (f field) meaning() string {
 	text := f.Tag.Get("desc")
-	switch r, refused := notYet[f.name]; {
-	case refused && r.values == nil:
+	if notYet[f.name] {
 		text += " (not yet)"
-	case refused:
-		text += " (not yet: " + r.words + ")"
 	}
 	return text
 }

@@ -43,10 +43,16 @@ func (l *loader) noteIdle() {
 	if set("KPUSH_REDRIVE_MAX") && c.DeadLetterTopic == "" {
 		say("KPUSH_REDRIVE_MAX", "there is no KPUSH_DEAD_LETTER_TOPIC to send anything back from")
 	}
+	events := strings.HasPrefix(c.Format, "cloudevents")
+	if set("KPUSH_CLOUDEVENTS_TYPE") && !events {
+		say("KPUSH_CLOUDEVENTS_TYPE", "with KPUSH_FORMAT=%s no message is sent as an event", c.Format)
+	}
 	switch {
-	case !set("KPUSH_CONTENT_TYPE"):
+	case !set("KPUSH_CONTENT_TYPE") || events:
 	case c.Format == "form":
 		say("KPUSH_CONTENT_TYPE", "KPUSH_FORMAT=form sends a form")
+	case c.Format == "json":
+		say("KPUSH_CONTENT_TYPE", "with KPUSH_FORMAT=json a request is application/json")
 	case c.BatchSize > 1:
 		say("KPUSH_CONTENT_TYPE", "with KPUSH_BATCH_SIZE above 1 a request is application/json")
 	}
@@ -84,12 +90,17 @@ const producers = " acks batch.num.messages batch.size compression.codec compres
 	"queue.buffering.backpressure.threshold queue.buffering.max.kbytes queue.buffering.max.messages queue.buffering.max.ms queuing.strategy " +
 	"request.required.acks request.timeout.ms retries sticky.partitioning.linger.ms transaction.timeout.ms transactional.id "
 
+// others are those of a consumer that gets its messages in another way than kpush does.
+const others = " consume.callback.max.messages max.poll.records share.acknowledgement.mode "
+
 // idleProperty is why a property of KPUSH_CONSUMER_CONF has no effect, or "".
 func (c *Config) idleProperty(property string) string {
 	protocol := strings.ToLower(c.Kafka()["security.protocol"])
 	switch {
 	case strings.Contains(producers, " "+property+" "):
 		return "it is a producer's, and kpush consumes"
+	case strings.Contains(others, " "+property+" "):
+		return "it is of another way to consume than kpush's"
 	case property == "debug" && c.LogLevel > slog.LevelDebug:
 		return "what it prints needs KPUSH_LOG_LEVEL=debug"
 	case strings.HasPrefix(property, "sasl.") && !strings.HasPrefix(protocol, "sasl_"):

@@ -105,9 +105,17 @@ func answerOf(owned []ownedProperty, property string) string {
 	return ""
 }
 
-// security is what the security variables say, as librdkafka's properties.
-func (c *Config) security() []struct{ variable, property, value string } {
-	return []struct{ variable, property, value string }{
+// setting is what a variable says, and, where it is Kafka's, as which property of librdkafka.
+type setting struct{ variable, property, value string }
+
+// serviceFiles are the files for https to the service.
+func (c *Config) serviceFiles() []setting {
+	return []setting{{"KPUSH_SERVICE_CA_FILE", "", c.ServiceCAFile}, {"KPUSH_SERVICE_CERT_FILE", "", c.ServiceCertFile}, {"KPUSH_SERVICE_KEY_FILE", "", c.ServiceKeyFile}}
+}
+
+// security is what the security variables say.
+func (c *Config) security() []setting {
+	return []setting{
 		{"KPUSH_SECURITY_PROTOCOL", "security.protocol", c.SecurityProtocol},
 		{"KPUSH_SASL_MECHANISM", "sasl.mechanisms", c.SASLMechanism},
 		{"KPUSH_SASL_USERNAME", "sasl.username", c.SASLUsername},

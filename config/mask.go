@@ -18,7 +18,7 @@ func (c *Config) Effective() []slog.Attr {
 	var attrs []slog.Attr
 	values := reflect.ValueOf(c).Elem()
 	for i, f := range fields {
-		if r, ok := notYet[f.name]; ok && r.values == nil {
+		if notYet[f.name] {
 			continue
 		}
 		value := values.Field(i).Interface()

@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -85,9 +86,9 @@ func (l *loader) checkPair(conf map[string]string, name, other, property string)
 	}
 }
 
-// checkFiles makes sure that librdkafka will be able to read what it is pointed to.
+// checkFiles makes sure that what is pointed to can be read.
 func (l *loader) checkFiles() {
-	for _, s := range l.config.security() {
+	for _, s := range append(l.config.security(), l.config.serviceFiles()...) {
 		if !strings.HasSuffix(s.variable, "_FILE") || s.value == "" {
 			continue
 		}
@@ -98,5 +99,24 @@ func (l *loader) checkFiles() {
 		} else {
 			file.Close()
 		}
+	}
+}
+
+// checkService holds what the service is shown against the URLs.
+func (l *loader) checkService() {
+	c := &l.config
+	whole := func(url, scheme string) bool { return strings.HasPrefix(strings.ToLower(url), scheme) }
+	secure := whole(c.URL, "https://") || whole(c.ConfirmURL, "https://") || whole(c.ReadyURL, "https://")
+	for _, s := range c.serviceFiles() {
+		if s.value != "" && !secure {
+			l.wrong(s.variable, "has no effect unless KPUSH_URL is a whole URL that begins with https://")
+		}
+	}
+	l.checkPair(nil, "KPUSH_SERVICE_CERT_FILE", "KPUSH_SERVICE_KEY_FILE", "")
+	l.checkPair(nil, "KPUSH_SERVICE_KEY_FILE", "KPUSH_SERVICE_CERT_FILE", "")
+	const token = "KPUSH_SERVICE_TOKEN"
+	l.checkToken(token, c.ServiceToken)
+	if u, err := url.Parse(c.URL); err == nil && u.User != nil && l.given(token) {
+		l.wrong(token, "KPUSH_URL holds a user, who is shown in the same header; keep one of them")
 	}
 }

@@ -112,6 +112,11 @@ func isMediaType(s string) bool {
 	return err == nil && strings.Contains(kind, "/") && printable && len(s) <= 255
 }
 
+// isVisible takes visible ASCII, without spaces.
+func isVisible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
 // isHost takes a name or an address, with or without the brackets of IPv6.
 func isHost(s string) bool {
 	inner, bracketed := strings.CutPrefix(s, "[")

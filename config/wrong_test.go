@@ -47,7 +47,7 @@ var wrongs = []struct{ set, sentence string }{
 		"KPUSH_BROKERS_EU: a is not a broker; write host:port,… such as kafka-1:9092, nothing before the host"},
 
 	{"KPUSH_TOPIC=a,,b", "KPUSH_TOPIC=a,,b: there is nothing between two commas; write orders,payments"},
-	{"KPUSH_TOPIC=^a.*", "KPUSH_TOPIC=^a.*: patterns are not taken; name every topic"},
+	{"KPUSH_TOPIC=^a.*", "KPUSH_TOPIC=^a.*: patterns are not taken, for a topic that comes to match one would be consumed before anybody has asked for it; name every topic"},
 	{"KPUSH_TOPIC=a/b", "KPUSH_TOPIC=a/b: a/b is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
 	{"KPUSH_TOPIC=..", "KPUSH_TOPIC=..: .. is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
 	{"KPUSH_TOPIC=" + strings.Repeat("a", 250), "KPUSH_TOPIC=" + strings.Repeat("a", 80) + "…: " + strings.Repeat("a", 80) +
@@ -133,11 +133,10 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_SLOW_TIME=-1ms", "KPUSH_SLOW_TIME=-1ms: must be at least 0s"},
 
 	{"KPUSH_FORMAT=xml", "KPUSH_FORMAT=xml: must be one of raw, form, json, cloudevents, cloudevents-structured"},
-	{"KPUSH_FORMAT=json", "KPUSH_FORMAT=json is not supported yet; leave it unset or use another value"},
-	{"KPUSH_FORMAT=cloudevents", "KPUSH_FORMAT=cloudevents is not supported yet; leave it unset or use another value"},
-	{"KPUSH_FORMAT=cloudevents-structured", "KPUSH_FORMAT=cloudevents-structured is not supported yet; leave it unset or use another value"},
+	{"KPUSH_CLOUDEVENTS_TYPE=com.shop\torder", `KPUSH_CLOUDEVENTS_TYPE="com.shop\torder": takes up to 255 characters of visible ASCII, such as com.example.order.placed`},
+	{"KPUSH_CLOUDEVENTS_TYPE=ü", "KPUSH_CLOUDEVENTS_TYPE=ü: takes up to 255 characters of visible ASCII, such as com.example.order.placed"},
+	{"KPUSH_CLOUDEVENTS_TYPE=" + strings.Repeat("a", 256), "KPUSH_CLOUDEVENTS_TYPE=" + strings.Repeat("a", 80) + "…: takes up to 255 characters of visible ASCII, such as com.example.order.placed"},
 	{"KPUSH_ACK=200", "KPUSH_ACK=200: must be one of status, errno, dapr"},
-	{"KPUSH_ACK=dapr", "KPUSH_ACK=dapr is not supported yet; leave it unset or use another value"},
 	{"KPUSH_SKIP_ON=all", "KPUSH_SKIP_ON=all: must be one of message, any"},
 
 	{"KPUSH_DEAD_LETTER_TOPIC=a/b", "KPUSH_DEAD_LETTER_TOPIC=a/b: is not a topic; Kafka takes up to 249 letters, digits, dots, underscores and hyphens"},
@@ -247,6 +246,13 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_API_ADDR=0.0.0.0:0", "KPUSH_API_ADDR=0.0.0.0:0: is not on loopback, where anybody could skip messages; set KPUSH_API_TOKEN or KPUSH_API_TOKEN_FILE, or write 127.0.0.1:9401"},
 	{"KPUSH_API_ADDR=[::]:1", "KPUSH_API_ADDR=[::]:1: is not on loopback, where anybody could skip messages; set KPUSH_API_TOKEN or KPUSH_API_TOKEN_FILE, or write 127.0.0.1:9401"},
 	{"KPUSH_API_ADDR=localhost.example:1", "KPUSH_API_ADDR=localhost.example:1: is not on loopback, where anybody could skip messages; set KPUSH_API_TOKEN or KPUSH_API_TOKEN_FILE, or write 127.0.0.1:9401"},
+	{"KPUSH_SERVICE_CA_FILE=/no/such KPUSH_URL=https://app/", "KPUSH_SERVICE_CA_FILE=/no/such: cannot be read (no such file or directory); mount the file or correct the path"},
+	{"KPUSH_SERVICE_CA_FILE=/dev/zero KPUSH_READY_URL=https://app/", "KPUSH_SERVICE_CA_FILE=/dev/zero: is not a regular file; name a PEM file"},
+	{"KPUSH_SERVICE_CA_FILE=check.go", "KPUSH_SERVICE_CA_FILE=check.go: has no effect unless KPUSH_URL is a whole URL that begins with https://"},
+	{"KPUSH_SERVICE_CERT_FILE=check.go KPUSH_URL=https://app/", "KPUSH_SERVICE_CERT_FILE=check.go: needs KPUSH_SERVICE_KEY_FILE as well; a certificate and its key go together"},
+	{"KPUSH_SERVICE_KEY_FILE=check.go KPUSH_CONFIRM_URL=HTTPS://app/", "KPUSH_SERVICE_KEY_FILE=check.go: needs KPUSH_SERVICE_CERT_FILE as well; a certificate and its key go together"},
+	{"KPUSH_SERVICE_TOKEN=ö" + secret, "KPUSH_SERVICE_TOKEN: travels in a header: it takes visible ASCII, and no spaces"},
+	{"KPUSH_SERVICE_TOKEN=" + secret + " KPUSH_URL=http://u@app/", "KPUSH_SERVICE_TOKEN: KPUSH_URL holds a user, who is shown in the same header; keep one of them"},
 	{"KPUSH_API_TOKEN=" + secret + " KPUSH_API_ADDR=9401", "KPUSH_API_ADDR=9401: is not an address to listen on; write 127.0.0.1:9401"},
 	{"KPUSH_API_TOKEN=" + secret + "\t", "KPUSH_API_TOKEN: travels in a header: it takes visible ASCII, and no spaces"},
 	{"KPUSH_API_TOKEN=ö" + secret, "KPUSH_API_TOKEN: travels in a header: it takes visible ASCII, and no spaces"},

@@ -80,7 +80,7 @@ const (
 )
 
 // deliveryOf is what an attempt's class counts as. That the service asks to pass a message over, or to give it up, is about the message.
-var deliveryOf = [...]int{push.Delivered: 0, push.MessageFault: 1, push.Skip: 1, push.GiveUp: 1, push.ServiceFault: 2, push.Busy: 3, push.Aborted: 4}
+var deliveryOf = [...]int{push.Delivered: 0, push.MessageFault: 1, push.Skip: 1, push.GiveUp: 1, push.Drop: 1, push.ServiceFault: 2, push.Busy: 3, push.Aborted: 4}
 
 func (c *counts) init() {
 	c.topics = map[string]*topicCounts{}

@@ -74,7 +74,7 @@ func (d *delivery) unpack() {
 	for i, m := range messages {
 		it := &d.room[i]
 		*it = item{attempt: d.p.rec.Earlier(m.Offset)}
-		it.Item = push.Item{Message: m, TopicID: d.p.topicID, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt, Replay: d.p.replay.Contains(m.Offset)}
+		it.Item = push.Item{Message: m, TopicID: d.p.topicID, Cluster: d.p.identity.Cluster, Group: d.p.identity.Group, InDoubt: it.attempt.InDoubt, Replay: d.p.replay.Contains(m.Offset)}
 		d.items = append(d.items, it)
 	}
 }

@@ -597,7 +597,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 		if err != nil {
 			r.Fatal(err)
 		}
-		parts.Handler = s
+		parts.Handler, parts.Size = s, s.SizeInBatch
 		if cfg.ConfirmURL != "" {
 			parts.Confirm = s.Has
 		}

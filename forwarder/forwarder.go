@@ -62,6 +62,7 @@ type Parts struct {
 	Reader   func(at []kafka.Position) (kafka.Reader, error) // reads partitions without a group
 	Store    *offsets.Store                                  // to be closed after Run
 	Handler  push.Handler
+	Size     func(*kafka.Message) int                           // what a message takes of a request's body, where that has several; nil: it is not measured
 	Letters  kafka.Producer                                     // writes to Config.DeadLetterTopic, and back from there; nil: there is none
 	Confirm  func(ctx context.Context, id string) (bool, error) // whether the service has a message in doubt; nil: it is sent again
 	Ready    func(context.Context) error                        // deliveries wait until it returns nil; nil: they do not
@@ -98,7 +99,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	if cfg.DeadLetterTopic != "" && parts.Letters == nil {
 		return nil, errors.New("KPUSH_DEAD_LETTER_TOPIC is set, and nothing writes to Kafka")
 	}
-	if cfg.BatchSize <= 1 {
+	if cfg.BatchSize <= 1 || parts.Size == nil {
 		cfg.BatchBytes = 0 // nothing has to be measured: a message alone is as large as it is
 	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
@@ -110,7 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	parts.Store.Observe(f.counts.file)
 	f.committer = newCommitter(f)
 	f.pace = pace.New(pace.Config{Order: cfg.Order, Concurrency: cfg.Concurrency, Adaptive: cfg.Adaptive, Hosts: len(cfg.Hosts), Closed: parts.Ready != nil,
-		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BatchBytes: cfg.BatchBytes, Size: push.SizeInBatch, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
+		BatchSize: cfg.BatchSize, BatchLinger: cfg.BatchLinger, BatchBytes: cfg.BatchBytes, Size: parts.Size, BlockedAfter: blockedAfter, ExecTimeout: cfg.ExecTimeout,
 		RetryInterval: cfg.RetryInterval, RetryMaxInterval: cfg.RetryMaxInterval}, f.work, f.sayDown)
 	f.consumer = newConsumer(f)
 	if cfg.CanSkip {

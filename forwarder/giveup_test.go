@@ -93,7 +93,8 @@ func TestADeadLetterIsTheRecord(t *testing.T) {
 	}
 }
 
-// Given up goes to the dead letter topic where there is one, also an operator's skip; what the service asks to skip goes to the skip log.
+// Given up goes to the dead letter topic where there is one, also an operator's skip; what the service asks to skip goes to the skip log, and
+// what it asks to drop is given up whatever KPUSH_CAN_SKIP says.
 func TestWhereGivenUpMessagesGo(t *testing.T) {
 	for _, row := range []struct {
 		name             string
@@ -111,6 +112,8 @@ func TestWhereGivenUpMessagesGo(t *testing.T) {
 		{"dead-letter, no topic", "", true, Verdict{Class: push.GiveUp}, false, 0, 1},
 		{"dead-letter, nothing at all", "", false, Verdict{Class: push.GiveUp}, false, 0, 0},
 		{"skip", "dead", true, Verdict{Class: Skip}, false, 0, 1},
+		{"drop", "dead", false, Verdict{Class: push.Drop}, false, 1, 0},
+		{"drop, no topic", "", false, Verdict{Class: push.Drop}, false, 0, 1},
 		{"service fault", "dead", true, Verdict{Class: ServiceFault}, false, 0, 0},
 		{"operator", "dead", false, Verdict{Class: ServiceFault}, true, 1, 0},
 		{"operator, no topic", "", false, bad, true, 0, 1},

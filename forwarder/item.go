@@ -67,7 +67,7 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	case push.Delivered:
 		it.final = true
 		d.f.evidence.found()
-	case push.Skip:
+	case push.Skip, push.Drop:
 		it.final = true
 	case push.MessageFault, push.ServiceFault:
 		if (v.Class == push.MessageFault || cfg.SkipOnAny) && !it.free {

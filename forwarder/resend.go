@@ -228,6 +228,9 @@ func (f *Forwarder) push(ctx context.Context, s *skipped, known SkippedMessage) 
 	}
 	id := strings.SplitN(s.ID, "/", 4)
 	it := &push.Item{Message: &m, TopicID: urlSafe(strings.Join(id[min(3, len(id)):], "")), Group: f.cfg.Group, Attempt: known.Attempts + 1, InDoubt: known.InDoubt}
+	if id := f.cluster.Load(); id != nil {
+		it.Cluster = *id
+	}
 	host := 0
 	for i, h := range f.pace.Status().Hosts {
 		if h.Up {

@@ -21,7 +21,7 @@ type Action struct {
 	Header map[string]string
 	Body   string
 	Break  Break
-	Named  bool   // in a batch: this message is named in batchItemFailures
+	Named  bool   // in a batch: this message is named in batchItemFailures; alone: the answer is Dapr's RETRY
 	Coding string // the body is written in it: gzip, deflate, utf-16
 }
 

@@ -15,7 +15,7 @@ import (
 // member is what a Request has to do with others of the same batch.
 type member struct {
 	Batch int   // numbers the batches; 0: the request held this message alone
-	Named bool  // named in batchItemFailures
+	Named bool  // named in batchItemFailures, or told to be tried again
 	last  int64 // the highest offset of its batch
 }
 
@@ -43,7 +43,11 @@ func (s *Service) serveBatch(w http.ResponseWriter, h *http.Request) {
 	if err != nil {
 		return // the batch has not arrived
 	}
-	all := parseBatch(h, text)
+	parse := parseBatch
+	if h.Header.Get("Content-Type") == eventsType {
+		parse = parseEvents
+	}
+	all := parse(h, text)
 	if len(all) == 0 {
 		w.WriteHeader(http.StatusBadRequest)
 		return
@@ -68,13 +72,7 @@ func (s *Service) serveBatch(w http.ResponseWriter, h *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range all {
-		r.Status, r.Done, r.complete = status, done, true
-		if r.Named && done { // an answer, and not that it is done
-			r.Status, r.Done = http.StatusInternalServerError, false
-		}
-		if r.Done {
-			s.finish(r)
-		}
+		s.note(r, status, done)
 	}
 	s.open--
 }
@@ -111,13 +109,11 @@ func parseBatch(h *http.Request, text []byte) (all []*Request) {
 		last = max(last, e.Offset)
 	}
 	for _, e := range envelopes {
-		r := &Request{Start: start, Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding"), Group: h.Header.Get("Kafka-Group"), ID: e.ID, Topic: e.Topic, Partition: e.Partition,
-			Offset: e.Offset, Attempt: e.Attempt, InDoubt: e.InDoubt, Replay: e.Replay, Key: e.KeyBase64, Exact: true, member: member{last: last}}
+		r := newRequest(h, start)
+		r.ID, r.Topic, r.Partition, r.Offset, r.Attempt, r.InDoubt, r.Replay = e.ID, e.Topic, e.Partition, e.Offset, e.Attempt, e.InDoubt, e.Replay
+		r.Key, r.Exact, r.last = e.KeyBase64, true, last
 		if err != nil {
 			r.wrong("the batch is malformed: %v", err)
-		}
-		if local, ok := h.Context().Value(http.LocalAddrContextKey).(fmt.Stringer); ok {
-			r.Target = local.String()
 		}
 		if e.Key != nil {
 			r.Key = []byte(*e.Key)
@@ -128,7 +124,7 @@ func parseBatch(h *http.Request, text []byte) (all []*Request) {
 		r.pairs(e.Headers)
 		body := r.value(e)
 		r.Tombstone = body == nil
-		r.Size, r.Sum, r.Head = len(body), sum(body), string(body[:min(len(body), headLength)])
+		r.keep(body)
 		all = append(all, r)
 	}
 	return all

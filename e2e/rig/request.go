@@ -41,6 +41,7 @@ type Request struct {
 	Status     int       // 0: no answer was begun
 	Done       bool      // a 2xx was written to its last byte
 	complete   bool
+	enveloped  bool // the body is an envelope, as KPUSH_FORMAT=json sends it
 
 	member
 }
@@ -70,10 +71,19 @@ func sum(body []byte) uint64 { return maphash.Bytes(seed, body) }
 
 const headLength = 64
 
+// newRequest has what is the same for all messages of a request.
+func newRequest(h *http.Request, start time.Time) *Request {
+	r := &Request{Start: start, Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding"), Group: h.Header.Get("Kafka-Group")}
+	if local, ok := h.Context().Value(http.LocalAddrContextKey).(fmt.Stringer); ok {
+		r.Target = local.String()
+	}
+	return r
+}
+
 // parse reads what the headers say; the body comes later, if it is read at all.
 func parse(h *http.Request) *Request {
-	r := &Request{Start: time.Now(), Path: h.URL.RequestURI(), Host: h.Host, Encoding: h.Header.Get("Accept-Encoding")}
-	r.Topic, r.Group, r.ID = h.Header.Get("Kafka-Topic"), h.Header.Get("Kafka-Group"), h.Header.Get("Kafka-Message-Id")
+	r := newRequest(h, time.Now())
+	r.Topic, r.ID = h.Header.Get("Kafka-Topic"), h.Header.Get("Kafka-Message-Id")
 	r.Partition = int32(r.number(h, "Kafka-Partition"))
 	r.Offset = r.number(h, "Kafka-Offset")
 	r.Attempt = int(r.number(h, "Kafka-Attempt"))
@@ -81,9 +91,6 @@ func parse(h *http.Request) *Request {
 	r.InDoubt = h.Header.Get("Kafka-In-Doubt") == "true"
 	r.Replay = h.Header.Get("Kafka-Replay") == "true"
 	r.Tombstone = h.Header.Get("Kafka-Tombstone") == "true"
-	if local, ok := h.Context().Value(http.LocalAddrContextKey).(fmt.Stringer); ok {
-		r.Target = local.String()
-	}
 	if h.Method != http.MethodPost {
 		r.wrong("the method is %s", h.Method)
 	}
@@ -130,8 +137,12 @@ func (r *Request) parseHeaders(h http.Header) {
 		return
 	}
 	r.Exact, r.Headers = true, nil
+	r.pairsIn(r.base64("Kafka-Headers", whole))
+}
+
+func (r *Request) pairsIn(text []byte) {
 	var pairs [][2]*string
-	if err := json.Unmarshal(r.base64("Kafka-Headers", whole), &pairs); err != nil {
+	if err := json.Unmarshal(text, &pairs); err != nil {
 		r.wrong("Kafka-Headers is not JSON [[name, base64|null],…]: %v", err)
 		return
 	}
@@ -169,6 +180,11 @@ func (r *Request) read(h *http.Request) error {
 		}
 		body = []byte(form.Get("m"))
 	}
-	r.Size, r.Sum, r.Head = len(body), sum(body), string(body[:min(len(body), headLength)])
+	r.keep(r.unwrap(h, body))
 	return nil
+}
+
+// keep remembers the value.
+func (r *Request) keep(value []byte) {
+	r.Size, r.Sum, r.Head = len(value), sum(value), string(value[:min(len(value), headLength)])
 }

@@ -17,6 +17,7 @@ import (
 type Service struct {
 	Port  int
 	Order string // as in KPUSH_ORDER: what Judge holds the requests to; "" is partition
+	JSON  bool   // a body is an envelope, as KPUSH_FORMAT=json sends it
 
 	mu       sync.Mutex
 	hosts    []string
@@ -211,6 +212,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 		return
 	}
 	r := parse(h)
+	r.enveloped = s.JSON
 	if h.Header.Get("Kafka-Batch") != "" {
 		s.serveBatch(w, h)
 		return
@@ -229,13 +231,24 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, h *http.Request) {
 	if rule != nil {
 		action = rule(r)
 	}
+	if action.Named {
+		r.Named, action.Body = true, `{"status":"RETRY"}`
+	}
 	status, done := action.perform(w, h, r, sync.OnceFunc(func() { s.end(r) }))
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Status, r.Done, r.complete = status, done, true
+	s.note(r, status, done)
 	s.open--
-	if done {
+}
+
+// note is how a request ended: one that was named has an answer, and is not done. The caller holds s.mu.
+func (s *Service) note(r *Request, status int, done bool) {
+	r.Status, r.Done, r.complete = status, done, true
+	if r.Named && done {
+		r.Status, r.Done = http.StatusInternalServerError, false
+	}
+	if r.Done {
 		s.finish(r)
 	}
 }

@@ -6,71 +6,8 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/kpush/kpush/forwarder/wire"
 	"github.com/kpush/kpush/kafka"
 )
-
-// appendBatch appends the request of a batch to b. rest is the body where it is too large to be sent in one piece with it.
-func appendBatch(b, opening []byte, items []*Item, t Trace) (out, rest []byte) {
-	size := 2
-	for _, it := range items {
-		size += 256 + len(it.Value)
-	}
-	body := append(make([]byte, 0, size), '[')
-	for i, it := range items {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = appendEnvelope(body, it)
-	}
-	body = append(body, ']')
-	b = append(b, opening...)
-	b = append(b, "Content-Type: application/json\r\n"...)
-	b = appendInt(b, "Kafka-Batch: ", int64(len(items)))
-	b = appendLine(b, "Kafka-Topic: ", items[0].Topic)
-	b = appendInt(b, "Kafka-Partition: ", int64(items[0].Number))
-	b = appendLine(b, "Kafka-Group: ", items[0].Group)
-	b = appendTrace(b, t)
-	b = appendInt(b, "Content-Length: ", int64(len(body)))
-	b = append(b, "\r\n"...)
-	if len(body) > wire.AtOnce {
-		return b, body
-	}
-	return append(b, body...), nil
-}
-
-// SizeInBatch is what a message takes in the body of a batch at the most: JSON is counted as if it were a text, since to find out costs
-// more. The brackets around all of them are counted with each.
-func SizeInBatch(m *kafka.Message) int {
-	const fixed = 280 // names, numbers, the topic's id
-	size := fixed + 2*len(m.Topic) + textSize(m.Key) + textSize(m.Value)
-	for _, h := range m.Headers {
-		if !utf8.ValidString(h.Name) {
-			size += len(`\ufffd`) * len(h.Name)
-		}
-		size += textSize([]byte(h.Name)) + base64.StdEncoding.EncodedLen(len(h.Value)) + len(`["",null],`)
-	}
-	return size
-}
-
-// textSize is what bytes take as a JSON string at the most, or in base64 where they are no text.
-func textSize(b []byte) int {
-	if !utf8.Valid(b) {
-		return base64.StdEncoding.EncodedLen(len(b))
-	}
-	size := len(b)
-	for _, c := range b {
-		switch {
-		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
-			size++
-		case c < 0x20 || c == '<' || c == '>' || c == '&':
-			size += 5
-		case c == 0xe2: // line separators have it
-			size += 3
-		}
-	}
-	return size
-}
 
 // appendEnvelope appends a message as a JSON object. What it is made of says "encoding": json (the value is there as it is),
 // text or base64; a tombstone has none and a null.

@@ -34,8 +34,7 @@ type element struct {
 // unpacked is what a service gets of messages that travel in one request, and the head of that request.
 func unpacked(t *testing.T, sent ...*Item) (head string, items []element) {
 	t.Helper()
-	opening := []byte("POST /orders HTTP/1.1\r\nHost: s\r\n")
-	first, rest := appendBatch(nil, opening, sent, Trace{})
+	first, rest := batch(opening, sent, &Config{})
 	q := parse(first, rest)
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(q.Body); err != nil {
@@ -228,19 +227,19 @@ func TestSizeInBatch(t *testing.T) {
 			m.Headers = append(m.Headers, kafka.Header{Name: string(text()), Value: text()})
 		}
 		it := Item{Message: &m, TopicID: "USiVIew0TVeSVDySqVN7wg", Attempt: math.MaxInt64, InDoubt: true, Replay: true}
-		if body, said := len(appendEnvelope(nil, &it))+len(",[]"), SizeInBatch(&m); body > said {
+		if body, said := len(appendEnvelope(nil, &it))+len(",[]"), (&Config{}).sizeInBatch(&m); body > said {
 			t.Fatalf("%d bytes, said to be %d: %q", body, said, m.Value)
 		}
 	}
 	for _, value := range texts {
 		m := kafka.Message{Value: bytes.Repeat([]byte(value), 1000)}
-		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), SizeInBatch(&m); body > said {
+		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), (&Config{}).sizeInBatch(&m); body > said {
 			t.Errorf("%q: %d bytes, said to be %d", value, body, said)
 		}
 	}
 	for _, value := range []string{"plain", "\xff\xfe\x00"} {
 		m := kafka.Message{Partition: kafka.Partition{Topic: "t"}, Value: bytes.Repeat([]byte(value), 1000)}
-		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), SizeInBatch(&m); said > body+300 {
+		if body, said := len(appendEnvelope(nil, &Item{Message: &m})), (&Config{}).sizeInBatch(&m); said > body+300 {
 			t.Errorf("%q: %d bytes, said to be %d", value, body, said)
 		}
 	}

@@ -14,23 +14,25 @@ import (
 
 // agreed looks for errno in the 2xx of a, and changes the verdict where that is not 0.
 func agreed(v *Verdict, a *wire.Answer) {
-	fault := func(doubt bool, format string, args ...any) {
-		v.Class, v.InDoubt, v.Reason = MessageFault, doubt, fmt.Sprintf("the service answered %d with ", a.Status)+fmt.Sprintf(format, args...)
-	}
 	if why := unreadable(a); why != "" {
-		fault(true, "%s, so errno cannot be read (KPUSH_ACK=errno)", why)
+		v.fault(true, "%s, so errno cannot be read (KPUSH_ACK=errno)", why)
 		return
 	}
 	switch errno, found := errnoOf(bytes.TrimPrefix(a.Body, []byte(bom))); {
 	case !found && len(a.Body) >= wire.Limit:
-		fault(true, "a body of 1 MiB or more, of which no more is read, and no errno of a JSON object in it so far (KPUSH_ACK=errno): it has to come first")
+		v.fault(true, "a body of 1 MiB or more, of which no more is read, and no errno of a JSON object in it so far (KPUSH_ACK=errno): it has to come first")
 	case !found:
-		fault(false, "a body that is no JSON object with errno (KPUSH_ACK=errno)")
+		v.fault(false, "a body that is no JSON object with errno (KPUSH_ACK=errno)")
 	case errno != "0":
-		fault(false, "errno %.40s", errno)
+		v.fault(false, "errno %.40s", errno)
 	default:
 		v.RetryAfter = 0
 	}
+}
+
+// fault makes a message fault of a 2xx, for what is in its body.
+func (v *Verdict) fault(doubt bool, format string, args ...any) {
+	v.Class, v.InDoubt, v.Reason = MessageFault, doubt, fmt.Sprintf("the service answered %d with ", v.Status)+fmt.Sprintf(format, args...)
 }
 
 // errnoOf is the member errno of a JSON object, of which the end may be missing where it is too large to be read.

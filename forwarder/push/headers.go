@@ -22,11 +22,8 @@ const (
 // contentTypeLimit is what a media type may take at the most; a longer one is not one.
 const contentTypeLimit = 255
 
-// contentType is the request's: of the value, the record's own where that is one.
+// contentType is the value's: the record's own where that is one.
 func contentType(m *kafka.Message, cfg *Config) string {
-	if cfg.Format == "form" {
-		return "application/x-www-form-urlencoded"
-	}
 	return cmp.Or(string(last(m.Headers, "content-type", isMediaType)), cfg.ContentType, "application/octet-stream")
 }
 

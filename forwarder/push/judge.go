@@ -17,6 +17,7 @@ import (
 // judge is the response table of the README, whole:
 //
 //	2xx, and the body agrees with Config.Ack                                delivered
+//	a 2xx that says DROP, with Config.Ack dapr                              drop
 //	400 413 415 422, 500, errno, no answer in time, any code not listed     message fault
 //	no connection, a broken one, 3xx, 401 403 404 405 407 410, 502 503 504  service fault
 //	408 409 423 425 429                                                     busy
@@ -132,9 +133,13 @@ func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) V
 		v.Status, v.RetryAfter = a.Status, wait
 		return v
 	}
-	if ack == "errno" {
+	switch ack {
+	case "errno":
 		v.RetryAfter = wait
 		agreed(&v, a)
+	case "dapr":
+		v.RetryAfter = wait
+		obeyed(&v, a)
 	}
 	return v
 }

@@ -68,7 +68,7 @@ func TestJudgeWithoutAnAnswer(t *testing.T) {
 		{"500 that breaks off", wire.Answer{Status: 500, Sent: true, BodyErr: io.ErrUnexpectedEOF}, MessageFault, false, "500"},
 		{"503 that breaks off", wire.Answer{Status: 503, Sent: true, BodyErr: io.ErrUnexpectedEOF}, ServiceFault, false, "503"},
 	} {
-		for _, ack := range []string{"status", "errno"} {
+		for _, ack := range []string{"status", "errno", "dapr"} {
 			v := judge(&row.answer, ack, 3*time.Second)
 			if v.Class != row.class || v.InDoubt != row.inDoubt || !strings.Contains(v.Reason, row.reason) {
 				t.Errorf("%s (%s): %s, in doubt %t, %q; want %s, %t, %q", row.name, ack, v.Class, v.InDoubt, v.Reason, row.class, row.inDoubt, row.reason)
@@ -120,6 +120,65 @@ func TestErrno(t *testing.T) {
 	}
 }
 
+// What Dapr's subscribers answer, as Dapr's runtime reads it.
+func TestDaprStatus(t *testing.T) {
+	for body, want := range map[string]Class{
+		``:                                 Delivered,
+		" \n":                              Delivered,
+		`{}`:                               Delivered,
+		`{"status":"SUCCESS"}`:             Delivered,
+		`{"status":""}`:                    Delivered,
+		`{"status":null}`:                  Delivered,
+		`{"Status":"SUCCESS","x":[1]}`:     Delivered,
+		"\xef\xbb\xbf" + `{"status":"OK"}`: MessageFault,
+		`{"status":"RETRY"}`:               MessageFault,
+		`{"status":"DROP"}`:                Drop,
+		` {"errno":0,"status":"DROP"} `:    Drop,
+		`{"STATUS":"DROP"}`:                Drop,
+		`{"status":"DROP"} and more`:       Drop,
+		`{"status":"RETRY"}{"status":""}`:  MessageFault,
+		`{"status":"drop"}`:                MessageFault,
+		`{"status":"retry"}`:               MessageFault,
+		`{"status":"success"}`:             MessageFault,
+		`{"status":"DONE"}`:                MessageFault,
+		`OK`:                               Delivered,
+		`<html>{"status":"DROP"}</html>`:   Delivered,
+		`"DROP"`:                           Delivered,
+		`["DROP"]`:                         Delivered,
+		`{"status":200}`:                   Delivered,
+		`{"status":["DROP"]}`:              Delivered,
+		`{"data":{"status":"DROP"}}`:       Delivered,
+		`{"status":"DROP"`:                 Delivered, // it was read to its end, and is no JSON
+		`null`:                             Delivered,
+	} {
+		v := judge(&wire.Answer{Sent: true, Status: 201, Body: []byte(body), RetryAfter: "9"}, "dapr", time.Minute)
+		if v.Class != want || v.InDoubt || (v.RetryAfter == 0) != (want == Delivered) {
+			t.Errorf("%q: %s, in doubt %t, pause %s, want %s without doubt", body, v.Class, v.InDoubt, v.RetryAfter, want)
+		}
+		if bad := judge(&wire.Answer{Sent: true, Status: 500, Body: []byte(body)}, "dapr", time.Minute); bad.Class != MessageFault || !strings.Contains(bad.Reason, "500") {
+			t.Errorf("%q: a 500 is %s (%s)", body, bad.Class, bad.Reason)
+		}
+	}
+	pad := func(b string) []byte { return []byte(b + strings.Repeat("ü", wire.Limit/2) + `"}`)[:wire.Limit] }
+	for _, row := range []struct {
+		body  []byte
+		class Class
+		doubt bool
+	}{
+		{pad(`{"status":"SUCCESS","data":"`), Delivered, false},
+		{pad(`{"status":"DROP","data":"`), Drop, false},
+		{pad(`{"status":"RETRY","data":"`), MessageFault, false},
+		{pad(`{"status":"RETRY"}"`), MessageFault, false},
+		{pad(`<html>`), Delivered, false},
+		{pad(`{"data":"`), MessageFault, true}, // what is left unread may say anything
+		{pad(`["`), MessageFault, true},
+	} {
+		if v := judge(&wire.Answer{Sent: true, Status: 200, Body: row.body}, "dapr", time.Minute); v.Class != row.class || v.InDoubt != row.doubt {
+			t.Errorf("%.40q…: %s, in doubt %t: %s", row.body, v.Class, v.InDoubt, v.Reason)
+		}
+	}
+}
+
 // Of an answer above the limit errno is found where it comes before what is left unread. Else nobody knows: a message fault, in doubt.
 func TestErrnoOfALargeAnswer(t *testing.T) {
 	pad := func(b string) string { return b + strings.Repeat("ü", wire.Limit/2) + `"}` }
@@ -146,8 +205,8 @@ func TestErrnoOfALargeAnswer(t *testing.T) {
 // A reason never holds what the service wrote, but for a short errno.
 func TestReasonHoldsNoBody(t *testing.T) {
 	secret := strings.Repeat("secret", 100)
-	for _, body := range []string{secret, `{"errmsg":"` + secret + `","errno":3}`, `{"errno":"` + secret + `"}`} {
-		for _, ack := range []string{"status", "errno"} {
+	for _, body := range []string{secret, `{"errmsg":"` + secret + `","errno":3}`, `{"errno":"` + secret + `"}`, `{"status":"` + secret + `"}`} {
+		for _, ack := range []string{"status", "errno", "dapr"} {
 			for _, code := range []int{200, 400, 500, 503} {
 				v := judge(&wire.Answer{Sent: true, Status: code, Body: []byte(body)}, ack, time.Minute)
 				if strings.Contains(v.Reason, secret) || len(v.Reason) > 120 {
@@ -161,7 +220,7 @@ func TestReasonHoldsNoBody(t *testing.T) {
 func TestKafkaAction(t *testing.T) {
 	for word, want := range map[string]Class{"ack": Delivered, "retry": MessageFault, "skip": Skip, "dead-letter": GiveUp, " ACK ": Delivered, "Dead-Letter": GiveUp} {
 		for _, code := range []int{200, 204, 302, 400, 404, 429, 500, 503} {
-			for _, ack := range []string{"status", "errno"} {
+			for _, ack := range []string{"status", "errno", "dapr"} {
 				v := judge(&wire.Answer{Sent: true, Status: code, Action: word, RetryAfter: "7"}, ack, time.Minute)
 				if v.Class != want || v.RetryAfter != 7*time.Second || v.InDoubt {
 					t.Errorf("%d with Kafka-Action %q (%s): %s, pause %s", code, word, ack, v.Class, v.RetryAfter)

@@ -71,15 +71,15 @@ func TestLargeAnswersTakeNoMemory(t *testing.T) {
 
 // The form of a value is no larger in memory than on the wire.
 func TestFormIsOnceInMemory(t *testing.T) {
-	m := &kafka.Message{Value: make([]byte, 4<<20)}
-	room := make([]byte, 0, 1<<10)
+	it, cfg := item(kafka.Message{Value: make([]byte, 4<<20)}), &Config{Format: "form"}
+	var r room
 	var rest []byte
-	took := allocated(func() { _, rest = appendBody(room, m, "form") })
-	if len(rest) != 3*len(m.Value)+len("m=&p=0&o=0") || took > len(rest)+len(rest)/10 {
+	took := allocated(func() { rest = r.write(it, cfg, Trace{}) })
+	if len(rest) != 3*len(it.Value)+len("m=&p=0&o=0") || took > len(rest)+len(rest)/10 {
 		t.Errorf("%d KiB for a form of %d KiB", took>>10, len(rest)>>10)
 	}
-	m.Value = make([]byte, wire.AtOnce/4)
-	if n := testing.AllocsPerRun(10, func() { room = room[:0]; appendBody(make([]byte, 0, 40<<10), m, "form") }); n > 1 {
+	it.Value = make([]byte, wire.AtOnce/4)
+	if n := testing.AllocsPerRun(10, func() { r.request = r.request[:0]; r.write(it, cfg, Trace{}) }); n > 0 {
 		t.Errorf("%v allocations for a small one", n)
 	}
 }

@@ -17,6 +17,7 @@ type question struct {
 	Line
 	url     *url.URL
 	domain  string // Host header; "" for the URL's
+	bearer  *bearer
 	timeout time.Duration
 }
 
@@ -26,17 +27,18 @@ func (s *Service) question(target, domain string, timeout time.Duration) (*quest
 	if target == "" {
 		return nil, nil
 	}
-	l, u, err := s.cfg.line(target, 0)
+	l, u, err := s.line(target, 0)
 	if err != nil {
 		return nil, err
 	}
+	q := &question{l, u, domain, nil, timeout}
 	for i, t := range s.cfg.Targets {
 		if place(t) == place(target) {
-			l = s.hosts[i].Line
+			q.Line, q.bearer = s.hosts[i].Line, s.bearer // nobody else is shown the token
 			break
 		}
 	}
-	return &question{l, u, domain, timeout}, nil
+	return q, nil
 }
 
 // place is a URL without its path.
@@ -59,7 +61,8 @@ func (q *question) ask(ctx context.Context, id string) (status int, err error) {
 		return 0, err
 	}
 	a := wire.Answer{Keep: func(int) int { return 0 }}
-	q.Exchange(asked{ctx}, q.timeout, append(head, "\r\n"...), nil, &a)
+	head = append(append(head, q.bearer.line()...), "\r\n"...)
+	q.Exchange(asked{ctx}, q.timeout, head, nil, &a)
 	if err := cmp.Or(a.Err, a.BodyErr); err != nil { // one that breaks off says nothing
 		return 0, fmt.Errorf("no answer: %s", clause(err))
 	}

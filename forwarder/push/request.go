@@ -1,39 +1,75 @@
 package push
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/kpush/kpush/forwarder/wire"
 	"github.com/kpush/kpush/kafka"
 )
 
-// appendRequest appends the request of an attempt at one message to b. rest is the body where it is too large for that.
-func appendRequest(b, opening []byte, it *Item, cfg *Config, t Trace) (out, rest []byte) {
-	b = append(b, opening...)
-	b = appendHeader(b, it, cfg, t)
+// write makes the request of an attempt at one message, of which it has the opening. rest is the body where it is too large to be sent in one piece with the head.
+func (r *room) write(it *Item, cfg *Config, t Trace) (rest []byte) {
+	var kind string
+	var attributes []attribute
+	body := it.Value
+	switch cfg.Format {
+	case "form":
+		kind = "application/x-www-form-urlencoded"
+		r.body = appendForm(roomFor(r.body, formSize(it.Message)), it.Message)
+		body = r.body
+	case "json":
+		kind = "application/json"
+		r.body = appendEnvelope(roomFor(r.body, 256+len(it.Value)), it)
+		body = r.body
+	case cloudEvents, cloudEventsStructured:
+		kind, attributes, body = r.event(it, cfg)
+	default:
+		kind = contentType(it.Message, cfg)
+	}
+	b := appendLine(r.request, "Content-Type: ", kind)
+	b = appendAttributes(b, attributes)
+	b = appendHeader(b, it, t)
 	b = appendInt(b, "Kafka-Attempt: ", int64(it.Attempt))
 	if it.InDoubt {
 		b = append(b, "Kafka-In-Doubt: true\r\n"...)
 	}
-	return appendBody(b, it.Message, cfg.Format)
+	r.request, rest = appendBody(b, body)
+	return rest
 }
 
-// appendBody appends the end of the head and, where it is small, the body.
-func appendBody(b []byte, m *kafka.Message, format string) (out, rest []byte) {
-	form, size := format == "form", len(m.Value)
-	if form {
-		size = formSize(m)
-	}
-	b = append(appendInt(b, "Content-Length: ", int64(size)), "\r\n"...)
+// event is a message's event as a request says it: in the binary mode where it is asked for and headers can say it, else in the structured
+// one. There a record's own event is the body as it is.
+func (r *room) event(it *Item, cfg *Config) (kind string, attributes []attribute, body []byte) {
+	e := eventOf(it, cfg)
 	switch {
-	case form && size > wire.AtOnce:
-		return b, appendForm(make([]byte, 0, size), m)
-	case form:
-		return appendForm(b, m), nil
-	case size > wire.AtOnce:
-		return b, m.Value
+	case cfg.Format == cloudEvents && !it.slim && e.binary():
+		return e.kind, e.attributes, e.data
+	case e.members != nil:
+		return contentType(it.Message, cfg), nil, it.Value
 	}
-	return append(b, m.Value...), nil
+	r.body = e.appendJSON(roomFor(r.body, 512+len(it.Value)), nil)
+	return structuredType, nil, r.body
+}
+
+// The formats in which a message is an event.
+const (
+	cloudEvents           = "cloudevents"
+	cloudEventsStructured = "cloudevents-structured"
+)
+
+func (c *Config) events() bool { return c.Format == cloudEvents || c.Format == cloudEventsStructured }
+
+// roomFor is b, empty, with room for size bytes.
+func roomFor(b []byte, size int) []byte { return slices.Grow(b[:0], size) }
+
+// appendBody appends the end of the head and, where it is small, the body.
+func appendBody(b, body []byte) (out, rest []byte) {
+	b = append(appendInt(b, "Content-Length: ", int64(len(body))), "\r\n"...)
+	if len(body) > wire.AtOnce {
+		return b, body
+	}
+	return append(b, body...), nil
 }
 
 // formSize is what appendForm appends: a value can be large, and three times as large in a form.
@@ -80,9 +116,8 @@ func alphanumeric(c byte) bool {
 
 // appendHeader appends everything about the message that is the same for each attempt. A slim item leaves out what may be long:
 // the service has answered that the headers are too large, and no message may be undeliverable because of them.
-func appendHeader(b []byte, it *Item, cfg *Config, t Trace) []byte {
+func appendHeader(b []byte, it *Item, t Trace) []byte {
 	m := it.Message
-	b = appendLine(b, "Content-Type: ", contentType(m, cfg))
 	b = appendLine(b, "Kafka-Topic: ", m.Topic)
 	b = appendInt(b, "Kafka-Partition: ", int64(m.Number))
 	b = appendInt(b, "Kafka-Offset: ", m.Offset)

@@ -12,15 +12,17 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/forwarder/wire"
+	"github.com/kpush/kpush/kafka"
 )
 
 // Config is what a Service has to know.
 type Config struct {
 	Targets     []string // one URL per host
 	Domain      string   // Host header; "" for the URL's
-	Format      string   // raw, form
+	Format      string   // raw, form, json, cloudevents, cloudevents-structured
 	ContentType string   // of a value whose record has no media type; "": application/octet-stream
-	Ack         string   // status, errno
+	EventType   string   // of an event that kpush makes
+	Ack         string   // status, errno, dapr
 	Response    int      // bytes of an answer that is no delivery that are kept as they came; 0: none
 	Batch       bool     // a request is a JSON array of messages
 	Most        int      // requests at once
@@ -32,6 +34,8 @@ type Config struct {
 	ReadyURL      string // deliveries wait until it answers 2xx; "": they do not
 	ReadyDomain   string // Domain of ReadyURL
 
+	Credentials Credentials
+
 	Line Line // what goes to every host and question instead of the network; nil: HTTP
 }
 
@@ -41,6 +45,8 @@ type Service struct {
 	hosts   []host
 	confirm *question // nil: not asked
 	ready   *question // nil: not asked
+	keys    keys
+	bearer  *bearer
 	rooms   sync.Pool // of *room
 }
 
@@ -66,8 +72,12 @@ const (
 // New connects nothing yet.
 func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, rooms: sync.Pool{New: func() any { return &room{Answer: wire.Answer{Keep: cfg.keeps}} }}}
+	s.keys.from, s.bearer = &s.cfg.Credentials, newBearer(&cfg.Credentials)
+	if s.keys.config(); s.keys.wrong() != nil {
+		return nil, s.keys.wrong()
+	}
 	for _, t := range cfg.Targets {
-		l, u, err := cfg.line(t, cfg.Most)
+		l, u, err := s.line(t, cfg.Most)
 		if err != nil {
 			return nil, err
 		}
@@ -88,10 +98,10 @@ func New(cfg Config) (*Service, error) {
 }
 
 // line is the way to a target, which keeps so many connections, and the URL of the requests there.
-func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
-	w, u, err := wire.New(target, wire.Options{ConnTimeout: c.ConnTimeout, Idle: keeps})
-	if c.Line != nil && err == nil {
-		return c.Line, u, nil
+func (s *Service) line(target string, keeps int) (Line, *url.URL, error) {
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, TLS: s.keys.config})
+	if s.cfg.Line != nil && err == nil {
+		return s.cfg.Line, u, nil
 	}
 	return w, u, err
 }
@@ -99,7 +109,7 @@ func (c *Config) line(target string, keeps int) (Line, *url.URL, error) {
 // keeps is how much of an answer's body there is a use for: the whole of a 2xx that may say more than its status, else a beginning for
 // people. Many large ones come at once where a service fails.
 func (c *Config) keeps(status int) int {
-	if status/100 == 2 && (c.Batch || c.Ack == "errno") {
+	if status/100 == 2 && (c.Batch || c.Ack == "errno" || c.Ack == "dapr") {
 		return wire.Limit
 	}
 	return 4 << 10
@@ -110,11 +120,12 @@ func (s *Service) Push(a *Attempt) Verdict {
 	r := s.rooms.Get().(*room)
 	defer s.keep(r)
 	h := s.hosts[a.Host]
+	r.request = append(append(r.request[:0], h.opening...), s.bearer.line()...)
 	var rest []byte
 	if s.cfg.Batch {
-		r.request, rest = appendBatch(r.request[:0], h.opening, a.Items, a.Trace)
+		rest = r.writeBatch(a.Items, &s.cfg, a.Trace)
 	} else {
-		r.request, rest = appendRequest(r.request[:0], h.opening, a.Items[0], &s.cfg, a.Trace)
+		rest = r.write(a.Items[0], &s.cfg, a.Trace)
 	}
 	h.Exchange(a.Gate, s.cfg.ExecTimeout, r.request, rest, &r.Answer)
 	v := judge(&r.Answer, s.cfg.Ack, s.cfg.ExecTimeout)
@@ -141,8 +152,18 @@ func (s *Service) Push(a *Attempt) Verdict {
 			v.Response = bytes.Clone(r.Body[:n])
 		}
 	}
+	var wrong error
+	switch {
+	case v.Status == http.StatusUnauthorized:
+		wrong = s.bearer.wrong()
+	case v.Status == 0 && v.Class == ServiceFault:
+		wrong = s.keys.wrong()
+	}
+	if wrong != nil {
+		v.Reason += "; " + wrong.Error()
+	}
 	if v.Class == MessageFault {
-		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, s.contentType(a))
+		v.Sent = fmt.Sprintf("Host: %s and Content-Type: %s", h.name, sentType(r.request))
 	}
 	return v
 }
@@ -172,13 +193,15 @@ func (s *Service) Reach(ctx context.Context) []Reached {
 	return all
 }
 
-// contentType is the request's.
-func (s *Service) contentType(a *Attempt) string {
-	if s.cfg.Batch {
-		return "application/json"
-	}
-	return contentType(a.Items[0].Message, &s.cfg)
+// sentType is the Content-Type of a request.
+func sentType(request []byte) string {
+	_, from, _ := bytes.Cut(request, []byte("\r\nContent-Type: "))
+	kind, _, _ := bytes.Cut(from, []byte("\r\n"))
+	return string(kind)
 }
+
+// SizeInBatch is what a message takes in the body of a batch at the most.
+func (s *Service) SizeInBatch(m *kafka.Message) int { return s.cfg.sizeInBatch(m) }
 
 // Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
 func (s *Service) Has(ctx context.Context, id string) (bool, error) {
@@ -204,12 +227,13 @@ func (s *Service) Ready(ctx context.Context) error {
 // room is what one request and its answer need.
 type room struct {
 	request []byte
+	body    []byte // where it has to be made
 	wire.Answer
 }
 
 // keep keeps the room for another request, unless it has become a large one.
 func (s *Service) keep(r *room) {
-	if cap(r.request) <= 64<<10 && cap(r.Body) <= 64<<10 {
+	if most := 64 << 10; cap(r.request) <= most && cap(r.body) <= most && cap(r.Body) <= most {
 		s.rooms.Put(r)
 	}
 }

@@ -465,7 +465,7 @@ func TestHTTPSlimAfterAnEarlyAnswer(t *testing.T) {
 				}
 				cfg := hasty(target)
 				if roots != nil {
-					w, _, err := wire.New(target, wire.Options{ConnTimeout: 2 * time.Second, Idle: 4, TLS: &tls.Config{RootCAs: roots}})
+					w, _, err := wire.New(target, wire.Options{ConnTimeout: 2 * time.Second, Idle: 4, TLS: func() *tls.Config { return &tls.Config{RootCAs: roots} }})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -568,7 +568,7 @@ func TestHTTPOverAUnixSocket(t *testing.T) {
 // A large message leaves no large buffer behind.
 func TestHTTPKeepsNoLargeBuffers(t *testing.T) {
 	var s Service
-	for _, r := range []*room{{request: make([]byte, 0, 65<<10)}, {Answer: wire.Answer{Body: make([]byte, 0, 65<<10)}}} {
+	for _, r := range []*room{{request: make([]byte, 0, 65<<10)}, {body: make([]byte, 0, 65<<10)}, {Answer: wire.Answer{Body: make([]byte, 0, 65<<10)}}} {
 		s.keep(r)
 		for range 100 {
 			if s.rooms.Get() == r {
@@ -619,14 +619,14 @@ func TestHTTPAnswersThatCannotBeRead(t *testing.T) {
 			}
 			w.Write(row.body)
 		}))
-		for _, mode := range []string{"status", "errno", "batch"} {
+		for _, mode := range []string{"status", "errno", "dapr", "batch"} {
 			cfg := hasty(far.URL)
 			if cfg.Batch = mode == "batch"; !cfg.Batch {
 				cfg.Ack = mode
 			}
 			v := try(service(t, cfg), item(kafka.Message{Offset: 0, Value: []byte("v")}))
 			switch readable := row.reason == ""; {
-			case mode == "status" || readable && (mode == "batch" || len(row.body) > 0):
+			case mode == "status" || readable && (mode == "batch" || mode == "dapr" || len(row.body) > 0):
 				if v.Class != Delivered {
 					t.Errorf("%s, %s: %s: %s", name, mode, v.Class, v.Reason)
 				}
@@ -698,4 +698,21 @@ func secure(t *testing.T) string {
 	far.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(far.Close)
 	return far.URL
+}
+
+// A 2xx whose body has a say is read to its end, however long it is.
+func TestHTTPReadsWhatHasASay(t *testing.T) {
+	long := `{"data":"` + strings.Repeat("x", 100<<10) + `",`
+	for ack, row := range map[string]struct {
+		end  string
+		want Class
+	}{"errno": {`"errno":0}`, Delivered}, "dapr": {`"status":"DROP"}`, Drop}, "status": {`"errno":1}`, Delivered}} {
+		far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, long+row.end) }))
+		cfg := hasty(far.URL)
+		cfg.Ack = ack
+		if v := try(service(t, cfg), item(kafka.Message{Value: []byte("v")})); v.Class != row.want {
+			t.Errorf("%s: %s: %s", ack, v.Class, v.Reason)
+		}
+		far.Close()
+	}
 }

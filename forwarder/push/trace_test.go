@@ -17,10 +17,15 @@ func TestTrace(t *testing.T) {
 	slim := *it
 	slim.slim = true
 	single := func(it *Item, tr Trace) string {
-		out, _ := appendRequest(nil, nil, it, &Config{}, tr)
-		return string(out)
+		var r room
+		r.write(it, &Config{}, tr)
+		return string(r.request)
 	}
-	batch := func(it *Item, tr Trace) string { out, _ := appendBatch(nil, nil, []*Item{it}, tr); return string(out) }
+	batch := func(it *Item, tr Trace) string {
+		var r room
+		r.writeBatch([]*Item{it}, &Config{}, tr)
+		return string(r.request)
+	}
 	for name, row := range map[string]struct{ got, want string }{
 		"the record's":   {single(it, Trace{}), "Traceparent: " + theirs + "\r\nTracestate: a=1\r\n"},
 		"a span's":       {single(it, Trace{ours, "b=2"}), "Traceparent: " + ours + "\r\nTracestate: b=2\r\n"},

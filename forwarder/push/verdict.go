@@ -33,6 +33,7 @@ func (a *Attempt) Context() context.Context { return a.Gate.Context() }
 type Item struct {
 	*kafka.Message
 	TopicID string // "" where the cluster has none
+	Cluster string // its id, "" where it has none
 	Group   string
 	Attempt int  // 1, 2, …: counted over restarts
 	InDoubt bool // an earlier attempt may have reached the service
@@ -58,11 +59,12 @@ const (
 	ServiceFault              // the service cannot be reached or does not know the URL: does not count
 	Busy                      // the service asks to slow down: does not count
 	Skip                      // the service asked to pass this message over
-	GiveUp                    // the service asked to give this message up
+	GiveUp                    // the service asked to give this message up, where messages are given up
+	Drop                      // the service asked to give this message up in any case
 	Aborted                   // the attempt says nothing: it was cancelled (stop, revoked partition), or could not be made
 )
 
-var classNames = [...]string{"delivered", "message fault", "service fault", "busy", "skip", "give up", "aborted"}
+var classNames = [...]string{"delivered", "message fault", "service fault", "busy", "skip", "give up", "drop", "aborted"}
 
 // String is the class in words.
 func (c Class) String() string {

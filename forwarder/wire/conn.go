@@ -177,7 +177,7 @@ func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusa
 		return false, err
 	}
 	reusable, err = c.receive(a)
-	if err != nil && len(c.unsent) > 0 && len(c.unsent) == len(head) {
+	if err != nil && (len(c.unsent) > 0 && len(c.unsent) == len(head) || c.unwelcome(err)) {
 		err = fmt.Errorf("%w: %w", errUnsent, err)
 	}
 	c.unsent = nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"unsafe"
 )
@@ -14,8 +15,15 @@ import (
 // somebody else's answer, so none goes out.
 var errUnasked = errors.New("the service ended the connection, or wrote to it, before it was asked anything")
 
-// errUnsent is of a request of which nothing went out.
+// errUnsent is of a request of which nothing went out, or nothing was taken in.
 var errUnsent = errors.New("nothing of the request went out")
+
+// unwelcome tells whether a new connection ended because the service does not take kpush's certificate, or wants one. In TLS 1.3 it says so
+// behind what is a whole handshake for kpush, so a request may be under way already: it is read by nobody.
+func (c *conn) unwelcome(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate") && c.used.IsZero() && !c.heard
+}
 
 // unasked is errUnasked where that has happened to a connection. Where step does the writing, it looks for itself.
 func (c *conn) unasked() error {

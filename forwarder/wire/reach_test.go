@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
@@ -13,11 +14,11 @@ import (
 func TestReachOverTLS(t *testing.T) {
 	target, roots := wiretest.BareTLS(t, func(_ int, _ net.Conn, r *bufio.Reader) { _, _ = r.ReadByte() })
 	w := wireTo(t, target)
-	w.tls.RootCAs = roots
+	trusts(w, &tls.Config{RootCAs: roots})
 	if said, err := w.Reach(t.Context()); err != nil || !strings.HasPrefix(said, "it connects with TLS 1.3, its certificate is valid until 2") {
 		t.Errorf("%q, %v", said, err)
 	}
-	w.tls.RootCAs = nil
+	trusts(w, &tls.Config{})
 	if said, err := w.Reach(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("of a stranger: %q, %v", said, err)
 	}

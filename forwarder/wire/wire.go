@@ -24,9 +24,10 @@ const AtOnce = 32 << 10
 // Wire is the keep-alive connections to one host: HTTP/1.1 over TCP, TLS or a Unix socket.
 type Wire struct {
 	network, address string
-	tls              *tls.Config   // nil: none
-	connTimeout      time.Duration // of dial and handshake together
-	most             int           // idle connections kept
+	tls              func() *tls.Config // nil: none
+	name             string             // of the host, as its certificate has to have it
+	connTimeout      time.Duration      // of dial and handshake together
+	most             int                // idle connections kept
 
 	mu       sync.Mutex
 	idle     []*conn                  // the one used last at the end, and taken first
@@ -37,9 +38,9 @@ type Wire struct {
 
 // Options of a Wire.
 type Options struct {
-	ConnTimeout time.Duration // of dial and handshake together
-	Idle        int           // connections kept while nobody uses them
-	TLS         *tls.Config   // of https; nil: the system's authorities
+	ConnTimeout time.Duration      // of dial and handshake together
+	Idle        int                // connections kept while nobody uses them
+	TLS         func() *tls.Config // of https, asked for each connection; nil: the system's authorities
 }
 
 // Gate is what a request goes out for. It is asked from the goroutine of its exchange.
@@ -73,8 +74,10 @@ func New(target string, o Options) (*Wire, *url.URL, error) {
 	}
 	port := "80"
 	if u.Scheme == "https" {
-		port, w.tls = "443", cmp.Or(o.TLS, new(tls.Config)).Clone()
-		w.tls.ServerName = cmp.Or(w.tls.ServerName, u.Hostname())
+		port, w.name, w.tls = "443", u.Hostname(), o.TLS
+		if w.tls == nil {
+			w.tls = func() *tls.Config { return &tls.Config{} }
+		}
 	}
 	if w.network == "tcp" {
 		w.address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
@@ -160,7 +163,7 @@ func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	socket, err := dialer.DialContext(limited, w.network, w.address)
 	var c *conn
 	if err == nil {
-		if c, err = newConn(limited, socket, w.tls); err != nil {
+		if c, err = w.secured(limited, socket); err != nil {
 			socket.Close()
 		}
 	}
@@ -168,6 +171,16 @@ func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 		return nil, cause
 	}
 	return c, err
+}
+
+// secured makes a connection of a socket, behind TLS where the URL is one of https.
+func (w *Wire) secured(ctx context.Context, socket net.Conn) (*conn, error) {
+	if w.tls == nil {
+		return newConn(ctx, socket, nil)
+	}
+	config := w.tls().Clone()
+	config.ServerName = cmp.Or(config.ServerName, w.name)
+	return newConn(ctx, socket, config)
 }
 
 // take is the idle connection that was used last; nil: there is none.
