@@ -30,8 +30,8 @@ func BenchmarkPublish64(b *testing.B) {
 		callers{name: "proxy", program: "proxy", count: 64, as: []string{"FORMAT=records"}},
 	)
 	s.holds("records/s, kpush", s.medians["kpush"].rate, atLeast(15_000, ""))
-	s.compare("records/s", rate, "kpush", "proxy", atLeast(0.65, ""))
-	s.compare("CPU", cpu, "kpush", "proxy", atMost(1.5, ""))
+	s.compare("records/s", rate, "kpush", "proxy", atLeast(0.8, ""))
+	s.compare("CPU", cpu, "kpush", "proxy", atMost(1.25, ""))
 }
 
 // BenchmarkPublishBeside is what consuming loses to somebody who publishes.
