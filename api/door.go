@@ -49,8 +49,11 @@ func (d *door) check(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		return nil
 	}
-	as := r.WithContext(r.Context())
-	as.Method = http.MethodPost
+	as := r
+	if r.Method != http.MethodPost {
+		as = r.WithContext(r.Context())
+		as.Method = http.MethodPost
+	}
 	if err := d.cross.Check(as); err != nil {
 		return refuse(http.StatusForbidden, "it comes from another site's page (%s)", oneLine(err))
 	}
@@ -64,7 +67,7 @@ func (d *door) knows(hostport string) bool {
 		host = h
 	}
 	host = strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), "."))
-	return host != "" && (loopback(host) || d.host == host || d.host == "" && d.asked)
+	return host != "" && (loopbackHost(host) || d.host == host || d.host == "" && d.asked)
 }
 
 // admits tells whether the request shows the token. What is compared has the same length always, and takes the same time.

@@ -122,8 +122,13 @@ func loopback(broker string) bool {
 	if err != nil {
 		host = broker
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.IsLoopback()
+	return loopbackHost(host)
+}
+
+func loopbackHost(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
 	}
-	return strings.EqualFold(host, "localhost")
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
 }

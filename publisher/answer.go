@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -37,42 +38,58 @@ func (a *answer) fail(err error) {
 
 // of answers for a batch. A record of which nothing is known is no success, but for who has not waited.
 func (a *answer) of(b *batch, many bool) {
-	var offsets []any
-	var failed []error
 	all := b.outcomes()
-	for _, o := range all {
-		if o.err == nil && o.at == nil && !b.async {
+	var first error
+	failed := 0
+	for i := range all {
+		o := &all[i]
+		if !o.told && !b.async {
 			o.err = kafka.ErrUnknown
 		}
-		switch {
-		case o.err != nil:
-			pr := problemOf(o.err)
-			failed = append(failed, o.err)
-			offsets = append(offsets, map[string]any{"error_code": pr.code, "error": pr.sentence, "retriable": pr.retriable})
-		case o.at == nil:
-			offsets = append(offsets, map[string]any{"queued": true})
-		default:
-			offsets = append(offsets, map[string]any{"partition": o.at.Number, "offset": o.at.Offset})
+		if o.err != nil {
+			failed++
+			first = cmp.Or(first, o.err)
 		}
 	}
 	switch {
-	case len(failed) == len(all):
-		a.fail(failed[0])
+	case failed == len(all):
+		a.fail(first)
 		if many {
 			f := a.body.(failure)
-			f.Offsets = offsets
+			f.Offsets = offsets(all)
 			a.body = f
 		}
-	case len(failed) > 0:
-		a.status, a.body = 207, map[string]any{"offsets": offsets}
+	case failed > 0:
+		a.status, a.body = 207, map[string]any{"offsets": offsets(all)}
 	case b.async:
-		a.status, a.body = 202, map[string]any{"queued": true, "durable": false}
+		a.status, a.body = 202, queued{true, false}
 	case many:
-		a.status, a.body = 200, map[string]any{"offsets": offsets}
+		a.status, a.body = 200, map[string]any{"offsets": offsets(all)}
 	default:
 		at := all[0].at
 		a.status, a.body = 200, placed{at.Topic, at.Number, at.Offset, at.Timestamp}
 	}
+}
+
+// offsets is what has come of each.
+func offsets(all []outcome) (list []any) {
+	for _, o := range all {
+		switch {
+		case o.err != nil:
+			pr := problemOf(o.err)
+			list = append(list, map[string]any{"error_code": pr.code, "error": pr.sentence, "retriable": pr.retriable})
+		case !o.told:
+			list = append(list, map[string]any{"queued": true})
+		default:
+			list = append(list, map[string]any{"partition": o.at.Number, "offset": o.at.Offset})
+		}
+	}
+	return list
+}
+
+type queued struct {
+	Queued  bool `json:"queued"`
+	Durable bool `json:"durable"`
 }
 
 type placed struct {
@@ -81,6 +98,8 @@ type placed struct {
 	Offset    int64  `json:"offset"`
 	Timestamp int64  `json:"timestamp"`
 }
+
+var jsonType = []string{"application/json"}
 
 // write sends the answer whole, and at once: a stop waits for those inside only.
 func (a *answer) write(w http.ResponseWriter) {
@@ -93,9 +112,9 @@ func (a *answer) write(w http.ResponseWriter) {
 	if a.status == http.StatusTooManyRequests {
 		h.Set("Retry-After", "1")
 	}
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(text)+1))
+	text = append(text, '\n')
+	h["Content-Type"], h["Content-Length"] = jsonType, []string{strconv.Itoa(len(text))}
 	w.WriteHeader(a.status)
-	_, _ = w.Write(append(text, '\n')) // an error here means that the caller has gone
+	_, _ = w.Write(text) // an error here means that the caller has gone
 	_ = http.NewResponseController(w).Flush()
 }

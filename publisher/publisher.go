@@ -96,13 +96,12 @@ func (p *Publisher) Close(ctx context.Context) error {
 	return err
 }
 
-// put queues a record, and notes what comes of it before it tells done.
-func (p *Publisher) put(r kafka.Record, async bool, done func(kafka.Produced, error)) error {
-	err := p.producer.Queue(r, func(at kafka.Produced, err error) {
-		p.came(r.Topic, async, err)
-		if done != nil {
-			done(at, err)
-		}
+// put queues the record, and notes what comes of it before it is told to the batch, as the i-th.
+func (p *Publisher) put(r *kafka.Record, b *batch, i int) error {
+	topic := r.Topic
+	err := p.producer.Queue(*r, func(at kafka.Produced, err error) {
+		p.came(topic, b.async, err)
+		b.ended(i, at, err)
 	})
 	if err == nil {
 		p.waiting.CompareAndSwap(0, time.Now().UnixNano())

@@ -188,21 +188,23 @@ type batch struct {
 	came []outcome
 }
 
-// outcome is a record's; without err and at, none is known.
+// outcome is a record's; where it is not told, none is known.
 type outcome struct {
-	at  *kafka.Produced
-	err error
+	told bool
+	at   kafka.Produced
+	err  error
 }
 
 // queue puts the records into the producer's queue, in their order.
 func (p *Publisher) queue(list []kafka.Record, places int, async bool) *batch {
 	b := &batch{async: async, over: make(chan struct{}), came: make([]outcome, len(list)), open: len(list) + 1}
-	for i, r := range list {
+	for i := range list {
+		r := &list[i]
 		if int(r.Partition) >= places {
 			b.ended(i, kafka.Produced{}, problem{404, 40402, "the topic has no such partition", false})
 			continue
 		}
-		if err := p.put(r, async, func(at kafka.Produced, err error) { b.ended(i, at, err) }); err != nil {
+		if err := p.put(r, b, i); err != nil {
 			b.ended(i, kafka.Produced{}, err)
 		}
 	}
@@ -212,9 +214,7 @@ func (p *Publisher) queue(list []kafka.Record, places int, async bool) *batch {
 
 func (b *batch) ended(i int, at kafka.Produced, err error) {
 	b.mu.Lock()
-	if b.came[i].err = err; err == nil {
-		b.came[i].at = &at
-	}
+	b.came[i] = outcome{true, at, err}
 	b.mu.Unlock()
 	b.done()
 }

@@ -33,6 +33,7 @@ type entry struct {
 	service  []string // the service's configuration
 	limit    time.Duration
 	watched  bool // somebody looks at its status and metrics
+	beside   bool // somebody publishes through it
 }
 
 // figures is what one run came to, or the medians of several.
@@ -41,7 +42,15 @@ type figures struct {
 	cpu  float64 // CPU seconds of the contender for 100,000 messages, its start included
 	rss  float64 // its peak memory in MiB
 
-	p50, p99 float64 // milliseconds from produced to requested, where that is measured
+	p50, p99 float64 // milliseconds from produced to requested, or from a call to its answer, where that is measured
+}
+
+// times are its percentiles behind the separator, "" where there are none.
+func (f figures) times(separator string) string {
+	if f.p50 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%sp50 %.2f ms, p99 %.2f ms", separator, f.p50, f.p99)
 }
 
 // scene is one scenario: a part of the table.
@@ -69,26 +78,33 @@ func messages(whole int) int { return max(1_000, int(float64(whole)**part)) }
 // race runs the entries in turn, again and again, and tells the medians.
 func (s *scene) race(entries ...entry) {
 	s.Helper()
-	runs := map[string][]figures{}
-	refused := map[string]string{}
+	s.turns(len(entries), func(i int) string { return entries[i].name }, func(i int) (figures, string) { return s.run(entries[i]) })
+}
+
+// turns runs so many contenders in turn, again and again, and tells the medians. One that cannot run says why.
+func (s *scene) turns(n int, name func(int) string, run func(int) (figures, string)) {
+	s.Helper()
+	runs, refused := make([][]figures, n), make([]string, n)
 	for range *rounds {
-		for _, e := range entries {
-			if refused[e.name] != "" {
+		for i := range n {
+			if refused[i] != "" {
 				continue
 			}
-			f, why := s.run(e)
-			if refused[e.name] = why; why == "" {
-				runs[e.name] = append(runs[e.name], f)
-				fmt.Printf("%s: %s: %s/s, %.2f CPU-s per 100k, %.0f MiB\n", s.name, e.name, thousands(f.rate), f.cpu, f.rss)
+			f, why := run(i)
+			if refused[i] = why; why == "" {
+				runs[i] = append(runs[i], f)
+				fmt.Printf("%s: %s: %s/s, %.2f CPU-s per 100k, %.0f MiB%s\n", s.name, name(i), thousands(f.rate), f.cpu, f.rss, f.times("; "))
 			}
 		}
 	}
-	for _, e := range entries {
-		remark := refused[e.name]
-		if len(runs[e.name]) > 0 {
-			s.medians[e.name], remark = median(runs[e.name]), spread(runs[e.name])
+	for i := range n {
+		row := row{scene: s.name, name: name(i), remark: refused[i]}
+		if len(runs[i]) > 0 {
+			row.figures = median(runs[i])
+			row.remark = spread(runs[i]) + row.times("; ")
+			s.medians[row.name] = row.figures
 		}
-		book.row(row{scene: s.name, name: e.name, figures: s.medians[e.name], remark: remark})
+		book.row(row)
 	}
 }
 
@@ -111,6 +127,9 @@ func (s *scene) run(e entry) (figures, string) {
 	defer p.end()
 	if e.watched {
 		defer s.look(p)()
+	}
+	if e.beside {
+		defer s.publishBeside(p)()
 	}
 	c, why := s.await(p, svc, e)
 	if why != "" {

@@ -214,7 +214,7 @@ func BenchmarkLatency(b *testing.B) {
 	for _, program := range append(contenders, acknowledged) {
 		f := median(runs[program])
 		s.medians[program] = f
-		book.row(row{scene: s.name, name: program, figures: f, remark: fmt.Sprintf("p50 %.2f ms, p99 %.2f ms", f.p50, f.p99)})
+		book.row(row{scene: s.name, name: program, figures: f, remark: f.times("")})
 	}
 	s.holds("p50, produced to requested", s.medians["kpush"].p50, atMost(1.2, " ms"))
 	s.holds("p99, produced to requested", s.medians["kpush"].p99, atMost(3, " ms"))

@@ -25,7 +25,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	dir := filepath.Join(filepath.Dir(kpush), "bench")
 	for _, args := range [][]string{
-		{"./floor", "./loop", "./service"},
+		{"./caller", "./floor", "./loop", "./proxy", "./service"},
 		{"-trimpath", "-tags", "netgo,osusergo,nethttpomithttp2", "-ldflags", "-s -w -linkmode external -extldflags -static", "github.com/kpush/kpush"},
 	} {
 		if out, err := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...).CombinedOutput(); err != nil {

@@ -82,6 +82,7 @@ func (s *scene) holds(what string, value float64, b bound) {
 
 func rate(f figures) float64 { return f.rate }
 func cpu(f figures) float64  { return f.cpu }
+func p50(f figures) float64  { return f.p50 }
 
 // compare is holds of the ratio of two contenders; nothing is compared with what could not run.
 func (s *scene) compare(what string, of func(figures) float64, one, other string, b bound) {
@@ -105,7 +106,7 @@ func median(runs []figures) figures {
 		return (values[(n-1)/2] + values[n/2]) / 2
 	}
 	return figures{rate: middle(rate), cpu: middle(cpu), rss: middle(func(f figures) float64 { return f.rss }),
-		p50: middle(func(f figures) float64 { return f.p50 }), p99: middle(func(f figures) float64 { return f.p99 })}
+		p50: middle(p50), p99: middle(func(f figures) float64 { return f.p99 })}
 }
 
 // spread is how far the runs' messages/s lie apart: what the machine's other work did to them.

@@ -35,6 +35,18 @@ LIBRDKAFKA int64_t rd_kafka_message_timestamp(const void *message, int *type);
 // report is rd_kafka_message_t, whose layout is part of librdkafka's ABI.
 typedef struct { int err; void *rkt; int32_t partition; void *payload; size_t len; void *key; size_t key_len; int64_t offset; void *opaque; } report;
 
+typedef struct { uintptr_t id; int64_t offset, timestamp; int32_t partition; int err, status; } reported;
+
+// take copies the next reports of the event, so many at the most, and returns how many.
+static size_t take(void *event, reported *to, size_t most) {
+	size_t n = 0;
+	int kind;
+	const report *m;
+	while (n < most && (m = rd_kafka_event_message_next(event)))
+		to[n++] = (reported){(uintptr_t)m->opaque, m->offset, rd_kafka_message_timestamp(m, &kind), m->partition, m->err, rd_kafka_message_status(m)};
+	return n;
+}
+
 // The numbers are RD_KAFKA_VTYPE_*; 2 is RD_KAFKA_MSG_F_COPY. On success the headers are librdkafka's.
 static int produce(void *rk, const char *topic, int32_t partition, const void *value, size_t size, const void *key, size_t key_size,
 		int64_t timestamp, void *headers, uintptr_t opaque) {
@@ -60,6 +72,7 @@ import (
 type outlet struct {
 	rk    unsafe.Pointer
 	queue *queue
+	taken [64]C.reported // room for poll
 }
 
 // outcome is a delivery report.
@@ -130,8 +143,7 @@ func pointer(b []byte) (unsafe.Pointer, C.size_t) {
 
 // send copies the record into the client's queue, and never waits.
 func (o *outlet) send(r *kafka.Record, id uintptr) client.ErrorCode {
-	topic := C.CString(r.Topic)
-	defer C.free(unsafe.Pointer(topic))
+	topic := append([]byte(r.Topic), 0)
 	var headers unsafe.Pointer
 	if len(r.Headers) > 0 {
 		headers = C.rd_kafka_headers_new(C.size_t(len(r.Headers)))
@@ -144,7 +156,7 @@ func (o *outlet) send(r *kafka.Record, id uintptr) client.ErrorCode {
 	}
 	value, size := pointer(r.Value)
 	key, keySize := pointer(r.Key)
-	code := client.ErrorCode(C.produce(o.rk, topic, C.int32_t(r.Partition), value, size, key, keySize, C.int64_t(r.Timestamp), headers, C.uintptr_t(id)))
+	code := client.ErrorCode(C.produce(o.rk, (*C.char)(unsafe.Pointer(&topic[0])), C.int32_t(r.Partition), value, size, key, keySize, C.int64_t(r.Timestamp), headers, C.uintptr_t(id)))
 	if code != client.ErrNoError && headers != nil {
 		C.rd_kafka_headers_destroy(headers)
 	}
@@ -164,10 +176,12 @@ func (o *outlet) poll(atMost time.Duration) *event {
 	got := &event{}
 	switch C.rd_kafka_event_type(e) {
 	case eventReports:
-		for m := (*C.report)(C.rd_kafka_event_message_next(e)); m != nil; m = (*C.report)(C.rd_kafka_event_message_next(e)) {
-			var kind C.int
-			got.reports = append(got.reports, outcome{id: uintptr(m.opaque), code: client.ErrorCode(m.err), sent: int(C.rd_kafka_message_status(unsafe.Pointer(m))),
-				partition: int32(m.partition), offset: int64(m.offset), timestamp: int64(C.rd_kafka_message_timestamp(unsafe.Pointer(m), &kind))})
+		for n := len(o.taken); n == len(o.taken); {
+			n = int(C.take(e, &o.taken[0], C.size_t(n)))
+			for _, r := range o.taken[:n] {
+				got.reports = append(got.reports, outcome{id: uintptr(r.id), code: client.ErrorCode(r.err), sent: int(r.status),
+					partition: int32(r.partition), offset: int64(r.offset), timestamp: int64(r.timestamp)})
+			}
 		}
 	case eventError:
 		got.code, got.text = client.ErrorCode(C.rd_kafka_event_error(e)), C.GoString(C.rd_kafka_event_error_string(e))
