@@ -243,4 +243,3 @@ func (s *scene) latency(program string) (run, kafka figures) {
 	return run, figures{p50: ms(took[sent/2]), p99: ms(took[sent*99/100])}
 }
 
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

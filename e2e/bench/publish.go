@@ -77,3 +77,5 @@ func (s *scene) publishBeside(p *process) (end func()) {
 		one.end()
 	}
 }
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
