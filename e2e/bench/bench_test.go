@@ -242,4 +242,3 @@ func (s *scene) latency(program string) (run, kafka figures) {
 		rss: p.memory(s, "VmHWM"), p50: ms(c.P50), p99: ms(c.P99)}
 	return run, figures{p50: ms(took[sent/2]), p99: ms(took[sent*99/100])}
 }
-
