@@ -56,6 +56,7 @@ var doors = map[string]struct{ files, why string }{
 	"go.opentelemetry.io":                        {"tracing/*.go", "what speaks of spans stands around an attempt, and is in one build alone"},
 	"github.com/go-logr/logr":                    {"tracing/*.go", "OpenTelemetry's way to say what is wrong with it"},
 	"google.golang.org/protobuf":                 {"tracing/*_test.go", "what a collector gets is read by tests only"},
+	"github.com/yannh/kubeconform":               {"deploy_test.go", "the files in deploy are held against the schemas of Kubernetes and KEDA"},
 	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
 	"github.com/valyala/quicktemplate":           {"api/page.qtpl.go api/page_test.go", "the status page is compiled: html/template would keep 3.4 MB in the binary"},
 	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
