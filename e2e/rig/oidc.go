@@ -20,7 +20,7 @@ const oidcVersion = "8.8.1"
 //go:embed oidc.mjs
 var oidcProgram string
 
-// Tokened is a cluster of one node whose Link is for those only who show a token of its provider. A connection is not longer good than its token.
+// Tokened is a cluster of one node whose Link is for those only who show a token of its provider. A connection is good for as long as its token.
 type Tokened struct {
 	*Kafka
 	Link       *Link
