@@ -1,7 +1,7 @@
 // Command release makes what goes along with a release: the notices of what the binary links, and its bill of materials.
 //
 //	go run ./release notices           writes THIRD_PARTY.txt
-//	go run ./release sbom BINARY FILE  adds what is not Go to the bill of materials that cyclonedx-gomod made of the binary
+//	go run ./release sbom BINARY FILE  writes a binary's bill of materials, by cyclonedx-gomod, with what is not Go
 package main
 
 import (
@@ -25,7 +25,7 @@ func run(args []string) error {
 		}
 		return os.WriteFile("THIRD_PARTY.txt", text, 0o644)
 	case len(args) == 3 && args[0] == "sbom":
-		return complete(args[1], args[2])
+		return sbom(args[1], args[2])
 	}
 	return fmt.Errorf("usage: release notices | release sbom BINARY FILE")
 }

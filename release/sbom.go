@@ -4,13 +4,24 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 )
 
-// complete adds the parts in C to a bill of materials in CycloneDX's JSON.
-func complete(binary, file string) error {
-	if err := missing(binary, parts); err != nil {
-		return err
+// cyclonedx makes bills of materials of Go binaries.
+const cyclonedx = "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0"
+
+// sbom writes a binary's bill of materials in CycloneDX's JSON.
+func sbom(binary, file string) error {
+	bill := exec.Command("go", "run", cyclonedx, "bin", "-json", "-std", "-output", file, binary)
+	bill.Env = append(os.Environ(), "GOOS=", "GOARCH=", "CC=") // of this machine, whatever the binary is of
+	if out, err := bill.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cyclonedx, err, out)
 	}
+	return complete(file)
+}
+
+// complete adds the parts in C.
+func complete(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
