@@ -36,12 +36,14 @@ func freshly() map[string]string {
 // credentials are the files that Kafka's clients are made of.
 func credentials(c *config.Config) (files []string) {
 	for name, value := range c.Kafka() {
-		if strings.HasPrefix(name, "ssl.") && strings.HasSuffix(name, ".location") {
+		if (strings.HasPrefix(name, "ssl.") || strings.HasPrefix(name, "https.")) && strings.HasSuffix(name, ".location") {
 			files = append(files, value)
 		}
 	}
-	if file := os.Getenv("KPUSH_SASL_PASSWORD_FILE"); file != "" {
-		files = append(files, file)
+	for _, variable := range []string{"KPUSH_SASL_PASSWORD_FILE", "KPUSH_CONSUMER_CONF_FILE"} {
+		if file := os.Getenv(variable); file != "" {
+			files = append(files, file)
+		}
 	}
 	slices.Sort(files)
 	return files

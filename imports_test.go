@@ -56,7 +56,9 @@ var doors = map[string]struct{ files, why string }{
 	"go.opentelemetry.io":                        {"tracing/*.go", "what speaks of spans stands around an attempt, and is in one build alone"},
 	"github.com/go-logr/logr":                    {"tracing/*.go", "OpenTelemetry's way to say what is wrong with it"},
 	"google.golang.org/protobuf":                 {"tracing/*_test.go", "what a collector gets is read by tests only"},
+	"github.com/yannh/kubeconform":               {"deploy_test.go", "the files in deploy are held against the schemas of Kubernetes and KEDA"},
 	"gopkg.in/yaml.v3":                           {"*_test.go", "the files in deploy are read by tests only"},
+	"github.com/valyala/quicktemplate":           {"api/page.qtpl.go api/page_test.go", "the status page is compiled: html/template would keep 3.4 MB in the binary"},
 	"github.com/chromedp/chromedp":               {"e2e/page_test.go", "the status page is seen as a browser shows it; the binary knows no browser"},
 	"github.com/chromedp/cdproto":                {"e2e/page_test.go", "the words of what chromedp has no name for: dark mode, a page without scripts"},
 	"github.com/cloudevents/sdk-go":              {"forwarder/push/*_test.go", "the oracle for events: what it writes to Kafka and reads from a request"},
@@ -156,6 +158,9 @@ func TestBinaryLinksOneKafkaClient(t *testing.T) {
 	deps := string(out)
 	if strings.Contains(deps, "opentelemetry") {
 		t.Error("the binary links OpenTelemetry: it costs 3.5 MB, and is for builds with the tag otel")
+	}
+	if strings.Contains(deps, "html/template") {
+		t.Error("the binary links html/template: with it the linker keeps every exported method, 3.4 MB of them")
 	}
 	if strings.Contains(deps, "franz-go") || !strings.Contains(deps, "confluent-kafka-go") || strings.Contains(deps, module+"/e2e") || strings.Contains(deps, "chromedp") || strings.Contains(deps, "sarama") {
 		t.Error("the binary links a test broker, a browser, or no Kafka client")

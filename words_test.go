@@ -135,6 +135,9 @@ func TestPagesCodeIsSound(t *testing.T) {
 				err = json.Unmarshal([]byte(b[2]), new(any))
 			case "yaml":
 				err = yaml.Unmarshal([]byte(b[2]), new(any))
+			case "properties":
+				_, err = config.Load([]string{"KPUSH_BROKERS=kafka:9092", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop", "KPUSH_SECURITY_PROTOCOL=sasl_ssl",
+					"KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=" + b[2]})
 			case "go":
 				source := b[2]
 				if !strings.HasPrefix(source, "package ") {

@@ -1,11 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"crypto/rand"
-	_ "embed"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -15,10 +12,7 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-//go:embed page.html
-var pageText string
-
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"n": grouped, "rate": rateWords, "span": span}).Parse(pageText))
+//go:generate go tool qtc -file=page.qtpl -skipLineComments
 
 // view is what the page shows.
 type view struct {
@@ -70,15 +64,11 @@ func (a *API) page(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	slices.SortStableFunc(v.Failing, func(a, b blockedRow) int { return a.Since.Compare(b.Since) })
-	var text bytes.Buffer
-	if err := pageTemplate.Execute(&text, v); err != nil {
-		return refuse(http.StatusInternalServerError, "the page cannot be made: %v", err)
-	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", v.Nonce))
 	w.WriteHeader(code)
-	_, _ = w.Write(text.Bytes()) // an error here means that the caller has gone
+	writestatusPage(w, &v) // what cannot be written has no reader any more
 	return nil
 }
 

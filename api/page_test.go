@@ -1,12 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"errors"
+	"go/format"
 	"math"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/valyala/quicktemplate/parser"
 
 	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka"
@@ -69,6 +74,26 @@ func TestPageWithHostileContent(t *testing.T) {
 	}
 	if strings.Contains(ask(t, a, "GET /?said="+strings.Repeat("x", 100), "").Body.String(), "xxx") {
 		t.Error("the address puts words onto the page")
+	}
+}
+
+// What is compiled is what page.qtpl says.
+func TestPageIsCompiled(t *testing.T) {
+	template, err := os.Open("page.qtpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer template.Close()
+	var made bytes.Buffer
+	if err := parser.ParseNoLineComments(&made, template, "page.qtpl", "api"); err != nil {
+		t.Fatal(err)
+	}
+	want, err := format.Source(made.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is, err := os.ReadFile("page.qtpl.go"); err != nil || !bytes.Equal(is, want) {
+		t.Errorf("page.qtpl.go is not what page.qtpl makes (%v): go generate ./api", err)
 	}
 }
 

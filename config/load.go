@@ -139,8 +139,8 @@ func (l *loader) checkEnum(f field, value string) {
 	switch {
 	case i >= 0:
 		l.vars[f.name] = values[i]
-	case f.name == "KPUSH_SASL_MECHANISM" && strings.EqualFold(value, "GSSAPI"):
-		l.wrong(f.name, noKerberos)
+	case f.name == "KPUSH_SASL_MECHANISM" && unavailable(value) != "":
+		l.wrong(f.name, "%s", unavailable(value))
 	default:
 		l.wrong(f.name, "must be one of %s", strings.Join(values, ", "))
 	}

@@ -10,6 +10,19 @@ import (
 
 const noKerberos = "the SASL mechanism GSSAPI (Kerberos) is not in kpush's build of librdkafka; use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 
+const noAWS = "AWS MSK IAM signs with AWS's own library, which kpush does not link, and librdkafka cannot do it by itself; use SCRAM-SHA-512 or a client certificate, which MSK takes, too"
+
+// unavailable is why a SASL mechanism that others have is not to be had here, or "".
+func unavailable(mechanism string) string {
+	switch strings.ToUpper(mechanism) {
+	case "GSSAPI":
+		return noKerberos
+	case "AWS_MSK_IAM":
+		return noAWS
+	}
+	return ""
+}
+
 const noTokens = "OAUTHBEARER needs to know where its tokens come from; put sasl.oauthbearer.method=oidc and the sasl.oauthbearer. properties " +
 	"of your provider into KPUSH_CONSUMER_CONF (for a test, enable.sasl.oauthbearer.unsecure.jwt=true)"
 
@@ -54,8 +67,10 @@ func (l *loader) checkSecurity() {
 func (l *loader) checkSASL(conf map[string]string) {
 	mechanism := strings.ToUpper(conf["sasl.mechanisms"])
 	switch {
-	case mechanism == "GSSAPI":
-		l.wrong("KPUSH_CONSUMER_CONF", noKerberos)
+	case unavailable(mechanism) != "":
+		l.wrong("KPUSH_CONSUMER_CONF", "%s", unavailable(mechanism))
+	case strings.EqualFold(conf["sasl.oauthbearer.metadata.authentication.type"], "aws_iam"):
+		l.wrong("KPUSH_CONSUMER_CONF", noAWS)
 	case mechanism == "" && !l.given("KPUSH_SASL_MECHANISM"):
 		l.wrong("KPUSH_SASL_MECHANISM", "is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
 	case mechanism == "OAUTHBEARER" && !hasTokens(conf):

@@ -196,6 +196,7 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM: is required with a SASL security protocol; set PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"},
 	{"KPUSH_SASL_MECHANISM=MD5", "KPUSH_SASL_MECHANISM=MD5: must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"},
 	{"KPUSH_SASL_MECHANISM=GSSAPI", "KPUSH_SASL_MECHANISM=GSSAPI: " + noKerberos},
+	{"KPUSH_SASL_MECHANISM=aws_msk_iam", "KPUSH_SASL_MECHANISM=aws_msk_iam: " + noAWS},
 	{"KPUSH_SASL_MECHANISM=PLAIN", "KPUSH_SASL_MECHANISM=PLAIN: has no effect unless KPUSH_SECURITY_PROTOCOL is sasl_ssl or sasl_plaintext"},
 	{"KPUSH_SASL_USERNAME=" + secret, "KPUSH_SASL_USERNAME: has no effect unless KPUSH_SECURITY_PROTOCOL is sasl_ssl or sasl_plaintext"},
 	{"KPUSH_SASL_PASSWORD=" + secret, "KPUSH_SASL_PASSWORD: has no effect unless KPUSH_SECURITY_PROTOCOL is sasl_ssl or sasl_plaintext"},
@@ -367,6 +368,8 @@ func TestEveryWayToGetConsumerConfWrong(t *testing.T) {
 		{"go.events.channel.enable=true", "go.events.channel.enable is not yours to set: the Go client is kpush's own"},
 		{"security.protocol=sasl_ssl;sasl.mechanism=gssapi", noKerberos},
 		{"security.protocol=sasl_ssl;sasl.mechanism=oauthbearer", noTokens},
+		{"security.protocol=sasl_ssl;sasl.mechanism=AWS_MSK_IAM", noAWS},
+		{"security.protocol=sasl_ssl;sasl.mechanism=OAUTHBEARER;sasl.oauthbearer.method=oidc;sasl.oauthbearer.metadata.authentication.type=aws_iam", noAWS},
 	} {
 		_, err := Load(environ("KPUSH_CONSUMER_CONF=" + row.conf))
 		if err == nil {

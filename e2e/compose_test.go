@@ -172,8 +172,8 @@ func (c *composed) wantHardened() {
 		}
 	}
 	size, err := strconv.Atoi(c.docker("image", "inspect", "-f", "{{.Size}}", c.project))
-	if err != nil || size > 20e6 {
-		c.t.Errorf("The image has %d bytes (%v), more than 20 MB.", size, err)
+	if err != nil || size > 25e6 {
+		c.t.Errorf("The image has %d bytes (%v), more than 25 MB.", size, err)
 	}
 	c.t.Logf("the image has %.1f MB.", float64(size)/1e6)
 }

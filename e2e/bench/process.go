@@ -24,11 +24,11 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(filepath.Dir(kpush), "bench")
-	for _, args := range [][]string{
-		{"./caller", "./floor", "./loop", "./proxy", "./service"},
-		{"-trimpath", "-tags", "netgo,osusergo,nethttpomithttp2", "-ldflags", "-s -w -linkmode external -extldflags -static", "github.com/kpush/kpush"},
+	for _, argv := range [][]string{
+		{"go", "build", "-o", dir + "/", "./caller", "./floor", "./loop", "./proxy", "./service"},
+		{"make", "-s", "-C", "../..", "static", "OUT=" + filepath.Join(dir, "kpush")},
 	} {
-		if out, err := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...).CombinedOutput(); err != nil {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("the programs of the benchmark do not build: %w\n%s", err, out)
 		}
 	}

@@ -8,18 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 )
 
 // axeVersion is of axe-core, which looks for what keeps people from using a page.
 const axeVersion = "4.14.1"
-
-// unseen are the stories that were left out for want of a browser.
-var unseen struct {
-	sync.Mutex
-	left []string
-}
 
 // Browser returns the path of a Chromium and the source of axe-core. Where one of them cannot be had the story is left out, and named.
 func Browser(t T) (chromium, axe string) {
@@ -31,14 +24,7 @@ func Browser(t T) (chromium, axe string) {
 	if err == nil {
 		return chromium, axe
 	}
-	skipper, can := t.(interface{ Skipf(string, ...any) })
-	if !can {
-		t.Fatalf("%v", err)
-	}
-	unseen.Lock()
-	unseen.left = append(unseen.left, t.Name())
-	unseen.Unlock()
-	skipper.Skipf("%v", err)
+	without(t, "a browser (Chromium, and npm for axe-core)", err)
 	return "", ""
 }
 
@@ -80,14 +66,4 @@ func fetchAxe() (string, error) {
 	}
 	text, err := os.ReadFile(file)
 	return string(text), err
-}
-
-// leftUnseen names the stories that no browser saw.
-func leftUnseen() string {
-	unseen.Lock()
-	defer unseen.Unlock()
-	if len(unseen.left) == 0 {
-		return ""
-	}
-	return "NOT RUN for want of a browser (Chromium, and npm for axe-core): " + strings.Join(unseen.left, ", ")
 }

@@ -39,7 +39,8 @@ func docker(limit time.Duration, args ...string) (string, error) {
 // prepare creates the container; its data live in it, so that a killed one starts again with them.
 func (c *containers) prepare(n *node) error {
 	args := []string{"create", "--name", n.name(), "--network", "host", "--stop-signal", "SIGTERM",
-		"-e", "CLUSTER_ID=" + n.cluster, "-e", "KAFKA_HEAP_OPTS=-Xmx512m", "-e", "KAFKA_LOG_DIRS=/var/lib/kafka/data/kpush"}
+		"-e", "CLUSTER_ID=" + n.cluster, "-e", "KAFKA_HEAP_OPTS=-Xmx512m", "-e", "KAFKA_LOG_DIRS=/var/lib/kafka/data/kpush",
+		"-e", "KAFKA_OPTS=" + strings.Join(n.jvm, " ")}
 	for name, value := range n.props {
 		args = append(args, "-e", "KAFKA_"+strings.ToUpper(strings.ReplaceAll(name, ".", "_"))+"="+value)
 	}

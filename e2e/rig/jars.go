@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -117,7 +118,7 @@ func (j *jars) prepare(n *node) error {
 
 func (j *jars) start(n *node) (*process, error) {
 	argv := j.class(n.dir, "-Xmx512m", "kafka.Kafka", filepath.Join(n.dir, "server.properties"))
-	return spawn(argv, os.Environ(), n.dir, n.log, syscall.SIGKILL)
+	return spawn(slices.Insert(argv, 1, n.jvm...), os.Environ(), n.dir, n.log, syscall.SIGKILL)
 }
 
 func (j *jars) signal(n *node, s syscall.Signal) error { return n.process.signal(s) }

@@ -43,6 +43,7 @@ type node struct {
 	proxy   int // the port that it is advertised under
 	cluster string
 	props   map[string]string
+	jvm     []string // of the properties those that begin with -D
 	dir     string
 	log     *os.File
 	runner  runner
@@ -149,6 +150,10 @@ func (n *node) properties(controller, replicas int, voters, extra []string) map[
 		props["broker.session.timeout.ms"] = "3000"
 	}
 	for _, p := range extra {
+		if strings.HasPrefix(p, "-D") {
+			n.jvm = append(n.jvm, p)
+			continue
+		}
 		name, value, _ := strings.Cut(p, "=")
 		props[name] = value
 	}

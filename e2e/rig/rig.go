@@ -75,7 +75,7 @@ func Main(m *testing.M) int {
 	if code == 0 {
 		code = tellOnceMore()
 	}
-	for _, note := range []string{leftOut(), leftUnseen()} {
+	for _, note := range []string{leftOut(), leftWanting()} {
 		if note == "" {
 			continue
 		}
