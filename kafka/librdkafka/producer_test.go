@@ -121,6 +121,33 @@ func TestKeysChooseAsJava(t *testing.T) {
 	}
 }
 
+// What Kafka acknowledges together is reported together, and each record has its answer.
+func TestManyReportsAtOnce(t *testing.T) {
+	p := newRealRig(t).producer("linger.ms=100")
+	const many = 300
+	answers := make(chan kafka.Produced, many)
+	for range many {
+		err := p.Queue(kafka.Record{Topic: "orders", Value: []byte("v")}, func(at kafka.Produced, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- at
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[int64]bool{}
+	for late := time.After(5 * time.Second); len(seen) < many; {
+		select {
+		case at := <-answers:
+			seen[at.Offset] = true
+		case <-late:
+			t.Fatalf("%d records of %d have an answer", len(seen), many)
+		}
+	}
+}
+
 // A record that Kafka does not take has an answer that says why, in time.
 func TestRefusedRecords(t *testing.T) {
 	r := newRealRig(t)
