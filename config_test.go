@@ -21,7 +21,7 @@ func TestSyncRule(t *testing.T) {
 		{[]string{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=3", "KPUSH_OFFSETS_SYNC=Always"}, offsets.Sync{}},
 		{[]string{"KPUSH_OFFSETS_SYNC=always"}, offsets.Sync{}},
 		{[]string{"KPUSH_OFFSETS_SYNC=never"}, offsets.Sync{Window: -1}},
-		{[]string{"KPUSH_OFFSETS_SYNC=50ms"}, offsets.Sync{Window: 50 * time.Millisecond, Unsynced: offsets.DefaultSync.Unsynced}},
+		{[]string{"KPUSH_OFFSETS_SYNC=5ms"}, offsets.Sync{Window: 5 * time.Millisecond, Unsynced: offsets.DefaultSync.Unsynced}},
 	} {
 		if got := syncing(ready(t, row.set...)); got != row.want {
 			t.Errorf("%v: %+v, want %+v", row.set, got, row.want)

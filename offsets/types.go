@@ -20,8 +20,8 @@ type Sync struct {
 	Unsynced int           // with a window: so many finished offsets may be off disk before a write waits; 0 means 128
 }
 
-// DefaultSync survives kill -9 with every record, a power cut with all but the newest few milliseconds.
-var DefaultSync = Sync{Window: 5 * time.Millisecond, Unsynced: 128}
+// DefaultSync survives kill -9 with every record, a power cut with all but the newest 128, of the last 50 ms.
+var DefaultSync = Sync{Window: 50 * time.Millisecond, Unsynced: 128}
 
 // Options of Open and InMemory. The zero value is good.
 type Options struct {
