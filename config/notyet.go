@@ -15,9 +15,8 @@ type refusal struct {
 // notYet lists what the table promises and this version does not do: a variable, or some of its values. It is refused when
 // set, never silently ignored. A row goes when its feature comes.
 var notYet = map[string]refusal{
-	"KPUSH_FORMAT":        {"json, cloudevents, cloudevents-structured", []string{"json", "cloudevents", "cloudevents-structured"}},
-	"KPUSH_ACK":           {"dapr", []string{"dapr"}},
-	"KPUSH_PUBLISH_SPOOL": {},
+	"KPUSH_FORMAT": {"json, cloudevents, cloudevents-structured", []string{"json", "cloudevents", "cloudevents-structured"}},
+	"KPUSH_ACK":    {"dapr", []string{"dapr"}},
 }
 
 // refuseNotYet refuses them, and keeps a refused variable from being looked at any further.

@@ -254,7 +254,7 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_PUBLISH_TOPICS=a*b", "KPUSH_PUBLISH_TOPICS=a*b: a*b is not a topic, nor the beginning of one with a * behind it; write orders,billing-*"},
 	{"KPUSH_PUBLISH_TOPICS=a,,b", `KPUSH_PUBLISH_TOPICS=a,,b: "" is not a topic, nor the beginning of one with a * behind it; write orders,billing-*`},
 	{"KPUSH_PUBLISH_TOPICS=..", "KPUSH_PUBLISH_TOPICS=..: .. is not a topic, nor the beginning of one with a * behind it; write orders,billing-*"},
-	{"KPUSH_PUBLISH_SPOOL=1MiB", "KPUSH_PUBLISH_SPOOL is not supported yet; leave it unset"},
+	{"KPUSH_PUBLISH_SPOOL=1023KiB", "KPUSH_PUBLISH_SPOOL=1023KiB: must be 0, or at least 1MiB: a record has to fit"},
 	{"KPUSH_LOG_LEVEL=trace", "KPUSH_LOG_LEVEL=trace: must be one of debug, info, warn, error"},
 	{"KPUSH_LOG_LEVEL=info+1", "KPUSH_LOG_LEVEL=info+1: must be one of debug, info, warn, error"},
 	{"KPUSH_LOG_FORMAT=xml", "KPUSH_LOG_FORMAT=xml: must be one of json, text"},

@@ -66,7 +66,7 @@ func (a *answer) of(b *batch, many bool) {
 	case len(failed) > 0:
 		a.status, a.body = 207, map[string]any{"offsets": offsets}
 	case b.async:
-		a.status, a.body = 202, map[string]any{"queued": true, "durable": false}
+		a.status, a.body = 202, map[string]any{"queued": true, "durable": b.kept}
 	case many:
 		a.status, a.body = 200, map[string]any{"offsets": offsets}
 	default:

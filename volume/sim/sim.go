@@ -41,7 +41,7 @@ type sectorWrite struct {
 // Fault is what a step meets.
 type Fault int
 
-// The faults. Full is FailPartly, for want of room.
+// The faults. Full is FailPartly for want of room, and never all of a write.
 const (
 	None       Fault = iota
 	FailLost         // an error, and nothing was done
@@ -105,8 +105,10 @@ func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	switch f {
 	case FailLost, PowerLost:
 		n = 0
-	case FailPartly, PowerPartly, Full:
+	case FailPartly, PowerPartly:
 		n = d.Rng.IntN(len(b) + 1)
+	case Full:
+		n = d.Rng.IntN(len(b))
 	}
 	if more := int(off) + n - len(d.Cache); more > 0 {
 		d.Cache = append(d.Cache, make([]byte, more)...)
