@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,7 +82,7 @@ func (s *sink) all() []string {
 func stage(t testing.TB, k *sink, change ...func(*Options)) (*Spool, *sim.Volume) {
 	t.Helper()
 	v := sim.NewVolume(&sim.Power{Rng: rand.New(rand.NewPCG(1, 1))})
-	o := Options{Dir: "/v", Limit: 1 << 20, Buffer: 1 << 20, Producer: k, Came: func(string, error) {}, Log: slog.New(slog.DiscardHandler), disk: &disks{Volume: v}}
+	o := Options{Dir: "/v", Limit: 1 << 20, Buffer: 1 << 20, Producer: k, Came: func(string, error) {}, Log: slog.New(slog.DiscardHandler), disk: v}
 	for _, c := range change {
 		c(&o)
 	}
@@ -113,94 +114,41 @@ func want(t *testing.T, what string, got, want any) {
 	}
 }
 
-// disks has the files of a volume behave as a test wants; it may be asked by many.
+// disks are a volume whose segments are synced as a test wants.
 type disks struct {
 	*sim.Volume
-	mu   sync.Mutex
-	sync func(name string) error // before each sync of a segment
+	sync func() error // before each sync of a segment
 }
 
 type watched struct {
 	volume.File
-	of   *disks
-	name string
+	sync func() error
 }
 
 func (d *disks) Open(name string) (volume.File, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	f, err := d.Volume.Open(name)
-	return watched{f, d, name}, err
-}
-
-func (d *disks) Create(name string, content []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.Volume.Create(name, content)
-}
-
-func (d *disks) Size(name string) int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.Volume.Size(name)
-}
-
-func (d *disks) Append(name string, line []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.Volume.Append(name, line)
-}
-
-func (d *disks) Remove(name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.Volume.Remove(name)
-}
-
-func (d *disks) List() ([]string, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.Volume.List()
-}
-
-func (f watched) Size() (int64, error) {
-	f.of.mu.Lock()
-	defer f.of.mu.Unlock()
-	return f.File.Size()
-}
-
-func (f watched) WriteAt(b []byte, at int64) (int, error) {
-	f.of.mu.Lock()
-	defer f.of.mu.Unlock()
-	return f.File.WriteAt(b, at)
-}
-
-func (f watched) ReadAt(b []byte, at int64) (int, error) {
-	f.of.mu.Lock()
-	defer f.of.mu.Unlock()
-	return f.File.ReadAt(b, at)
+	if strings.HasSuffix(name, "/mark") {
+		return f, err
+	}
+	return watched{f, d.sync}, err
 }
 
 func (f watched) Sync() error {
-	if f.of.sync != nil && !strings.HasSuffix(f.name, "/mark") {
-		if err := f.of.sync(f.name); err != nil {
-			return err
-		}
+	if err := f.sync(); err != nil {
+		return err
 	}
-	f.of.mu.Lock()
-	defer f.of.mu.Unlock()
 	return f.File.Sync()
 }
 
 func onDisks(d *disks) func(*Options) {
-	return func(o *Options) { d.Volume = o.disk.(*disks).Volume; o.disk = d }
+	return func(o *Options) { d.Volume = o.disk.(*sim.Volume); o.disk = d }
 }
 
 // One caller waits for its own sync alone; many share one.
 func TestManyShareASync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		syncs, d := 0, &disks{}
-		d.sync = func(string) error { syncs++; time.Sleep(3 * time.Millisecond); return nil }
+		d.sync = func() error { syncs++; time.Sleep(3 * time.Millisecond); return nil }
 		s, _ := stage(t, &sink{}, onDisks(d))
 		defer s.Close(t.Context())
 		for n := range 3 {
@@ -231,7 +179,7 @@ func TestManyShareASync(t *testing.T) {
 func TestADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang, d, k := make(chan struct{}), &disks{}, &sink{}
-		d.sync = func(string) error { <-hang; return nil }
+		d.sync = func() error { <-hang; return nil }
 		s, _ := stage(t, k, onDisks(d))
 		defer s.Close(t.Context())
 		var all sync.WaitGroup
@@ -264,12 +212,17 @@ func TestADiskThatHangs(t *testing.T) {
 func TestADiskThatFails(t *testing.T) {
 	for fault, kind := range map[sim.Fault]error{sim.Full: ErrVolume, sim.FailLost: kafka.ErrUnknown, sim.FailPartly: kafka.ErrUnknown} {
 		synctest.Test(t, func(t *testing.T) {
-			k, d := &sink{}, &disks{}
-			s, v := stage(t, k, onDisks(d))
+			k := &sink{}
+			s, v := stage(t, k)
+			failing := atomic.Bool{}
+			v.Fault = func(int) sim.Fault {
+				if failing.Load() {
+					return fault
+				}
+				return sim.None
+			}
 			want(t, "the first", add(s, "a", "k", "0"), nil)
-			d.mu.Lock()
-			v.Fault = func(int) sim.Fault { return fault }
-			d.mu.Unlock()
+			failing.Store(true)
 			if err := add(s, "a", "k", "refused"); !errors.Is(err, kind) {
 				t.Errorf("%v: %v, want %v", fault, err, kind)
 			}
@@ -280,16 +233,14 @@ func TestADiskThatFails(t *testing.T) {
 			if notes := fmt.Sprint(s.Notes(0)); !strings.Contains(notes, "the spool cannot be written for a, so async=true is refused") {
 				t.Error(notes)
 			}
-			d.mu.Lock()
-			v.Fault = nil
-			d.mu.Unlock()
+			failing.Store(false)
 			time.Sleep(3 * time.Second)
 			want(t, "the notes", s.Notes(0), "[]")
 			want(t, "the next", add(s, "a", "k", "1"), nil)
 			time.Sleep(time.Second)
 			want(t, "S4: what is sent", k.all(), "[a/0 a/1]")
 			s.Close(t.Context())
-			next, _ := stage(t, k, func(o *Options) { o.disk = &disks{Volume: v.After(false)} })
+			next, _ := stage(t, k, func(o *Options) { o.disk = v.After(false) })
 			left, _ := next.Status()
 			want(t, "S4: left", left, 0)
 			next.Close(t.Context())
@@ -372,7 +323,7 @@ func TestRefusedRecords(t *testing.T) {
 		if left, bytes := s.Status(); left != 0 || bytes < int64(len(v.Files[refusedName].Cache)) {
 			t.Errorf("%d are left, %d bytes", left, bytes)
 		}
-		delete(v.Files, refusedName)
+		want(t, "taken away", v.Remove(refusedName), nil)
 		time.Sleep(2 * refusedTick)
 		want(t, "notes without it", s.Notes(0), "[]")
 	})
@@ -439,7 +390,7 @@ func TestDrain(t *testing.T) {
 				t.Errorf("Kafka away: %v; %d are left after %v", away, left, took)
 			}
 			away = false
-			next, _ := stage(t, k, func(o *Options) { o.disk = &disks{Volume: v.After(true)} })
+			next, _ := stage(t, k, func(o *Options) { o.disk = v.After(true) })
 			next.Drain(t.Context())
 			next.Close(t.Context())
 			for n, got := range k.all() {

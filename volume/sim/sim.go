@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 )
 
@@ -16,6 +17,7 @@ var ErrPower = errors.New("the power is off")
 
 // Power is what all disks of a machine share.
 type Power struct {
+	mu      sync.Mutex // held for each call of a disk or volume; who looks into them has to be alone
 	Rng     *rand.Rand
 	Steps   int                  // writes and syncs so far
 	Fault   func(step int) Fault // nil: none
@@ -86,6 +88,8 @@ func (p *Power) failed(f Fault) error {
 
 // ReadAt reads what was written, on the disk or not.
 func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if off >= int64(len(d.Cache)) {
 		return 0, io.EOF
 	}
@@ -97,6 +101,8 @@ func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
 
 // WriteAt writes as much as the fault lets.
 func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.Off {
 		return 0, ErrPower
 	}
@@ -127,6 +133,8 @@ func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 
 // Sync puts all on the disk, or fails as Linux does: the pages count as clean then, and may be dropped from memory at any time after.
 func (d *Disk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.Off {
 		return ErrPower
 	}
@@ -178,7 +186,11 @@ func (d *Disk) Crash(some bool) []byte {
 }
 
 // Size is its length.
-func (d *Disk) Size() (int64, error) { return int64(len(d.Cache)), nil }
+func (d *Disk) Size() (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return int64(len(d.Cache)), nil
+}
 
 // ReadOnly is never so.
 func (d *Disk) ReadOnly() bool { return false }

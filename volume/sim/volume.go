@@ -23,10 +23,16 @@ func NewVolume(p *Power) *Volume {
 }
 
 // List is sorted.
-func (v *Volume) List() ([]string, error) { return slices.Sorted(maps.Keys(v.Files)), nil }
+func (v *Volume) List() ([]string, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Sorted(maps.Keys(v.Files)), nil
+}
 
 // Create makes a file whole, or replaces one.
 func (v *Volume) Create(name string, content []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.Off {
 		return ErrPower
 	}
@@ -50,6 +56,8 @@ func (v *Volume) Create(name string, content []byte) error {
 
 // Open is a file that there is.
 func (v *Volume) Open(name string) (volume.File, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if d := v.Files[name]; d != nil && !v.Off {
 		return d, nil
 	}
@@ -58,6 +66,8 @@ func (v *Volume) Open(name string) (volume.File, error) {
 
 // Remove takes a name away.
 func (v *Volume) Remove(name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.Off {
 		return ErrPower
 	}
@@ -73,6 +83,8 @@ func (v *Volume) Remove(name string) error {
 
 // Append is on the disk, or not there.
 func (v *Volume) Append(name string, line []byte) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.Off {
 		return ErrPower
 	}
@@ -89,6 +101,8 @@ func (v *Volume) Append(name string, line []byte) error {
 
 // Size is 0 where there is no such file.
 func (v *Volume) Size(name string) int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if d := v.Files[name]; d != nil {
 		return int64(len(d.Cache))
 	}
