@@ -43,14 +43,12 @@ func (d dir) List() (names []string, err error) {
 
 func (d dir) Create(name string, content []byte) error {
 	folder := filepath.Dir(d.path(name))
-	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	for _, above := range []string{string(d), filepath.Dir(string(d))} { // they may be as new as the file
+		if err := volume.SyncDir(above); err != nil {
 			return err
-		}
-		for _, above := range []string{string(d), filepath.Dir(string(d))} {
-			if err := volume.SyncDir(above); err != nil {
-				return err
-			}
 		}
 	}
 	return volume.Create(d.path(name), func(f volume.File) error {

@@ -22,6 +22,7 @@ type window struct {
 	next     int64             // position of the first record that is not in it
 	mark     int64             // as it was written last
 	slot     int64             // of the two of its file, where it is written next
+	synced   time.Time         // when it was on the disk last
 	under    int               // entries that the producer has
 	suspects int               // entries that Kafka has refused, and that are not done
 	again    time.Time         // nothing is sent before
@@ -52,11 +53,12 @@ func (e *entry) ready() bool {
 }
 
 const (
-	refusedMost = 3                     // so often Kafka has to refuse a record, the last time alone
-	room        = 10 * time.Millisecond // after which the producer may have room
-	idleTime    = 10 * time.Second      // after which a topic's segments go that hold nothing
-	patience    = retryAfter            // between two attempts at what fails
-	never       = time.Duration(0)      // until something stirs
+	refusedMost = 2                      // so often Kafka has to refuse a record: together with others, and alone
+	room        = 10 * time.Millisecond  // after which the producer may have room
+	idleTime    = 10 * time.Second       // after which a topic's segments go that hold nothing
+	patience    = retryAfter             // between two attempts at what fails
+	markTime    = 100 * time.Millisecond // so long the mark on the disk may be behind
+	never       = time.Duration(0)       // until something stirs
 )
 
 // send is the goroutine that sends, until the spool is closed.
@@ -102,9 +104,13 @@ func (q *queue) step() time.Duration {
 		return q.held(err)
 	}
 	if q.left.Load() == 0 {
-		return q.rest(marks)
+		wait = q.rest(marks)
+	} else {
+		q.idle = time.Time{}
 	}
-	q.idle = time.Time{}
+	if q.unsynced > 0 && (wait == never || wait > markTime) {
+		wait = markTime
+	}
 	return wait
 }
 
@@ -280,7 +286,7 @@ func (q *queue) note(segments []*segment, marks volume.File, end int64) error {
 	for passed+1 < len(segments) && segments[passed+1].base <= mark {
 		passed++
 	}
-	if passed > 0 || q.unsynced >= q.spool.o.window/2 {
+	if passed > 0 || q.unsynced >= q.spool.o.window/2 || q.unsynced > 0 && time.Since(q.synced) >= markTime {
 		if err := q.syncMark(marks); err != nil {
 			return err
 		}
@@ -294,7 +300,7 @@ func (q *queue) syncMark(marks volume.File) error {
 		q.mark = -1 // it is written again
 		return err
 	}
-	q.unsynced, q.slot = 0, 1-q.slot
+	q.unsynced, q.slot, q.synced = 0, 1-q.slot, time.Now()
 	return nil
 }
 
