@@ -38,7 +38,7 @@ func Dump(w io.Writer, dirOfVolume string) error {
 		all, err = look(d) // a writer may have removed a file in the middle of the reading
 	}
 	if err != nil {
-		return fmt.Errorf("the spool %s cannot be read: %w", d.dir, err)
+		return fmt.Errorf("the spool %s cannot be used: %w", d.dir, err)
 	}
 	out := fmt.Appendf(nil, "spool %s: format %d, refused %d bytes\n", d.dir, version, d.Size(refusedName))
 	for _, l := range all {
