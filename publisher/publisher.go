@@ -66,7 +66,7 @@ func (p *Publisher) Spool(s *spool.Spool) {
 }
 
 // Spooled is told what came of a record of the spool.
-func (p *Publisher) Spooled(_ string, err error) { p.counts.came(err) }
+func (p *Publisher) Spooled(err error) { p.counts.came(err) }
 
 // enter counts a request in, unless the door is closed.
 func (p *Publisher) enter() bool {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/kpush/kpush/volume"
 )
@@ -17,7 +16,6 @@ type disk interface {
 	Open(name string) (volume.File, error)
 	Remove(name string) error              // it may come back with a power cut
 	Append(name string, line []byte) error // on the disk, or not there
-	Size(name string) int64                // 0 where there is none
 }
 
 // dir is a real one.
@@ -65,14 +63,3 @@ func (d dir) Open(name string) (volume.File, error) { return volume.Open(d.path(
 func (d dir) Remove(name string) error { return os.Remove(d.path(name)) }
 
 func (d dir) Append(name string, line []byte) error { return volume.AppendLine(d.path(name), line) }
-
-func (d dir) Size(name string) int64 {
-	st, err := os.Stat(d.path(name))
-	if err != nil {
-		return 0
-	}
-	return st.Size()
-}
-
-// isNew tells a file that a crash kept from its name.
-func isNew(name string) bool { return strings.HasSuffix(name, ".new") }

@@ -43,6 +43,8 @@
 //	                           │ 0     4│ 4   u32│ 8   u32│ 12  u32│ 16    u64│ 24    u64│ 32    u64│ 40      │
 //	                           └────────┴────────┴────────┴────────┴──────────┴──────────┴──────────┴─────────┘
 //
+// A record is JSON, as the door takes it in application/vnd.kafka.binary.v2+json. Lane is a hash of its key.
+//
 // The mark has two sectors, of which one is always whole on the disk; the higher one counts. A frame's checksum starts from the life of its segment, which is random, and from its position: no record's bytes can look like one. Left is
 // how many frames of its group follow. What does not end with a left of 0 is no group: a write that failed, or that a crash tore. Below
 // a position that a later frame or the mark calls synced there is no torn tail, but damage. A segment that a life before has written,

@@ -40,7 +40,11 @@ func Dump(w io.Writer, dirOfVolume string) error {
 	if err != nil {
 		return fmt.Errorf("the spool %s cannot be used: %w", d.dir, err)
 	}
-	out := fmt.Appendf(nil, "spool %s: format %d, refused %d bytes\n", d.dir, version, d.Size(refusedName))
+	refused := int64(0)
+	if st, err := os.Stat(d.path(refusedName)); err == nil {
+		refused = st.Size()
+	}
+	out := fmt.Appendf(nil, "spool %s: format %d, refused %d bytes\n", d.dir, version, refused)
 	for _, l := range all {
 		oldest := "-"
 		if l.records > 0 {

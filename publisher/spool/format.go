@@ -3,8 +3,8 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"hash/fnv"
 	"time"
@@ -14,7 +14,7 @@ import (
 
 const (
 	version   = 1
-	headSize  = 512 // of a segment, or all of the mark: a sector
+	headSize  = 512 // of a segment, or of half a mark: a sector
 	frameHead = 40
 )
 
@@ -23,9 +23,12 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	fileMagic  = append([]byte("kpspool"), version)
 	frameMagic = []byte("kpsr")
+
+	errNewer = errors.New("was written by a newer kpush: use that one")
+	errTorn  = errors.New("does not verify")
 )
 
-// head is the sector with which a segment begins, or that is a mark.
+// head is the sector with which a segment begins, or that is half of a mark.
 type head struct {
 	life     uint64 // of a mark: how many partitions the topic has
 	position int64
@@ -44,11 +47,6 @@ func (h head) encode() []byte {
 	return b
 }
 
-var (
-	errNewer = errors.New("was written by a newer kpush: use that one")
-	errTorn  = errors.New("does not verify")
-)
-
 func decodeHead(b []byte) (h head, err error) {
 	switch {
 	case len(b) < headSize || !bytes.Equal(b[:7], fileMagic[:7]) || le.Uint32(b[508:]) != crc32.Checksum(b[:508], castagnoli):
@@ -59,47 +57,43 @@ func decodeHead(b []byte) (h head, err error) {
 	return head{le.Uint64(b[8:]), int64(le.Uint64(b[16:])), int64(le.Uint64(b[24:])), string(bytes.TrimRight(b[48:508], "\x00"))}, nil
 }
 
-// frame is a record as it is in a segment.
-type frame struct {
-	size, left int64
-	synced     int64
-	at         time.Time // when it was added
-	lane       uint64    // of its key; 0: it has none
-	record     []byte
+// form is a record as it is in a frame: as the door takes it in application/vnd.kafka.binary.v2+json. Bytes are base64.
+type form struct {
+	Key       []byte       `json:"key"`
+	Value     []byte       `json:"value"`
+	Partition *int32       `json:"partition,omitempty"`
+	Timestamp int64        `json:"timestamp"`
+	Headers   []headerForm `json:"headers,omitempty"`
 }
 
-// appendFrame adds a record to a group. A record without a timestamp gets that of now: it may be sent hours later.
+type headerForm struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
+}
+
+// appendFrame adds a record to a group. One without a timestamp gets that of now: it may be sent hours later.
 func appendFrame(b []byte, r *kafka.Record, now time.Time) []byte {
-	from := len(b)
-	b = append(append(b, frameMagic...), make([]byte, frameHead-len(frameMagic))...)
-	b = binary.AppendVarint(b, int64(r.Partition))
-	at := r.Timestamp
-	if at == 0 {
-		at = now.UnixMilli()
+	f := form{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp}
+	if r.Timestamp == 0 {
+		f.Timestamp = now.UnixMilli()
 	}
-	b = binary.AppendVarint(b, at)
-	b = appendBytes(appendBytes(b, r.Key), r.Value)
-	b = binary.AppendUvarint(b, uint64(len(r.Headers)))
+	if r.Partition >= 0 {
+		f.Partition = &r.Partition
+	}
 	for _, h := range r.Headers {
-		b = appendBytes(appendBytes(b, []byte(h.Name)), h.Value)
+		f.Headers = append(f.Headers, headerForm{h.Name, h.Value})
 	}
-	f := b[from:]
-	le.PutUint32(f[8:], uint32(len(f)))
-	le.PutUint64(f[24:], uint64(now.UnixMilli()))
+	text, _ := json.Marshal(f) // it has nothing that cannot be written
+	var head [frameHead]byte
+	copy(head[:], frameMagic)
+	le.PutUint32(head[8:], uint32(frameHead+len(text)))
+	le.PutUint64(head[24:], uint64(now.UnixMilli()))
 	if r.Key != nil {
 		h := fnv.New64a()
 		_, _ = h.Write(r.Key) // it never fails
-		le.PutUint64(f[32:], max(1, h.Sum64()))
+		le.PutUint64(head[32:], max(1, h.Sum64()))
 	}
-	return b
-}
-
-// appendBytes tells null from empty.
-func appendBytes(b, text []byte) []byte {
-	if text == nil {
-		return append(b, 0)
-	}
-	return append(binary.AppendUvarint(b, uint64(len(text))+1), text...)
+	return append(append(b, head[:]...), text...)
 }
 
 // seal makes a group of frames, which is to be written at position of a segment of that life.
@@ -124,12 +118,20 @@ func checksum(f []byte, life uint64, position int64) uint32 {
 	return crc32.Update(crc32.Checksum(seed[:], castagnoli), castagnoli, f[8:])
 }
 
+// frame is a record as it is in a segment.
+type frame struct {
+	size, left int64
+	synced     int64
+	at         time.Time // when it was added
+	lane       uint64    // of its key; 0: it has none
+	text       []byte
+}
+
 // sizeOf is how long the frame is that begins with b.
-func sizeOf(b []byte) (int64, bool) {
-	if len(b) < frameHead || !bytes.Equal(b[:4], frameMagic) {
-		return 0, false
+func sizeOf(b []byte) (size int64, ok bool) {
+	if len(b) >= frameHead && bytes.Equal(b[:4], frameMagic) {
+		size = int64(le.Uint32(b[8:]))
 	}
-	size := int64(le.Uint32(b[8:]))
 	return size, size >= frameHead
 }
 
@@ -141,52 +143,16 @@ func decodeFrame(b []byte, life uint64, position int64) (frame, error) {
 	return frame{int64(len(b)), int64(le.Uint32(b[12:])), int64(le.Uint64(b[16:])), time.UnixMilli(int64(le.Uint64(b[24:]))), le.Uint64(b[32:]), b[frameHead:]}, nil
 }
 
-// decode is the frame's record. Its bytes are the frame's.
-func (f frame) decode(topic string) (r kafka.Record, err error) {
-	d := decoder{b: f.record}
-	r = kafka.Record{Topic: topic, Partition: int32(d.int()), Timestamp: d.int(), Key: d.bytes(), Value: d.bytes()}
-	for n := d.uint(); n > 0 && !d.bad; n-- {
-		r.Headers = append(r.Headers, kafka.Header{Name: string(d.bytes()), Value: d.bytes()})
+// record is the frame's.
+func (f frame) record(topic string) (kafka.Record, error) {
+	var text form
+	err := json.Unmarshal(f.text, &text)
+	r := kafka.Record{Topic: topic, Partition: kafka.AnyPartition, Timestamp: text.Timestamp, Key: text.Key, Value: text.Value}
+	if text.Partition != nil {
+		r.Partition = *text.Partition
 	}
-	if d.bad || len(d.b) > 0 {
-		return r, fmt.Errorf("holds a record that cannot be read")
+	for _, h := range text.Headers {
+		r.Headers = append(r.Headers, kafka.Header{Name: h.Key, Value: h.Value})
 	}
-	return r, nil
-}
-
-// decoder takes one field after the other.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) skip(n int) {
-	if n <= 0 || n > len(d.b) {
-		d.b, d.bad = nil, true
-		return
-	}
-	d.b = d.b[n:]
-}
-
-func (d *decoder) int() int64 {
-	v, n := binary.Varint(d.b)
-	d.skip(n)
-	return v
-}
-
-func (d *decoder) uint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	d.skip(n)
-	return v
-}
-
-func (d *decoder) bytes() []byte {
-	n := d.uint()
-	if n == 0 || n-1 > uint64(len(d.b)) {
-		d.bad = d.bad || n > 0
-		return nil
-	}
-	text := d.b[: n-1 : n-1]
-	d.b = d.b[n-1:]
-	return text
+	return r, err
 }

@@ -23,7 +23,8 @@ type queue struct {
 	stir  chan struct{} // there may be something to send; room for one
 
 	mu       sync.Mutex
-	waiters  []*waiter // the next group
+	group    []byte // the next one
+	waiters  []waiter
 	writing  time.Time // since when a group is on its way to the disk; zero: none is
 	failed   error     // why the newest could not be written
 	segments []*segment
@@ -39,11 +40,8 @@ type queue struct {
 
 // waiter is a call of Add.
 type waiter struct {
-	frames  []byte
 	records int64
 	done    chan error // room for one
-	taken   bool       // they are on their way to the disk
-	gone    bool       // nobody waits any more; they will not be
 }
 
 // outcome is what the producer says of an entry.
@@ -64,8 +62,8 @@ const (
 	retryAfter = time.Second
 )
 
-// join puts frames into the next group.
-func (q *queue) join(frames []byte, records, places int) (*waiter, error) {
+// join puts frames into the next group. What becomes of it comes by the channel.
+func (q *queue) join(frames []byte, records, places int) (<-chan error, error) {
 	s, n := q.spool, int64(len(frames))
 	if n+3*headSize > s.o.Limit {
 		return nil, fmt.Errorf("%w: it has %d bytes, and the spool %d", kafka.ErrTooLarge, n, s.o.Limit)
@@ -78,25 +76,18 @@ func (q *queue) join(frames []byte, records, places int) (*waiter, error) {
 	case !q.writing.IsZero() && time.Since(q.writing) > hangs:
 		return nil, fmt.Errorf("%w: the volume has taken nothing for %v", ErrVolume, time.Since(q.writing).Round(time.Second))
 	}
-	if size := s.size.Add(n) + s.refused.Load(); size > s.o.Limit {
+	if size := s.size.Add(n); size > s.o.Limit {
 		s.size.Add(-n)
 		return nil, fmt.Errorf("%w: it has %d bytes of %d", ErrFull, size-n, s.o.Limit)
 	}
-	w := &waiter{frames: frames, records: int64(records), done: make(chan error, 1)}
-	q.waiters, q.places = append(q.waiters, w), uint64(places)
-	poke(q.dirty)
-	return w, nil
-}
-
-// leave ends a wait. What is not on its way to the disk yet will never be.
-func (q *queue) leave(w *waiter) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if w.taken {
-		return fmt.Errorf("%w: it is on its way to the volume, which does not answer", kafka.ErrUnknown)
+	w := waiter{int64(records), make(chan error, 1)}
+	if q.waiters, q.places = append(q.waiters, w), uint64(places); q.group == nil {
+		q.group = frames
+	} else {
+		q.group = append(q.group, frames...)
 	}
-	w.gone = true
-	return fmt.Errorf("%w: the volume does not answer", ErrVolume)
+	poke(q.dirty)
+	return w.done, nil
 }
 
 // poke leaves a signal in c, unless one is there.
@@ -123,30 +114,13 @@ func (q *queue) write() {
 	}
 }
 
-// take is the next group, all that has come since the last one.
-func (q *queue) take() (list []*waiter, group []byte, end int64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, w := range q.waiters {
-		if w.gone {
-			q.spool.size.Add(-int64(len(w.frames)))
-			continue
-		}
-		w.taken = true
-		if list = append(list, w); group == nil {
-			group = w.frames
-		} else {
-			group = append(group, w.frames...)
-		}
-	}
-	q.waiters, q.writing = nil, time.Now()
-	return list, group, q.end
-}
-
-// flush puts the next group on the disk; after a failure, where there is none, it finds out whether there could be. It says when to come
-// again in any case; 0: never.
+// flush puts the next group on the disk, all that has come since the last one; after a failure, where there is none, it finds out whether there
+// could be. It says when to come again in any case; 0: never.
 func (q *queue) flush() time.Duration {
-	list, group, end := q.take()
+	q.mu.Lock()
+	group, list, end := q.group, q.waiters, q.end
+	q.group, q.waiters, q.writing = nil, nil, time.Now()
+	q.mu.Unlock()
 	kind, err := q.append(group, end)
 	records := int64(0)
 	for _, w := range list {

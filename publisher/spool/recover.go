@@ -29,7 +29,7 @@ func look(d disk) (all []*left, err error) {
 	topics := map[string]*left{}
 	for _, name := range names {
 		topic, file, ok := strings.Cut(name, "/")
-		if !ok || isNew(name) {
+		if !ok || strings.HasSuffix(name, ".new") {
 			continue
 		}
 		l := topics[topic]
@@ -149,7 +149,7 @@ func (s *Spool) recover() error {
 		return err
 	}
 	for _, name := range names {
-		if isNew(name) {
+		if strings.HasSuffix(name, ".new") {
 			err = errors.Join(err, s.disk.Remove(name))
 		}
 	}

@@ -34,19 +34,19 @@ type reader struct {
 // bytes are n from the position on. What is at limit or above is not looked at: it may be being written.
 func (r *reader) bytes(s *segment, position, n, limit int64) ([]byte, error) {
 	if position+n > limit {
-		return nil, io.ErrUnexpectedEOF
+		return nil, errTorn
 	}
 	if r.from != s || position < r.at || position+n > r.at+int64(len(r.kept)) {
 		size := max(n, min(readAhead, limit-position))
 		if int64(cap(r.kept)) < size || cap(r.kept) > readAhead && size <= readAhead {
 			r.kept = make([]byte, size)
 		}
-		r.from, r.at, r.kept = s, position, r.kept[:size]
-		if got, err := s.file.ReadAt(r.kept, s.offset(position)); int64(got) < n {
-			r.kept = r.kept[:0]
+		got, err := s.file.ReadAt(r.kept[:size], s.offset(position))
+		if r.from, r.at, r.kept = s, position, r.kept[:got]; int64(got) < n {
+			if err == io.EOF {
+				err = errTorn
+			}
 			return nil, err
-		} else {
-			r.kept = r.kept[:got]
 		}
 	}
 	return r.kept[position-r.at:][:n], nil
@@ -55,17 +55,14 @@ func (r *reader) bytes(s *segment, position, n, limit int64) ([]byte, error) {
 // frame is the one at the position. It is good until the next one is read.
 func (r *reader) frame(s *segment, position, limit int64) (frame, error) {
 	b, err := r.bytes(s, position, frameHead, limit)
-	if err == nil {
-		size, ok := sizeOf(b)
-		if !ok {
-			return frame{}, errTorn
-		}
-		b, err = r.bytes(s, position, size, limit)
-	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = errTorn
-	}
 	if err != nil {
+		return frame{}, err
+	}
+	size, ok := sizeOf(b)
+	if !ok {
+		return frame{}, errTorn
+	}
+	if b, err = r.bytes(s, position, size, limit); err != nil {
 		return frame{}, err
 	}
 	return decodeFrame(b, s.life, position)
@@ -88,7 +85,7 @@ func (s *segment) scan(from, limit int64) (f found, err error) {
 			break
 		}
 		if err != nil {
-			return f, err
+			return f, fmt.Errorf("%s: %w", s.name, err)
 		}
 		if group++; oldest.IsZero() {
 			oldest = fr.at

@@ -21,7 +21,7 @@ type Options struct {
 	Limit    int64  // bytes of the files; 0: nothing is taken, and what there is is sent
 	Buffer   int64  // bytes that the producer may have of it
 	Producer kafka.Producer
-	Came     func(topic string, err error) // told once of each record: nil, or why Kafka does not take it. It must not wait
+	Came     func(error) // told once of each record: nil, or why Kafka does not take it. It must not wait
 	Log      *slog.Logger
 
 	segment int64 // 0: by Limit
@@ -35,7 +35,8 @@ type Spool struct {
 	o        Options
 	disk     disk
 	size     atomic.Int64 // bytes of the files, and of frames that are about to be written
-	refused  atomic.Int64 // bytes of the file of what Kafka does not take
+	refused  atomic.Int64 // records that Kafka does not take, since the start
+	told     atomic.Int64 // when the log was told of one
 	flying   atomic.Int64 // bytes that the producer has
 	stopping atomic.Bool  // it gets no more
 	closed   chan struct{}
@@ -48,8 +49,6 @@ type Spool struct {
 const (
 	segmentMost  = 16 << 20
 	segmentLeast = 64 << 10
-	refusedName  = "refused.jsonl"
-	refusedTick  = 5 * time.Second
 )
 
 // Directory is where the spool of a volume is.
@@ -72,28 +71,10 @@ func Open(o Options) (*Spool, error) {
 	if err := s.recover(); err != nil {
 		return nil, fmt.Errorf("the spool %s cannot be used: %w", Directory(o.Dir), err)
 	}
-	s.refused.Store(s.disk.Size(refusedName))
 	for _, q := range s.queues {
 		s.begin(q)
 	}
-	if !o.idle {
-		s.ends.Go(s.watch)
-	}
 	return s, nil
-}
-
-// watch sees when somebody takes the file of what is refused away.
-func (s *Spool) watch() {
-	tick := time.NewTicker(refusedTick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.closed:
-			return
-		case <-tick.C:
-			s.refused.Store(s.disk.Size(refusedName))
-		}
-	}
 }
 
 // Takes tells whether there is room for anything at all.
@@ -153,15 +134,15 @@ func (s *Spool) Add(ctx context.Context, topic string, places int, list []kafka.
 		frames = appendFrame(frames, &list[i], now)
 	}
 	q := s.queue(topic)
-	w, err := q.join(frames, len(list), places)
+	done, err := q.join(frames, len(list), places)
 	if err != nil {
 		return err
 	}
 	select {
-	case err := <-w.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return q.leave(w)
+		return fmt.Errorf("%w: it is on its way to the volume, which does not answer", kafka.ErrUnknown)
 	}
 }
 
@@ -170,7 +151,7 @@ func (s *Spool) Status() (records, bytes int64) {
 	for _, q := range s.all() {
 		records += q.left.Load()
 	}
-	return records, s.size.Load() + s.refused.Load()
+	return records, s.size.Load()
 }
 
 // Notes are what an operator should know: why records wait that are older, and what is refused.
@@ -195,7 +176,7 @@ func (s *Spool) Notes(older time.Duration) (notes []string) {
 		}
 	}
 	if n := s.refused.Load(); n > 0 {
-		notes = append(notes, fmt.Sprintf("Kafka has refused records of the spool; they are in %s (%d bytes) until somebody takes it away", filepath.Join(Directory(s.o.Dir), refusedName), n))
+		notes = append(notes, fmt.Sprintf("Kafka has refused %d records of the spool since the start; they are in %s", n, filepath.Join(Directory(s.o.Dir), refusedName)))
 	}
 	return notes
 }

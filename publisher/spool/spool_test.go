@@ -82,7 +82,7 @@ func (s *sink) all() []string {
 func stage(t testing.TB, k *sink, change ...func(*Options)) (*Spool, *sim.Volume) {
 	t.Helper()
 	v := sim.NewVolume(&sim.Power{Rng: rand.New(rand.NewPCG(1, 1))})
-	o := Options{Dir: "/v", Limit: 1 << 20, Buffer: 1 << 20, Producer: k, Came: func(string, error) {}, Log: slog.New(slog.DiscardHandler), disk: v}
+	o := Options{Dir: "/v", Limit: 1 << 20, Buffer: 1 << 20, Producer: k, Came: func(error) {}, Log: slog.New(slog.DiscardHandler), disk: v}
 	for _, c := range change {
 		c(&o)
 	}
@@ -193,7 +193,7 @@ func TestADiskThatHangs(t *testing.T) {
 			})
 		}
 		come(0, "on its way", kafka.ErrUnknown, 5*time.Second)
-		come(500*time.Millisecond, "behind it", ErrVolume, 5*time.Second)
+		come(500*time.Millisecond, "behind it", kafka.ErrUnknown, 5*time.Second)
 		come(2*time.Second, "when it is known", ErrVolume, 0)
 		all.Wait()
 		if notes := fmt.Sprint(s.Notes(0)); !strings.Contains(notes, "the volume has taken nothing for 6s") {
@@ -203,7 +203,7 @@ func TestADiskThatHangs(t *testing.T) {
 		synctest.Wait()
 		want(t, "a new one", add(s, "a", "k", "new"), nil)
 		time.Sleep(time.Second)
-		want(t, "S4: what is sent", k.all(), "[a/on its way a/new]")
+		want(t, "S4: what is sent", k.all(), "[a/on its way a/behind it a/new]")
 		want(t, "the notes", s.Notes(0), "[]")
 	})
 }
@@ -271,7 +271,7 @@ func TestFull(t *testing.T) {
 		for _, d := range v.Files {
 			bytes += len(d.Cache)
 		}
-		if _, said := s.Status(); taken < 80 || bytes > 100_000 || int(said) != bytes {
+		if _, said := s.Status(); taken < 60 || bytes > 100_000 || int(said) != bytes {
 			t.Errorf("%d records, %d bytes on the disk, %d are said", taken, bytes, said)
 		}
 		k.release()
@@ -295,7 +295,7 @@ func TestRefusedRecords(t *testing.T) {
 			}
 			return nil
 		}}
-		s, v := stage(t, k, func(o *Options) { o.Came = func(_ string, err error) { came = append(came, fmt.Sprint(err)) } })
+		s, v := stage(t, k, func(o *Options) { o.Came = func(err error) { came = append(came, fmt.Sprint(err)) } })
 		defer s.Close(t.Context())
 		want(t, "add", add(s, "a", "k", "1", "big", "2"), nil)
 		want(t, "add", add(s, "a", "", "innocent", "3"), nil)
@@ -310,22 +310,16 @@ func TestRefusedRecords(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(string(v.Files[refusedName].Cache)), "\n")
 		want(t, "lines", len(lines), 2)
 		for i, holds := range []string{
-			`"topic":"a","reason":"the record is larger than the broker or topic allows: of 9 bytes","value_text":"big","records":[{"key":"aw==","value":"Ymln","timestamp":`,
+			`"topic":"a","reason":"the record is larger than the broker or topic allows: of 9 bytes","records":[{"key":"aw==","value":"Ymln","timestamp":`,
 			`,"records":[{"key":"","value":"Ymln/w==","partition":2,"timestamp":7,"headers":[{"key":"h","value":null},{"key":"","value":"dg=="}]}]}`,
 		} {
 			if !json.Valid([]byte(lines[i])) || !strings.Contains(lines[i], holds) {
 				t.Errorf("%s\nwant %s", lines[i], holds)
 			}
 		}
-		if notes := fmt.Sprint(s.Notes(0)); !strings.Contains(notes, "Kafka has refused records of the spool; they are in /v/spool/refused.jsonl") {
+		if notes := fmt.Sprint(s.Notes(0)); !strings.Contains(notes, "Kafka has refused 2 records of the spool since the start; they are in /v/spool/refused.jsonl") {
 			t.Error(notes)
 		}
-		if left, bytes := s.Status(); left != 0 || bytes < int64(len(v.Files[refusedName].Cache)) {
-			t.Errorf("%d are left, %d bytes", left, bytes)
-		}
-		want(t, "taken away", v.Remove(refusedName), nil)
-		time.Sleep(2 * refusedTick)
-		want(t, "notes without it", s.Notes(0), "[]")
 	})
 }
 
@@ -428,7 +422,7 @@ func TestDump(t *testing.T) {
 	s.Close(t.Context())
 	want(t, "after the end", dump(), running)
 	want(t, "with records", Holds(dir), true)
-	for _, part := range []string{"spool " + dir + "/spool: format 1, refused 2", "spooled away: records=3 bytes=156 oldest=20", " files=1 position=0\n", "spooled there: records=0 bytes=0 oldest=- "} {
+	for _, part := range []string{"spool " + dir + "/spool: format 1, refused 188 bytes\n", "spooled away: records=3 bytes=285 oldest=20", " files=1 position=0\n", "spooled there: records=0 bytes=0 oldest=- "} {
 		if !strings.Contains(running, part) {
 			t.Errorf("%q is not in %s", part, running)
 		}
@@ -483,7 +477,7 @@ func TestDamage(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := &sink{hold: true}
-				s, v := stage(t, k, func(o *Options) { o.segment = 3000 })
+				s, v := stage(t, k, func(o *Options) { o.segment = 4200 })
 				for n := range 30 {
 					want(t, "add", add(s, "a", "k", fmt.Sprint(n, strings.Repeat("x", 200))), nil)
 				}
@@ -556,7 +550,7 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := f.decode("orders")
+		r, err := f.record("orders")
 		shown = append(shown, fmt.Sprintf("%d %d key %q %v value %q %v headers %q %v", r.Partition, r.Timestamp, r.Key, r.Key == nil, r.Value, r.Value == nil, r.Headers, err))
 		p += f.size
 	}
@@ -565,18 +559,17 @@ func TestGolden(t *testing.T) {
 0 2 key "" true value "" false headers [] <nil>`)
 }
 
-// Nothing that is not a record makes the decoder fall over.
+// Nothing that is not a frame is taken for one.
 func FuzzDecode(f *testing.F) {
-	f.Add(appendFrame(nil, &kafka.Record{Key: []byte("k"), Value: []byte("v"), Headers: []kafka.Header{{Name: "n", Value: []byte("v")}}}, time.Now())[frameHead:])
-	f.Add([]byte{0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
+	frame := appendFrame(nil, &kafka.Record{Key: []byte("k"), Value: []byte("v"), Headers: []kafka.Header{{Name: "n", Value: []byte("v")}}}, time.Now())
+	seal(frame, 1, 2, 2)
+	f.Add(frame)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := frame{record: b}.decode("t")
-		if err == nil {
-			if again := appendFrame(nil, &r, time.Now()); r.Timestamp != 0 && len(again)-frameHead > len(b) {
-				t.Errorf("%d bytes became %d", len(b), len(again)-frameHead)
+		if got, err := decodeFrame(b, 1, 2); err == nil && !bytes.Equal(b[8:], frame[8:]) {
+			if _, err := got.record("t"); err != nil {
+				t.Error(err)
 			}
 		}
-		_, _ = decodeFrame(b, 1, 2)
 	})
 }
 

@@ -28,8 +28,6 @@ type window struct {
 	again    time.Time         // nothing is sent before
 	idle     time.Time         // since when there is nothing; zero: there is
 	said     time.Time         // when the log was told that the topic's records wait
-	told     time.Time         // when it was told that some are refused
-	untold   int               // of how many it was not
 	reader   reader
 }
 
@@ -104,7 +102,7 @@ func (q *queue) step() time.Duration {
 		return q.held(err)
 	}
 	if q.left.Load() == 0 {
-		wait = q.rest(marks)
+		wait = q.rest()
 	} else {
 		q.idle = time.Time{}
 	}
@@ -144,7 +142,7 @@ func (q *queue) finish(e *entry) {
 		q.suspects--
 	}
 	q.left.Add(-1)
-	q.spool.o.Came(q.topic, e.err)
+	q.spool.o.Came(e.err)
 }
 
 // held notes why nothing of the topic can be sent, and says when to try again.
@@ -217,7 +215,7 @@ func (q *queue) offer(e *entry, f frame) (ok bool, err error) {
 		s.flying.Add(-e.size)
 		return false, nil
 	}
-	r, err := f.decode(q.topic)
+	r, err := f.record(q.topic)
 	if err != nil {
 		s.flying.Add(-e.size)
 		return false, err
@@ -282,78 +280,57 @@ func (q *queue) note(segments []*segment, marks volume.File, end int64) error {
 		}
 		q.mark = mark
 	}
+	q.mu.Lock()
+	spent := q.broken && q.end == mark
+	q.mu.Unlock()
 	passed := 0
-	for passed+1 < len(segments) && segments[passed+1].base <= mark {
-		passed++
-	}
-	if passed > 0 || q.unsynced >= q.spool.o.window/2 || q.unsynced > 0 && time.Since(q.synced) >= markTime {
-		if err := q.syncMark(marks); err != nil {
-			return err
+	for i, g := range segments {
+		if last := i+1 == len(segments); last && spent && g.base < mark || !last && segments[i+1].base <= mark {
+			passed++
 		}
 	}
-	return q.drop(passed)
-}
-
-// syncMark puts the mark on the disk. Only then may the other one be overwritten.
-func (q *queue) syncMark(marks volume.File) error {
-	if err := marks.Sync(); err != nil {
-		q.mark = -1 // it is written again
-		return err
+	due := passed > 0 || q.unsynced >= q.spool.o.window/2 || time.Since(q.synced) >= markTime || q.spool.stopping.Load()
+	if q.unsynced > 0 && due {
+		if err := marks.Sync(); err != nil {
+			q.mark = -1 // it is written again
+			return err
+		}
+		q.unsynced, q.slot, q.synced = 0, 1-q.slot, time.Now() // only now may the other half be overwritten
 	}
-	q.unsynced, q.slot, q.synced = 0, 1-q.slot, time.Now()
-	return nil
+	return q.drop(segments[:passed])
 }
 
 // drop removes the oldest segments.
-func (q *queue) drop(n int) error {
-	for range n {
-		q.mu.Lock()
-		s, end := q.segments[0], q.segments[1].base
-		q.mu.Unlock()
-		if err := q.remove(s, end); err != nil {
+func (q *queue) drop(list []*segment) error {
+	for _, s := range list {
+		if err := q.spool.disk.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		_ = s.file.Close() // it is gone
 		q.mu.Lock()
-		q.segments = q.segments[1:]
+		end := q.end
+		if q.segments = q.segments[1:]; len(q.segments) > 0 {
+			end = q.segments[0].base
+		}
 		q.mu.Unlock()
+		q.spool.size.Add(-headSize - (end - s.base))
 	}
 	return nil
 }
 
-// remove removes a segment that ends there.
-func (q *queue) remove(s *segment, end int64) error {
-	if err := q.spool.disk.Remove(s.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	_ = s.file.Close() // it is gone
-	q.spool.size.Add(-headSize - (end - s.base))
-	return nil
-}
-
-// rest gives the newest segment up, too, once there has been nothing for a while.
-func (q *queue) rest(marks volume.File) time.Duration {
+// rest has the newest segment go, too, once there has been nothing for a while: it is not written any more.
+func (q *queue) rest() time.Duration {
 	if q.idle.IsZero() {
 		q.idle = time.Now()
 	}
 	if wait := idleTime - time.Since(q.idle); wait > 0 {
 		return wait
 	}
-	if q.unsynced > 0 {
-		if err := q.syncMark(marks); err != nil {
-			return q.held(err)
-		}
-	}
 	q.mu.Lock()
-	s, end := q.tail(), q.end
-	still := s != nil && s.base < end && end == q.mark && q.writing.IsZero() && len(q.waiters) == 0
-	if still {
-		q.segments, q.reader = nil, reader{}
+	defer q.mu.Unlock()
+	if q.broken || len(q.segments) == 0 || len(q.waiters) > 0 || !q.writing.IsZero() {
+		return never
 	}
-	q.mu.Unlock()
-	if still {
-		if err := q.remove(s, end); err != nil {
-			return q.held(err)
-		}
-	}
-	return never
+	q.broken, q.reader = true, reader{}
+	return 1 // note sees to it
 }

@@ -99,16 +99,6 @@ func (v *Volume) Append(name string, line []byte) error {
 	return v.failed(f)
 }
 
-// Size is 0 where there is no such file.
-func (v *Volume) Size(name string) int64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if d := v.Files[name]; d != nil {
-		return int64(len(d.Cache))
-	}
-	return 0
-}
-
 // After is what there is after the end of the process, or with power after that of the machine.
 func (v *Volume) After(power bool) *Volume {
 	next := NewVolume(&Power{Rng: v.Rng})
