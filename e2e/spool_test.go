@@ -42,7 +42,9 @@ func TestPublishSpool(t *testing.T) {
 		all.Wait()
 		sent += each
 	}
-	spooled := func() string { return fmt.Sprint(sc.Call(t, 200, "GET", "/status", "")["publish"].(map[string]any)["spooled"]) }
+	spooled := func() string {
+		return fmt.Sprint(sc.Call(t, 200, "GET", "/status", "")["publish"].(map[string]any)["spooled"])
+	}
 
 	if code, answer, err := publish(sc, "nothing?async=true", "v"); code != 404 {
 		t.Errorf("a topic that is not there: %d %v %v", code, answer, err)
