@@ -58,7 +58,7 @@ var (
 )
 
 const (
-	hangs      = time.Second // nobody has to wait behind a write that takes longer
+	hangs      = 3 * time.Second // nobody has to wait behind a write that takes longer
 	retryAfter = time.Second
 )
 

@@ -194,7 +194,7 @@ func TestADiskThatHangs(t *testing.T) {
 		}
 		come(0, "on its way", kafka.ErrUnknown, 5*time.Second)
 		come(500*time.Millisecond, "behind it", kafka.ErrUnknown, 5*time.Second)
-		come(2*time.Second, "when it is known", ErrVolume, 0)
+		come(4*time.Second, "when it is known", ErrVolume, 0)
 		all.Wait()
 		if notes := fmt.Sprint(s.Notes(0)); !strings.Contains(notes, "the volume has taken nothing for 6s") {
 			t.Error(notes)
