@@ -15,6 +15,7 @@ import (
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/publisher/spool"
 )
 
 // examine is -check: the effective configuration, what of it has no effect, the volume, the service, and what Kafka says. It looks at all of
@@ -29,9 +30,9 @@ func examine(ctx context.Context, cfg *config.Config, w io.Writer) error {
 		fmt.Fprintln(w, "warning:", sentence)
 	}
 	if cfg.PublishOnly() {
-		return examineProducer(ctx, cfg, w)
+		return errors.Join(examineSpool(cfg, w), examineProducer(ctx, cfg, w))
 	}
-	volume := examineVolume(cfg, w)
+	volume := errors.Join(examineVolume(cfg, w), examineSpool(cfg, w))
 	service := examineService(ctx, cfg, w)
 	fmt.Fprintln(w)
 	return errors.Join(volume, service, examineProducer(ctx, cfg, w), examineKafka(ctx, cfg, w))
@@ -68,12 +69,30 @@ func examineVolume(cfg *config.Config, w io.Writer) error {
 	keeps := cfg.Guarantee != 1
 	v, err := offsets.Look(cfg.OffsetsDir, keeps)
 	switch {
-	case err != nil && !keeps && !cfg.CanSkip:
+	case err != nil && !keeps && !cfg.CanSkip && !spools(cfg):
 		fmt.Fprintf(w, "warning: nothing could be skipped, by you or by the service: %v\n", err)
 	case err != nil:
 		return configError{err}
 	default:
 		fmt.Fprintf(w, "volume %s: %s\n", cfg.OffsetsDir, v)
+	}
+	return nil
+}
+
+// examineSpool looks at what a start would open of the spool, and at the volume where nothing else needs it.
+func examineSpool(cfg *config.Config, w io.Writer) error {
+	if !spools(cfg) {
+		return nil
+	}
+	v, err := offsets.Look(cfg.OffsetsDir, false)
+	if err == nil {
+		err = spool.Dump(io.Discard, cfg.OffsetsDir)
+	}
+	if err != nil {
+		return configError{err}
+	}
+	if v.Free >= 0 && v.Free < int64(cfg.PublishSpool) {
+		fmt.Fprintf(w, "warning: KPUSH_PUBLISH_SPOOL=%v is more than the %d MiB that are free on %s\n", cfg.PublishSpool, v.Free>>20, cfg.OffsetsDir)
 	}
 	return nil
 }

@@ -30,6 +30,10 @@ func TestCheckRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	spoiled := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(spoiled, "spool", "orders"), 0o755), os.WriteFile(filepath.Join(spoiled, "spool", "orders", "00000000000000000000"), []byte("nothing of the kind"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	const one = "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR="
 	for set, row := range map[string]struct {
 		code int
@@ -44,6 +48,8 @@ func TestCheckRefuses(t *testing.T) {
 		one + missing + " KPUSH_CAN_SKIP=true":                               {exitConfig, "create it, or mount the volume there"},
 		one + missing:                                                        {exitFailed, "no broker at"},
 		one + damaged + " KPUSH_CAN_SKIP=true":                               {exitFailed, "no broker at"}, // it has no file
+		"KPUSH_OFFSETS_DIR=" + spoiled:                                       {exitConfig, "orders/00000000000000000000 begins with what kpush has not written"},
+		one + missing + " KPUSH_PUBLISH_SPOOL=1MiB":                          {exitConfig, "create it, or mount the volume there"},
 		"KPUSH_OFFSETS_DIR=" + locked:                                        {exitFailed, "no broker at"}, // by the sidecar that runs
 	} {
 		cfg := ready(t, strings.Fields(set)...)
@@ -94,6 +100,7 @@ func TestCheckSays(t *testing.T) {
 		{"KPUSH_OFFSETS_DIR=" + volume, []string{"\nvolume " + volume + ": no offsets file, ", " MiB free\n"}},
 		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid "}},
 		{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR=" + volume + "/no", []string{"\nwarning: nothing could be skipped, by you or by the service: the volume " + volume + "/no cannot"}},
+		{"KPUSH_OFFSETS_DIR=" + volume + " KPUSH_PUBLISH_SPOOL=900000GiB", []string{"\nwarning: KPUSH_PUBLISH_SPOOL=900000GiB is more than the "}},
 		{"KPUSH_PORT=" + port, []string{"\nservice 127.0.0.1:" + port + ": it connects\n"}},
 		{"KPUSH_HOST=unix:" + socket + ",unix:" + socket + "2", []string{"\nservice unix:" + socket + ": it connects\n", "\nwarning: service unix:" + socket + "2: dial " + socket + "2: connect: no such file or directory; what"}},
 		{"KPUSH_URL=http://me:secret@" + nobody + "/x", []string{"\nwarning: service " + nobody + ": dial " + nobody + ": connect: connection refused; what is sent until it answers is sent again\n"}},

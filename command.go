@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/publisher/spool"
 )
 
 // command is kpush on the command line; it returns the exit code.
@@ -50,7 +52,7 @@ func command(args []string) int {
 		fmt.Println("kpush", version)
 		return 0
 	case dump != "":
-		return exit(offsets.Dump(os.Stdout, dump))
+		return exit(dumpVolume(os.Stdout, dump))
 	case *probe:
 		volume := offsets.VolumeOf(cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_OFFSETS_DIR")), "/var/lib/kpush"))
 		said, err := api.Probe(context.Background(), cmp.Or(strings.TrimSpace(os.Getenv("KPUSH_HEALTH_ADDR")), ":9400"), volume)
@@ -110,4 +112,16 @@ func exit(err error) int {
 		return exitConfig
 	}
 	return exitFailed
+}
+
+// dumpVolume prints what the file and the spool of a volume say. A process that only publishes, or has guarantee 1, keeps no file.
+func dumpVolume(w io.Writer, dir string) error {
+	err := offsets.Dump(w, dir)
+	if _, none := os.Stat(spool.Directory(dir)); none != nil {
+		return err
+	}
+	if errors.Is(err, offsets.ErrVolume) {
+		err = nil
+	}
+	return errors.Join(err, spool.Dump(w, dir))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/publisher/spool"
 	"github.com/kpush/kpush/tracing"
 )
 
@@ -129,11 +130,18 @@ func syncing(c *config.Config) offsets.Sync {
 	return offsets.Sync{Window: window, Unsynced: offsets.DefaultSync.Unsynced}
 }
 
+// spools tells whether what is published goes through the volume, or has to: a life before may have left something there.
+func spools(c *config.Config) bool { return c.PublishSpool > 0 || spool.Holds(c.OffsetsDir) }
+
 // remember opens the file on the volume; guarantee 1 keeps none.
 func remember(cfg *config.Config, log *slog.Logger) (*offsets.Store, error) {
 	o := offsets.Options{Sync: syncing(cfg), Log: log}
 	if cfg.Guarantee == 1 {
-		return offsets.InMemory(o), nil
+		s := offsets.InMemory(o)
+		if spools(cfg) {
+			return s, s.Lock(cfg.OffsetsDir)
+		}
+		return s, nil
 	}
 	return offsets.Open(cfg.OffsetsDir, o)
 }

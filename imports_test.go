@@ -19,22 +19,23 @@ const module = "github.com/kpush/kpush"
 // rooms are the packages of the binary: what each may import of the others, what its tests may beside that, and why. e2e is
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
-	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets publisher tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
+	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets publisher publisher/spool tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
 	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"volume", "volume/sim", "it holds numbers, and knows nothing of messages"},
 
 	"volume":     {"", "", "files, whatever they hold"},
-	"volume/sim": {"", "", "a disk that fails, for tests"},
+	"volume/sim": {"volume", "", "a disk that fails, for tests"},
 
 	"simulation": {"forwarder forwarder/push kafka offsets volume/sim", "", "the core in a world that is made up; nobody imports it"},
 
-	"publisher": {"kafka", "", "a request becomes records, by whatever client"},
+	"publisher":       {"kafka publisher/spool", "", "a request becomes records, by whatever client"},
+	"publisher/spool": {"kafka volume", "volume/sim", "it keeps records, whoever asks for it, and whatever sends them"},
 
 	"kafka":            {"", "", "words for everybody, and no client"},
 	"kafka/librdkafka": {"kafka", "", "it translates, and decides nothing"},
 
-	"forwarder":               {"forwarder/pace forwarder/push forwarder/start kafka offsets", "forwarder/wire", "a message's way, and its record"},
+	"forwarder":               {"forwarder/pace forwarder/push forwarder/start kafka offsets volume", "forwarder/wire", "a message's way, and its record"},
 	"forwarder/pace":          {"kafka", "", "who may send next depends on no protocol"},
 	"forwarder/push":          {"forwarder/wire kafka", "forwarder/wire/wiretest", "one attempt knows no other, and nothing of records"},
 	"forwarder/start":         {"kafka offsets", "", "a decision asks nobody"},

@@ -50,6 +50,9 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if err != nil {
 		return configError{err}
 	}
+	if err := openSpool(cfg, door, producer, log.Logger); err != nil {
+		return configError{err}
+	}
 	network := api.NewNetwork(cfg.Brokers, log.Logger)
 	serving, end := context.WithCancel(context.Background())
 	defer end()

@@ -72,14 +72,21 @@ func TestEveryFieldIsFilled(t *testing.T) {
 	}
 }
 
-// A stop ends a process that has never seen a broker within its time, and it is no error.
+// A stop ends a process that has never seen a broker within its time, and it is no error. Until then the volume is its own, whatever is on it.
 func TestRunStopsWithoutABroker(t *testing.T) {
+	t.Run("guarantee 2", func(t *testing.T) { stopsWithoutABroker(t, "offsets") })
+	t.Run("guarantee 1 with skip log and spool", func(t *testing.T) {
+		stopsWithoutABroker(t, "lock", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_CAN_SKIP=true", "KPUSH_PUBLISH_SPOOL=1MiB")
+	})
+}
+
+func stopsWithoutABroker(t *testing.T, file string, variables ...string) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	cfg := ready(t)
+	cfg := ready(t, variables...)
 	go func() { ended <- run(ctx, cfg, newLog(cfg, io.Discard)) }()
 	for {
-		if _, err := os.Stat(filepath.Join(cfg.OffsetsDir, "offsets")); err == nil {
+		if _, err := os.Stat(filepath.Join(cfg.OffsetsDir, file)); err == nil {
 			break
 		}
 		select {
@@ -126,6 +133,7 @@ func TestRunRefuses(t *testing.T) {
 		"volume not there":              {"KPUSH_OFFSETS_DIR=" + filepath.Join(locked, "missing"), "missing"},
 		"volume in use, guarantee 1":    {skips + locked, "another kpush process"},
 		"volume not there, guarantee 1": {skips + filepath.Join(locked, "missing"), "create it, or mount the volume there"},
+		"volume in use, spool":          {"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_PUBLISH_SPOOL=1MiB KPUSH_OFFSETS_DIR=" + locked, "another kpush process"},
 		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
 		"address of the API in use":     {"KPUSH_API_ADDR=" + taken.Addr().String(), "KPUSH_API_ADDR=" + taken.Addr().String() + " cannot be listened on"},
 		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},

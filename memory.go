@@ -16,8 +16,14 @@ const idleMost = 28 << 20
 // 1 MiB a request where it says so much.
 func memory(c *config.Config) int64 { return idleMost + int64(c.Buffer)*3/2 }
 
-// publishMemory is what the door may take at the most: bodies, and records in the client's queue.
-func publishMemory(c *config.Config) int64 { return 2 * int64(c.Buffer) }
+// publishMemory is what the door may take at the most: bodies, and records in the client's queue; with the spool, bodies as they are to be
+// written, too, each by itself and together, base64.
+func publishMemory(c *config.Config) int64 {
+	if c.PublishSpool > 0 {
+		return 5 * int64(c.Buffer)
+	}
+	return 2 * int64(c.Buffer)
+}
 
 // giveBack gives memory back to the system that an idle process does not need: Go's, and librdkafka's.
 func giveBack() {

@@ -12,7 +12,9 @@ import (
 	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
+	"github.com/kpush/kpush/offsets"
 	"github.com/kpush/kpush/publisher"
+	"github.com/kpush/kpush/publisher/spool"
 	"github.com/kpush/kpush/tracing"
 )
 
@@ -41,6 +43,18 @@ func openDoor(c *config.Config, log *slog.Logger) (*publisher.Publisher, *librdk
 	return publisher.New(door(c, k), publisher.Parts{Producer: producer, Cluster: cluster}, log), producer, nil
 }
 
+// openSpool has the door use the spool on the volume, which is this process's.
+func openSpool(c *config.Config, door *publisher.Publisher, producer *librdkafka.Producer, log *slog.Logger) error {
+	if !spools(c) {
+		return nil
+	}
+	s, err := spool.Open(spool.Options{Dir: c.OffsetsDir, Limit: int64(c.PublishSpool), Buffer: int64(c.Buffer) / 2, Producer: producer, Came: door.Spooled, Log: log})
+	if err == nil {
+		door.Spool(s)
+	}
+	return err
+}
+
 // duty is what a process is there for beside the door.
 type duty interface {
 	api.Operator
@@ -55,11 +69,17 @@ var (
 	_ duty = publishing{}
 )
 
-// take is the duty that the configuration gives: a forwarder on its volume, or to publish only, without one. release is to be called in
-// any case.
+// take is the duty that the configuration gives: a forwarder on its volume, or to publish only, which needs one for the spool. release is to
+// be called in any case.
 func take(c *config.Config, door *publisher.Publisher, letters *librdkafka.Producer, traces *tracing.Traces, log *slog.Logger) (d duty, volume string, release func(), err error) {
 	if c.PublishOnly() {
-		return publishing{door: door}, "", func() {}, nil
+		if !spools(c) {
+			return publishing{door: door}, "", func() {}, nil
+		}
+		if release, err = offsets.Lock(c.OffsetsDir); err != nil {
+			return nil, "", func() {}, err
+		}
+		return publishing{door: door}, "", release, nil
 	}
 	store, err := remember(c, log)
 	if err != nil {

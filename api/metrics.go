@@ -68,6 +68,7 @@ var families = []struct {
 	{"publish_failed_total", counter, "Records that were queued and that Kafka has not acknowledged, by why.", "reason"},
 	{"build_info", gauge, "What is running.", "version librdkafka"},
 	{"publish_queue_messages", gauge, "Records that wait for Kafka's acknowledgement.", ""},
+	{"publish_spool_messages", gauge, "Records on the volume that Kafka has not acknowledged yet.", ""},
 	{"in_flight", gauge, "Requests under way.", ""},
 	{"concurrency_limit", gauge, "Requests that may be under way at once.", ""},
 	{"waiting_messages", gauge, "Messages in memory without an outcome that are not under way.", ""},
@@ -168,6 +169,7 @@ func (to exposition) published(c publisher.Counts) {
 	}
 	to.all("publish_failed_total", c.Failed)
 	to.put("publish_queue_messages", float64(c.Queued))
+	to.put("publish_spool_messages", float64(c.Spooled))
 }
 
 func (to exposition) counts(c forwarder.Counts) {

@@ -96,7 +96,7 @@ func TestMetricNames(t *testing.T) {
 		"in_flight": "", "concurrency_limit": "", "waiting_messages": "", "waiting_bytes": "", "failing_messages": "", "blocked_messages": "partition topic", "service_up": "host",
 		"stalled": "reason", "lag_messages": "partition topic", "oldest_seconds": "partition topic", "offset": "kind partition topic", "paused": "partition reason topic",
 		"assigned_partitions": "", "rebalances_total": "kind", "commits_total": "result", "commit_duration_seconds": "histogram", "repeats_suppressed_total": "", "in_doubt_total": "",
-		"publish_requests_total": "code mode", "publish_duration_seconds": "mode histogram", "publish_failed_total": "reason", "publish_queue_messages": "",
+		"publish_requests_total": "code mode", "publish_duration_seconds": "mode histogram", "publish_failed_total": "reason", "publish_queue_messages": "", "publish_spool_messages": "",
 		"rewinds_total": "by", "offsets_lost_total": "", "file_sync_duration_seconds": "histogram", "file_errors_total": "", "file_degraded": "", "log_dropped_total": "",
 	}
 	got := series(scrape(t, counted()))
@@ -157,6 +157,7 @@ kpush_publish_requests_total{code="202",mode="async"} 8
 kpush_publish_duration_seconds_bucket{mode="async",le="0.1"} 3
 kpush_publish_failed_total{reason="no_broker"} 2
 kpush_publish_queue_messages 4
+kpush_publish_spool_messages 7
 kpush_waiting_messages 57
 kpush_in_flight 3
 kpush_concurrency_limit 16

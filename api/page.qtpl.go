@@ -206,7 +206,7 @@ button { cursor: pointer; background: var(--panel); margin-top: .3rem; }
 		qw422016.N().D(len(v.Failing))
 		qw422016.N().S(`</dd></div>
 `)
-		if v.Publish.Queued != 0 || v.Publish.Sent != 0 || v.Publish.Failed != 0 {
+		if v.Publish.Queued != 0 || v.Publish.Spooled != 0 || v.Publish.Sent != 0 || v.Publish.Failed != 0 {
 			qw422016.N().S(`
 <div><dt>Published</dt><dd>`)
 			qw422016.E().S(grouped(v.Publish.Sent))
@@ -214,6 +214,15 @@ button { cursor: pointer; background: var(--panel); margin-top: .3rem; }
 <div><dt>Queued to be published</dt><dd>`)
 			qw422016.E().S(grouped(v.Publish.Queued))
 			qw422016.N().S(`</dd></div>
+`)
+			if v.Publish.Spooled != 0 {
+				qw422016.N().S(`
+<div><dt>In the spool</dt><dd>`)
+				qw422016.E().S(grouped(v.Publish.Spooled))
+				qw422016.N().S(`</dd></div>
+`)
+			}
+			qw422016.N().S(`
 <div><dt>Not published</dt><dd`)
 			if v.Publish.Failed != 0 {
 				qw422016.N().S(` class="bad"`)

@@ -23,7 +23,7 @@ func (a *API) publish() (p Publish) {
 		return p
 	}
 	c := a.about.Publish.Counts()
-	p.Queued, p.Sent = c.Queued, int(c.Sent)
+	p.Queued, p.Spooled, p.Sent = c.Queued, int(c.Spooled), int(c.Sent)
 	for _, n := range c.Failed {
 		p.Failed += int(n)
 	}

@@ -23,7 +23,7 @@ func (p published) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (published) Counts() publisher.Counts {
 	spread := publisher.Histogram{Bounds: []float64{0.1, 1}, Counts: []uint64{3, 5}, Count: 6, Sum: 7.5}
 	return publisher.Counts{Requests: map[publisher.Request]int64{{Mode: "async", Code: 202}: 8}, Duration: map[string]publisher.Histogram{"async": spread},
-		Failed: map[string]int64{"no_broker": 2, "unknown": 1}, Sent: 1005, Queued: 4}
+		Failed: map[string]int64{"no_broker": 2, "unknown": 1}, Sent: 1005, Queued: 4, Spooled: 7}
 }
 
 // Whoever may not call does not publish either, and is told so in that API's words.
@@ -54,10 +54,10 @@ func TestDoorOfTopics(t *testing.T) {
 func TestPublishIsShown(t *testing.T) {
 	a := newTest(&fake{status: busy()}, "")
 	a.about.Publish = published{}
-	if w := ask(t, a, "GET /status", ""); !strings.Contains(w.Body.String(), `"publish":{"queued":4,"spooled":0,"sent":1005,"failed":3}`) {
+	if w := ask(t, a, "GET /status", ""); !strings.Contains(w.Body.String(), `"publish":{"queued":4,"spooled":7,"sent":1005,"failed":3}`) {
 		t.Error(w.Body)
 	}
-	if w := ask(t, a, "GET /", ""); !strings.Contains(w.Body.String(), "<dt>Published</dt><dd>1,005</dd>") {
+	if w := ask(t, a, "GET /", ""); !strings.Contains(w.Body.String(), "<dt>Published</dt><dd>1,005</dd>") || !strings.Contains(w.Body.String(), "<dt>In the spool</dt><dd>7</dd>") {
 		t.Error("the page does not show it")
 	}
 	only := New(PublishOnly{}, About{Addr: "127.0.0.1:9401"}, slog.New(slog.DiscardHandler))

@@ -34,6 +34,7 @@ func (l *loader) checkAll(brokers map[string]string) {
 	l.checkConsumerConf()
 	l.checkProducerConf()
 	l.checkPublishTopics()
+	l.checkSpool()
 	l.checkDrain()
 	l.checkSecurity()
 	l.checkService()

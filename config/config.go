@@ -61,7 +61,7 @@ type Config struct {
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
 	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
 
-	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume. Guarantee 1 needs it for what is skipped only: at the start with KPUSH_CAN_SKIP, else from the first skip on"`
+	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume. Guarantee 1 needs it for what is skipped only: at the start with KPUSH_CAN_SKIP, else from the first skip on; and, as publish only, for KPUSH_PUBLISH_SPOOL"`
 	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 50ms with guarantee 2, always with 3"`
 	// UseSavedOffsetTime below zero means never.
 	UseSavedOffsetTime time.Duration `envconfig:"KPUSH_USE_SAVED_OFFSET_TIME" origin:"use_saved_offset_time" default:"0s" bare:"0 -1" desc:"when the broker lost or rewound the committed offset: trust the saved one once it is this old; negative (-1s) = never"`
@@ -98,7 +98,7 @@ type Config struct {
 	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN, else kpush refuses to start"`
 	APIToken      string   `envconfig:"KPUSH_API_TOKEN" secret:"value" desc:"what a caller of KPUSH_API_ADDR has to show: Authorization: Bearer TOKEN; a browser asks for it as a password"`
 	PublishTopics []string `envconfig:"KPUSH_PUBLISH_TOPICS" default:"*" desc:"topics that may be published to, comma separated; a trailing * is a prefix"`
-	PublishSpool  Size     `envconfig:"KPUSH_PUBLISH_SPOOL" default:"0" desc:"a size: an async publish is on the volume before its 202, and sent when Kafka is back"`
+	PublishSpool  Size     `envconfig:"KPUSH_PUBLISH_SPOOL" default:"0" desc:"a size, 1MiB or more: an async publish is on the volume before its 202, and sent when Kafka is back; beyond so many bytes it is answered 429. 0: it is in memory"`
 
 	LogLevel  slog.Level `envconfig:"KPUSH_LOG_LEVEL" origin:"log path" default:"info" oneof:"debug info warn error" desc:"debug, info, warn, error"`
 	LogFormat string     `envconfig:"KPUSH_LOG_FORMAT" default:"json" oneof:"json text" desc:"json, text; to stdout"`

@@ -20,14 +20,8 @@ func (f field) otherwise() string {
 	return cmp.Or(f.Tag.Get("default"), f.Tag.Get("else"), "–")
 }
 
-// meaning is the description, and what of it is still to come.
-func (f field) meaning() string {
-	text := f.Tag.Get("desc")
-	if notYet[f.name] {
-		text += " (not yet)"
-	}
-	return text
-}
+// meaning is the description.
+func (f field) meaning() string { return f.Tag.Get("desc") }
 
 const helpIntro = `kpush is a sidecar: it reads a Kafka topic and posts every message to the service beside it.
 
@@ -58,7 +52,7 @@ These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) wh
 
 const helpOutro = `
 A variable with (_FILE) can hold a secret: NAME_FILE names a file to read it from. An empty variable counts as not set.
-Durations have a unit (2s, 500ms), and so have sizes (512KiB, 16MiB). All errors of a start are reported together.
+Durations have a unit (2s, 500ms), and so have sizes (512KiB, 16MiB, 1GiB). All errors of a start are reported together.
 `
 
 // helpWidth is the longest line that Help prints, in columns.

@@ -26,7 +26,8 @@ func (l *loader) noteIdle() {
 	}
 	if c.PublishOnly() {
 		for _, f := range fields {
-			if set(f.name) && !slices.Contains(publishing, f.name) {
+			spools := f.name == "KPUSH_OFFSETS_DIR" && c.PublishSpool > 0
+			if set(f.name) && !spools && !slices.Contains(publishing, f.name) {
 				say(f.name, "KPUSH_TOPIC is empty, so nothing is consumed")
 			}
 		}

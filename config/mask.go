@@ -18,9 +18,6 @@ func (c *Config) Effective() []slog.Attr {
 	var attrs []slog.Attr
 	values := reflect.ValueOf(c).Elem()
 	for i, f := range fields {
-		if notYet[f.name] {
-			continue
-		}
 		value := values.Field(i).Interface()
 		text := fmt.Sprint(value)
 		if list, ok := value.([]string); ok {

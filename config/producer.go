@@ -72,6 +72,16 @@ func (l *loader) checkPublishTopics() {
 	}
 }
 
+// spoolLeast has room for a few records of the usual size.
+const spoolLeast = 1 << 20
+
+// checkSpool wants room for records, or none.
+func (l *loader) checkSpool() {
+	if n := l.config.PublishSpool; n > 0 && n < spoolLeast {
+		l.wrong("KPUSH_PUBLISH_SPOOL", "must be 0, or at least 1MiB: a record has to fit")
+	}
+}
+
 // publishing are the variables that mean something where nothing is consumed.
 var publishing = []string{"KPUSH_BROKERS", "KPUSH_CLUSTER", "KPUSH_TOPIC", "KPUSH_CONSUMER_CONF", "KPUSH_PRODUCER_CONF", "KPUSH_SECURITY_PROTOCOL",
 	"KPUSH_SASL_MECHANISM", "KPUSH_SASL_USERNAME", "KPUSH_SASL_PASSWORD", "KPUSH_SSL_CA_FILE", "KPUSH_SSL_CERT_FILE", "KPUSH_SSL_KEY_FILE", "KPUSH_BUFFER",

@@ -36,7 +36,7 @@ func TestAllErrorsInOneReportInTheTablesOrder(t *testing.T) {
 		"KPUSH_CONSUMER_CONF: debug has no value; librdkafka refuses that, so leave it out",
 		"KPUSH_CONSUMER_CONF: group.id is not yours to set: set KPUSH_GROUP",
 		"KPUSH_SASL_PASSWORD_FILE=/no/such: cannot be read (no such file or directory); it takes the path of a file that holds KPUSH_SASL_PASSWORD",
-		"KPUSH_BUFFER=1: a size needs a unit, KiB or MiB, such as 16MiB",
+		"KPUSH_BUFFER=1: a size needs a unit, KiB, MiB or GiB, such as 16MiB",
 		"KPUSH_LOG_LEVEL=loud: must be one of debug, info, warn, error",
 		"KPUSH_SERVICE_HOST: set by Kubernetes, because a Service's name begins with kpush; put enableServiceLinks: false into the pod's spec",
 		"KPUSH_AAA: there is no such variable; kpush -help lists them all",
@@ -132,9 +132,6 @@ func TestSecretsFromFiles(t *testing.T) {
 		}
 		got := refused(t, environ(f.name+"="+secret, f.name+"_FILE="+password)...)
 		want := f.name + ": " + f.name + "_FILE is set as well; set one of them"
-		if notYet[f.name] {
-			want = f.name + " is not supported yet; leave it unset"
-		}
 		if !slices.Equal(got, []string{want}) {
 			t.Errorf("%s and its file: %q, want %q", f.name, got, want)
 		}

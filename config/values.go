@@ -50,9 +50,9 @@ func (n Concurrency) First() int {
 // Size is a number of bytes, written with a unit.
 type Size int64
 
-var sizeForm = regexp.MustCompile(`^(\d{1,9})(KiB|MiB)$`)
+var sizeForm = regexp.MustCompile(`^(\d{1,9})(KiB|MiB|GiB)$`)
 
-// Decode reads 512KiB, 16MiB or 0. Envconfig calls it.
+// Decode reads 512KiB, 16MiB, 1GiB or 0. Envconfig calls it.
 func (s *Size) Decode(value string) error {
 	if value == "0" {
 		*s = 0
@@ -60,13 +60,10 @@ func (s *Size) Decode(value string) error {
 	}
 	form := sizeForm.FindStringSubmatch(value)
 	if form == nil {
-		return errors.New("a size needs a unit, KiB or MiB, such as 16MiB")
+		return errors.New("a size needs a unit, KiB, MiB or GiB, such as 16MiB")
 	}
 	n, err := strconv.ParseInt(form[1], 10, 64)
-	if form[2] == "MiB" {
-		n <<= 10
-	}
-	*s = Size(n << 10)
+	*s = Size(n << map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}[form[2]])
 	return err
 }
 
@@ -75,6 +72,8 @@ func (s Size) String() string {
 	switch {
 	case s == 0:
 		return "0"
+	case s%(1<<30) == 0:
+		return fmt.Sprintf("%dGiB", s>>30)
 	case s%(1<<20) == 0:
 		return fmt.Sprintf("%dMiB", s>>20)
 	default:

@@ -103,7 +103,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 		cfg.BatchBytes = 0 // nothing has to be measured: a message alone is as large as it is
 	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
-		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Keeps()}, budget: newBudget(cfg.Buffer / 2)}
+		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Locked()}, budget: newBudget(cfg.Buffer / 2)}
 	f.evidence.most = int32(cfg.GiveUpInARow)
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())

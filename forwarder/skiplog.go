@@ -3,14 +3,13 @@ package forwarder
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/kpush/kpush/offsets"
+	"github.com/kpush/kpush/volume"
 )
 
 // skipLog keeps every message that was given up, whole, one JSON object a line. It is on the disk before the message
@@ -89,34 +88,5 @@ func (s *skipLog) append(name string, v any) error {
 	if err := s.lock(); err != nil {
 		return err
 	}
-	return appendLine(filepath.Join(filepath.Dir(s.path), name), append(line, '\n'))
-}
-
-// appendLine adds a line or leaves the file as it was: half a line would spoil the next one. One that a crash has left is ended
-// first. The file is opened anew each time, so that it can be rotated or removed.
-func appendLine(path string, line []byte) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer file.Close() // what matters is synced
-	end, err := file.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	if last := []byte{0}; end > 0 {
-		if _, err := file.ReadAt(last, end-1); err != nil {
-			return err
-		}
-		if last[0] != '\n' {
-			line = append([]byte{'\n'}, line...)
-		}
-	}
-	if _, err = file.Write(line); err == nil {
-		err = file.Sync()
-	}
-	if err != nil {
-		_ = file.Truncate(end)
-	}
-	return err
+	return volume.AppendLine(filepath.Join(filepath.Dir(s.path), name), append(line, '\n'))
 }

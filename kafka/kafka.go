@@ -138,7 +138,8 @@ type Producer interface {
 	// that it is not in Kafka, ErrNoBroker that no broker was there in time, ErrUnknown that nobody knows. It is never longer than the
 	// delivery timeout, whatever ctx says.
 	Produce(context.Context, Record) (Produced, error)
-	// Queue returns once the record is in the queue, and calls done once with what came of it, on another goroutine.
+	// Queue returns once the record is in the queue, and calls done once with what came of it, on another goroutine. It keeps none of the
+	// record's bytes.
 	Queue(r Record, done func(Produced, error)) error
 	Queued() int                      // records without an answer
 	Flush(context.Context) (left int) // waits until there are none, or ctx ends

@@ -110,6 +110,15 @@ func isVolume(dir string) error {
 // Lock takes a volume for a process that keeps no file on it, and shows that files can be made there. Nobody can Lock or
 // Open it until it is released.
 func Lock(dir string) (release func(), err error) {
+	lock, err := lockProbe(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = lock.Close() }, nil
+}
+
+// lockProbe is lockDir, and shows that files can be made there.
+func lockProbe(dir string) (*os.File, error) {
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
@@ -122,7 +131,7 @@ func Lock(dir string) (release func(), err error) {
 		_ = lock.Close()
 		return nil, unusable(dir, err)
 	}
-	return func() { _ = lock.Close() }, nil
+	return lock, nil
 }
 
 // unusable explains why a directory or the file in it cannot be used, and what to do.

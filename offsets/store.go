@@ -67,6 +67,17 @@ func InMemory(o Options) *Store {
 	return s
 }
 
+// Lock makes the volume this process's until Close, for one who keeps other things on it than offsets.
+func (s *Store) Lock(dir string) (err error) {
+	if !s.Locked() {
+		s.lock, err = lockProbe(dir)
+	}
+	return err
+}
+
+// Locked says whether a volume is this process's.
+func (s *Store) Locked() bool { return s.lock != nil }
+
 // Keeps says whether anything is remembered beside Kafka's commit.
 func (s *Store) Keeps() bool { return s.journal.disk != nil }
 

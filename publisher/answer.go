@@ -62,7 +62,7 @@ func (a *answer) of(b *batch, many bool) {
 	case failed > 0:
 		a.status, a.body = 207, map[string]any{"offsets": offsets(all)}
 	case b.async:
-		a.status, a.body = 202, queued{true, false}
+		a.status, a.body = 202, queued{true, b.kept}
 	case many:
 		a.status, a.body = 200, map[string]any{"offsets": offsets(all)}
 	default:

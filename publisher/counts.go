@@ -14,6 +14,7 @@ type Counts struct {
 	Failed   map[string]int64     // records, by reason
 	Sent     int64                // records that Kafka has acknowledged
 	Queued   int
+	Spooled  int64 // records on the volume that Kafka has not acknowledged
 }
 
 // Request is a kind of request: its mode, and the status of its answer.
@@ -83,6 +84,9 @@ func (c *counts) came(err error) {
 func (p *Publisher) Counts() Counts {
 	c := &p.counts
 	out := Counts{Failed: map[string]int64{}, Duration: map[string]Histogram{}, Sent: c.sent.Load(), Queued: p.producer.Queued()}
+	if p.spool != nil {
+		out.Spooled, _ = p.spool.Status()
+	}
 	for i, row := range problems {
 		out.Failed[row.word] += c.failed[i].Load()
 	}

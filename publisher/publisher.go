@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/publisher/spool"
 )
 
 // Config is what the door has to know.
@@ -32,6 +33,7 @@ type Publisher struct {
 	cfg      Config
 	producer kafka.Producer
 	topics   *topics
+	spool    *spool.Spool // nil: what is answered with 202 is in memory
 	bodies   budget
 	counts   counts
 	log      *slog.Logger
@@ -40,6 +42,7 @@ type Publisher struct {
 	active  int // requests
 	closing bool
 
+	open    atomic.Int64 // records in the producer's queue that are not the spool's
 	unsaid  atomic.Int64 // failures after a 202 that the log has not told of yet
 	saidAt  atomic.Int64
 	waiting atomic.Int64 // since when Kafka has acknowledged nothing although there is something; 0: it has
@@ -53,6 +56,17 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Publisher {
 	p.counts.init()
 	return p
 }
+
+// Spool has what is answered with 202 be on the volume first. To be called before the door is used.
+func (p *Publisher) Spool(s *spool.Spool) {
+	p.spool = s
+	for topic, places := range s.Topics() {
+		p.topics.known[topic] = places // so that one that there was is taken without a broker, too
+	}
+}
+
+// Spooled is told what came of a record of the spool.
+func (p *Publisher) Spooled(err error) { p.counts.came(err) }
 
 // enter counts a request in, unless the door is closed.
 func (p *Publisher) enter() bool {
@@ -78,16 +92,22 @@ func (p *Publisher) inside() int {
 }
 
 // Close takes no new requests, and waits until ctx ends for what is under way and queued. The error counts what Kafka has not
-// acknowledged by then.
+// acknowledged by then; what is in the spool is not lost.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closing = true
 	p.mu.Unlock()
-	left := p.producer.Flush(ctx)
-	for p.inside() > 0 && ctx.Err() == nil { // those that read a body, and answers that are being written
+	for p.flush(ctx) > 0 || p.inside() > 0 { // those that read a body, and answers that are being written
+		if ctx.Err() != nil {
+			break
+		}
 		time.Sleep(time.Millisecond)
-		left = p.producer.Flush(ctx)
 	}
+	if p.spool != nil {
+		p.spool.Drain(ctx)
+		p.spool.Close(ctx)
+	}
+	left := p.open.Load()
 	if left == 0 {
 		return nil
 	}
@@ -96,14 +116,31 @@ func (p *Publisher) Close(ctx context.Context) error {
 	return err
 }
 
+// flush waits until ctx ends for an answer to all that was queued here.
+func (p *Publisher) flush(ctx context.Context) (left int64) {
+	for p.open.Load() > 0 && ctx.Err() == nil {
+		slice, end := context.WithTimeout(ctx, flushSlice)
+		p.producer.Flush(slice)
+		end()
+	}
+	return p.open.Load()
+}
+
+// flushSlice is after how long it is looked at again: the producer has records of others, too.
+const flushSlice = 50 * time.Millisecond
+
 // put queues the record, and notes what comes of it before it is told to the batch, as the i-th.
 func (p *Publisher) put(r *kafka.Record, b *batch, i int) error {
 	topic := r.Topic
+	p.open.Add(1)
 	err := p.producer.Queue(*r, func(at kafka.Produced, err error) {
 		p.came(topic, b.async, err)
 		b.ended(i, at, err)
+		p.open.Add(-1)
 	})
-	if err == nil {
+	if err != nil {
+		p.open.Add(-1)
+	} else {
 		p.waiting.CompareAndSwap(0, time.Now().UnixNano())
 	}
 	return err
@@ -141,15 +178,19 @@ func (p *Publisher) Ready() []string { return nil }
 
 // Notes tell of records that wait.
 func (p *Publisher) Notes() []string {
+	var notes []string
+	if p.spool != nil {
+		notes = p.spool.Notes(quiet)
+	}
 	since := p.waiting.Load()
 	if since == 0 || time.Since(time.Unix(0, since)) < quiet {
-		return nil
+		return notes
 	}
 	note := fmt.Sprintf("published records have had no acknowledgement from Kafka for %v; queued: %d", time.Since(time.Unix(0, since)).Round(time.Second), p.producer.Queued())
 	if reason, _ := p.reason.Load().(string); reason != "" {
 		note += "; the newest failure: " + reason
 	}
-	return []string{note}
+	return append(notes, note)
 }
 
 // problem is why a request, or a record, is refused.
@@ -178,6 +219,8 @@ var problems = []struct {
 	{kafka.ErrTooLarge, 413, 413, false, "too_large"},
 	{kafka.ErrInvalid, 400, 400, false, "invalid"},
 	{kafka.ErrQueueFull, 429, 429, true, "queue_full"},
+	{spool.ErrFull, 429, 429, true, "queue_full"},
+	{spool.ErrVolume, 503, 503, true, "volume"},
 	{kafka.ErrNoBroker, 503, 503, true, "no_broker"},
 	{kafka.ErrUnknown, 504, 504, true, "unknown"},
 }

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +40,10 @@ func (f *fake) Queue(r kafka.Record, done func(kafka.Produced, error)) error {
 	defer f.mu.Unlock()
 	if f.refuse != nil {
 		return f.refuse
+	}
+	r.Key, r.Value, r.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers) // its bytes are the caller's
+	for i := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
 	}
 	f.got = append(f.got, r)
 	f.open++

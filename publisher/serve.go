@@ -113,7 +113,14 @@ func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a
 			return problem{404, 40402, "the topic " + topic + " has no partition " + strconv.Itoa(int(list[i].Partition)), false}
 		}
 	}
-	b := p.queue(list, places, c.async)
+	var b *batch
+	if c.async && p.spool != nil && p.spool.Takes() {
+		if b, err = p.keep(r.Context(), topic, list, places); err != nil {
+			return err
+		}
+	} else {
+		b = p.queue(list, places, c.async)
+	}
 	list, body = nil, nil
 	p.bodies.give(held)
 	held = 0
@@ -181,6 +188,7 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 // batch is the records of a request, and what has come of them.
 type batch struct {
 	async bool
+	kept  bool          // those without an error are on the volume
 	over  chan struct{} // closed when all have their outcome
 
 	mu   sync.Mutex
@@ -201,7 +209,7 @@ func (p *Publisher) queue(list []kafka.Record, places int, async bool) *batch {
 	for i := range list {
 		r := &list[i]
 		if int(r.Partition) >= places {
-			b.ended(i, kafka.Produced{}, problem{404, 40402, "the topic has no such partition", false})
+			b.ended(i, kafka.Produced{}, errNoPartition)
 			continue
 		}
 		if err := p.put(r, b, i); err != nil {
@@ -211,6 +219,27 @@ func (p *Publisher) queue(list []kafka.Record, places int, async bool) *batch {
 	b.done()
 	return b
 }
+
+// keep puts the records into the spool, but for those that have no partition.
+func (p *Publisher) keep(ctx context.Context, topic string, list []kafka.Record, places int) (*batch, error) {
+	b := &batch{async: true, kept: true, came: make([]outcome, len(list))}
+	good := make([]kafka.Record, 0, len(list))
+	for i, r := range list {
+		if int(r.Partition) < places {
+			good = append(good, r)
+		} else {
+			b.came[i].err = errNoPartition
+		}
+	}
+	if len(good) == 0 {
+		return b, nil
+	}
+	ctx, end := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer end()
+	return b, p.spool.Add(ctx, topic, places, good)
+}
+
+var errNoPartition = problem{404, 40402, "the topic has no such partition", false}
 
 func (b *batch) ended(i int, at kafka.Produced, err error) {
 	b.mu.Lock()

@@ -62,6 +62,38 @@ func SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// AppendLine adds a line or leaves the file as it was: half a line would spoil the next one. One that a crash has left is ended
+// first. The file is opened anew each time, so that it can be rotated or removed.
+func AppendLine(path string, line []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close() // what matters is synced
+	end, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if last := []byte{0}; end > 0 {
+		if _, err := file.ReadAt(last, end-1); err != nil {
+			return err
+		}
+		if last[0] != '\n' {
+			line = append([]byte{'\n'}, line...)
+		}
+	}
+	if _, err = file.Write(line); err == nil {
+		err = file.Sync()
+	}
+	if err == nil && end == 0 {
+		err = SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = file.Truncate(end)
+	}
+	return err
+}
+
 func (f file) WriteAt(b []byte, off int64) (int, error) {
 	n := 0
 	for n < len(b) {

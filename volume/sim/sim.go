@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 )
 
@@ -16,6 +17,7 @@ var ErrPower = errors.New("the power is off")
 
 // Power is what all disks of a machine share.
 type Power struct {
+	mu      sync.Mutex // held for each call of a disk or volume; who looks into them has to be alone
 	Rng     *rand.Rand
 	Steps   int                  // writes and syncs so far
 	Fault   func(step int) Fault // nil: none
@@ -41,7 +43,7 @@ type sectorWrite struct {
 // Fault is what a step meets.
 type Fault int
 
-// The faults. Full is FailPartly, for want of room.
+// The faults. Full is FailPartly for want of room, and never all of a write.
 const (
 	None       Fault = iota
 	FailLost         // an error, and nothing was done
@@ -86,6 +88,8 @@ func (p *Power) failed(f Fault) error {
 
 // ReadAt reads what was written, on the disk or not.
 func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if off >= int64(len(d.Cache)) {
 		return 0, io.EOF
 	}
@@ -97,6 +101,8 @@ func (d *Disk) ReadAt(b []byte, off int64) (int, error) {
 
 // WriteAt writes as much as the fault lets.
 func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.Off {
 		return 0, ErrPower
 	}
@@ -105,8 +111,10 @@ func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 	switch f {
 	case FailLost, PowerLost:
 		n = 0
-	case FailPartly, PowerPartly, Full:
+	case FailPartly, PowerPartly:
 		n = d.Rng.IntN(len(b) + 1)
+	case Full:
+		n = d.Rng.IntN(len(b))
 	}
 	if more := int(off) + n - len(d.Cache); more > 0 {
 		d.Cache = append(d.Cache, make([]byte, more)...)
@@ -125,6 +133,8 @@ func (d *Disk) WriteAt(b []byte, off int64) (int, error) {
 
 // Sync puts all on the disk, or fails as Linux does: the pages count as clean then, and may be dropped from memory at any time after.
 func (d *Disk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.Off {
 		return ErrPower
 	}
@@ -176,7 +186,11 @@ func (d *Disk) Crash(some bool) []byte {
 }
 
 // Size is its length.
-func (d *Disk) Size() (int64, error) { return int64(len(d.Cache)), nil }
+func (d *Disk) Size() (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return int64(len(d.Cache)), nil
+}
 
 // ReadOnly is never so.
 func (d *Disk) ReadOnly() bool { return false }
