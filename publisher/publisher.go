@@ -174,7 +174,6 @@ var problems = []struct {
 }{
 	{kafka.ErrNoTopic, 404, 40401, false, "no_topic"},
 	{kafka.ErrForbidden, 403, 403, false, "forbidden"},
-	{kafka.ErrNotTaken, 403, 403, false, "forbidden"}, // what a description that is forbidden comes to
 	{kafka.ErrTooLarge, 413, 413, false, "too_large"},
 	{kafka.ErrInvalid, 400, 400, false, "invalid"},
 	{kafka.ErrQueueFull, 429, 429, true, "queue_full"},

@@ -18,7 +18,7 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// fake is a producer and a cluster, which has the topics orders (3 partitions) and billing-x (1).
+// fake is a producer and a cluster, which has the topics orders (3 partitions) and billing-x (1), and hides billing-secret.
 type fake struct {
 	kafka.Cluster
 	mu     sync.Mutex
@@ -86,7 +86,10 @@ func (f *fake) Partitions(ctx context.Context, topics []string) (out []kafka.Par
 	for i := range n {
 		out = append(out, kafka.Partition{Topic: topics[0], Number: i})
 	}
-	if n == 0 {
+	switch {
+	case topics[0] == "billing-secret":
+		err = fmt.Errorf("%s: %w: Broker: Topic authorization failed", topics[0], kafka.ErrForbidden)
+	case n == 0:
 		err = fmt.Errorf("%s: %w", topics[0], kafka.ErrNoTopic)
 	}
 	return out, err
@@ -227,6 +230,8 @@ func TestRequests(t *testing.T) {
 		{"POST /topics/orders", asBinary, `{"records":[{"headers":[{"key":"h","value":"?"}]}]}`, 400, `is not base64`},
 		{"POST /topics/orders", asText, `{"records":[{"value":1}]}`, 400, `value is not a string`},
 		{"POST /topics/orders", asText, "{\"records\":[{\"value\":\"\xff\"}]}", 400, `is not UTF-8`},
+		{"POST /topics/billing-secret", "", "v", 403, `"message":"billing-secret: Kafka's ACLs forbid it: Broker: Topic authorization failed","retriable":false`},
+		{"GET /topics/billing-secret", "", "", 403, `"error_code":403`},
 		{"POST /topics/orders", asText + "|Kafka-Key: k", `{"records":[{}]}`, 400, `go into each record`},
 		{"POST /topics/orders", asText, `{"records":[` + strings.Repeat("{},", recordsMost) + `{}]}`, 413, `10001 records`},
 	} {
