@@ -10,7 +10,6 @@ import (
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
-	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/publisher"
 	"github.com/kpush/kpush/tracing"
@@ -37,7 +36,7 @@ func openDoor(c *config.Config, log *slog.Logger) (*publisher.Publisher, *librdk
 	if err != nil {
 		return nil, nil, err
 	}
-	cluster := func() (kafka.Cluster, error) { return librdkafka.NewCluster(k) }
+	cluster := func() (publisher.Cluster, error) { return librdkafka.NewCluster(k) }
 	return publisher.New(door(c, k), publisher.Parts{Producer: producer, Cluster: cluster}, log), producer, nil
 }
 

@@ -24,7 +24,14 @@ type Config struct {
 // Parts are what it works with.
 type Parts struct {
 	Producer kafka.Producer
-	Cluster  func() (kafka.Cluster, error) // asked for once, by the first request
+	Cluster  func() (Cluster, error) // asked for once, by the first request
+}
+
+// Cluster is what is asked of Kafka beside producing.
+type Cluster interface {
+	Partitions(ctx context.Context, topics []string) ([]kafka.Partition, error)
+	// RecordMost is how many bytes a topic takes of records at once.
+	RecordMost(ctx context.Context, topic string) (int, error)
 }
 
 // Publisher answers at /topics/NAME.
@@ -118,6 +125,9 @@ func (p *Publisher) came(topic string, async bool, err error) {
 		}
 		p.waiting.Store(left)
 		return
+	}
+	if errors.Is(err, kafka.ErrTooLarge) {
+		p.topics.tooLarge(topic)
 	}
 	p.reason.Store(err.Error())
 	if !async {

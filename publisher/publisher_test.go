@@ -20,7 +20,6 @@ import (
 
 // fake is a producer and a cluster, which has the topics orders (3 partitions) and billing-x (1), and hides billing-secret.
 type fake struct {
-	kafka.Cluster
 	mu     sync.Mutex
 	got    []kafka.Record
 	open   int
@@ -28,6 +27,8 @@ type fake struct {
 	answer func(kafka.Record) (kafka.Produced, error) // nil: acknowledged
 	hold   chan struct{}                              // answers come when it is closed
 	asked  int
+	most   int  // bytes that a topic takes of records at once; 0: Kafka does not say it
+	bounds int  // questions for that
 	dead   bool // the cluster says nothing
 }
 
@@ -95,12 +96,21 @@ func (f *fake) Partitions(ctx context.Context, topics []string) (out []kafka.Par
 	return out, err
 }
 
+func (f *fake) RecordMost(context.Context, string) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bounds++; f.most == 0 {
+		return 0, kafka.ErrForbidden
+	}
+	return f.most, nil
+}
+
 func newTest(f *fake, change ...func(*Config)) *Publisher {
 	cfg := Config{Topics: []string{"orders", "billing-*", "nothing"}, Timeout: 10 * time.Second, BodyMost: 1 << 20, Buffer: 1 << 20}
 	for _, c := range change {
 		c(&cfg)
 	}
-	return New(cfg, Parts{Producer: f, Cluster: func() (kafka.Cluster, error) { return f, nil }}, slog.New(slog.DiscardHandler))
+	return New(cfg, Parts{Producer: f, Cluster: func() (Cluster, error) { return f, nil }}, slog.New(slog.DiscardHandler))
 }
 
 // ask makes a request, its headers as Name: value apart by |.
@@ -342,6 +352,50 @@ func TestNobodyWaitsLonger(t *testing.T) {
 			t.Errorf("the notes are %q", p.Notes())
 		}
 		time.Sleep(askTime) // the question beside the last caller
+	})
+}
+
+// A record says what its topic takes at once, as far as Kafka says it: asked for at first, every ten minutes, and behind a refusal for size.
+func TestRecordsKnowTheirTopicsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{most: 20_000}
+		p := newTest(f)
+		for i, row := range []struct {
+			after       time.Duration
+			most        int   // Kafka says
+			came        error // of the record
+			want, asked int
+		}{
+			{0, 20_000, nil, 20_000, 1},
+			{5 * time.Minute, 500, nil, 20_000, 1},
+			{6 * time.Minute, 500, nil, 20_000, 2}, // asked beside this one
+			{time.Second, 900, kafka.ErrTooLarge, 500, 2},
+			{11 * time.Second, 900, nil, 500, 3},
+			{time.Second, 0, nil, 900, 3},
+			{11 * time.Minute, 0, nil, 900, 4},
+			{30 * time.Second, 700, nil, 900, 4},
+			{31 * time.Second, 700, nil, 900, 5},
+			{time.Second, 700, nil, 700, 5},
+		} {
+			time.Sleep(row.after)
+			f.mu.Lock()
+			f.most = row.most
+			f.mu.Unlock()
+			f.answer = func(kafka.Record) (kafka.Produced, error) { return kafka.Produced{}, row.came }
+			if row.came == nil {
+				f.answer = nil
+			}
+			ask(p, "POST /topics/orders", "", "v")
+			synctest.Wait()
+			if got := f.got[len(f.got)-1].Batch; got != row.want || f.bounds != row.asked {
+				t.Errorf("%d: a record knows of %d, asked %d times; want %d, %d", i, got, f.bounds, row.want, row.asked)
+			}
+		}
+		unknown := &fake{}
+		ask(newTest(unknown), "POST /topics/orders", "", "v")
+		if unknown.got[0].Batch != 0 {
+			t.Errorf("who is not told makes up %d", unknown.got[0].Batch)
+		}
 	})
 }
 
