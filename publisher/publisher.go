@@ -149,13 +149,21 @@ func (p *Publisher) Live() []string { return nil }
 // Ready has nothing to wait for.
 func (p *Publisher) Ready() []string { return nil }
 
+// silent is since when Kafka has acknowledged nothing of what is queued, where that is worth a word; else zero.
+func (p *Publisher) silent() (since time.Time) {
+	if at := p.waiting.Load(); at != 0 && time.Since(time.Unix(0, at)) >= quiet {
+		since = time.Unix(0, at)
+	}
+	return since
+}
+
 // Notes tell of records that wait.
 func (p *Publisher) Notes() []string {
-	since := p.waiting.Load()
-	if since == 0 || time.Since(time.Unix(0, since)) < quiet {
+	since := p.silent()
+	if since.IsZero() {
 		return nil
 	}
-	note := fmt.Sprintf("published records have had no acknowledgement from Kafka for %v; queued: %d", time.Since(time.Unix(0, since)).Round(time.Second), p.producer.Queued())
+	note := fmt.Sprintf("published records have had no acknowledgement from Kafka for %v; queued: %d", time.Since(since).Round(time.Second), p.producer.Queued())
 	if reason, _ := p.reason.Load().(string); reason != "" {
 		note += "; the newest failure: " + reason
 	}

@@ -333,8 +333,8 @@ func TestNobodyWaitsLonger(t *testing.T) {
 		if w := ask(p, "POST /topics/orders", "", "v"); w.Code != 504 || time.Since(begin) != 10*time.Second {
 			t.Errorf("no answer: %d after %v", w.Code, time.Since(begin))
 		}
-		if notes := p.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "no acknowledgement from Kafka for 10s; queued: 2") {
-			t.Errorf("the notes are %q", notes)
+		if notes := p.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "no acknowledgement from Kafka for 10s; queued: 2") || !p.Counts().Silent.Equal(begin) {
+			t.Errorf("the notes are %q, silent since %v", notes, p.Counts().Silent)
 		}
 		f.mu.Lock()
 		f.dead = true
@@ -348,7 +348,7 @@ func TestNobodyWaitsLonger(t *testing.T) {
 		}
 		close(f.hold)
 		synctest.Wait()
-		if len(p.Notes()) != 0 || p.Counts().Queued != 0 {
+		if len(p.Notes()) != 0 || p.Counts().Queued != 0 || !p.Counts().Silent.IsZero() {
 			t.Errorf("the notes are %q", p.Notes())
 		}
 		time.Sleep(askTime) // the question beside the last caller
