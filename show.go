@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -12,10 +14,12 @@ import (
 	"github.com/kpush/kpush/api"
 )
 
-// columns prints rows under a head, in columns.
+// columns prints rows under a head, unless that is empty, in columns.
 func columns(out io.Writer, head string, rows [][]any) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, head)
+	if head != "" {
+		fmt.Fprintln(w, head)
+	}
 	for _, row := range rows {
 		for i, cell := range row {
 			if i > 0 {
@@ -72,6 +76,10 @@ func printStatus(out io.Writer, answer []byte) error {
 	if at := s.Service.PausedUntil; at != nil {
 		fmt.Fprintf(out, "  it asked for a pause until %s\n", at.Format(time.RFC3339))
 	}
+	fmt.Fprintln(out, published(s.Publish))
+	if l := s.Letters; l != nil {
+		fmt.Fprintf(out, "dead letters in %s: %d sent, %d wait, %d sent back, %d not sent back%s\n", plain(l.Topic), l.Sent, l.Waiting, l.Redriven, l.Refused, clause(plain(l.Why)))
+	}
 	var rows, blocked [][]any
 	for _, p := range s.Partitions {
 		name := fmt.Sprintf("%s/%d", p.Topic, p.Partition)
@@ -93,20 +101,71 @@ func printStatus(out io.Writer, answer []byte) error {
 	return columns(out, "BLOCKED\tKEY\tATTEMPTS\tSTATUS\tSINCE\tREASON", blocked)
 }
 
-func printSkipped(out io.Writer, answer []byte) error {
-	list, err := into[api.SkippedList](answer)
-	if err != nil {
+// published is the publish door in a line.
+func published(p api.Publish) string {
+	var more []string
+	for reason, n := range p.FailedBy {
+		more = append(more, fmt.Sprintf("%s %d", plain(reason), n))
+	}
+	for status, n := range p.Refused {
+		more = append(more, fmt.Sprintf("answered %d: %d", status, n))
+	}
+	slices.Sort(more)
+	if p.Silent != nil {
+		more = append(more, "no acknowledgement since "+p.Silent.Format(time.RFC3339))
+	}
+	return fmt.Sprintf("published: %d sent, %d queued, %d on the volume, %d failed%s", p.Sent, p.Queued, p.Spooled, p.Failed, clause(strings.Join(more, ", ")))
+}
+
+// clause is text behind a line, where there is any.
+func clause(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
+// printSkipped prints pages of the skip log, each in its own columns.
+func printSkipped() func(io.Writer, []byte) error {
+	head := "MESSAGE\tKEY\tBYTES\tATTEMPTS\tSKIPPED\tRESENT\tREASON"
+	return func(out io.Writer, answer []byte) error {
+		list, err := into[api.SkippedList](answer)
+		if err != nil {
+			return err
+		}
+		var rows [][]any
+		for _, m := range list.Skipped {
+			resent := "-"
+			if m.Resent != nil {
+				resent = m.Resent.Format(time.RFC3339)
+			}
+			rows = append(rows, []any{fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), m.Key, m.Size, m.Attempts, m.At.Format(time.RFC3339), resent, m.Reason})
+		}
+		defer func() { head = "" }()
+		return columns(out, head, rows)
+	}
+}
+
+// printSkippedJSON makes one list of the pages.
+func printSkippedJSON() func(io.Writer, []byte) error {
+	before := `{"skipped":[`
+	return func(out io.Writer, answer []byte) error {
+		page, err := into[struct {
+			Skipped []json.RawMessage
+			Next    *int64
+		}](answer)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Skipped {
+			fmt.Fprintf(out, "%s%s", before, m)
+			before = ","
+		}
+		if page.Next == nil {
+			_, err = fmt.Fprintln(out, strings.TrimSuffix(before, ",")+"]}")
+		}
 		return err
 	}
-	var rows [][]any
-	for _, m := range list.Skipped {
-		resent := "-"
-		if m.Resent != nil {
-			resent = m.Resent.Format(time.RFC3339)
-		}
-		rows = append(rows, []any{fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), m.Key, m.Size, m.Attempts, m.At.Format(time.RFC3339), resent, m.Reason})
-	}
-	return columns(out, "MESSAGE\tKEY\tBYTES\tATTEMPTS\tSKIPPED\tRESENT\tREASON", rows)
 }
 
 func printAudit(out io.Writer, answer []byte) error {

@@ -33,7 +33,7 @@ func (a *API) answer(s forwarder.Status) Status {
 
 // SkippedMost is how many messages a page of GET /skipped may have; without a limit it is skippedUsual.
 const (
-	SkippedMost  = 10_000
+	SkippedMost  = 5000
 	skippedUsual = 1000
 )
 
