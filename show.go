@@ -53,35 +53,51 @@ func printStatus(out io.Writer, answer []byte) error {
 	if err != nil {
 		return err
 	}
-	ready, service := "ready", "up"
+	ready, group := "ready", ""
 	if !s.Ready {
 		ready = "not ready"
 	}
-	if !s.Service.Up {
-		service = "down"
+	if s.Group != "" {
+		group = ", group " + s.Group
 	}
-	fmt.Fprintf(out, "kpush %s, group %s: %s, %s\n", s.Version, s.Group, s.State, ready)
+	fmt.Fprintf(out, "kpush %s%s: %s, %s\n", s.Version, group, s.State, ready)
 	for _, why := range s.Why {
 		fmt.Fprintln(out, "  not ready:", plain(why))
 	}
 	for _, note := range s.Notes {
 		fmt.Fprintln(out, "  note:", plain(note))
 	}
-	fmt.Fprintf(out, "service %s: %d of %d requests in flight, %d messages wait, %d to be tried again\n", service, s.Service.InFlight, s.Service.Limit, s.Service.Waiting, s.Service.Failing)
-	for _, h := range s.Service.Hosts {
-		if !h.Up {
-			fmt.Fprintf(out, "  host %s is down\n", plain(h.Host))
-		}
+	if s.Group == "" { // publish only
+		_, err = fmt.Fprintln(out, published(s.Publish))
+		return err
 	}
-	if at := s.Service.PausedUntil; at != nil {
-		fmt.Fprintf(out, "  it asked for a pause until %s\n", at.Format(time.RFC3339))
-	}
+	printService(out, s.Service)
 	fmt.Fprintln(out, published(s.Publish))
 	if l := s.Letters; l != nil {
 		fmt.Fprintf(out, "dead letters in %s: %d sent, %d wait, %d sent back, %d not sent back%s\n", plain(l.Topic), l.Sent, l.Waiting, l.Redriven, l.Refused, clause(plain(l.Why)))
 	}
+	return printPartitions(out, s.Partitions)
+}
+
+func printService(out io.Writer, s api.Service) {
+	is := "up"
+	if !s.Up {
+		is = "down"
+	}
+	fmt.Fprintf(out, "service %s: %d of %d requests in flight, %d messages wait, %d to be tried again\n", is, s.InFlight, s.Limit, s.Waiting, s.Failing)
+	for _, h := range s.Hosts {
+		if !h.Up {
+			fmt.Fprintf(out, "  host %s is down\n", plain(h.Host))
+		}
+	}
+	if at := s.PausedUntil; at != nil {
+		fmt.Fprintf(out, "  it asked for a pause until %s\n", at.Format(time.RFC3339))
+	}
+}
+
+func printPartitions(out io.Writer, partitions []api.Partition) error {
 	var rows, blocked [][]any
-	for _, p := range s.Partitions {
+	for _, p := range partitions {
 		name := fmt.Sprintf("%s/%d", p.Topic, p.Partition)
 		remark := p.Stall
 		if remark == "" && len(p.Paused) > 0 {

@@ -38,7 +38,10 @@ func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
-	topic := strings.TrimPrefix(r.URL.Path, Path)
+	topic, partition := strings.TrimPrefix(r.URL.Path, Path), ""
+	if r.Method == http.MethodPost { // to a partition as that API has it: /topics/NAME/partitions/NUMBER
+		topic, partition, _ = strings.Cut(topic, "/partitions/")
+	}
 	err := p.topics.admit(topic)
 	switch {
 	case r.Method != http.MethodPost && r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -46,7 +49,7 @@ func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
 		err = refuse(405, "a topic takes POST, and GET says how many partitions it has")
 	case err != nil:
 	case r.Method == http.MethodPost:
-		err = p.post(w, r, topic, a)
+		err = p.post(w, r, topic, partition, a)
 	default:
 		a.mode = modeQuestion
 		err = p.get(r, topic, a)
@@ -73,8 +76,8 @@ func (p *Publisher) get(r *http.Request, topic string, a *answer) error {
 }
 
 // post reads, and holds bytes of the budget until the records are in the queue, which has a bound of its own.
-func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a *answer) error {
-	c, err := parse(topic, r)
+func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic, partition string, a *answer) error {
+	c, err := parse(topic, partition, r)
 	if c.async {
 		a.mode = modeAsync
 	}
