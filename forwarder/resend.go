@@ -3,7 +3,6 @@ package forwarder
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -40,7 +39,7 @@ const (
 
 // Skipped is a page of the skip log, oldest first: after is where an earlier one says that the next begins, 0 at first.
 func (f *Forwarder) Skipped(after int64, limit int) (SkippedPage, error) {
-	return f.skips.page(after, 0, limit, nil)
+	return f.skips.page(after, limit)
 }
 
 // SkipCounts are what the skip log holds.
@@ -57,7 +56,7 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 		return nil, fmt.Errorf("another resend is under way, so this one is %w", ErrAsked)
 	}
 	defer f.resending.Unlock()
-	page, err := f.skips.page(0, 0, resendPage, about(which))
+	page, err := f.skips.unsent(0, resendPage, about(which))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +86,7 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 		if page.Next == 0 {
 			return out, nil
 		}
-		if page, err = f.skips.page(page.Next, 0, resendPage, about(which)); err != nil {
+		if page, err = f.skips.unsent(page.Next, resendPage, about(which)); err != nil {
 			return out, err
 		}
 	}
@@ -126,7 +125,7 @@ func (f *Forwarder) resend(ctx context.Context, m SkippedMessage) (Resent, error
 	one := Resent{Position: m.Position}
 	s, err := f.skips.line(m.line)
 	if err == nil && s.ID != m.ID {
-		err = errors.New("the skip log has been rotated or removed meanwhile")
+		err = errRotated
 	}
 	if err != nil {
 		one.Reason = err.Error()

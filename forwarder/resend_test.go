@@ -121,49 +121,59 @@ func writeSkips(t *testing.T, path string, lines ...string) {
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
-// Page by page is the same as all at once: each message once, where it was skipped last, with what was noted of it before and behind.
+// inPages reads a log in pages of so many, and says what is in them.
+func inPages(t *testing.T, page func(after int64, limit int) (SkippedPage, error), limit int) string {
+	t.Helper()
+	var all []string
+	for after := int64(0); ; {
+		p, err := page(after, limit)
+		if err != nil || len(p.Messages) > limit {
+			t.Fatal(p, err)
+		}
+		for _, m := range p.Messages {
+			text := fmt.Sprintf("%d#%d", m.Offset, m.Attempts)
+			if !m.Resent.IsZero() {
+				text += "!"
+			}
+			if m.InDoubt {
+				text += "?"
+			}
+			all = append(all, text)
+		}
+		if after = p.Next; after == 0 {
+			return strings.Join(all, " ")
+		}
+	}
+}
+
+// Page by page is the same as all at once. The list has each line of a message, with what was noted behind it; a resend has each message
+// once, where it was skipped last, with what was noted before, too.
 func TestSkippedInPages(t *testing.T) {
-	for _, row := range []struct{ log, want string }{
-		{"", ""},
-		{"1|2|3", "1#3 2#3 3#3"},
-		{"1|1 begins|1 delivered|2|3|2 begins|2 refused", "1#4!? 2#4 3#3"},
-		{"1|2|1 begins", "1#4? 2#3"},
-		{"1|1 begins|2|3|1", "2#3 3#3 1#4?"},                            // nobody knows what came of the resend
-		{"1|1 begins|1 delivered|2|1", "2#3 1#4?"},                      // skipped once more, behind a seek
-		{"1|1 begins|1 refused|2|1", "2#3 1#4"},                         //
-		{"1?|2|1", "2#3 1#3?"},                                          // in doubt ever
-		{"1|1|1|2", "1#3 2#3"},                                          // a crash before it was on record
-		{"1|1 begins|1 refused|1 begins|1 delivered|1 begins", "1#6!?"}, // sent on purpose
-		{"9 begins|1", "1#3"},                                           // of a file that was rotated
-		{"1|2|3|4|5|6|7|3 begins|3 delivered|6|7", "1#3 2#3 3#4!? 4#3 5#3 6#3 7#3"},
+	for _, row := range []struct{ log, list, unsent string }{
+		{"", "", ""},
+		{"1|2|3", "1#3 2#3 3#3", "1#3 2#3 3#3"},
+		{"1|1 begins|1 delivered|2|3|2 begins|2 refused", "1#4!? 2#4 3#3", "1#4!? 2#4 3#3"},
+		{"1|2|1 begins", "1#4? 2#3", "1#4? 2#3"},
+		{"1|1 begins|2|3|1", "1#4? 2#3 3#3 1#3", "2#3 3#3 1#4?"},               // nobody knows what came of the resend
+		{"1|1 begins|1 delivered|2|1", "1#4!? 2#3 1#3", "2#3 1#4?"},            // skipped once more, behind a seek
+		{"1|1 begins|1 refused|2|1", "1#4 2#3 1#3", "2#3 1#4"},                 //
+		{"1?|2|1", "1#3? 2#3 1#3", "2#3 1#3?"},                                 // in doubt ever
+		{"1|1|1|2|1 begins|1 delivered", "1#4!? 1#4!? 1#4!? 2#3", "1#4!? 2#3"}, // a crash before it was on record
+		{"1|1 begins|1 refused|1 begins|1 delivered|1 begins", "1#6!?", "1#6!?"},
+		{"9 begins|1", "1#3", "1#3"}, // of a file that was rotated
+		{"1|2|3|4|5|3 begins|3 delivered|4|5", "1#3 2#3 3#4!? 4#3 5#3 4#3 5#3", "1#3 2#3 3#4!? 4#3 5#3"},
 	} {
 		r := newRig(t, small(), handle(always))
 		if row.log != "" {
 			writeSkips(t, r.f.skips.path, strings.Split(row.log, "|")...)
 		}
 		for limit := 1; limit < 9; limit++ {
-			var got []string
-			for after := int64(0); ; {
-				page, err := r.f.Skipped(after, limit)
-				if err != nil || len(page.Messages) > limit {
-					t.Fatal(page, err)
-				}
-				for _, m := range page.Messages {
-					text := fmt.Sprintf("%d#%d", m.Offset, m.Attempts)
-					if !m.Resent.IsZero() {
-						text += "!"
-					}
-					if m.InDoubt {
-						text += "?"
-					}
-					got = append(got, text)
-				}
-				if after = page.Next; after == 0 {
-					break
-				}
+			if got := inPages(t, r.f.Skipped, limit); got != row.list {
+				t.Errorf("%s listed in pages of %d: %s, want %s", row.log, limit, got, row.list)
 			}
-			if strings.Join(got, " ") != row.want {
-				t.Errorf("%s in pages of %d: %q, want %s", row.log, limit, got, row.want)
+			unsent := func(after int64, limit int) (SkippedPage, error) { return r.f.skips.unsent(after, limit, nil) }
+			if got := inPages(t, unsent, limit); got != row.unsent {
+				t.Errorf("%s for a resend in pages of %d: %s, want %s", row.log, limit, got, row.unsent)
 			}
 		}
 	}
@@ -208,7 +218,7 @@ func TestSkipCounts(t *testing.T) {
 			want(2, 1, "2 1!")
 		}
 	}
-	want(4, 2, "2 1!")
+	want(4, 2, "2 1! 2 1!")
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}

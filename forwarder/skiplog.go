@@ -20,7 +20,9 @@ type skipLog struct {
 	mu     sync.Mutex
 	locked bool   // the volume is this process's
 	unlock func() // nil where that is the offsets file's business
-	tally  skipTally
+
+	tallying sync.Mutex
+	tally    skipTally // guarded by tallying
 }
 
 // lock makes the volume this process's until close: two processes would cut each other's lines. Guarantee 1, which has no file there,
