@@ -155,7 +155,12 @@ func TestADeadLetterWaitsByName(t *testing.T) {
 					return good
 				})).run()
 				defer r.stop()
-				r.letters.spoil(func(ctx context.Context, _ kafka.Record) error { return sleepThen(ctx, time.Second, fault) }, nil)
+				r.letters.spoil(func(ctx context.Context, letter kafka.Record) error {
+					if letter.Batch != alone {
+						t.Errorf("the letter goes in company: %d", letter.Batch)
+					}
+					return sleepThen(ctx, time.Second, fault)
+				}, nil)
 				r.kafka.produce(t0, 5, 10)
 				r.kafka.produce(t1, 5, 10)
 				r.kafka.give(t0, t1)
