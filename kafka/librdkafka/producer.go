@@ -20,19 +20,19 @@ type Producer struct {
 	cfg   Config
 	log   *slog.Logger
 	limit time.Duration // the delivery timeout
-	held  atomic.Int64  // bytes of records without an answer
+	held  atomic.Int64  // bytes of records without an answer, of cfg.Buffer
 	open  atomic.Int64  // these records
 
 	mu      sync.Mutex
 	senders map[int]*sender   // by batch
-	routes  map[string]*route // of topics with records without an answer
+	routes  map[string]*route // by topic
 	closed  bool
 }
 
 // route is the sender of a topic: the same one until all of its records have an answer, so that none overtakes another.
 type route struct {
 	by   *sender
-	open int
+	open int // records without an answer
 }
 
 // NewProducer looks at the configuration, and connects nowhere. cfg.Buffer bounds the bytes of records without an answer. An error
@@ -66,52 +66,45 @@ func batchOf(most int) int {
 	return size
 }
 
-// sender finds the record's, which has one record more then.
-func (p *Producer) sender(r *kafka.Record) (*route, error) {
+// route finds the record's, which has one record more then.
+func (p *Producer) route(r *kafka.Record) (to *route, by *sender, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, errClosed
+		return nil, nil, errClosed
 	}
-	to := p.routes[r.Topic]
-	if to == nil {
-		size := batchOf(r.Batch)
-		by := p.senders[size]
-		if by == nil {
-			by = &sender{cfg: p.cfg, batch: size, log: p.log, held: &p.held}
-			p.senders[size] = by
-		}
-		to = &route{by: by}
+	if to = p.routes[r.Topic]; to == nil {
+		to = &route{}
 		p.routes[r.Topic] = to
+	}
+	if to.open == 0 {
+		size := batchOf(r.Batch)
+		if to.by = p.senders[size]; to.by == nil {
+			to.by = &sender{of: p, batch: size}
+			p.senders[size] = to.by
+		}
 	}
 	to.open++
 	p.open.Add(1)
-	return to, nil
+	return to, to.by, nil
 }
 
-// answered takes a record of the topic's away.
-func (p *Producer) answered(topic string, to *route) {
+// answered takes a record of the route's away.
+func (p *Producer) answered(to *route) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	to.open--
 	p.open.Add(-1)
-	if to.open--; to.open == 0 {
-		delete(p.routes, topic)
-	}
 }
 
 // Queue returns once the record is in a client's queue.
 func (p *Producer) Queue(r kafka.Record, done func(kafka.Produced, error)) error {
-	to, err := p.sender(&r)
+	to, by, err := p.route(&r)
 	if err != nil {
 		return err
 	}
-	topic := r.Topic
-	err = to.by.queue(r, func(at kafka.Produced, err error) {
-		p.answered(topic, to)
-		done(at, err)
-	})
-	if err != nil {
-		p.answered(topic, to)
+	if err = by.queue(&r, to, done); err != nil {
+		p.answered(to)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package librdkafka
 
 import (
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,10 +14,8 @@ import (
 // sender is one client, and the records that it holds. The client is made by the first one: a process that produces nothing is as
 // small as without it.
 type sender struct {
-	cfg   Config
-	batch int // bytes of records that go to the broker together, at the most
-	log   *slog.Logger
-	held  *atomic.Int64 // bytes of records without an answer, of cfg.Buffer; the Producer's
+	of    *Producer
+	batch int           // bytes of records that go to the broker together, at the most
 	next  atomic.Uint64 // the newest record's id
 	count atomic.Int64  // records without an answer
 
@@ -33,6 +30,7 @@ type sender struct {
 // asked is a record without an answer.
 type asked struct {
 	out       *outlet
+	by        *route
 	partition kafka.Partition
 	size      int64
 	done      func(kafka.Produced, error)
@@ -45,22 +43,22 @@ var errClosed = fmt.Errorf("%w: the producer is closed", kafka.ErrNoBroker)
 
 // queue copies the record into the client's queue. done is called on the one goroutine that takes the client's reports, and must not
 // wait.
-func (s *sender) queue(r kafka.Record, done func(kafka.Produced, error)) error {
+func (s *sender) queue(r *kafka.Record, by *route, done func(kafka.Produced, error)) error {
 	size := int64(len(r.Key) + len(r.Value) + recordCost)
 	for _, h := range r.Headers {
 		size += int64(len(h.Name) + len(h.Value))
 	}
-	switch held := s.held.Add(size); {
-	case size > s.cfg.Buffer:
-		s.held.Add(-size)
-		return fmt.Errorf("%w: it has %d bytes, and the queue holds %d", kafka.ErrTooLarge, size, s.cfg.Buffer)
-	case held > s.cfg.Buffer:
-		s.held.Add(-size)
+	switch held := s.of.held.Add(size); {
+	case size > s.of.cfg.Buffer:
+		s.of.held.Add(-size)
+		return fmt.Errorf("%w: it has %d bytes, and the queue holds %d", kafka.ErrTooLarge, size, s.of.cfg.Buffer)
+	case held > s.of.cfg.Buffer:
+		s.of.held.Add(-size)
 		return kafka.ErrQueueFull
 	}
-	err := s.put(&r, &asked{partition: kafka.Partition{Topic: r.Topic, Number: r.Partition}, size: size, done: done})
+	err := s.put(r, &asked{by: by, partition: kafka.Partition{Topic: r.Topic, Number: r.Partition}, size: size, done: done})
 	if err != nil {
-		s.held.Add(-size)
+		s.of.held.Add(-size)
 	}
 	return err
 }
@@ -102,7 +100,7 @@ func (s *sender) open() error {
 	if s.out != nil {
 		return nil
 	}
-	o, err := newOutlet(producerProperties(s.cfg, s.batch))
+	o, err := newOutlet(producerProperties(s.of.cfg, s.batch))
 	if err != nil {
 		return err
 	}
@@ -168,13 +166,13 @@ func (s *sender) hear(o *outlet, e *event) {
 	}
 	switch {
 	case e.code == client.ErrFatal:
-		s.log.Warn("the client that produces cannot go on: a new one takes its place", "error", e.text)
+		s.of.log.Warn("the client that produces cannot go on: a new one takes its place", "error", e.text)
 		s.renew(o)
 	case e.code != client.ErrNoError:
 		s.health.heard(e.text)
-		s.log.Debug("Kafka reports to the producer", "error", e.text)
+		s.of.log.Debug("Kafka reports to the producer", "error", e.text)
 	case e.tag != "":
-		logLine(s.log, e.tag, e.text, e.level)
+		logLine(s.of.log, e.tag, e.text, e.level)
 	}
 }
 
@@ -185,8 +183,9 @@ func (s *sender) report(o outcome) {
 		return
 	}
 	a := found.(*asked)
-	s.held.Add(-a.size)
+	s.of.held.Add(-a.size)
 	left := s.count.Add(-1)
+	s.of.answered(a.by)
 	s.health.reported(o.code >= 0, left)
 	if o.code != client.ErrNoError {
 		a.done(kafka.Produced{}, s.reason(o))

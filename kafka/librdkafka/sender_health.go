@@ -34,14 +34,14 @@ func (s *sender) examine(o *outlet) {
 		defer s.health.asking.Store(false)
 		ctx, end := context.WithTimeout(context.Background(), kafka.QuestionTime)
 		defer end()
-		other, err := NewCluster(s.cfg)
+		other, err := NewCluster(s.of.cfg)
 		if err == nil {
 			defer other.Close()
 			_, err = other.ID(ctx)
 		}
 		switch steady := s.health.others(err == nil); {
 		case err == nil && steady >= proof && s.health.quiet() >= deadAfter:
-			s.log.Warn("the client that produces has had no answer although Kafka answers others: a new one takes its place", "for", quiet.Round(time.Second).String())
+			s.of.log.Warn("the client that produces has had no answer although Kafka answers others: a new one takes its place", "for", quiet.Round(time.Second).String())
 			s.renew(o)
 		case err != nil && !errors.Is(err, context.DeadlineExceeded):
 			s.health.heard(err.Error())
