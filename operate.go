@@ -20,12 +20,13 @@ type order struct {
 	path  string
 	call  map[string]any // nil: GET
 	print func(io.Writer, []byte) error
+	next  func(answer []byte) (path string) // where an answer goes on, "" where it does not; nil: it has one page
 }
 
 // orders are the commands for the running process, by their flags.
 var orders = map[string]func(args, topics []string) (order, error){
 	"status":  reading("/status", printStatus),
-	"skipped": reading("/skipped", printSkipped),
+	"skipped": listing,
 	"audit":   reading("/audit", printAudit),
 	"skip":    skipping,
 	"pause":   suspending("/pause"),
@@ -58,14 +59,21 @@ func operate(name string, args []string, out io.Writer) int {
 		return exit(configError{fmt.Errorf("-%s: %w; see kpush -help", name, err)})
 	}
 	c := api.Client{Addr: caller.Addr, Token: caller.Token, Name: "kpush -" + name}
-	var answer []byte
-	if o.call == nil {
-		answer, err = c.Get(o.path)
-	} else {
-		answer, err = c.Post(o.path, o.call)
+	if o.call != nil {
+		answer, err := c.Post(o.path, o.call)
+		if err == nil {
+			err = o.print(out, answer)
+		}
+		return exit(err)
 	}
-	if err == nil {
-		err = o.print(out, answer)
+	for path := o.path; path != "" && err == nil; {
+		var answer []byte
+		if answer, err = c.Get(path); err == nil {
+			err = o.print(out, answer)
+		}
+		if path = ""; err == nil && o.next != nil {
+			path = o.next(answer)
+		}
 	}
 	return exit(err)
 }
@@ -80,6 +88,22 @@ func reading(path string, print func(io.Writer, []byte) error) func(args, _ []st
 		}
 		return order{path: path, print: print}, nil
 	}
+}
+
+// listing reads the skip log page by page.
+func listing(args, topics []string) (order, error) {
+	first := fmt.Sprintf("/skipped?limit=%d", api.SkippedMost)
+	o, err := reading(first, printSkipped())(args, topics)
+	if len(args) > 0 {
+		o.print = printSkippedJSON()
+	}
+	o.next = func(answer []byte) string {
+		if page, err := into[api.SkippedList](answer); err == nil && page.Next != nil {
+			return fmt.Sprintf("%s&after=%d", first, *page.Next)
+		}
+		return ""
+	}
+	return o, err
 }
 
 func skipping(args, topics []string) (order, error) {
@@ -100,17 +124,17 @@ func skipping(args, topics []string) (order, error) {
 	default:
 		err = errors.New("say what: TOPIC/PARTITION/OFFSET, blocked, key=KEY, or TOPIC key=KEY")
 	}
-	return order{"/skip", call, printSkip}, err
+	return order{path: "/skip", call: call, print: printSkip}, err
 }
 
 func suspending(path string) func(args, _ []string) (order, error) {
 	return func(args, _ []string) (order, error) {
 		switch len(args) {
 		case 0:
-			return order{path, map[string]any{}, printPlaces}, nil
+			return order{path: path, call: map[string]any{}, print: printPlaces}, nil
 		case 1:
 			call, err := place(args[0], 1, 2)
-			return order{path, call, printPlaces}, err
+			return order{path: path, call: call, print: printPlaces}, err
 		}
 		return order{}, errors.New("takes one TOPIC or TOPIC/PARTITION, or nothing for all")
 	}
@@ -133,7 +157,7 @@ func seeking(args, _ []string) (order, error) {
 			return order{}, fmt.Errorf("%q is no offset, no time such as 2026-01-31T08:00:00Z, and neither beginning nor end", at)
 		}
 	}
-	return order{"/seek", call, printPlaces}, nil
+	return order{path: "/seek", call: call, print: printPlaces}, nil
 }
 
 func resending(args, _ []string) (order, error) {
@@ -141,16 +165,16 @@ func resending(args, _ []string) (order, error) {
 		return order{}, errors.New("say what: TOPIC/PARTITION/OFFSET, or all")
 	}
 	if args[0] == "all" {
-		return order{"/resend", map[string]any{"all": true}, printResent}, nil
+		return order{path: "/resend", call: map[string]any{"all": true}, print: printResent}, nil
 	}
 	call, err := place(args[0], 3)
-	return order{"/resend", call, printResent}, err
+	return order{path: "/resend", call: call, print: printResent}, err
 }
 
 func redriving(args, _ []string) (order, error) {
 	if len(args) == 1 {
 		if n, err := strconv.Atoi(args[0]); err == nil && n > 0 {
-			return order{"/redrive", map[string]any{"limit": n}, printRedriven}, nil
+			return order{path: "/redrive", call: map[string]any{"limit": n}, print: printRedriven}, nil
 		}
 	}
 	return order{}, errors.New("say how many dead letters to send back at the most, such as 100")

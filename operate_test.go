@@ -12,17 +12,20 @@ import (
 	"testing"
 )
 
-// answers is a running kpush that answers one thing, and notes what it was asked.
+// answers is a running kpush that answers one thing after the other, apart by |, and notes what it was asked, and with which token at last.
 type answers struct {
-	code        int
-	body, asked string
+	code               int
+	body, asked, token string
 }
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body) // a body that breaks off is not what was wanted
-	a.asked = strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", r.Method, r.URL, body, r.Header.Get("Authorization"))), " ")
+	a.asked = strings.Join(strings.Fields(fmt.Sprintf("%s %s %s %s", a.asked, r.Method, r.URL, body)), " ")
+	a.token = r.Header.Get("Authorization")
 	w.WriteHeader(a.code)
-	_, _ = io.WriteString(w, a.body)
+	answer, more, _ := strings.Cut(a.body, "|")
+	_, _ = io.WriteString(w, answer)
+	a.body = more
 }
 
 // A command line is one call, and its answer is printed for people.
@@ -34,16 +37,24 @@ func TestOperate(t *testing.T) {
 	t.Setenv("KPUSH_API_ADDR", ":"+port) // a wildcard is reached on loopback
 	t.Setenv("KPUSH_API_TOKEN", "s3cr3t")
 	t.Setenv("KPUSH_TOPIC", "orders")
-	const status = `{"version":"1.2","state":"running","ready":false,"why":["a\u001b[2Jb"],"notes":["n"],"group":"billing","service":{"up":false,"hosts":[{"host":"h:1","up":false}],"inFlight":3,"limit":16,"waiting":5,"failing":1,"pausedUntil":"2026-11-30T12:00:00Z"},
+	const status = `{"version":"1.2","state":"running","ready":false,"why":["a\u001b[2Jb"],"notes":["n"],"group":"billing","service":{"up":false,"hosts":[{"host":"h:1","up":false}],"inFlight":3,"limit":16,"waiting":5,"failing":1,"pausedUntil":"2026-11-30T12:00:00Z"},"publish":{"queued":4,"spooled":9,"sent":1005,"failed":3,"failedBy":{"no_broker":2,"unknown":1},"refused":{"404":3},"unacknowledgedSince":"2026-11-30T12:00:00Z"},
+		"deadLetters":{"topic":"orders-dead","sent":7,"from":{"orders":7},"waiting":1,"why":"it waits","redriven":3,"refused":2},
 		"partitions":[{"topic":"orders","partition":0,"next":1042,"committed":null,"end":1100,"lag":58,"open":50,"perSecond":12.34,"inFlight":1,"waiting":57,"failing":1,"paused":["operator"],"stall":"","blocked":[{"offset":1042,"key":"k\t1","attempts":12,"status":500,"reason":"off","since":"2026-11-30T12:00:00Z"}]}]}`
 	for _, row := range []struct{ args, answer, asked, out string }{
-		{"-status", status, "GET /status", "kpush 1.2, group billing: running, not ready\n  not ready: \"a\\x1b[2Jb\"\n  note: n\nservice down: 3 of 16 requests in flight, 5 messages wait, 1 to be tried again\n  host h:1 is down\n  it asked for a pause until 2026-11-30T12:00:00Z\n\n" +
+		{"-status", status, "GET /status", "kpush 1.2, group billing: running, not ready\n  not ready: \"a\\x1b[2Jb\"\n  note: n\nservice down: 3 of 16 requests in flight, 5 messages wait, 1 to be tried again\n  host h:1 is down\n  it asked for a pause until 2026-11-30T12:00:00Z\n" +
+			"published: 1005 sent, 4 queued, 9 on the volume, 3 failed: answered 404: 3, no_broker 2, unknown 1, no acknowledgement since 2026-11-30T12:00:00Z\n" +
+			"dead letters in orders-dead: 7 sent, 1 wait, 3 sent back, 2 not sent back: it waits\n\n" +
 			"PARTITION  NEXT  COMMITTED  END   LAG  OPEN  PER SECOND  IN FLIGHT  WAITING  FAILING  REMARK\norders/0   1042  -          1100  58   50    12.3        1          57       1        paused by operator\n\n" +
 			"BLOCKED        KEY     ATTEMPTS  STATUS  SINCE                 REASON\norders/0/1042  \"k\\t1\"  12        500     2026-11-30T12:00:00Z  off\n"},
+		{"-status", `{"version":"1.2","state":"running","ready":true,"service":{"up":true},"publish":{"sent":5}}`, "GET /status", "kpush 1.2: running, ready\npublished: 5 sent, 0 queued, 0 on the volume, 0 failed\n"},
 		{"--status --json", `{"x":1}`, "GET /status", `{"x":1}`},
-		{"-skipped", `{"skipped":[{"topic":"orders","partition":1,"offset":5,"size":9,"attempts":3,"reason":"400","skipped":"2026-11-30T12:00:00Z","resent":"2026-11-30T13:00:00Z"}]}`, "GET /skipped",
+		{"-skipped -json", `{"skipped":[{"a":1},{"a":2}],"next":7}|{"skipped":[]}|`, "GET /skipped?limit=5000 GET /skipped?limit=5000&after=7", `{"skipped":[{"a":1},{"a":2}]}` + "\n"},
+		{"-skipped", `{"skipped":[{"topic":"orders","partition":1,"offset":5,"skipped":"2026-11-30T12:00:00Z"}],"next":7}|{"skipped":[{"topic":"orders","partition":10,"offset":600,"skipped":"2026-11-30T12:00:00Z"}],"next":null}`,
+			"GET /skipped?limit=5000 GET /skipped?limit=5000&after=7",
+			"MESSAGE     KEY  BYTES  ATTEMPTS  SKIPPED               RESENT  REASON\norders/1/5  –    0      0         2026-11-30T12:00:00Z  -       \norders/10/600  –  0  0  2026-11-30T12:00:00Z  -  \n"},
+		{"-skipped", `{"skipped":[{"topic":"orders","partition":1,"offset":5,"size":9,"attempts":3,"reason":"400","skipped":"2026-11-30T12:00:00Z","resent":"2026-11-30T13:00:00Z"}]}`, "GET /skipped?limit=5000",
 			"MESSAGE     KEY  BYTES  ATTEMPTS  SKIPPED               RESENT                REASON\norders/1/5  –    9      3         2026-11-30T12:00:00Z  2026-11-30T13:00:00Z  400\n"},
-		{"-skipped -json", `{}`, "GET /skipped", `{}`},
+		{"-skipped -json", `{}`, "GET /skipped?limit=5000", `{"skipped":[]}` + "\n"},
 		{"-audit", `{"audit":[{"time":"2026-11-30T12:00:00Z","who":"me","did":"skip","to":"blocked"}]}`, "GET /audit", "TIME                  DID   TO       WHO\n2026-11-30T12:00:00Z  skip  blocked  me\n"},
 		{"-skip orders/1/5", `{"skipped":1}`, `POST /skip {"offset":5,"partition":1,"topic":"orders"}`, "skipped: 1\n"},
 		{"-skip=blocked", `{"skipped":2}`, `POST /skip {"blocked":true}`, "skipped: 2\n"},
@@ -68,7 +79,7 @@ func TestOperate(t *testing.T) {
 			continue
 		}
 		code := operate(name, rest, &out)
-		if code != 0 || kpush.asked != row.asked+" Bearer s3cr3t" || out.String() != row.out {
+		if code != 0 || kpush.asked != row.asked || kpush.token != "Bearer s3cr3t" || out.String() != row.out {
 			t.Errorf("%s: exit code %d, asked %s, printed\n%s\nwant %s\n%s", row.args, code, kpush.asked, &out, row.asked, row.out)
 		}
 	}

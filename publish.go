@@ -10,7 +10,6 @@ import (
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
-	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/offsets"
 	"github.com/kpush/kpush/publisher"
@@ -39,7 +38,7 @@ func openDoor(c *config.Config, log *slog.Logger) (*publisher.Publisher, *librdk
 	if err != nil {
 		return nil, nil, err
 	}
-	cluster := func() (kafka.Cluster, error) { return librdkafka.NewCluster(k) }
+	cluster := func() (publisher.Cluster, error) { return librdkafka.NewCluster(k) }
 	return publisher.New(door(c, k), publisher.Parts{Producer: producer, Cluster: cluster}, log), producer, nil
 }
 
@@ -48,7 +47,7 @@ func openSpool(c *config.Config, door *publisher.Publisher, producer *librdkafka
 	if !spools(c) {
 		return nil
 	}
-	s, err := spool.Open(spool.Options{Dir: c.OffsetsDir, Limit: int64(c.PublishSpool), Buffer: int64(c.Buffer) / 2, Producer: producer, Came: door.Spooled, Log: log})
+	s, err := spool.Open(spool.Options{Dir: c.OffsetsDir, Limit: int64(c.PublishSpool), Buffer: int64(c.Buffer) / 2, Producer: producer, Batch: door.Batch, Came: door.Spooled, Log: log})
 	if err == nil {
 		door.Spool(s)
 	}

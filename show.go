@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -12,10 +14,12 @@ import (
 	"github.com/kpush/kpush/api"
 )
 
-// columns prints rows under a head, in columns.
+// columns prints rows under a head, unless that is empty, in columns.
 func columns(out io.Writer, head string, rows [][]any) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, head)
+	if head != "" {
+		fmt.Fprintln(w, head)
+	}
 	for _, row := range rows {
 		for i, cell := range row {
 			if i > 0 {
@@ -49,31 +53,51 @@ func printStatus(out io.Writer, answer []byte) error {
 	if err != nil {
 		return err
 	}
-	ready, service := "ready", "up"
+	ready, group := "ready", ""
 	if !s.Ready {
 		ready = "not ready"
 	}
-	if !s.Service.Up {
-		service = "down"
+	if s.Group != "" {
+		group = ", group " + s.Group
 	}
-	fmt.Fprintf(out, "kpush %s, group %s: %s, %s\n", s.Version, s.Group, s.State, ready)
+	fmt.Fprintf(out, "kpush %s%s: %s, %s\n", s.Version, group, s.State, ready)
 	for _, why := range s.Why {
 		fmt.Fprintln(out, "  not ready:", plain(why))
 	}
 	for _, note := range s.Notes {
 		fmt.Fprintln(out, "  note:", plain(note))
 	}
-	fmt.Fprintf(out, "service %s: %d of %d requests in flight, %d messages wait, %d to be tried again\n", service, s.Service.InFlight, s.Service.Limit, s.Service.Waiting, s.Service.Failing)
-	for _, h := range s.Service.Hosts {
+	if s.Group == "" { // publish only
+		_, err = fmt.Fprintln(out, published(s.Publish))
+		return err
+	}
+	printService(out, s.Service)
+	fmt.Fprintln(out, published(s.Publish))
+	if l := s.Letters; l != nil {
+		fmt.Fprintf(out, "dead letters in %s: %d sent, %d wait, %d sent back, %d not sent back%s\n", plain(l.Topic), l.Sent, l.Waiting, l.Redriven, l.Refused, clause(plain(l.Why)))
+	}
+	return printPartitions(out, s.Partitions)
+}
+
+func printService(out io.Writer, s api.Service) {
+	is := "up"
+	if !s.Up {
+		is = "down"
+	}
+	fmt.Fprintf(out, "service %s: %d of %d requests in flight, %d messages wait, %d to be tried again\n", is, s.InFlight, s.Limit, s.Waiting, s.Failing)
+	for _, h := range s.Hosts {
 		if !h.Up {
 			fmt.Fprintf(out, "  host %s is down\n", plain(h.Host))
 		}
 	}
-	if at := s.Service.PausedUntil; at != nil {
+	if at := s.PausedUntil; at != nil {
 		fmt.Fprintf(out, "  it asked for a pause until %s\n", at.Format(time.RFC3339))
 	}
+}
+
+func printPartitions(out io.Writer, partitions []api.Partition) error {
 	var rows, blocked [][]any
-	for _, p := range s.Partitions {
+	for _, p := range partitions {
 		name := fmt.Sprintf("%s/%d", p.Topic, p.Partition)
 		remark := p.Stall
 		if remark == "" && len(p.Paused) > 0 {
@@ -93,20 +117,71 @@ func printStatus(out io.Writer, answer []byte) error {
 	return columns(out, "BLOCKED\tKEY\tATTEMPTS\tSTATUS\tSINCE\tREASON", blocked)
 }
 
-func printSkipped(out io.Writer, answer []byte) error {
-	list, err := into[api.SkippedList](answer)
-	if err != nil {
+// published is the publish door in a line.
+func published(p api.Publish) string {
+	var more []string
+	for reason, n := range p.FailedBy {
+		more = append(more, fmt.Sprintf("%s %d", plain(reason), n))
+	}
+	for status, n := range p.Refused {
+		more = append(more, fmt.Sprintf("answered %d: %d", status, n))
+	}
+	slices.Sort(more)
+	if p.Silent != nil {
+		more = append(more, "no acknowledgement since "+p.Silent.Format(time.RFC3339))
+	}
+	return fmt.Sprintf("published: %d sent, %d queued, %d on the volume, %d failed%s", p.Sent, p.Queued, p.Spooled, p.Failed, clause(strings.Join(more, ", ")))
+}
+
+// clause is text behind a line, where there is any.
+func clause(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
+// printSkipped prints pages of the skip log, each in its own columns.
+func printSkipped() func(io.Writer, []byte) error {
+	head := "MESSAGE\tKEY\tBYTES\tATTEMPTS\tSKIPPED\tRESENT\tREASON"
+	return func(out io.Writer, answer []byte) error {
+		list, err := into[api.SkippedList](answer)
+		if err != nil {
+			return err
+		}
+		var rows [][]any
+		for _, m := range list.Skipped {
+			resent := "-"
+			if m.Resent != nil {
+				resent = m.Resent.Format(time.RFC3339)
+			}
+			rows = append(rows, []any{fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), m.Key, m.Size, m.Attempts, m.At.Format(time.RFC3339), resent, m.Reason})
+		}
+		defer func() { head = "" }()
+		return columns(out, head, rows)
+	}
+}
+
+// printSkippedJSON makes one list of the pages.
+func printSkippedJSON() func(io.Writer, []byte) error {
+	before := `{"skipped":[`
+	return func(out io.Writer, answer []byte) error {
+		page, err := into[struct {
+			Skipped []json.RawMessage
+			Next    *int64
+		}](answer)
+		if err != nil {
+			return err
+		}
+		for _, m := range page.Skipped {
+			fmt.Fprintf(out, "%s%s", before, m)
+			before = ","
+		}
+		if page.Next == nil {
+			_, err = fmt.Fprintln(out, strings.TrimSuffix(before, ",")+"]}")
+		}
 		return err
 	}
-	var rows [][]any
-	for _, m := range list.Skipped {
-		resent := "-"
-		if m.Resent != nil {
-			resent = m.Resent.Format(time.RFC3339)
-		}
-		rows = append(rows, []any{fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), m.Key, m.Size, m.Attempts, m.At.Format(time.RFC3339), resent, m.Reason})
-	}
-	return columns(out, "MESSAGE\tKEY\tBYTES\tATTEMPTS\tSKIPPED\tRESENT\tREASON", rows)
 }
 
 func printAudit(out io.Writer, answer []byte) error {

@@ -22,6 +22,7 @@ type Status struct {
 	Service    Service           `json:"service"`
 	Partitions []Partition       `json:"partitions"`
 	Publish    Publish           `json:"publish"`
+	Letters    *Letters          `json:"deadLetters"` // null: KPUSH_DEAD_LETTER_TOPIC is not set
 	Config     map[string]string `json:"config"`
 }
 
@@ -75,12 +76,26 @@ type Blocked struct {
 	Since    time.Time `json:"since"`
 }
 
-// Publish is what was published: records.
+// Publish is what was published: records, and of Refused requests that were not answered with 2xx, by status.
 type Publish struct {
-	Queued  int `json:"queued"`
-	Spooled int `json:"spooled"`
-	Sent    int `json:"sent"`
-	Failed  int `json:"failed"`
+	Queued   int              `json:"queued"`
+	Spooled  int              `json:"spooled"`
+	Sent     int              `json:"sent"`
+	Failed   int              `json:"failed"`
+	FailedBy map[string]int64 `json:"failedBy"`
+	Refused  map[int]int64    `json:"refused"`
+	Silent   *time.Time       `json:"unacknowledgedSince"` // Kafka acknowledges nothing of what is queued
+}
+
+// Letters are what this process has to do with dead letters.
+type Letters struct {
+	Topic    string           `json:"topic"`
+	Sent     int64            `json:"sent"`
+	From     map[string]int64 `json:"from"`
+	Waiting  int              `json:"waiting"`
+	Why      string           `json:"why"`
+	Redriven int64            `json:"redriven"`
+	Refused  int64            `json:"refused"`
 }
 
 // Key is a message's key as in a batch: text, or base64 of any other. Without both there is none.
@@ -151,6 +166,7 @@ type (
 	}
 	SkippedList struct {
 		Skipped []Skipped `json:"skipped"`
+		Next    *int64    `json:"next"` // where the next page begins; null: there is none
 	}
 	ResentList struct {
 		Resent []Resent `json:"resent"`
@@ -173,7 +189,7 @@ func answer(s forwarder.Status) Status {
 	a := Status{State: s.State, Ready: s.Ready, Why: some(s.Why), Notes: some(s.Notes), Cluster: s.Cluster, Group: s.Group, InstanceID: s.InstanceID,
 		Service: Service{Up: s.Service.Up, Hosts: []Host{}, InFlight: s.Service.Taken, Limit: s.Service.Limit, Waiting: s.Service.Waiting,
 			Failing: s.Service.Failing, PausedUntil: moment(s.Service.Paused)},
-		Partitions: []Partition{}}
+		Partitions: []Partition{}, Letters: lettersOf(s.Letters)}
 	for i, h := range s.Service.Hosts {
 		host := Host{Up: h.Up, Since: moment(h.Since)}
 		if i < len(s.Service.Names) {
@@ -200,6 +216,19 @@ func answer(s forwarder.Status) Status {
 		a.Partitions = append(a.Partitions, row)
 	}
 	return a
+}
+
+// lettersOf are null where there is no topic for them.
+func lettersOf(s forwarder.LettersStatus) *Letters {
+	if s.Topic == "" {
+		return nil
+	}
+	l := Letters{Topic: s.Topic, From: map[string]int64{}, Waiting: s.Waiting, Why: s.Why, Redriven: s.Redriven, Refused: s.Refused}
+	for topic, n := range s.Sent {
+		l.From[topic] = n
+		l.Sent += n
+	}
+	return &l
 }
 
 // some is the list, never null.

@@ -26,7 +26,8 @@ type Operator interface {
 	Pause(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error)
 	Resume(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error)
 	Seek(ctx context.Context, who, topic string, partition int32, to forwarder.Target) ([]kafka.Position, error)
-	Skipped() ([]forwarder.SkippedMessage, error)
+	Skipped(after int64, limit int) (forwarder.SkippedPage, error)
+	SkipCounts() (forwarder.SkipCounts, error)
 	Resend(ctx context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error)
 	Redrive(ctx context.Context, who string, limit int) (forwarder.Redriven, error)
 	Audit() ([]forwarder.Moved, error)
@@ -51,7 +52,8 @@ type API struct {
 	about    About
 	log      *slog.Logger
 	door     *door
-	watch    watch
+	watch    watch[forwarder.Status]
+	skips    watch[skipLog]
 	commands chan struct{} // commandsMost of them are under way at the most
 	history  history
 	sayings  sayings
@@ -67,7 +69,8 @@ const (
 
 // New makes an API that has not begun to listen.
 func New(op Operator, about About, log *slog.Logger) *API {
-	return &API{op: op, about: about, log: log, door: newDoor(about.Addr, about.Token), watch: watch{ask: op.Status},
+	return &API{op: op, about: about, log: log, door: newDoor(about.Addr, about.Token), watch: watch[forwarder.Status]{what: "status", ask: op.Status},
+		skips:    watch[skipLog]{what: "skip log", ask: func() (s skipLog) { s.SkipCounts, s.err = op.SkipCounts(); return s }},
 		commands: make(chan struct{}, commandsMost)}
 }
 
@@ -116,7 +119,7 @@ var calls = map[string]struct {
 }{
 	"/":        {get: (*API).page},
 	"/status":  {get: read((*API).status)},
-	"/skipped": {get: read((*API).skipped)},
+	"/skipped": {get: (*API).skipped},
 	"/audit":   {get: read((*API).audit)},
 	"/skip":    {post: (*API).skip},
 	"/pause":   {post: (*API).pause},

@@ -18,7 +18,6 @@ import (
 // instant is a producer and a cluster that acknowledge what has come since they looked last, all at once.
 type instant struct {
 	kafka.Producer
-	kafka.Cluster
 	mu   sync.Mutex
 	open []func(kafka.Produced, error)
 	some chan struct{}
@@ -40,6 +39,8 @@ func (f *instant) Queued() int { return 1 }
 func (f *instant) Partitions(context.Context, []string) ([]kafka.Partition, error) {
 	return make([]kafka.Partition, 8), nil
 }
+
+func (f *instant) RecordMost(context.Context, string) (int, error) { return 1 << 20, nil }
 
 func (f *instant) acknowledge() {
 	at := kafka.Produced{Position: kafka.Position{Partition: kafka.Partition{Topic: "orders"}}, Timestamp: 1795000000000}
@@ -63,7 +64,7 @@ func BenchmarkDoor(b *testing.B) {
 	go f.acknowledge()
 	defer close(f.some)
 	log := slog.New(slog.DiscardHandler)
-	p := publisher.New(publisher.Config{Topics: []string{"*"}, Timeout: 1e10, BodyMost: 1 << 20, Buffer: 1 << 24}, publisher.Parts{Producer: f, Cluster: func() (kafka.Cluster, error) { return f, nil }}, log)
+	p := publisher.New(publisher.Config{Topics: []string{"*"}, Timeout: 1e10, BodyMost: 1 << 20, Buffer: 1 << 24}, publisher.Parts{Producer: f, Cluster: func() (publisher.Cluster, error) { return f, nil }}, log)
 	a := New(PublishOnly{}, About{Addr: "127.0.0.1:0", Publish: p}, log)
 	var said strings.Builder
 	if err := Serve(b.Context(), Port{"KPUSH_API_ADDR", "api", "127.0.0.1:0", true}, a, slog.New(slog.NewTextHandler(&said, nil))); err != nil {

@@ -75,11 +75,26 @@ func (f *fake) Seek(_ context.Context, who, topic string, n int32, to forwarder.
 	return []kafka.Position{{Partition: kafka.Partition{Topic: topic, Number: 1}, Offset: 7}}, f.err
 }
 
-func (f *fake) Skipped() ([]forwarder.SkippedMessage, error) {
-	f.note("skipped")
+func (f *fake) Skipped(after int64, limit int) (forwarder.SkippedPage, error) {
+	f.note("skipped %d %d", after, limit)
+	page := forwarder.SkippedPage{Messages: skips()}
+	if after == 0 {
+		page.Next = 7000
+	}
+	return page, f.err
+}
+
+func (f *fake) SkipCounts() (forwarder.SkipCounts, error) {
+	if f.hangs != nil {
+		<-f.hangs
+	}
+	return forwarder.SkipCounts{Skipped: 1_234_567, Resent: 17, Newest: skips()}, f.err
+}
+
+func skips() []forwarder.SkippedMessage {
 	at := kafka.Position{Partition: kafka.Partition{Topic: "orders", Number: 1}, Offset: 5}
 	return []forwarder.SkippedMessage{{Position: at, ID: "orders/1/5/x", Key: []byte{0xff}, Size: 9, Attempts: 3, Reason: "400", Skipped: noon},
-		{Position: at, InDoubt: true, Skipped: noon, Resent: noon}}, f.err
+		{Position: at, InDoubt: true, Skipped: noon, Resent: noon}}
 }
 
 func (f *fake) Resend(_ context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error) {
@@ -117,13 +132,14 @@ func busy() forwarder.Status {
 			{Partition: p(1), Next: 7, Committed: -1, End: -1, High: -1},
 		},
 		Blocked: []forwarder.BlockedStatus{{Position: kafka.Position{Partition: p(0), Offset: 1042}, Key: []byte("k"), Attempts: 12, Status: 500, Reason: "500 Internal Server Error", Answer: "no such customer", Since: noon}},
+		Letters: forwarder.LettersStatus{Topic: "orders-dead", Sent: map[string]int64{"orders": 7, "returns": 1000}, Waiting: 1, Why: "orders/0/9 is given up and waits", Redriven: 3, Refused: 2},
 	}
 }
 
 const testToken = "s3cr3t"
 
 // api is an API over a fake, called without sockets.
-func newTest(f *fake, token string) *API {
+func newTest(f Operator, token string) *API {
 	return New(f, About{Version: "1.2", Guarantee: 2, Addr: "127.0.0.1:9401", Token: token, Config: []slog.Attr{slog.String("KPUSH_TOPIC", "orders"), slog.String("KPUSH_API_TOKEN", "***")}},
 		slog.New(slog.DiscardHandler))
 }

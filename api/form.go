@@ -27,7 +27,7 @@ func formBody(path string, form []byte) ([]byte, error) {
 			for field, value := range SeekTo(text) {
 				call[field] = value
 			}
-		case slices.Contains([]string{"partition", "offset"}, name):
+		case slices.Contains([]string{"partition", "offset", "limit"}, name):
 			n, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
 				return nil, refuse(http.StatusBadRequest, "%s is a number, and not %s", name, shown(text))

@@ -36,7 +36,7 @@ func (a *API) keepHistory(ctx context.Context) {
 	tick := time.NewTicker(sampleTime)
 	defer tick.Stop()
 	for {
-		if s, err := a.watch.status(ctx); err == nil {
+		if s, err := a.watch.now(ctx); err == nil {
 			a.history.add(time.Now(), s.Partitions)
 		}
 		select {

@@ -27,7 +27,7 @@ type Build struct{ Version, Librdkafka string }
 // logDropped is how many lines of the log were left out. A label never holds what is a message's.
 func Metrics(b Build, m Measured, p Publishing, logDropped func() int64) http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(&collector{build: b, m: m, p: p, logDropped: logDropped, watch: watch{ask: m.Status}},
+	r.MustRegister(&collector{build: b, m: m, p: p, logDropped: logDropped, watch: watch[forwarder.Status]{what: "status", ask: m.Status}},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{DisableCompression: true}) // to compress takes a megabyte a scrape
 }
@@ -74,6 +74,7 @@ var families = []struct {
 	{"waiting_messages", gauge, "Messages in memory without an outcome that are not under way.", ""},
 	{"waiting_bytes", gauge, "What messages in memory hold of KPUSH_BUFFER.", ""},
 	{"failing_messages", gauge, "Messages that have failed and have no outcome.", ""},
+	{"dead_letters_waiting", gauge, "Messages that were given up and are not in the dead letter topic yet.", ""},
 	{"service_up", gauge, "Whether a host of the service is up.", "host"},
 	{"stalled", gauge, "Partitions of which nothing has moved for a minute although there is something, by why.", "reason"},
 	{"file_degraded", gauge, "Whether the volume takes no records, so that nothing is delivered.", ""},
@@ -105,7 +106,7 @@ type collector struct {
 	m          Measured
 	p          Publishing
 	logDropped func() int64
-	watch      watch
+	watch      watch[forwarder.Status]
 }
 
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
@@ -130,7 +131,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if _, only := c.m.(PublishOnly); only {
 		return // a member without partitions is an alarm
 	}
-	if s, err := c.watch.status(context.Background()); err == nil { // file_degraded tells of a volume that hangs
+	if s, err := c.watch.now(context.Background()); err == nil { // file_degraded tells of a volume that hangs
 		to.status(s)
 		for _, p := range s.Partitions {
 			to.partition(p)
@@ -201,6 +202,7 @@ func (to exposition) status(s forwarder.Status) {
 	to.put("in_flight", float64(s.Service.InFlight))
 	to.put("concurrency_limit", float64(s.Service.Limit))
 	to.put("waiting_messages", float64(s.Service.Waiting))
+	to.put("dead_letters_waiting", float64(s.Letters.Waiting))
 	to.put("assigned_partitions", float64(len(s.Partitions)+len(s.Pending)))
 	for i, name := range s.Service.Names {
 		to.put("service_up", flag(s.Service.Hosts[i].Up), name)

@@ -51,6 +51,7 @@ func counted() *measured {
 	stuck.Topic, stuck.Partition.Number, stuck.Key, stuck.Reason = "orders", 3, []byte("customer-17"), "the service answered 500"
 	m.status = forwarder.Status{Partitions: []forwarder.PartitionStatus{one, fresh}, Pending: make([]forwarder.PendingStatus, 1), Blocked: []forwarder.BlockedStatus{stuck}}
 	m.status.Service.InFlight, m.status.Service.Limit, m.status.Service.Waiting = 3, 16, 57
+	m.status.Letters.Waiting = 1
 	m.status.Service.Names = []string{"10.0.0.5", "unix:/run/app.sock"}
 	m.status.Service.Hosts = slices.Grow(m.status.Service.Hosts, 2)[:2]
 	m.status.Service.Hosts[0].Up = true
@@ -93,7 +94,7 @@ func TestMetricNames(t *testing.T) {
 	want := map[string]string{
 		"build_info": "librdkafka version", "messages_fetched_total": "topic", "deliveries_total": "outcome topic", "messages_done_total": "how topic",
 		"delivery_duration_seconds": "topic histogram", "end_to_end_seconds": "topic histogram", "slow_deliveries_total": "topic", "retries_total": "reason topic",
-		"in_flight": "", "concurrency_limit": "", "waiting_messages": "", "waiting_bytes": "", "failing_messages": "", "blocked_messages": "partition topic", "service_up": "host",
+		"in_flight": "", "concurrency_limit": "", "waiting_messages": "", "waiting_bytes": "", "failing_messages": "", "dead_letters_waiting": "", "blocked_messages": "partition topic", "service_up": "host",
 		"stalled": "reason", "lag_messages": "partition topic", "oldest_seconds": "partition topic", "offset": "kind partition topic", "paused": "partition reason topic",
 		"assigned_partitions": "", "rebalances_total": "kind", "commits_total": "result", "commit_duration_seconds": "histogram", "repeats_suppressed_total": "", "in_doubt_total": "",
 		"publish_requests_total": "code mode", "publish_duration_seconds": "mode histogram", "publish_failed_total": "reason", "publish_queue_messages": "", "publish_spool_messages": "",
@@ -162,6 +163,7 @@ kpush_waiting_messages 57
 kpush_in_flight 3
 kpush_concurrency_limit 16
 kpush_failing_messages 2
+kpush_dead_letters_waiting 1
 kpush_assigned_partitions 3
 kpush_service_up{host="10.0.0.5"} 1
 kpush_service_up{host="unix:/run/app.sock"} 0

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -9,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -22,6 +25,10 @@ type view struct {
 	Problem string // why there is no status
 	Rows    []row
 	Failing []blockedRow
+	Skips   forwarder.SkipCounts
+	NoSkips string // why there are none to be shown
+	Skipped []skippedRow
+	Door    bool
 	Config  []slog.Attr
 	Token   bool
 	Paused  bool // some partition is, by an operator
@@ -44,12 +51,15 @@ type blockedRow struct {
 	Age string
 }
 
+// skippedRow is a message of the skip log.
+type skippedRow struct{ Skipped }
+
 // page is GET /. It can be read without a script, and says what it can where there is no status.
 func (a *API) page(w http.ResponseWriter, r *http.Request) error {
-	v := view{Nonce: rand.Text(), Said: a.sayings.of(r.URL.Query().Get("said")), Config: a.about.Config, Token: a.about.Token != "", Now: time.Now()}
+	v := view{Nonce: rand.Text(), Said: a.sayings.of(r.URL.Query().Get("said")), Config: a.about.Config, Token: a.about.Token != "", Door: a.about.Publish != nil, Now: time.Now()}
 	code := http.StatusOK
 	a.op.Wanted()
-	s, err := a.watch.status(r.Context())
+	s, err := a.watch.now(r.Context())
 	if err != nil {
 		v.Problem, code = oneLine(err), statusOf(err)
 	}
@@ -64,6 +74,9 @@ func (a *API) page(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	slices.SortStableFunc(v.Failing, func(a, b blockedRow) int { return a.Since.Compare(b.Since) })
+	if v.Group != "" {
+		a.skipLog(r.Context(), &v)
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", fmt.Sprintf("default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%[1]s'; img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", v.Nonce))
@@ -72,13 +85,27 @@ func (a *API) page(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// skipLog puts what is told of it into the view.
+func (a *API) skipLog(ctx context.Context, v *view) {
+	log, err := a.skips.now(ctx)
+	if err = cmp.Or(err, log.err); err != nil {
+		v.NoSkips = oneLine(err)
+	}
+	v.Skips = log.SkipCounts
+	for _, m := range log.Newest {
+		v.Skipped = append(v.Skipped, skippedRow{skippedOf(m)})
+	}
+}
+
 // Name is the coordinates of a message, for people.
 func (b blockedRow) Name() string { return fmt.Sprintf("%s/%d/%d", b.Topic, b.Partition, b.Offset) }
 
+func (s skippedRow) Name() string { return fmt.Sprintf("%s/%d/%d", s.Topic, s.Partition, s.Offset) }
+
 // Short is the key, not endless.
-func (b blockedRow) Short() string {
+func (k Key) Short() string {
 	const most = 60
-	key := []rune(b.Key.String())
+	key := []rune(k.String())
 	if len(key) > most {
 		return string(key[:most]) + "…"
 	}

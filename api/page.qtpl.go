@@ -5,7 +5,11 @@
 
 package api
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 import (
 	qtio422016 "io"
@@ -173,348 +177,516 @@ button { cursor: pointer; background: var(--panel); margin-top: .3rem; }
 `)
 		}
 		qw422016.N().S(`
+`)
+		if v.Group != "" {
+			qw422016.N().S(`
 <dl class="facts">
 <div><dt>Service</dt><dd class="`)
-		if v.Service.Up {
-			qw422016.N().S(`good`)
-		} else {
-			qw422016.N().S(`bad`)
-		}
-		qw422016.N().S(`">`)
-		if v.Service.Up {
-			qw422016.N().S(`up`)
-		} else {
-			qw422016.N().S(`down`)
-		}
-		qw422016.N().S(`</dd></div>
+			if v.Service.Up {
+				qw422016.N().S(`good`)
+			} else {
+				qw422016.N().S(`bad`)
+			}
+			qw422016.N().S(`">`)
+			if v.Service.Up {
+				qw422016.N().S(`up`)
+			} else {
+				qw422016.N().S(`down`)
+			}
+			qw422016.N().S(`</dd></div>
 <div><dt>Requests in flight</dt><dd>`)
-		qw422016.E().S(grouped(v.Service.InFlight))
-		qw422016.N().S(` of `)
-		qw422016.E().S(grouped(v.Service.Limit))
-		qw422016.N().S(`</dd></div>
+			qw422016.E().S(grouped(v.Service.InFlight))
+			qw422016.N().S(` of `)
+			qw422016.E().S(grouped(v.Service.Limit))
+			qw422016.N().S(`</dd></div>
 <div><dt>Messages waiting</dt><dd>`)
-		qw422016.E().S(grouped(v.Service.Waiting))
-		qw422016.N().S(`</dd></div>
+			qw422016.E().S(grouped(v.Service.Waiting))
+			qw422016.N().S(`</dd></div>
 <div><dt>To be tried again</dt><dd>`)
-		qw422016.E().S(grouped(v.Service.Failing))
-		qw422016.N().S(`</dd></div>
+			qw422016.E().S(grouped(v.Service.Failing))
+			qw422016.N().S(`</dd></div>
 <div><dt>Blocked</dt><dd`)
-		if len(v.Failing) > 0 {
-			qw422016.N().S(` class="bad"`)
-		}
-		qw422016.N().S(`>`)
-		qw422016.N().D(len(v.Failing))
-		qw422016.N().S(`</dd></div>
+			if len(v.Failing) > 0 {
+				qw422016.N().S(` class="bad"`)
+			}
+			qw422016.N().S(`>`)
+			qw422016.N().D(len(v.Failing))
+			qw422016.N().S(`</dd></div>
 `)
-		if v.Publish.Queued != 0 || v.Publish.Spooled != 0 || v.Publish.Sent != 0 || v.Publish.Failed != 0 {
+			if v.Service.PausedUntil != nil {
+				qw422016.N().S(`
+<div><dt>The service asked for a pause until</dt><dd class="warn">`)
+				qw422016.E().S(v.Service.PausedUntil.Format("15:04:05 UTC"))
+				qw422016.N().S(`</dd></div>
+`)
+			}
 			qw422016.N().S(`
+</dl>
+<p class="soft">Member <code>`)
+			if v.InstanceID != "" {
+				qw422016.E().S(v.InstanceID)
+			} else {
+				qw422016.N().S(`dynamic`)
+			}
+			qw422016.N().S(`</code>, cluster <code>`)
+			if v.Cluster != "" {
+				qw422016.E().S(v.Cluster)
+			} else {
+				qw422016.N().S(`not known yet`)
+			}
+			qw422016.N().S(`</code></p>
+<ul>
+`)
+			for _, h := range v.Service.Hosts {
+				qw422016.N().S(`
+<li>Host <code>`)
+				qw422016.E().S(h.Host)
+				qw422016.N().S(`</code>: `)
+				if h.Up {
+					qw422016.N().S(`<span class="good">up</span>`)
+				} else {
+					qw422016.N().S(`<span class="bad">down`)
+					if h.Since != nil {
+						qw422016.N().S(` since `)
+						qw422016.E().S(h.Since.Format("2006-01-02 15:04:05 UTC"))
+					}
+					qw422016.N().S(`</span>`)
+				}
+				qw422016.N().S(`</li>
+`)
+			}
+			qw422016.N().S(`
+</ul>
+<div class="acts">
+<details id="pause-all"><summary>Pause everything…</summary>
+<form method="post" action="/pause"><p>No new attempts at any partition, until it is resumed. It survives a restart. Pause everything?</p><button>Pause everything</button></form></details>
+`)
+			if v.Paused {
+				qw422016.N().S(`
+<details id="resume-all"><summary>Resume everything…</summary>
+<form method="post" action="/resume"><p>New attempts begin again at once. Resume everything?</p><button>Resume everything</button></form></details>
+`)
+			}
+			qw422016.N().S(`
+</div>
+`)
+		}
+		qw422016.N().S(`
+</section>
+`)
+		if v.Group != "" {
+			qw422016.N().S(`
+<section aria-labelledby="h-partitions">
+<h2 id="h-partitions">Partitions</h2>
+`)
+			if len(v.Rows) == 0 {
+				qw422016.N().S(`
+<p>None delivers at the moment.</p>
+`)
+			} else {
+				qw422016.N().S(`
+<table>
+<caption>Open: without an outcome yet. Lag also counts what is done out of order.</caption>
+<thead><tr><th scope="col">Partition</th><th scope="col" class="num">Next</th><th scope="col" class="num">Committed</th><th scope="col" class="num">End</th><th scope="col" class="num">Lag</th><th scope="col" class="num">Open</th><th scope="col" class="num">In flight</th><th scope="col" class="num">Waiting</th><th scope="col" class="num">Failing</th><th scope="col" class="num">Oldest</th><th scope="col">Caught up in</th><th scope="col">Messages a second, 15 minutes</th><th scope="col">Commands</th></tr></thead>
+<tbody>
+`)
+				for _, r := range v.Rows {
+					id := fmt.Sprintf("%s-%d", r.Topic, r.Partition.Partition)
+
+					qw422016.N().S(`
+<tr>
+<th scope="row">`)
+					qw422016.E().S(r.Topic)
+					qw422016.N().S(`/`)
+					qw422016.N().D(int(r.Partition.Partition))
+					qw422016.N().S(`
+`)
+					for _, s := range r.Paused {
+						qw422016.N().S(`<br><span class="warn">paused: `)
+						qw422016.E().S(s)
+						qw422016.N().S(`</span>`)
+					}
+					qw422016.N().S(`
+`)
+					if r.Stall != "" {
+						qw422016.N().S(`<br><span class="bad">stands still: `)
+						qw422016.E().S(r.Stall)
+						qw422016.N().S(`</span>`)
+					}
+					qw422016.N().S(`
+`)
+					if r.Bounded != "" {
+						qw422016.N().S(`<br><span class="warn">nothing new: `)
+						qw422016.E().S(r.Bounded)
+						qw422016.N().S(`</span>`)
+					}
+					qw422016.N().S(`
+`)
+					if r.High != nil {
+						qw422016.N().S(`<br><span class="warn">an open transaction: the log ends at `)
+						qw422016.E().S(grouped(r.High))
+						qw422016.N().S(`</span>`)
+					}
+					qw422016.N().S(`</th>
+<td class="num" data-name="Next">`)
+					qw422016.E().S(grouped(r.Next))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Committed">`)
+					qw422016.E().S(grouped(r.Committed))
+					qw422016.N().S(`</td>
+<td class="num" data-name="End">`)
+					qw422016.E().S(grouped(r.End))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Lag">`)
+					qw422016.E().S(grouped(r.Lag))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Open">`)
+					qw422016.E().S(grouped(r.Open))
+					qw422016.N().S(`</td>
+<td class="num" data-name="In flight">`)
+					qw422016.E().S(grouped(r.InFlight))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Waiting">`)
+					qw422016.E().S(grouped(r.Waiting))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Failing">`)
+					qw422016.E().S(grouped(r.Failing))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Oldest">`)
+					if r.OldestSeconds > 0 {
+						qw422016.E().S(span(r.OldestSeconds))
+					} else {
+						qw422016.N().S(`–`)
+					}
+					qw422016.N().S(`</td>
+<td data-name="Caught up in">`)
+					qw422016.E().S(r.CatchUp)
+					qw422016.N().S(`</td>
+<td class="wide" data-name="Messages a second"><svg viewBox="0 0 180 30" preserveAspectRatio="none" role="img" aria-label="`)
+					qw422016.E().S(r.Chart.Words)
+					qw422016.N().S(`"><path d="`)
+					qw422016.E().S(r.Chart.Path)
+					qw422016.N().S(`"/></svg>`)
+					qw422016.E().S(rateWords(r.PerSecond))
+					qw422016.N().S(`/s</td>
+<td class="wide"><div class="acts">
+`)
+					if r.Pausing {
+						qw422016.N().S(`
+<details id="resume-`)
+						qw422016.E().S(id)
+						qw422016.N().S(`"><summary>Resume…<span class="apart"> `)
+						qw422016.E().S(r.Topic)
+						qw422016.N().S(`/`)
+						qw422016.N().D(int(r.Partition.Partition))
+						qw422016.N().S(`</span></summary>
+<form method="post" action="/resume"><input type="hidden" name="topic" value="`)
+						qw422016.E().S(r.Topic)
+						qw422016.N().S(`"><input type="hidden" name="partition" value="`)
+						qw422016.N().D(int(r.Partition.Partition))
+						qw422016.N().S(`"><p>New attempts begin again at once. Resume it?</p><button>Resume</button></form></details>
+`)
+					} else {
+						qw422016.N().S(`
+<details id="pause-`)
+						qw422016.E().S(id)
+						qw422016.N().S(`"><summary>Pause…<span class="apart"> `)
+						qw422016.E().S(r.Topic)
+						qw422016.N().S(`/`)
+						qw422016.N().D(int(r.Partition.Partition))
+						qw422016.N().S(`</span></summary>
+<form method="post" action="/pause"><input type="hidden" name="topic" value="`)
+						qw422016.E().S(r.Topic)
+						qw422016.N().S(`"><input type="hidden" name="partition" value="`)
+						qw422016.N().D(int(r.Partition.Partition))
+						qw422016.N().S(`"><p>No new attempts, until it is resumed. It survives a restart. Pause it?</p><button>Pause</button></form></details>
+`)
+					}
+					qw422016.N().S(`
+<details id="seek-`)
+					qw422016.E().S(id)
+					qw422016.N().S(`"><summary>Seek…<span class="apart"> `)
+					qw422016.E().S(r.Topic)
+					qw422016.N().S(`/`)
+					qw422016.N().D(int(r.Partition.Partition))
+					qw422016.N().S(`</span></summary>
+<form method="post" action="/seek"><input type="hidden" name="topic" value="`)
+					qw422016.E().S(r.Topic)
+					qw422016.N().S(`"><input type="hidden" name="partition" value="`)
+					qw422016.N().D(int(r.Partition.Partition))
+					qw422016.N().S(`"><label for="at-`)
+					qw422016.E().S(id)
+					qw422016.N().S(`">Offset, time (2026-01-31T08:00:00Z), beginning or end</label><input id="at-`)
+					qw422016.E().S(id)
+					qw422016.N().S(`" name="at" required autocomplete="off" spellcheck="false"><p>Backwards, what was delivered is delivered again. Forwards, what is between is never delivered. Go on there?</p><button>Seek</button></form></details>
+</div></td>
+</tr>
+`)
+				}
+				qw422016.N().S(`
+</tbody>
+</table>
+`)
+			}
+			qw422016.N().S(`
+</section>
+<section aria-labelledby="h-blocked">
+<h2 id="h-blocked">Blocked messages</h2>
+`)
+			if len(v.Failing) == 0 {
+				qw422016.N().S(`
+<p>None keeps failing.</p>
+`)
+			} else {
+				qw422016.N().S(`
+<table>
+<caption>They failed many times, and are tried again. Skipped means given up: it goes into the `)
+				if v.Letters != nil {
+					qw422016.N().S(`dead letter topic`)
+				} else {
+					qw422016.N().S(`skip log`)
+				}
+				qw422016.N().S(`, from where it can be sent again.</caption>
+<thead><tr><th scope="col">Message</th><th scope="col">Key</th><th scope="col" class="num">Attempts</th><th scope="col" class="num">Status</th><th scope="col">Reason</th><th scope="col">For</th><th scope="col">Commands</th></tr></thead>
+<tbody>
+`)
+				for _, b := range v.Failing {
+					qw422016.N().S(`
+<tr>
+<th scope="row"><code>`)
+					qw422016.E().S(b.Name())
+					qw422016.N().S(`</code></th>
+<td data-name="Key"><code>`)
+					qw422016.E().S(b.Short())
+					qw422016.N().S(`</code></td>
+<td class="num" data-name="Attempts">`)
+					qw422016.E().S(grouped(b.Attempts))
+					qw422016.N().S(`</td>
+<td class="num" data-name="Status">`)
+					if b.Blocked.Status != 0 {
+						qw422016.N().D(b.Blocked.Status)
+					} else {
+						qw422016.N().S(`none`)
+					}
+					qw422016.N().S(`</td>
+<td class="wide" data-name="Reason">`)
+					qw422016.E().S(b.Reason)
+					if b.Answer != "" {
+						qw422016.N().S(`: <q>`)
+						qw422016.E().S(b.Answer)
+						qw422016.N().S(`</q>`)
+					}
+					qw422016.N().S(`</td>
+<td data-name="For">`)
+					qw422016.E().S(b.Age)
+					qw422016.N().S(`</td>
+<td class="wide"><details id="skip-`)
+					qw422016.E().S(b.Name())
+					qw422016.N().S(`"><summary>Skip…<span class="apart"> `)
+					qw422016.E().S(b.Name())
+					qw422016.N().S(`</span></summary>
+<form method="post" action="/skip"><input type="hidden" name="topic" value="`)
+					qw422016.E().S(b.Topic)
+					qw422016.N().S(`"><input type="hidden" name="partition" value="`)
+					qw422016.N().D(int(b.Partition))
+					qw422016.N().S(`"><input type="hidden" name="offset" value="`)
+					qw422016.N().DL(b.Offset)
+					qw422016.N().S(`"><p>It is not tried again, and what waits behind it goes on. Skip `)
+					qw422016.E().S(b.Name())
+					qw422016.N().S(`?</p><button>Skip it</button></form></details></td>
+</tr>
+`)
+				}
+				qw422016.N().S(`
+</tbody>
+</table>
+<details id="skip-all"><summary>Skip all that are blocked…</summary>
+<form method="post" action="/skip"><input type="hidden" name="blocked" value="true"><p>None of these messages is tried again. Skip all that are blocked now?</p><button>Skip all</button></form></details>
+`)
+			}
+			qw422016.N().S(`
+</section>
+<section aria-labelledby="h-skipped">
+<h2 id="h-skipped">Skipped messages</h2>
+`)
+			if v.NoSkips != "" {
+				qw422016.N().S(`
+<p class="warn">`)
+				qw422016.E().S(v.NoSkips)
+				qw422016.N().S(`</p>
+`)
+			} else if v.Skips.Skipped == 0 {
+				qw422016.N().S(`
+<p>The skip log holds none.</p>
+`)
+			} else {
+				qw422016.N().S(`
+<table>
+<caption>The skip log holds `)
+				qw422016.E().S(grouped(v.Skips.Skipped))
+				if v.Skips.Resent > 0 {
+					qw422016.N().S(`; sent again: `)
+					qw422016.E().S(grouped(v.Skips.Resent))
+				}
+				qw422016.N().S(`. Here are the newest. <code>kpush -skipped</code> lists all, <code>kpush -resend</code> sends them again.</caption>
+<thead><tr><th scope="col">Message</th><th scope="col">Key</th><th scope="col" class="num">Attempts</th><th scope="col">Reason</th><th scope="col">Skipped</th><th scope="col">Sent again</th></tr></thead>
+<tbody>
+`)
+				for _, m := range v.Skipped {
+					qw422016.N().S(`
+<tr>
+<th scope="row"><code>`)
+					qw422016.E().S(m.Name())
+					qw422016.N().S(`</code></th>
+<td data-name="Key"><code>`)
+					qw422016.E().S(m.Short())
+					qw422016.N().S(`</code></td>
+<td class="num" data-name="Attempts">`)
+					qw422016.E().S(grouped(m.Attempts))
+					qw422016.N().S(`</td>
+<td class="wide" data-name="Reason">`)
+					qw422016.E().S(m.Reason)
+					qw422016.N().S(`</td>
+<td data-name="Skipped">`)
+					qw422016.E().S(m.At.Format("2006-01-02 15:04:05 UTC"))
+					qw422016.N().S(`</td>
+<td data-name="Sent again">`)
+					if m.Resent != nil {
+						qw422016.E().S(m.Resent.Format("2006-01-02 15:04:05 UTC"))
+					} else {
+						qw422016.N().S(`–`)
+					}
+					qw422016.N().S(`</td>
+</tr>
+`)
+				}
+				qw422016.N().S(`
+</tbody>
+</table>
+`)
+			}
+			qw422016.N().S(`
+</section>
+`)
+		}
+		qw422016.N().S(`
+`)
+		if v.Letters != nil {
+			qw422016.N().S(`
+<section aria-labelledby="h-letters">
+<h2 id="h-letters">Dead letters</h2>
+<p>They go to <code>`)
+			qw422016.E().S(v.Letters.Topic)
+			qw422016.N().S(`</code>.`)
+			if v.Letters.Why != "" {
+				qw422016.N().S(` <span class="warn">`)
+				qw422016.E().S(v.Letters.Why)
+				qw422016.N().S(`.</span>`)
+			}
+			qw422016.N().S(`</p>
+<dl class="facts">
+<div><dt>Sent</dt><dd>`)
+			qw422016.E().S(grouped(v.Letters.Sent))
+			qw422016.N().S(`</dd></div>
+`)
+			for _, topic := range slices.Sorted(maps.Keys(v.Letters.From)) {
+				qw422016.N().S(`
+<div><dt>of them from `)
+				qw422016.E().S(topic)
+				qw422016.N().S(`</dt><dd>`)
+				qw422016.E().S(grouped(v.Letters.From[topic]))
+				qw422016.N().S(`</dd></div>
+`)
+			}
+			qw422016.N().S(`
+<div><dt>Waiting to be sent</dt><dd`)
+			if v.Letters.Waiting > 0 {
+				qw422016.N().S(` class="bad"`)
+			}
+			qw422016.N().S(`>`)
+			qw422016.E().S(grouped(v.Letters.Waiting))
+			qw422016.N().S(`</dd></div>
+<div><dt>Sent back</dt><dd>`)
+			qw422016.E().S(grouped(v.Letters.Redriven))
+			qw422016.N().S(`</dd></div>
+<div><dt>Not sent back</dt><dd`)
+			if v.Letters.Refused > 0 {
+				qw422016.N().S(` class="warn"`)
+			}
+			qw422016.N().S(`>`)
+			qw422016.E().S(grouped(v.Letters.Refused))
+			qw422016.N().S(`</dd></div>
+</dl>
+<details id="redrive"><summary>Send letters back…</summary>
+<form method="post" action="/redrive"><label for="limit">How many at the most, the oldest first</label><input id="limit" name="limit" value="100" required inputmode="numeric" pattern="[0-9]+" autocomplete="off"><p>They go back to the topic they came from, and are delivered again. Those that came back too often stay. Send them back?</p><button>Send back</button></form></details>
+</section>
+`)
+		}
+		qw422016.N().S(`
+`)
+		if v.Door {
+			qw422016.N().S(`
+<section aria-labelledby="h-publish">
+<h2 id="h-publish">Publishing</h2>
+<dl class="facts">
 <div><dt>Published</dt><dd>`)
 			qw422016.E().S(grouped(v.Publish.Sent))
 			qw422016.N().S(`</dd></div>
-<div><dt>Queued to be published</dt><dd>`)
+<div><dt>Queued</dt><dd>`)
 			qw422016.E().S(grouped(v.Publish.Queued))
 			qw422016.N().S(`</dd></div>
 `)
-			if v.Publish.Spooled != 0 {
+			if v.Publish.Spooled > 0 {
 				qw422016.N().S(`
-<div><dt>In the spool</dt><dd>`)
+<div><dt>On the volume</dt><dd>`)
 				qw422016.E().S(grouped(v.Publish.Spooled))
 				qw422016.N().S(`</dd></div>
 `)
 			}
 			qw422016.N().S(`
 <div><dt>Not published</dt><dd`)
-			if v.Publish.Failed != 0 {
+			if v.Publish.Failed > 0 {
 				qw422016.N().S(` class="bad"`)
 			}
 			qw422016.N().S(`>`)
 			qw422016.E().S(grouped(v.Publish.Failed))
 			qw422016.N().S(`</dd></div>
 `)
-		}
-		qw422016.N().S(`
+			if v.Publish.Silent != nil {
+				qw422016.N().S(`
+<div><dt>No acknowledgement since</dt><dd class="bad">`)
+				qw422016.E().S(v.Publish.Silent.Format("15:04:05 UTC"))
+				qw422016.N().S(`</dd></div>
 `)
-		if v.Service.PausedUntil != nil {
+			}
 			qw422016.N().S(`
-<div><dt>The service asked for a pause until</dt><dd class="warn">`)
-			qw422016.E().S(v.Service.PausedUntil.Format("15:04:05 UTC"))
-			qw422016.N().S(`</dd></div>
 `)
-		}
-		qw422016.N().S(`
+			for _, reason := range slices.Sorted(maps.Keys(v.Publish.FailedBy)) {
+				qw422016.N().S(`
+<div><dt>Not published: <code>`)
+				qw422016.E().S(reason)
+				qw422016.N().S(`</code></dt><dd>`)
+				qw422016.E().S(grouped(v.Publish.FailedBy[reason]))
+				qw422016.N().S(`</dd></div>
+`)
+			}
+			qw422016.N().S(`
+`)
+			for _, status := range slices.Sorted(maps.Keys(v.Publish.Refused)) {
+				qw422016.N().S(`
+<div><dt>Requests answered `)
+				qw422016.N().D(status)
+				qw422016.N().S(`</dt><dd>`)
+				qw422016.E().S(grouped(v.Publish.Refused[status]))
+				qw422016.N().S(`</dd></div>
+`)
+			}
+			qw422016.N().S(`
 </dl>
-<p class="soft">Member <code>`)
-		if v.InstanceID != "" {
-			qw422016.E().S(v.InstanceID)
-		} else {
-			qw422016.N().S(`dynamic`)
-		}
-		qw422016.N().S(`</code>, cluster <code>`)
-		if v.Cluster != "" {
-			qw422016.E().S(v.Cluster)
-		} else {
-			qw422016.N().S(`not known yet`)
-		}
-		qw422016.N().S(`</code></p>
-<ul>
-`)
-		for _, h := range v.Service.Hosts {
-			qw422016.N().S(`
-<li>Host <code>`)
-			qw422016.E().S(h.Host)
-			qw422016.N().S(`</code>: `)
-			if h.Up {
-				qw422016.N().S(`<span class="good">up</span>`)
-			} else {
-				qw422016.N().S(`<span class="bad">down`)
-				if h.Since != nil {
-					qw422016.N().S(` since `)
-					qw422016.E().S(h.Since.Format("2006-01-02 15:04:05 UTC"))
-				}
-				qw422016.N().S(`</span>`)
-			}
-			qw422016.N().S(`</li>
-`)
-		}
-		qw422016.N().S(`
-</ul>
-<div class="acts">
-<details id="pause-all"><summary>Pause everything…</summary>
-<form method="post" action="/pause"><p>No new attempts at any partition, until it is resumed. It survives a restart. Pause everything?</p><button>Pause everything</button></form></details>
-`)
-		if v.Paused {
-			qw422016.N().S(`
-<details id="resume-all"><summary>Resume everything…</summary>
-<form method="post" action="/resume"><p>New attempts begin again at once. Resume everything?</p><button>Resume everything</button></form></details>
-`)
-		}
-		qw422016.N().S(`
-</div>
 </section>
-<section aria-labelledby="h-partitions">
-<h2 id="h-partitions">Partitions</h2>
-`)
-		if len(v.Rows) == 0 {
-			qw422016.N().S(`
-<p>None delivers at the moment.</p>
-`)
-		} else {
-			qw422016.N().S(`
-<table>
-<caption>Open: without an outcome yet. Lag also counts what is done out of order.</caption>
-<thead><tr><th scope="col">Partition</th><th scope="col" class="num">Next</th><th scope="col" class="num">Committed</th><th scope="col" class="num">End</th><th scope="col" class="num">Lag</th><th scope="col" class="num">Open</th><th scope="col" class="num">In flight</th><th scope="col" class="num">Waiting</th><th scope="col" class="num">Failing</th><th scope="col" class="num">Oldest</th><th scope="col">Caught up in</th><th scope="col">Messages a second, 15 minutes</th><th scope="col">Commands</th></tr></thead>
-<tbody>
-`)
-			for _, r := range v.Rows {
-				id := fmt.Sprintf("%s-%d", r.Topic, r.Partition.Partition)
-
-				qw422016.N().S(`
-<tr>
-<th scope="row">`)
-				qw422016.E().S(r.Topic)
-				qw422016.N().S(`/`)
-				qw422016.N().D(int(r.Partition.Partition))
-				qw422016.N().S(`
-`)
-				for _, s := range r.Paused {
-					qw422016.N().S(`<br><span class="warn">paused: `)
-					qw422016.E().S(s)
-					qw422016.N().S(`</span>`)
-				}
-				qw422016.N().S(`
-`)
-				if r.Stall != "" {
-					qw422016.N().S(`<br><span class="bad">stands still: `)
-					qw422016.E().S(r.Stall)
-					qw422016.N().S(`</span>`)
-				}
-				qw422016.N().S(`
-`)
-				if r.Bounded != "" {
-					qw422016.N().S(`<br><span class="warn">nothing new: `)
-					qw422016.E().S(r.Bounded)
-					qw422016.N().S(`</span>`)
-				}
-				qw422016.N().S(`
-`)
-				if r.High != nil {
-					qw422016.N().S(`<br><span class="warn">an open transaction: the log ends at `)
-					qw422016.E().S(grouped(r.High))
-					qw422016.N().S(`</span>`)
-				}
-				qw422016.N().S(`</th>
-<td class="num" data-name="Next">`)
-				qw422016.E().S(grouped(r.Next))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Committed">`)
-				qw422016.E().S(grouped(r.Committed))
-				qw422016.N().S(`</td>
-<td class="num" data-name="End">`)
-				qw422016.E().S(grouped(r.End))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Lag">`)
-				qw422016.E().S(grouped(r.Lag))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Open">`)
-				qw422016.E().S(grouped(r.Open))
-				qw422016.N().S(`</td>
-<td class="num" data-name="In flight">`)
-				qw422016.E().S(grouped(r.InFlight))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Waiting">`)
-				qw422016.E().S(grouped(r.Waiting))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Failing">`)
-				qw422016.E().S(grouped(r.Failing))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Oldest">`)
-				if r.OldestSeconds > 0 {
-					qw422016.E().S(span(r.OldestSeconds))
-				} else {
-					qw422016.N().S(`–`)
-				}
-				qw422016.N().S(`</td>
-<td data-name="Caught up in">`)
-				qw422016.E().S(r.CatchUp)
-				qw422016.N().S(`</td>
-<td class="wide" data-name="Messages a second"><svg viewBox="0 0 180 30" preserveAspectRatio="none" role="img" aria-label="`)
-				qw422016.E().S(r.Chart.Words)
-				qw422016.N().S(`"><path d="`)
-				qw422016.E().S(r.Chart.Path)
-				qw422016.N().S(`"/></svg>`)
-				qw422016.E().S(rateWords(r.PerSecond))
-				qw422016.N().S(`/s</td>
-<td class="wide"><div class="acts">
-`)
-				if r.Pausing {
-					qw422016.N().S(`
-<details id="resume-`)
-					qw422016.E().S(id)
-					qw422016.N().S(`"><summary>Resume…<span class="apart"> `)
-					qw422016.E().S(r.Topic)
-					qw422016.N().S(`/`)
-					qw422016.N().D(int(r.Partition.Partition))
-					qw422016.N().S(`</span></summary>
-<form method="post" action="/resume"><input type="hidden" name="topic" value="`)
-					qw422016.E().S(r.Topic)
-					qw422016.N().S(`"><input type="hidden" name="partition" value="`)
-					qw422016.N().D(int(r.Partition.Partition))
-					qw422016.N().S(`"><p>New attempts begin again at once. Resume it?</p><button>Resume</button></form></details>
-`)
-				} else {
-					qw422016.N().S(`
-<details id="pause-`)
-					qw422016.E().S(id)
-					qw422016.N().S(`"><summary>Pause…<span class="apart"> `)
-					qw422016.E().S(r.Topic)
-					qw422016.N().S(`/`)
-					qw422016.N().D(int(r.Partition.Partition))
-					qw422016.N().S(`</span></summary>
-<form method="post" action="/pause"><input type="hidden" name="topic" value="`)
-					qw422016.E().S(r.Topic)
-					qw422016.N().S(`"><input type="hidden" name="partition" value="`)
-					qw422016.N().D(int(r.Partition.Partition))
-					qw422016.N().S(`"><p>No new attempts, until it is resumed. It survives a restart. Pause it?</p><button>Pause</button></form></details>
-`)
-				}
-				qw422016.N().S(`
-<details id="seek-`)
-				qw422016.E().S(id)
-				qw422016.N().S(`"><summary>Seek…<span class="apart"> `)
-				qw422016.E().S(r.Topic)
-				qw422016.N().S(`/`)
-				qw422016.N().D(int(r.Partition.Partition))
-				qw422016.N().S(`</span></summary>
-<form method="post" action="/seek"><input type="hidden" name="topic" value="`)
-				qw422016.E().S(r.Topic)
-				qw422016.N().S(`"><input type="hidden" name="partition" value="`)
-				qw422016.N().D(int(r.Partition.Partition))
-				qw422016.N().S(`"><label for="at-`)
-				qw422016.E().S(id)
-				qw422016.N().S(`">Offset, time (2026-01-31T08:00:00Z), beginning or end</label><input id="at-`)
-				qw422016.E().S(id)
-				qw422016.N().S(`" name="at" required autocomplete="off" spellcheck="false"><p>Backwards, what was delivered is delivered again. Forwards, what is between is never delivered. Go on there?</p><button>Seek</button></form></details>
-</div></td>
-</tr>
-`)
-			}
-			qw422016.N().S(`
-</tbody>
-</table>
 `)
 		}
 		qw422016.N().S(`
-</section>
-<section aria-labelledby="h-blocked">
-<h2 id="h-blocked">Blocked messages</h2>
-`)
-		if len(v.Failing) == 0 {
-			qw422016.N().S(`
-<p>None keeps failing.</p>
-`)
-		} else {
-			qw422016.N().S(`
-<table>
-<caption>They failed many times, and are tried again. Skipped means given up: it goes into the skip log, from where it can be sent again.</caption>
-<thead><tr><th scope="col">Message</th><th scope="col">Key</th><th scope="col" class="num">Attempts</th><th scope="col" class="num">Status</th><th scope="col">Reason</th><th scope="col">For</th><th scope="col">Commands</th></tr></thead>
-<tbody>
-`)
-			for _, b := range v.Failing {
-				qw422016.N().S(`
-<tr>
-<th scope="row"><code>`)
-				qw422016.E().S(b.Name())
-				qw422016.N().S(`</code></th>
-<td data-name="Key"><code>`)
-				qw422016.E().S(b.Short())
-				qw422016.N().S(`</code></td>
-<td class="num" data-name="Attempts">`)
-				qw422016.E().S(grouped(b.Attempts))
-				qw422016.N().S(`</td>
-<td class="num" data-name="Status">`)
-				if b.Blocked.Status != 0 {
-					qw422016.N().D(b.Blocked.Status)
-				} else {
-					qw422016.N().S(`none`)
-				}
-				qw422016.N().S(`</td>
-<td class="wide" data-name="Reason">`)
-				qw422016.E().S(b.Reason)
-				if b.Answer != "" {
-					qw422016.N().S(`: <q>`)
-					qw422016.E().S(b.Answer)
-					qw422016.N().S(`</q>`)
-				}
-				qw422016.N().S(`</td>
-<td data-name="For">`)
-				qw422016.E().S(b.Age)
-				qw422016.N().S(`</td>
-<td class="wide"><details id="skip-`)
-				qw422016.E().S(b.Name())
-				qw422016.N().S(`"><summary>Skip…<span class="apart"> `)
-				qw422016.E().S(b.Name())
-				qw422016.N().S(`</span></summary>
-<form method="post" action="/skip"><input type="hidden" name="topic" value="`)
-				qw422016.E().S(b.Topic)
-				qw422016.N().S(`"><input type="hidden" name="partition" value="`)
-				qw422016.N().D(int(b.Partition))
-				qw422016.N().S(`"><input type="hidden" name="offset" value="`)
-				qw422016.N().DL(b.Offset)
-				qw422016.N().S(`"><p>It is not tried again, and what waits behind it goes on. Skip `)
-				qw422016.E().S(b.Name())
-				qw422016.N().S(`?</p><button>Skip it</button></form></details></td>
-</tr>
-`)
-			}
-			qw422016.N().S(`
-</tbody>
-</table>
-<details id="skip-all"><summary>Skip all that are blocked…</summary>
-<form method="post" action="/skip"><input type="hidden" name="blocked" value="true"><p>None of these messages is tried again. Skip all that are blocked now?</p><button>Skip all</button></form></details>
-`)
-		}
-		qw422016.N().S(`
-</section>
 `)
 	}
 	qw422016.N().S(`
@@ -559,14 +731,14 @@ button { cursor: pointer; background: var(--panel); margin-top: .3rem; }
       within = focus.closest('[id]').id;
       at = [...focus.closest('[id]').querySelectorAll('*')].indexOf(focus);
     }
-    const marks = focus && focus.name === 'at' ? [focus.selectionStart, focus.selectionEnd] : null;
+    const marks = focus && focus.matches('input[id]') ? [focus.selectionStart, focus.selectionEnd] : null;
     old.replaceWith(document.adoptNode(next));
     for (const id of open) { const d = document.getElementById(id); if (d) d.open = true; }
     for (const [id, value] of typed) { const i = document.getElementById(id); if (i) i.value = value; }
     if (focus) {
       const place = document.getElementById(within) || next;
       (at < 0 ? place : place.querySelectorAll('*')[at] || next).focus({ preventScroll: true });
-      if (marks && document.activeElement.name === 'at') document.activeElement.setSelectionRange(...marks);
+      if (marks && document.activeElement.matches('input[id]')) document.activeElement.setSelectionRange(...marks);
     }
   }
 

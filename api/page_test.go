@@ -26,6 +26,8 @@ func TestPage(t *testing.T) {
 	}
 	for _, want := range []string{"billing", "running, ready", "2 partitions assigned", "3 of 16", ">57<", "10.0.0.5:80", "unix:/run/a.sock", "down since 2026-11-30 12:00:00 UTC",
 		"orders/0", "1,042", "1,040", "1,100", "paused: operator", "stands still: held back", "nothing new: 10,000 offsets", "the log ends at 1,110", "1 s", "120/s",
+		"Dead letters", "<code>orders-dead</code>", "<dt>Sent</dt><dd>1,007</dd>", "of them from returns</dt><dd>1,000<", `<dt>Waiting to be sent</dt><dd class="bad">1<`, "orders/0/9 is given up and waits.",
+		"<dt>Sent back</dt><dd>3<", `action="/redrive"`, `id="redrive"`, "The skip log holds 1,234,567; sent again: 17.", "<code>orders/1/5</code>", "base64:/w==",
 		"orders/0/1042", "500 Internal Server Error", "KPUSH_TOPIC", "***", "12:00:00 UTC",
 		`action="/skip"`, `action="/pause"`, `action="/resume"`, `action="/seek"`, `<html lang="en">`, `<main id="main"`, "<caption>", `scope="col"`, `scope="row"`, `aria-live="polite"`, `role="img" aria-label="messages a second`, `id="seek-orders-1"`, `id="skip-orders/0/1042"`} {
 		if !strings.Contains(page, want) {
@@ -63,6 +65,7 @@ func TestPageWithHostileContent(t *testing.T) {
 	s.Partitions = []forwarder.PartitionStatus{{Partition: at, End: 10, Stall: evil, Bounded: evil, Paused: []string{evil}, PerSecond: math.NaN()}}
 	s.Blocked = []forwarder.BlockedStatus{{Position: kafka.Position{Partition: at}, Key: []byte(evil), Reason: evil, Answer: evil},
 		{Position: kafka.Position{Partition: at, Offset: 1}, Key: []byte("\xff\x00" + strings.Repeat("k", 5000)), Reason: "\x00\u202e"}}
+	s.Letters = forwarder.LettersStatus{Topic: evil, Why: evil, Sent: map[string]int64{evil: 1}}
 	a := newTest(&fake{status: s, err: errors.New(evil)}, "")
 	said := ask(t, a, "POST /skip", "blocked=true", "Content-Type: application/x-www-form-urlencoded", "Sec-Fetch-Site: same-origin")
 	page := ask(t, a, "GET "+said.Header().Get("Location"), "").Body.String()
@@ -71,6 +74,10 @@ func TestPageWithHostileContent(t *testing.T) {
 	}
 	if strings.Contains(page, strings.Repeat("a", 4000)) {
 		t.Error("a key has no end")
+	}
+	hostile := newTest(&evilLog{fake{status: busy()}}, "")
+	if page := ask(t, hostile, "GET /", "").Body.String(); strings.Count(page, "<script") != 1 || strings.Contains(page, "<img") || !strings.Contains(page, "&lt;img") {
+		t.Errorf("of the skip log:\n%s", page)
 	}
 	if strings.Contains(ask(t, a, "GET /?said="+strings.Repeat("x", 100), "").Body.String(), "xxx") {
 		t.Error("the address puts words onto the page")
@@ -97,6 +104,14 @@ func TestPageIsCompiled(t *testing.T) {
 	}
 }
 
+// evilLog is a skip log of what others have written.
+type evilLog struct{ fake }
+
+func (*evilLog) SkipCounts() (forwarder.SkipCounts, error) {
+	const evil = `"><img src=x onerror=alert(1)>`
+	return forwarder.SkipCounts{Skipped: 1, Newest: []forwarder.SkippedMessage{{Position: kafka.Position{Partition: kafka.Partition{Topic: evil}}, Key: []byte(evil), Reason: evil}}}, nil
+}
+
 // A page without a status says why, and the rest.
 func TestPageWithoutAStatus(t *testing.T) {
 	a := newTest(&fake{}, "")
@@ -119,6 +134,8 @@ func TestForms(t *testing.T) {
 		{"/seek", "topic=orders&partition=1&at=soon", "", "Not done: a timestamp is RFC 3339"},
 		{"/seek", "topic=orders&partition=1&at=", "", "Not done: a timestamp is RFC 3339"},
 		{"/resend", "all=true", "resend []", "Delivered: 1 of 2. Not delivered: orders/1/5: 500."},
+		{"/redrive", "limit=+5+", "redrive 5", "Sent back: 2, refused: 1, left: 7."},
+		{"/redrive", "limit=0", "", "Not done: say how many dead letters"},
 		{"/pause", "force=true", "", "Not done: the body cannot be taken: unknown field"},
 	} {
 		f := &fake{}
@@ -137,7 +154,7 @@ func TestForms(t *testing.T) {
 			}
 		}
 	}
-	for form, says := range map[string]string{"partition=x&topic=a": "is a number", "topic=a&topic=b": "twice", "%zz": "cannot be read"} {
+	for form, says := range map[string]string{"partition=x&topic=a": "is a number", "limit=many": "is a number", "topic=a&topic=b": "twice", "%zz": "cannot be read"} {
 		if w := ask(t, newTest(&fake{}, ""), "POST /pause", form, "Content-Type: application/x-www-form-urlencoded", "Sec-Fetch-Site: same-origin"); w.Code != 400 || !strings.Contains(w.Body.String(), says) {
 			t.Errorf("%s: %d %s", form, w.Code, w.Body)
 		}

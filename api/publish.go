@@ -18,14 +18,22 @@ type Publishing interface {
 var _ Publishing = (*publisher.Publisher)(nil)
 
 // publish is the status's part.
-func (a *API) publish() (p Publish) {
+func (a *API) publish() Publish {
+	p := Publish{FailedBy: map[string]int64{}, Refused: map[int]int64{}}
 	if a.about.Publish == nil {
 		return p
 	}
 	c := a.about.Publish.Counts()
-	p.Queued, p.Spooled, p.Sent = c.Queued, int(c.Spooled), int(c.Sent)
-	for _, n := range c.Failed {
-		p.Failed += int(n)
+	p.Queued, p.Spooled, p.Sent, p.Silent = c.Queued, int(c.Spooled), int(c.Sent), moment(c.Silent)
+	for reason, n := range c.Failed {
+		if p.Failed += int(n); n > 0 {
+			p.FailedBy[reason] = n
+		}
+	}
+	for r, n := range c.Requests {
+		if r.Code >= 300 {
+			p.Refused[r.Code] += n
+		}
 	}
 	return p
 }
@@ -84,7 +92,12 @@ func (PublishOnly) Resume(context.Context, string, string, int32) ([]kafka.Parti
 func (PublishOnly) Seek(context.Context, string, string, int32, forwarder.Target) ([]kafka.Position, error) {
 	return nil, errPublishOnly
 }
-func (PublishOnly) Skipped() ([]forwarder.SkippedMessage, error) { return nil, errPublishOnly }
+func (PublishOnly) Skipped(int64, int) (forwarder.SkippedPage, error) {
+	return forwarder.SkippedPage{}, errPublishOnly
+}
+func (PublishOnly) SkipCounts() (forwarder.SkipCounts, error) {
+	return forwarder.SkipCounts{}, errPublishOnly
+}
 func (PublishOnly) Resend(context.Context, string, []kafka.Position) ([]forwarder.Resent, error) {
 	return nil, errPublishOnly
 }

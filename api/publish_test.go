@@ -22,8 +22,8 @@ func (p published) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (published) Counts() publisher.Counts {
 	spread := publisher.Histogram{Bounds: []float64{0.1, 1}, Counts: []uint64{3, 5}, Count: 6, Sum: 7.5}
-	return publisher.Counts{Requests: map[publisher.Request]int64{{Mode: "async", Code: 202}: 8}, Duration: map[string]publisher.Histogram{"async": spread},
-		Failed: map[string]int64{"no_broker": 2, "unknown": 1}, Sent: 1005, Queued: 4, Spooled: 7}
+	return publisher.Counts{Requests: map[publisher.Request]int64{{Mode: "async", Code: 202}: 8, {Mode: "sync", Code: 207}: 1, {Mode: "sync", Code: 404}: 2, {Mode: "question", Code: 404}: 1, {Mode: "async", Code: 429}: 5}, Duration: map[string]publisher.Histogram{"async": spread},
+		Failed: map[string]int64{"no_broker": 2, "unknown": 1, "invalid": 0}, Sent: 1005, Queued: 4, Spooled: 9, Silent: noon}
 }
 
 // Whoever may not call does not publish either, and is told so in that API's words.
@@ -54,13 +54,23 @@ func TestDoorOfTopics(t *testing.T) {
 func TestPublishIsShown(t *testing.T) {
 	a := newTest(&fake{status: busy()}, "")
 	a.about.Publish = published{}
-	if w := ask(t, a, "GET /status", ""); !strings.Contains(w.Body.String(), `"publish":{"queued":4,"spooled":7,"sent":1005,"failed":3}`) {
+	const want = `"publish":{"queued":4,"spooled":9,"sent":1005,"failed":3,"failedBy":{"no_broker":2,"unknown":1},"refused":{"404":3,"429":5},"unacknowledgedSince":"2026-11-30T12:00:00Z"}`
+	if w := ask(t, a, "GET /status", ""); !strings.Contains(w.Body.String(), want) {
 		t.Error(w.Body)
 	}
-	if w := ask(t, a, "GET /", ""); !strings.Contains(w.Body.String(), "<dt>Published</dt><dd>1,005</dd>") || !strings.Contains(w.Body.String(), "<dt>In the spool</dt><dd>7</dd>") {
-		t.Error("the page does not show it")
+	for _, shown := range []string{"<dt>Published</dt><dd>1,005</dd>", "<dt>Queued</dt><dd>4</dd>", "<dt>On the volume</dt><dd>9</dd>", `<dt>Not published</dt><dd class="bad">3</dd>`,
+		"<code>no_broker</code></dt><dd>2</dd>", "<dt>Requests answered 404</dt><dd>3</dd>", `<dt>No acknowledgement since</dt><dd class="bad">12:00:00 UTC</dd>`} {
+		if w := ask(t, a, "GET /", ""); !strings.Contains(w.Body.String(), shown) {
+			t.Errorf("the page does not show %s", shown)
+		}
 	}
-	only := New(PublishOnly{}, About{Addr: "127.0.0.1:9401"}, slog.New(slog.DiscardHandler))
+	only := New(PublishOnly{}, About{Addr: "127.0.0.1:9401", Publish: published{}}, slog.New(slog.DiscardHandler))
+	page := ask(t, only, "GET /", "").Body.String()
+	for text, there := range map[string]bool{"Publishing": true, "<dt>Service</dt>": false, "Partitions": false, "Skipped messages": false, "Dead letters": false} {
+		if strings.Contains(page, text) != there {
+			t.Errorf("publish only: the page has %q: %t", text, !there)
+		}
+	}
 	for request, want := range map[string]int{"GET /status": 200, "GET /": 200, "POST /pause": 409, "POST /skip": 400, "GET /skipped": 409} {
 		if w := ask(t, only, request, "{}"); w.Code != want || want != 400 && !strings.Contains(w.Body.String(), PublishOnlyNote) {
 			t.Errorf("publish only: %s: %d %s", request, w.Code, w.Body)

@@ -7,31 +7,30 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/kpush/kpush/forwarder"
 )
 
-// watch asks for the status, once at a time: an answer that hangs with the volume holds up one goroutine, however many wait for it.
-type watch struct {
-	ask     func() forwarder.Status
+// watch asks what may hang with the volume, once at a time: that holds up one goroutine, however many wait for the answer.
+type watch[T any] struct {
+	what    string
+	ask     func() T
 	mu      sync.Mutex
-	waiting *question // nil: none is under way
+	waiting *question[T] // nil: none is under way
 }
 
 // question is one; done is closed when it has its answer.
-type question struct {
+type question[T any] struct {
 	done   chan struct{}
-	answer forwarder.Status
+	answer T
 	bug    error
 }
 
-func (w *watch) begin() *question {
+func (w *watch[T]) begin() *question[T] {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting != nil {
 		return w.waiting
 	}
-	q := &question{done: make(chan struct{})}
+	q := &question[T]{done: make(chan struct{})}
 	w.waiting = q
 	go func() {
 		defer func() {
@@ -48,17 +47,17 @@ func (w *watch) begin() *question {
 	return q
 }
 
-// status is the answer, or a sentence where there is none within statusTime.
-func (w *watch) status(ctx context.Context) (forwarder.Status, error) {
+// now is the answer, or a sentence where there is none within statusTime.
+func (w *watch[T]) now(ctx context.Context) (none T, err error) {
 	q, late := w.begin(), time.NewTimer(statusTime)
 	defer late.Stop()
 	select {
 	case <-q.done:
 		return q.answer, q.bug
 	case <-ctx.Done():
-		return forwarder.Status{}, fmt.Errorf("nobody waits for it any more: %w", ctx.Err())
+		return none, fmt.Errorf("nobody waits for it any more: %w", ctx.Err())
 	case <-late.C:
-		return forwarder.Status{}, refuse(http.StatusServiceUnavailable,
-			"the status is not known: it has not come within %v, most likely because the volume does not answer; /healthz and /readyz at KPUSH_HEALTH_ADDR say more", statusTime)
+		return none, refuse(http.StatusServiceUnavailable,
+			"the %s is not known: it has not come within %v, most likely because the volume does not answer; /healthz and /readyz at KPUSH_HEALTH_ADDR say more", w.what, statusTime)
 	}
 }

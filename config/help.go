@@ -35,7 +35,7 @@ const helpIntro = `kpush is a sidecar: it reads a Kafka topic and posts every me
 These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) where it is set. Exit codes: 0 done,
 1 refused or no answer, 2 wrong usage.
 
-  kpush -status       partitions, lag, what is blocked and why; -status -json: as JSON
+  kpush -status       partitions, lag, what is blocked and why, dead letters, what was published; -status -json: as JSON
   kpush -skip TOPIC/PARTITION/OFFSET | blocked | key=KEY | TOPIC key=KEY
                       give failing messages up, as skipped; key=KEY alone where KPUSH_TOPIC is one topic
   kpush -pause [TOPIC[/PARTITION]], kpush -resume [TOPIC[/PARTITION]]

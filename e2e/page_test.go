@@ -105,22 +105,34 @@ func (b *browser) picture(name string) {
 	}
 }
 
-// stuckAt is a sidecar of two partitions, and a message in the first of them that the service refuses until it is let.
+// stuckAt is a sidecar of two partitions, and a message in the first of them that the service refuses, one in the second that it skips,
+// and one that it has written to the dead letter topic. Somebody has published, and somebody to a topic that there is not.
 func stuckAt(t *testing.T, offset int64) (sc *rig.Sidecar, svc *rig.Service, topic string) {
 	t.Helper()
 	k := kafka(t)
 	svc = service(t)
 	svc.Rule(func(r *rig.Request) rig.Action {
-		if r.Partition == 0 && r.Offset == offset {
+		switch {
+		case r.Partition == 0 && r.Offset == offset:
 			return rig.Action{Status: http.StatusInternalServerError}
+		case r.Partition == 1 && r.Offset == 3:
+			return rig.Action{Header: map[string]string{"Kafka-Action": "skip"}}
+		case r.Partition == 1 && r.Offset == 4:
+			return rig.Action{Header: map[string]string{"Kafka-Action": "dead-letter"}}
 		}
 		return rig.Action{}
 	})
 	topic = k.Topic(t, 2)
+	other := k.Topic(t, 1)
 	k.ProduceEvenly(t, topic, 2, 100, 20)
-	sc = sidecar(t, k, topic, svc)
+	sc = sidecar(t, k, topic, svc, "KPUSH_DEAD_LETTER_TOPIC="+k.Topic(t, 1), "KPUSH_RETRY_NUMS=100000")
 	sc.Ready(t, patience)
 	rig.Within(t, patience, "the 12th attempt", func() bool { return svc.Attempts() >= 55+12 })
+	for to, want := range map[string]int{other: http.StatusOK, topic + "-gone": http.StatusNotFound} {
+		if code, answer, err := publish(sc, to, "v"); code != want || err != nil {
+			t.Fatal(to, code, answer, err)
+		}
+	}
 	return sc, svc, topic
 }
 
@@ -130,6 +142,9 @@ func TestTheStatusPage(t *testing.T) {
 	b := open(t, sc)
 	b.shows(topic + "/0/5")
 	b.shows("running, ready")
+	for _, section := range []string{"The skip log holds 1. Here", topic + "/1/3", "of them from " + topic + "\n1", "Published\n1\n", "Requests answered 404\n1"} {
+		b.shows(section)
+	}
 	skip := fmt.Sprintf("document.getElementById('skip-%s/0/5')", topic)
 	look[bool](b, skip+".open = true; "+skip+".querySelector('button').focus(); document.querySelector('#seek-"+topic+"-1 input[name=at]').value = '12'; true")
 	asOf := look[string](b, "document.querySelector('main').lastElementChild.textContent")
@@ -140,6 +155,7 @@ func TestTheStatusPage(t *testing.T) {
 		t.Error("What was open, in focus or typed is lost when the page becomes new.")
 	}
 	look[bool](b, skip+".open = false; true")
+	b.size(1280, 1250)
 	b.picture("status.png")
 	if look[bool](b, "const s = document.createElement('script'); s.textContent = 'window.ran = true'; document.body.append(s); window.ran === true") {
 		t.Error("A script that kpush did not write runs on the page.")
@@ -182,6 +198,12 @@ func TestCommandsOnTheStatusPage(t *testing.T) {
 	press("skip-"+topic+"/0/5", "Skipped: 1.")
 	svc.Await(t, 99, patience)
 	b.shows("None keeps failing.")
+	b.shows("of them from " + topic + "\n2")
+	press("redrive", "Sent back: 2, refused: 0, left: 0.")
+	svc.Await(t, 101, patience)
+	if s := sc.Call(t, 200, "GET", "/status", ""); fmt.Sprint(s["deadLetters"].(map[string]any)["redriven"]) != "2" {
+		t.Errorf("The status says %v", s["deadLetters"])
+	}
 	press("pause-"+topic+"-1", "Paused: "+topic+"/1.")
 	b.shows("paused: operator")
 	press("resume-"+topic+"-1", "Resumed: "+topic+"/1.")

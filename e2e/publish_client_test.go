@@ -68,16 +68,20 @@ echo json_encode([KafkaClient::sendMsg('x'), KafkaClient::lastError()['retriable
 	}
 }
 
-func TestPublishFromNode(t *testing.T) {
+// TestPublishFromExamples: what the documentation shows runs.
+func TestPublishFromExamples(t *testing.T) {
 	t.Parallel()
 	k := kafka(t)
-	topic := k.Topic(t, 1)
 	sc := publishOnly(t, k)
-	if got := run(t, []string{"KPUSH_API_ADDR=" + sc.API()}, "node", "../examples/node/publish.mjs", topic, "küche", "v"); got != topic+"/0/0" {
-		t.Errorf("Node says %s", got)
-	}
-	if r := contents(t, k, topic)[0][0]; string(r.Key) != "küche" || string(r.Value) != "v" {
-		t.Errorf("%q=%q is there.", r.Key, r.Value)
+	for command, says := range map[string]string{"node ../examples/node/publish.mjs": "%s/0/0", "go run ../examples/go": `{"topic":"%s","partition":0,"offset":0,`} {
+		topic, words := k.Topic(t, 1), strings.Fields(command)
+		got := run(t, []string{"KPUSH_API_ADDR=" + sc.API()}, words[0], append(words[1:], topic, "küche", "v")...)
+		if !strings.HasPrefix(got, fmt.Sprintf(says, topic)) {
+			t.Errorf("%s says %s", command, got)
+		}
+		if r := contents(t, k, topic)[0][0]; string(r.Key) != "küche" || string(r.Value) != "v" {
+			t.Errorf("%s: %q=%q is there.", command, r.Key, r.Value)
+		}
 	}
 }
 

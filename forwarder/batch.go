@@ -54,8 +54,11 @@ func (d *delivery) halve(v push.Verdict, fault bool, count, done int) {
 }
 
 // part gives back the lanes of which none is among the first n items: these failed, and the others need not wait for them. Their
-// attempts are known to the record.
+// attempts are known to the record, and what was skipped meanwhile does not go back.
 func (d *delivery) part(n int) {
+	if len(d.items) > n && d.giveUpSkipped(d.items[n:]) {
+		d.complete()
+	}
 	if len(d.items) == 1 {
 		return
 	}

@@ -168,6 +168,41 @@ func TestSkipOneOfABatch(t *testing.T) {
 	}
 }
 
+// A skip of a message holds also while another one of its batch is tried alone, after which it goes back to its lane.
+func TestSkipWhileAnotherOfTheBatchIsTried(t *testing.T) {
+	for _, order := range []string{OrderKey, OrderNone} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, batches(4, order, nil), nil)
+			k := opened(r, func(q posted) reply {
+				if len(q.items) == 1 && q.items[0].Offset == 0 {
+					return reply{status: 500, takes: 5 * time.Second}
+				}
+				return unwell
+			})
+			r.run()
+			defer r.stop()
+			keyed(r.kafka, t0, 4, 4)
+			r.kafka.give(t0)
+			r.until("0 is tried alone", func() bool { seen := k.seen(); return len(seen) > 0 && len(seen[len(seen)-1].items) == 1 })
+			begun, before := time.Now(), len(k.seen())
+			n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0, Offset: 3}})
+			if n != 1 || err != nil || time.Since(begun) > 6*time.Second {
+				t.Errorf("order %s: %d, %v after %v", order, n, err, time.Since(begun))
+			}
+			pass(time.Minute)
+			for _, q := range k.seen()[before:] {
+				if slices.ContainsFunc(q.items, func(e element) bool { return e.Offset == 3 }) {
+					t.Errorf("order %s: it is sent once more: %s", order, k.text())
+					break
+				}
+			}
+			if r.skipped() != 1 {
+				t.Errorf("order %s: %d skipped", order, r.skipped())
+			}
+		})
+	}
+}
+
 // Nothing in doubt is sent again without a question, also where a batch shrinks or fills up again.
 func TestBatchAsksBeforeItRepeats(t *testing.T) {
 	for _, order := range orders {

@@ -116,7 +116,7 @@ func (c *committer) commit(ps []*partition, alive bool) error {
 // notTaken weighs the error of a commit of ps. librdkafka has one for all: where that is about a topic (it is gone, or forbidden),
 // each topic is committed by itself.
 func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
-	if errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrNotTaken) {
+	if ofTopic(err) {
 		byTopic := map[string][]*partition{}
 		for _, p := range ps {
 			byTopic[p.Topic] = append(byTopic[p.Topic], p)
@@ -132,6 +132,11 @@ func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 	}
 	c.failed(err, ps[0].Topic)
 	return err
+}
+
+// ofTopic tells whether a commit was refused for one of its topics.
+func ofTopic(err error) bool {
+	return errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrForbidden) || errors.Is(err, kafka.ErrNotTaken)
 }
 
 // commitMost is about how many bytes one commit may take: Kafka writes it as one batch, of max.message.bytes (1 MiB) at the most.
@@ -199,7 +204,7 @@ func (c *committer) failed(err error, topic string) {
 			c.limit = 0
 		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
-	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrNotTaken):
+	case ofTopic(err):
 		if c.f.health.every("commit of "+topic+" failed", time.Minute) {
 			log.Error("Kafka takes no commit of the topic: what was delivered of it stays uncommitted, and little more is delivered until Kafka does", "topic", topic, "error", err)
 		}

@@ -19,6 +19,8 @@ type counts struct {
 	lost       atomic.Int64 // offsets passed over without an outcome
 	inDoubt    atomic.Int64 // attempts at messages in doubt
 	fileErrors atomic.Int64 // writes and syncs of the offsets file that failed
+	redriven   atomic.Int64 // dead letters sent back
+	refused    atomic.Int64 // and passed over
 	rebalances [len(rebalanceWords)]atomic.Int64
 	commits    [len(commitWords)]atomic.Int64
 	rewinds    [len(rewindWords)]atomic.Int64

@@ -211,13 +211,20 @@ func (d *delivery) Cleared() (waited bool, err error) {
 	return waited, err
 }
 
-// skip gives up those that SIGUSR1 skipped, and lets go of what has its outcome.
-func (d *delivery) skip() {
-	for _, it := range d.items {
+// giveUpSkipped makes those final that an operator skipped, and tells whether there are any.
+func (d *delivery) giveUpSkipped(items []*item) (any bool) {
+	for _, it := range items {
 		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
 			it.final, it.verdict.Class, it.verdict.Reason = true, push.GiveUp, errSkipped.Error()
+			any = true
 		}
 	}
+	return any
+}
+
+// skip gives up those that an operator skipped, and lets go of what has its outcome.
+func (d *delivery) skip() {
+	d.giveUpSkipped(d.items)
 	if d.complete(); d.unrecorded { // without an attempt
 		d.p.stock.touch(time.Now())
 	}

@@ -140,7 +140,7 @@ func (f *Forwarder) letter(it *item) kafka.Record {
 	moment("first-attempt-at", it.first)
 	moment("last-attempt-at", it.last)
 	number("redrives", int64(redrives(it.Headers)))
-	return kafka.Record{Topic: f.cfg.DeadLetterTopic, Partition: kafka.AnyPartition, Timestamp: max(0, it.Timestamp), Key: it.Key, Value: it.Value, Headers: own}
+	return kafka.Record{Topic: f.cfg.DeadLetterTopic, Partition: kafka.AnyPartition, Timestamp: max(0, it.Timestamp), Key: it.Key, Value: it.Value, Headers: own, Batch: alone}
 }
 
 // redrives is how often a message was sent back, as its newest header says; what cannot be read counts as never.
@@ -159,6 +159,9 @@ func last(headers []kafka.Header, name string) string {
 	return ""
 }
 
+// alone goes what nobody has asked the topic's bound for: Kafka refuses what is too large together.
+const alone = 1
+
 // original is a letter's record as it was before it was buried, sent back once more.
 func original(m *kafka.Message, inDoubt bool) kafka.Record {
 	from := len(m.Headers) - 1
@@ -176,5 +179,5 @@ func original(m *kafka.Message, inDoubt bool) kafka.Record {
 		headers = append(headers, kafka.Header{Name: letterInDoubt, Value: []byte("true")})
 	}
 	timestamp, _ := strconv.ParseInt(last(m.Headers, letterTimestamp), 10, 64) // none: the record had none
-	return kafka.Record{Topic: last(m.Headers, letterTopic), Partition: kafka.AnyPartition, Timestamp: max(0, timestamp), Key: m.Key, Value: m.Value, Headers: headers}
+	return kafka.Record{Topic: last(m.Headers, letterTopic), Partition: kafka.AnyPartition, Timestamp: max(0, timestamp), Key: m.Key, Value: m.Value, Headers: headers, Batch: alone}
 }

@@ -155,7 +155,12 @@ func TestADeadLetterWaitsByName(t *testing.T) {
 					return good
 				})).run()
 				defer r.stop()
-				r.letters.spoil(func(ctx context.Context, _ kafka.Record) error { return sleepThen(ctx, time.Second, fault) }, nil)
+				r.letters.spoil(func(ctx context.Context, letter kafka.Record) error {
+					if letter.Batch != alone {
+						t.Errorf("the letter goes in company: %d", letter.Batch)
+					}
+					return sleepThen(ctx, time.Second, fault)
+				}, nil)
 				r.kafka.produce(t0, 5, 10)
 				r.kafka.produce(t1, 5, 10)
 				r.kafka.give(t0, t1)
@@ -169,8 +174,8 @@ func TestADeadLetterWaitsByName(t *testing.T) {
 				if n := len(r.logs.with("takes no letter")); n < 50 || n > 70 {
 					t.Errorf("%d lines in an hour", n)
 				}
-				if s := r.f.Status(); s.Service.Taken != 0 || s.Partitions[0].Failing != 1 {
-					t.Errorf("%d turns, %d failing", s.Service.Taken, s.Partitions[0].Failing)
+				if s := r.f.Status(); s.Service.Taken != 0 || s.Partitions[0].Failing != 1 || s.Letters.Waiting != 1 || !strings.Contains(s.Letters.Why, fault.Error()) {
+					t.Errorf("%d turns, %d failing, %+v", s.Service.Taken, s.Partitions[0].Failing, s.Letters)
 				}
 				r.letters.spoil(nil, nil)
 				r.until("done", func() bool { return r.kafka.storedAt(t0) == 5 })

@@ -217,7 +217,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		answered := err == nil || errors.Is(err, kafka.ErrNoTopic)
+		answered := err == nil || errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrForbidden)
 		contact.check(ctx, f, answered)
 		was := well
 		well = err == nil
@@ -251,7 +251,7 @@ func (f *Forwarder) watchLetters(ctx context.Context) {
 	switch _, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic}); {
 	case err == nil:
 		f.health.changed(letters, nil)
-	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden), errors.Is(err, kafka.ErrNotTaken):
+	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden):
 		f.health.changed(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
 	}
 }

@@ -44,6 +44,8 @@ func (f *Forwarder) Redrive(ctx context.Context, who string, limit int) (Redrive
 	for _, g := range r.graves {
 		r.came.Left += len(g.letters) - g.at
 	}
+	f.counts.redriven.Add(int64(r.came.Sent))
+	f.counts.refused.Add(int64(r.came.Refused))
 	f.log.Info("redrive", "topic", f.cfg.DeadLetterTopic, "sent", r.came.Sent, "refused", r.came.Refused, "left", r.came.Left, "error", err)
 	return r.came, err
 }

@@ -118,6 +118,9 @@ func TestRedriveLoopGuard(t *testing.T) {
 		if got := headersOf(letters[2]); len(letters) != 3 || got[0] != "h: 1" || got[len(got)-1] != "kpush-dlq-redrives: 2" || got[1] != "kpush-dlq-topic: t" {
 			t.Errorf("%d letters, the newest %q", len(letters), got)
 		}
+		if s := r.f.Status().Letters; s.Topic != "dead" || s.Sent["t"] != 3 || s.Redriven != 2 || s.Refused != 1 || s.Waiting != 0 || s.Why != "" {
+			t.Errorf("the status says %+v", s)
+		}
 	})
 }
 

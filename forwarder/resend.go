@@ -1,35 +1,17 @@
 package forwarder
 
 import (
-	"bufio"
 	"context"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
 )
-
-// SkippedMessage is one of the skip log.
-type SkippedMessage struct {
-	kafka.Position
-	ID       string
-	Key      []byte
-	Size     int // of the value, bytes
-	Attempts int
-	Reason   string
-	InDoubt  bool
-	Skipped  time.Time
-	Resent   time.Time // zero: it was not
-}
 
 // Resent is what came of sending a skipped message again.
 type Resent struct {
@@ -55,68 +37,13 @@ const (
 	resendRefused   = "refused"
 )
 
-// entry is any line of the skip log.
-type entry struct {
-	skipped
-	Resend string `json:"resend"` // "": a message that was skipped
+// Skipped is a page of the skip log, oldest first: after is where an earlier one says that the next begins, 0 at first.
+func (f *Forwarder) Skipped(after int64, limit int) (SkippedPage, error) {
+	return f.skips.page(after, limit)
 }
 
-// each hands the lines of a file beside the skip log over, in their order. A file that is not there has none; what is no line, as half
-// of one that a crash has left, is passed over.
-func each[T any](s *skipLog, name string, do func(T)) error {
-	file, err := os.Open(filepath.Join(filepath.Dir(s.path), name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	for r := bufio.NewReader(file); ; {
-		line, err := r.ReadBytes('\n')
-		var v T
-		if len(line) > 0 && json.Unmarshal(line, &v) == nil {
-			do(v)
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// Skipped is what the skip log holds, oldest first.
-func (f *Forwarder) Skipped() ([]SkippedMessage, error) {
-	var all []SkippedMessage
-	doubt := map[string]bool{} // before the newest resend
-	newest := map[string]int{} // of an id: a message that is skipped once more, behind a seek or a crash, is there once
-	err := each(f.skips, filepath.Base(f.skips.path), func(e entry) {
-		i, known := newest[e.ID]
-		switch {
-		case !known && e.Resend != "":
-			return
-		case e.Resend == resendBegins:
-			doubt[e.ID] = all[i].InDoubt
-			all[i].InDoubt, all[i].Attempts = true, all[i].Attempts+1
-			return
-		case e.Resend == resendRefused:
-			all[i].InDoubt = doubt[e.ID]
-			return
-		case e.Resend == resendDelivered:
-			all[i].Resent = e.Time
-			return
-		case known:
-			all[i].Resent, all[i].Skipped = time.Time{}, e.Time
-			return
-		}
-		newest[e.ID] = len(all)
-		all = append(all, SkippedMessage{Position: e.position(), ID: e.ID, Key: e.Key, Size: len(e.Value), Attempts: e.Attempts,
-			Reason: e.Reason, InDoubt: e.InDoubt, Skipped: e.Time})
-	})
-	return all, err
-}
+// SkipCounts are what the skip log holds.
+func (f *Forwarder) SkipCounts() (SkipCounts, error) { return f.skips.counts() }
 
 func (s *skipped) position() kafka.Position {
 	return kafka.Position{Partition: kafka.Partition{Topic: s.Topic, Number: s.Partition}, Offset: s.Offset}
@@ -129,32 +56,57 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 		return nil, fmt.Errorf("another resend is under way, so this one is %w", ErrAsked)
 	}
 	defer f.resending.Unlock()
-	wanted, err := f.toResend(which)
+	page, err := f.skips.unsent(0, resendPage, about(which))
 	if err != nil {
 		return nil, err
 	}
 	to := "all"
 	if which != nil {
-		to = fmt.Sprintf("%s/%d", which[0].Partition, which[0].Offset)
+		if to = fmt.Sprintf("%s/%d", which[0].Partition, which[0].Offset); len(page.Messages) < len(which) {
+			return nil, fmt.Errorf("%s is %w: the skip log does not hold it", to, ErrNotFailing)
+		}
 	}
 	if err := f.audit(who, "resend", to); err != nil {
 		return nil, err
 	}
 	var out []Resent
-	var failed error
-	err = each(f.skips, filepath.Base(f.skips.path), func(e entry) {
-		known, is := wanted[e.ID]
-		if e.Resend != "" || !is || failed != nil {
-			return
+	for {
+		for _, m := range page.Messages {
+			if which == nil && !m.Resent.IsZero() {
+				continue
+			}
+			if err := f.resendable(ctx); err != nil {
+				return out, err
+			}
+			one, err := f.resend(ctx, m)
+			if out = append(out, one); err != nil {
+				return out, err
+			}
 		}
-		delete(wanted, e.ID)
-		if failed = f.resendable(ctx); failed == nil {
-			var one Resent
-			one, failed = f.resend(ctx, &e.skipped, known)
-			out = append(out, one)
+		if page.Next == 0 {
+			return out, nil
 		}
-	})
-	return out, errors.Join(err, failed)
+		if page, err = f.skips.unsent(page.Next, resendPage, about(which)); err != nil {
+			return out, err
+		}
+	}
+}
+
+// resendPage is how many messages a resend looks at at once.
+const resendPage = 1000
+
+// about tells by id which messages are meant; nil: all are.
+func about(which []kafka.Position) func(id []byte) bool {
+	if which == nil {
+		return nil
+	}
+	var names []string
+	for _, at := range which {
+		names = append(names, fmt.Sprintf("%s/%d/", at.Partition, at.Offset))
+	}
+	return func(id []byte) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(string(id)+"/", name) })
+	}
 }
 
 // resendable is why no message may be sent outside of the order now, nil where one may.
@@ -169,8 +121,16 @@ func (f *Forwarder) resendable(ctx context.Context) error {
 }
 
 // resend makes one attempt at a skipped message, of which the log knows before and behind.
-func (f *Forwarder) resend(ctx context.Context, s *skipped, known SkippedMessage) (Resent, error) {
-	one := Resent{Position: s.position()}
+func (f *Forwarder) resend(ctx context.Context, m SkippedMessage) (Resent, error) {
+	one := Resent{Position: m.Position}
+	s, err := f.skips.line(m.line)
+	if err == nil && s.ID != m.ID {
+		err = errRotated
+	}
+	if err != nil {
+		one.Reason = err.Error()
+		return one, err
+	}
 	note := func(what string) error {
 		return f.skips.append(filepath.Base(f.skips.path), resentLine{time.Now().UTC(), s.ID, s.Topic, s.Partition, s.Offset, what})
 	}
@@ -178,7 +138,7 @@ func (f *Forwarder) resend(ctx context.Context, s *skipped, known SkippedMessage
 		one.Reason = err.Error()
 		return one, err
 	}
-	v := f.push(ctx, s, known)
+	v := f.push(ctx, &s, m)
 	if len(v.Failed) > 0 {
 		v = push.Verdict{Class: push.MessageFault, Reason: reasonNamed}
 	}
@@ -190,29 +150,6 @@ func (f *Forwarder) resend(ctx context.Context, s *skipped, known SkippedMessage
 		return one, note(resendRefused)
 	}
 	return one, nil
-}
-
-// toResend are the messages that are meant, by id.
-func (f *Forwarder) toResend(which []kafka.Position) (map[string]SkippedMessage, error) {
-	all, err := f.Skipped()
-	if err != nil {
-		return nil, err
-	}
-	wanted := map[string]SkippedMessage{}
-	for _, m := range all {
-		if which == nil && m.Resent.IsZero() {
-			wanted[m.ID] = m
-		}
-		for _, at := range which {
-			if m.Position == at {
-				wanted[m.ID] = m
-			}
-		}
-	}
-	if len(wanted) < len(which) {
-		return nil, fmt.Errorf("%s/%d is %w: the skip log does not hold it", which[0].Partition, which[0].Offset, ErrNotFailing)
-	}
-	return wanted, nil
 }
 
 // push makes one attempt at a message of the skip log.

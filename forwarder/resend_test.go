@@ -1,11 +1,15 @@
 package forwarder
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,7 +37,8 @@ func TestResend(t *testing.T) {
 		})
 		r.kafka.give(t0)
 		pass(time.Minute)
-		list, err := r.f.Skipped()
+		page, err := r.f.Skipped(0, 100)
+		list := page.Messages
 		if err != nil || len(list) != 3 || list[0].Size != 1 || list[0].Attempts != 1 || string(list[0].Key) != "\xff\x00" || list[2].Offset != 2 || !list[0].Resent.IsZero() {
 			t.Fatalf("%+v, %v", list, err)
 		}
@@ -58,7 +63,8 @@ func TestResend(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("sent %q", got)
 		}
-		if list, err = r.f.Skipped(); err != nil || len(list) != 3 || list[0].Resent.IsZero() || list[2].Resent.IsZero() {
+		page, err = r.f.Skipped(0, 100)
+		if list = page.Messages; err != nil || len(list) != 3 || list[0].Resent.IsZero() || list[2].Resent.IsZero() {
 			t.Errorf("%+v, %v", list, err)
 		}
 		if err := r.stop(); err != nil {
@@ -70,8 +76,8 @@ func TestResend(t *testing.T) {
 // What is no line is passed over, by the list and by the audit; a file that is not there is an empty one.
 func TestTornLinesAreLeftOut(t *testing.T) {
 	r := newRig(t, small(), handle(always))
-	if list, err := r.f.Skipped(); err != nil || list != nil {
-		t.Error(list, err)
+	if page, err := r.f.Skipped(0, 100); err != nil || page.Messages != nil || page.Next != 0 {
+		t.Error(page, err)
 	}
 	whole, err := json.Marshal(skipped{ID: "t/0/5", Topic: "t", Offset: 5})
 	if err != nil {
@@ -81,8 +87,198 @@ func TestTornLinesAreLeftOut(t *testing.T) {
 	if err := os.WriteFile(r.f.skips.path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := r.f.Skipped(); err != nil || len(list) != 1 || list[0].Offset != 5 {
-		t.Errorf("%+v, %v", list, err)
+	if page, err := r.f.Skipped(0, 100); err != nil || len(page.Messages) != 1 || page.Messages[0].Offset != 5 {
+		t.Errorf("%+v, %v", page, err)
+	}
+}
+
+// writeSkips writes a skip log of lines: "5" is a skip of t/0/5, "5?" one that was in doubt; begins, delivered, refused behind it a resend's.
+func writeSkips(t *testing.T, path string, lines ...string) {
+	t.Helper()
+	var text []byte
+	for i, line := range lines {
+		name, note, isNote := strings.Cut(line, " ")
+		offset, err := strconv.ParseInt(strings.TrimSuffix(name, "?"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, id := noon.Add(time.Duration(i)*time.Second), fmt.Sprintf("t/0/%d/T", offset)
+		var v any = skipped{Time: at, ID: id, Topic: "t", Offset: offset, Attempts: 3, Reason: fmt.Sprint("reason ", i), InDoubt: strings.HasSuffix(name, "?"),
+			Value: []byte(`{"id":"t/0/1/T","resend":"delivered"}`), ValueText: `{"id":"t/0/1/T","resend":"delivered"}`}
+		if isNote {
+			v = resentLine{Time: at, ID: id, Topic: "t", Offset: offset, Resend: note}
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(append(text, b...), '\n')
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+// inPages reads a log in pages of so many, and says what is in them.
+func inPages(t *testing.T, page func(after int64, limit int) (SkippedPage, error), limit int) string {
+	t.Helper()
+	var all []string
+	for after := int64(0); ; {
+		p, err := page(after, limit)
+		if err != nil || len(p.Messages) > limit {
+			t.Fatal(p, err)
+		}
+		for _, m := range p.Messages {
+			text := fmt.Sprintf("%d#%d", m.Offset, m.Attempts)
+			if !m.Resent.IsZero() {
+				text += "!"
+			}
+			if m.InDoubt {
+				text += "?"
+			}
+			all = append(all, text)
+		}
+		if after = p.Next; after == 0 {
+			return strings.Join(all, " ")
+		}
+	}
+}
+
+// Page by page is the same as all at once. The list has each line of a message, with what was noted behind it; a resend has each message
+// once, where it was skipped last, with what was noted before, too.
+func TestSkippedInPages(t *testing.T) {
+	for _, row := range []struct{ log, list, unsent string }{
+		{"", "", ""},
+		{"1|2|3", "1#3 2#3 3#3", "1#3 2#3 3#3"},
+		{"1|1 begins|1 delivered|2|3|2 begins|2 refused", "1#4!? 2#4 3#3", "1#4!? 2#4 3#3"},
+		{"1|2|1 begins", "1#4? 2#3", "1#4? 2#3"},
+		{"1|1 begins|2|3|1", "1#4? 2#3 3#3 1#3", "2#3 3#3 1#4?"},               // nobody knows what came of the resend
+		{"1|1 begins|1 delivered|2|1", "1#4!? 2#3 1#3", "2#3 1#4?"},            // skipped once more, behind a seek
+		{"1|1 begins|1 refused|2|1", "1#4 2#3 1#3", "2#3 1#4"},                 //
+		{"1?|2|1", "1#3? 2#3 1#3", "2#3 1#3?"},                                 // in doubt ever
+		{"1|1|1|2|1 begins|1 delivered", "1#4!? 1#4!? 1#4!? 2#3", "1#4!? 2#3"}, // a crash before it was on record
+		{"1|1 begins|1 refused|1 begins|1 delivered|1 begins", "1#6!?", "1#6!?"},
+		{"9 begins|1", "1#3", "1#3"}, // of a file that was rotated
+		{"1|2|3|4|5|3 begins|3 delivered|4|5", "1#3 2#3 3#4!? 4#3 5#3 4#3 5#3", "1#3 2#3 3#4!? 4#3 5#3"},
+	} {
+		r := newRig(t, small(), handle(always))
+		if row.log != "" {
+			writeSkips(t, r.f.skips.path, strings.Split(row.log, "|")...)
+		}
+		for limit := 1; limit < 9; limit++ {
+			if got := inPages(t, r.f.Skipped, limit); got != row.list {
+				t.Errorf("%s listed in pages of %d: %s, want %s", row.log, limit, got, row.list)
+			}
+			unsent := func(after int64, limit int) (SkippedPage, error) { return r.f.skips.unsent(after, limit, nil) }
+			if got := inPages(t, unsent, limit); got != row.unsent {
+				t.Errorf("%s for a resend in pages of %d: %s, want %s", row.log, limit, got, row.unsent)
+			}
+		}
+	}
+}
+
+// What is counted follows the file: more lines, and a rotation. The newest are told, the newest first.
+func TestSkipCounts(t *testing.T) {
+	r := newRig(t, small(), handle(always))
+	path := r.f.skips.path
+	want := func(skips, resent int64, newest string) {
+		t.Helper()
+		c, err := r.f.SkipCounts()
+		var names []string
+		for _, m := range c.Newest {
+			name := fmt.Sprint(m.Offset)
+			if !m.Resent.IsZero() {
+				name += "!"
+			}
+			names = append(names, name)
+		}
+		if err != nil || c.Skipped != skips || c.Resent != resent || strings.Join(names, " ") != newest {
+			t.Errorf("%d skipped, %d resent, newest %v, %v; want %d, %d, %s", c.Skipped, c.Resent, names, err, skips, resent, newest)
+		}
+	}
+	want(0, 0, "")
+	writeSkips(t, path, "1", "2", "1 begins", "1 delivered")
+	want(2, 1, "2 1!")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for i, piece := range []string{string(whole[:20]), string(whole[20:]), "no line\n"} { // half a line is none yet
+		if _, err := file.WriteString(piece); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			want(2, 1, "2 1!")
+		}
+	}
+	want(4, 2, "2 1! 2 1!")
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	want(0, 0, "")
+	var many []string
+	for o := range 3 * newestMost {
+		many = append(many, fmt.Sprint(o))
+	}
+	writeSkips(t, path, many...)
+	want(60, 0, "59 58 57 56 55 54 53 52 51 50 49 48 47 46 45 44 43 42 41 40")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	writeSkips(t, path, "7")
+	want(1, 0, "7")
+	if _, err := r.f.Skipped(100_000, 10); !errors.Is(err, ErrAsked) || !strings.Contains(err.Error(), "rotated") {
+		t.Error(err)
+	}
+}
+
+// A log of any length takes the memory of a page.
+func TestALongSkipLogTakesNoMemory(t *testing.T) {
+	r := newRig(t, small(), handle(always))
+	file, err := os.Create(r.f.skips.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	out := bufio.NewWriter(file)
+	const count = 100_000
+	for o := range count {
+		fmt.Fprintf(out, `{"time":"2026-11-30T12:00:00Z","id":"t/0/%d/T","topic":"t","partition":0,"offset":%[1]d,"timestamp":0,"attempts":3,"reason":"r","in_doubt":false,"key":null,"value":"%s","headers":[]}`+"\n", o, strings.Repeat("A", 100))
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var most uint64
+	held := func() {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		most = max(most, m.HeapAlloc)
+	}
+	held()
+	before, n := most, 0
+	for after := int64(0); ; {
+		page, err := r.f.Skipped(after, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held()
+		runtime.KeepAlive(page)
+		n += len(page.Messages)
+		if after = page.Next; after == 0 {
+			break
+		}
+	}
+	c, err := r.f.SkipCounts()
+	if held(); err != nil || n != count || c.Skipped != count || most-before > 8<<20 {
+		t.Errorf("%d listed, %d counted, %d MiB more at the most, %v", n, c.Skipped, (most-before)>>20, err)
 	}
 }
 

@@ -19,6 +19,9 @@ type skipLog struct {
 	mu     sync.Mutex
 	locked bool   // the volume is this process's
 	unlock func() // nil where that is the offsets file's business
+
+	tallying sync.Mutex
+	tally    skipTally // guarded by tallying
 }
 
 // lock makes the volume this process's until close: two processes would cut each other's lines. Guarantee 1, which has no file there,

@@ -35,6 +35,9 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		r.kafka.spoil(func(string) error { return fmt.Errorf("t: %w", kafka.ErrNoTopic) }, nil)
 		pass(5 * time.Second)
 		want("no topic", "waiting for the topic: t: topic does not exist")
+		r.kafka.spoil(func(string) error { return fmt.Errorf("t: %w", kafka.ErrForbidden) }, nil)
+		pass(5 * time.Second)
+		want("no permission", "waiting for the topic: t: Kafka's ACLs forbid it")
 		r.kafka.spoil(nil, nil)
 		pass(5 * time.Second)
 		want("all there", "waiting for group g")
@@ -64,7 +67,7 @@ func TestReadyFromStartToEnd(t *testing.T) {
 			t.Error(err)
 		}
 		seen.Wait()
-		for _, line := range []string{"waiting for a broker", "waiting for the topic", "the broker is there again", "the topic is there again"} {
+		for _, line := range []string{"waiting for a broker", "waiting for the topic: t: topic does not exist", "the broker is there again", "the topic is there again"} {
 			if n := len(r.logs.with(line)); n != 1 {
 				t.Errorf("%q was logged %d times, want once", line, n)
 			}

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ type Status struct {
 	Partitions []PartitionStatus // that deliver, in order
 	Pending    []PendingStatus   // that the group has given, and do not deliver yet, in order
 	Blocked    []BlockedStatus   // messages that keep failing, oldest first
+	Letters    LettersStatus
 	Stopping   bool
 }
 
@@ -83,6 +85,16 @@ type BlockedStatus struct {
 	Since            time.Time
 }
 
+// LettersStatus is what this process has to do with dead letters.
+type LettersStatus struct {
+	Topic    string           // "": there are none
+	Sent     map[string]int64 // messages that are done as letters, by the topic they came from
+	Waiting  int              // messages that are given up, and no letters yet
+	Why      string           // of one of them
+	Redriven int64            // letters sent back
+	Refused  int64            // and those passed over: sent back too often, or of a topic that is not consumed
+}
+
 // Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
 func (f *Forwarder) Status() Status {
 	s := Status{Pending: f.pending(), Blocked: f.failures.status()}
@@ -99,7 +111,22 @@ func (f *Forwarder) Status() Status {
 		s.Partitions = append(s.Partitions, one)
 		s.Service.Waiting += max(0, one.Outstanding-one.InFlight)
 	}
+	s.Letters = f.lettersStatus()
 	s.State = f.state(s)
+	return s
+}
+
+func (f *Forwarder) lettersStatus() LettersStatus {
+	c := &f.counts
+	s := LettersStatus{Topic: f.cfg.DeadLetterTopic, Sent: map[string]int64{}, Waiting: int(f.unburied.Load()), Redriven: c.redriven.Load(), Refused: c.refused.Load()}
+	f.health.with(func() { s.Why = cmp.Or(f.health.said[burying], f.health.said[letters]) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, t := range c.topics {
+		if n := t.done[outcomeBuried].Load(); n > 0 {
+			s.Sent[name] = n
+		}
+	}
 	return s
 }
 

@@ -71,7 +71,7 @@ func TestATopicIsMadeAgainBesideOneThatIsGone(t *testing.T) {
 
 // Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
 func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
-	for _, why := range []error{kafka.ErrNoTopic, kafka.ErrNotTaken} {
+	for _, why := range []error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrNotTaken} {
 		synctest.Test(t, func(t *testing.T) {
 			const count = 10_000
 			r := newRig(t, twoTopics(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()

@@ -120,6 +120,7 @@ type Record struct {
 	Key       []byte
 	Value     []byte // nil: a tombstone
 	Headers   []Header
+	Batch     int // bytes that the topic takes of records at once; 0: not known
 }
 
 // AnyPartition leaves the choice to the producer.

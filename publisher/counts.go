@@ -14,7 +14,8 @@ type Counts struct {
 	Failed   map[string]int64     // records, by reason
 	Sent     int64                // records that Kafka has acknowledged
 	Queued   int
-	Spooled  int64 // records on the volume that Kafka has not acknowledged
+	Spooled  int64     // records on the volume that Kafka has not acknowledged
+	Silent   time.Time // since when Kafka has acknowledged nothing although it has something; zero: it does
 }
 
 // Request is a kind of request: its mode, and the status of its answer.
@@ -83,7 +84,7 @@ func (c *counts) came(err error) {
 // Counts is a snapshot.
 func (p *Publisher) Counts() Counts {
 	c := &p.counts
-	out := Counts{Failed: map[string]int64{}, Duration: map[string]Histogram{}, Sent: c.sent.Load(), Queued: p.producer.Queued()}
+	out := Counts{Failed: map[string]int64{}, Duration: map[string]Histogram{}, Sent: c.sent.Load(), Queued: p.producer.Queued(), Silent: p.silent()}
 	if p.spool != nil {
 		out.Spooled, _ = p.spool.Status()
 	}

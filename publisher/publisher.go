@@ -25,7 +25,14 @@ type Config struct {
 // Parts are what it works with.
 type Parts struct {
 	Producer kafka.Producer
-	Cluster  func() (kafka.Cluster, error) // asked for once, by the first request
+	Cluster  func() (Cluster, error) // asked for once, by the first request
+}
+
+// Cluster is what is asked of Kafka beside producing.
+type Cluster interface {
+	Partitions(ctx context.Context, topics []string) ([]kafka.Partition, error)
+	// RecordMost is how many bytes a topic takes of records at once.
+	RecordMost(ctx context.Context, topic string) (int, error)
 }
 
 // Publisher answers at /topics/NAME.
@@ -60,8 +67,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) *Publisher {
 // Spool has what is answered with 202 be on the volume first. To be called before the door is used.
 func (p *Publisher) Spool(s *spool.Spool) {
 	p.spool = s
-	for topic, places := range s.Topics() {
-		p.topics.known[topic] = places // so that one that there was is taken without a broker, too
+	for name, places := range s.Topics() {
+		p.topics.known[name] = topic{partitions: places} // so that one that there was is taken without a broker, too
 	}
 }
 
@@ -156,6 +163,9 @@ func (p *Publisher) came(topic string, async bool, err error) {
 		p.waiting.Store(left)
 		return
 	}
+	if errors.Is(err, kafka.ErrTooLarge) {
+		p.topics.tooLarge(topic)
+	}
 	p.reason.Store(err.Error())
 	if !async {
 		return
@@ -176,17 +186,25 @@ func (p *Publisher) Live() []string { return nil }
 // Ready has nothing to wait for.
 func (p *Publisher) Ready() []string { return nil }
 
+// silent is since when Kafka has acknowledged nothing of what is queued, where that is worth a word; else zero.
+func (p *Publisher) silent() (since time.Time) {
+	if at := p.waiting.Load(); at != 0 && time.Since(time.Unix(0, at)) >= quiet {
+		since = time.Unix(0, at)
+	}
+	return since
+}
+
 // Notes tell of records that wait.
 func (p *Publisher) Notes() []string {
 	var notes []string
 	if p.spool != nil {
 		notes = p.spool.Notes(quiet)
 	}
-	since := p.waiting.Load()
-	if since == 0 || time.Since(time.Unix(0, since)) < quiet {
+	since := p.silent()
+	if since.IsZero() {
 		return notes
 	}
-	note := fmt.Sprintf("published records have had no acknowledgement from Kafka for %v; queued: %d", time.Since(time.Unix(0, since)).Round(time.Second), p.producer.Queued())
+	note := fmt.Sprintf("published records have had no acknowledgement from Kafka for %v; queued: %d", time.Since(since).Round(time.Second), p.producer.Queued())
 	if reason, _ := p.reason.Load().(string); reason != "" {
 		note += "; the newest failure: " + reason
 	}
@@ -215,7 +233,6 @@ var problems = []struct {
 }{
 	{kafka.ErrNoTopic, 404, 40401, false, "no_topic"},
 	{kafka.ErrForbidden, 403, 403, false, "forbidden"},
-	{kafka.ErrNotTaken, 403, 403, false, "forbidden"}, // what a description that is forbidden comes to
 	{kafka.ErrTooLarge, 413, 413, false, "too_large"},
 	{kafka.ErrInvalid, 400, 400, false, "invalid"},
 	{kafka.ErrQueueFull, 429, 429, true, "queue_full"},

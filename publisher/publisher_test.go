@@ -20,9 +20,8 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// fake is a producer and a cluster, which has the topics orders (3 partitions) and billing-x (1).
+// fake is a producer and a cluster, which has the topics orders (3 partitions) and billing-x (1), and hides billing-secret.
 type fake struct {
-	kafka.Cluster
 	mu     sync.Mutex
 	got    []kafka.Record
 	open   int
@@ -30,6 +29,8 @@ type fake struct {
 	answer func(kafka.Record) (kafka.Produced, error) // nil: acknowledged
 	hold   chan struct{}                              // answers come when it is closed
 	asked  int
+	most   int  // bytes that a topic takes of records at once; 0: Kafka does not say it
+	bounds int  // questions for that
 	dead   bool // the cluster says nothing
 }
 
@@ -92,10 +93,22 @@ func (f *fake) Partitions(ctx context.Context, topics []string) (out []kafka.Par
 	for i := range n {
 		out = append(out, kafka.Partition{Topic: topics[0], Number: i})
 	}
-	if n == 0 {
+	switch {
+	case topics[0] == "billing-secret":
+		err = fmt.Errorf("%s: %w: Broker: Topic authorization failed", topics[0], kafka.ErrForbidden)
+	case n == 0:
 		err = fmt.Errorf("%s: %w", topics[0], kafka.ErrNoTopic)
 	}
 	return out, err
+}
+
+func (f *fake) RecordMost(context.Context, string) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bounds++; f.most == 0 {
+		return 0, kafka.ErrForbidden
+	}
+	return f.most, nil
 }
 
 func newTest(f *fake, change ...func(*Config)) *Publisher {
@@ -103,7 +116,7 @@ func newTest(f *fake, change ...func(*Config)) *Publisher {
 	for _, c := range change {
 		c(&cfg)
 	}
-	return New(cfg, Parts{Producer: f, Cluster: func() (kafka.Cluster, error) { return f, nil }}, slog.New(slog.DiscardHandler))
+	return New(cfg, Parts{Producer: f, Cluster: func() (Cluster, error) { return f, nil }}, slog.New(slog.DiscardHandler))
 }
 
 // ask makes a request, its headers as Name: value apart by |.
@@ -233,6 +246,15 @@ func TestRequests(t *testing.T) {
 		{"POST /topics/orders", asBinary, `{"records":[{"headers":[{"key":"h","value":"?"}]}]}`, 400, `is not base64`},
 		{"POST /topics/orders", asText, `{"records":[{"value":1}]}`, 400, `value is not a string`},
 		{"POST /topics/orders", asText, "{\"records\":[{\"value\":\"\xff\"}]}", 400, `is not UTF-8`},
+		{"POST /topics/orders/partitions/1", asText, `{"records":[{"value":"v"}]}`, 200, `orders/1@0 null="v"`},
+		{"POST /topics/orders/partitions/2", "", "v", 200, `orders/2@0 null="v"`},
+		{"POST /topics/orders/partitions/3", "", "v", 404, `40402`},
+		{"POST /topics/orders/partitions/x", "", "v", 400, `partition is a number`},
+		{"POST /topics/orders/partitions/1?partition=1", "", "v", 400, `send one`},
+		{"POST /topics/orders/partitions/", "", "v", 200, `orders/-1@0 null="v"`},
+		{"GET /topics/orders/partitions/1", "", "", 400, `is not a topic`},
+		{"POST /topics/billing-secret", "", "v", 403, `"message":"billing-secret: Kafka's ACLs forbid it: Broker: Topic authorization failed","retriable":false`},
+		{"GET /topics/billing-secret", "", "", 403, `"error_code":403`},
 		{"POST /topics/orders", asText + "|Kafka-Key: k", `{"records":[{}]}`, 400, `go into each record`},
 		{"POST /topics/orders", asText, `{"records":[` + strings.Repeat("{},", recordsMost) + `{}]}`, 413, `10001 records`},
 	} {
@@ -324,8 +346,8 @@ func TestNobodyWaitsLonger(t *testing.T) {
 		if w := ask(p, "POST /topics/orders", "", "v"); w.Code != 504 || time.Since(begin) != 10*time.Second {
 			t.Errorf("no answer: %d after %v", w.Code, time.Since(begin))
 		}
-		if notes := p.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "no acknowledgement from Kafka for 10s; queued: 2") {
-			t.Errorf("the notes are %q", notes)
+		if notes := p.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "no acknowledgement from Kafka for 10s; queued: 2") || !p.Counts().Silent.Equal(begin) {
+			t.Errorf("the notes are %q, silent since %v", notes, p.Counts().Silent)
 		}
 		f.mu.Lock()
 		f.dead = true
@@ -339,10 +361,54 @@ func TestNobodyWaitsLonger(t *testing.T) {
 		}
 		close(f.hold)
 		synctest.Wait()
-		if len(p.Notes()) != 0 || p.Counts().Queued != 0 {
+		if len(p.Notes()) != 0 || p.Counts().Queued != 0 || !p.Counts().Silent.IsZero() {
 			t.Errorf("the notes are %q", p.Notes())
 		}
 		time.Sleep(askTime) // the question beside the last caller
+	})
+}
+
+// A record says what its topic takes at once, as far as Kafka says it: asked for at first, every ten minutes, and behind a refusal for size.
+func TestRecordsKnowTheirTopicsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{most: 20_000}
+		p := newTest(f)
+		for i, row := range []struct {
+			after       time.Duration
+			most        int   // Kafka says
+			came        error // of the record
+			want, asked int
+		}{
+			{0, 20_000, nil, 20_000, 1},
+			{5 * time.Minute, 500, nil, 20_000, 1},
+			{6 * time.Minute, 500, nil, 20_000, 2}, // asked beside this one
+			{time.Second, 900, kafka.ErrTooLarge, 500, 2},
+			{11 * time.Second, 900, nil, 500, 3},
+			{time.Second, 0, nil, 900, 3},
+			{11 * time.Minute, 0, nil, 900, 4},
+			{30 * time.Second, 700, nil, 900, 4},
+			{31 * time.Second, 700, nil, 900, 5},
+			{time.Second, 700, nil, 700, 5},
+		} {
+			time.Sleep(row.after)
+			f.mu.Lock()
+			f.most = row.most
+			f.mu.Unlock()
+			f.answer = func(kafka.Record) (kafka.Produced, error) { return kafka.Produced{}, row.came }
+			if row.came == nil {
+				f.answer = nil
+			}
+			ask(p, "POST /topics/orders", "", "v")
+			synctest.Wait()
+			if got := f.got[len(f.got)-1].Batch; got != row.want || f.bounds != row.asked {
+				t.Errorf("%d: a record knows of %d, asked %d times; want %d, %d", i, got, f.bounds, row.want, row.asked)
+			}
+		}
+		unknown := &fake{}
+		ask(newTest(unknown), "POST /topics/orders", "", "v")
+		if unknown.got[0].Batch != 0 {
+			t.Errorf("who is not told makes up %d", unknown.got[0].Batch)
+		}
 	})
 }
 

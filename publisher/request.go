@@ -27,7 +27,7 @@ type call struct {
 // parameters are all there are: another one is a mistake that would go unnoticed.
 var parameters = []string{"key", "partition", "async"}
 
-func parse(topic string, r *http.Request) (c call, err error) {
+func parse(topic, partition string, r *http.Request) (c call, err error) {
 	query, bad := url.ParseQuery(r.URL.RawQuery)
 	if bad != nil {
 		return c, refuse(400, "the query cannot be read: %v", bad)
@@ -49,7 +49,7 @@ func parse(topic string, r *http.Request) (c call, err error) {
 	if c.async, err = isAsync(query, r.Header); err != nil {
 		return c, err
 	}
-	if c.partition, err = partitionOf(query); err != nil {
+	if c.partition, err = partitionOf(query, partition); err != nil {
 		return c, err
 	}
 	if c.key, err = keyOf(query, r.Header); err != nil {
@@ -90,11 +90,17 @@ func yes(name, value string) (bool, error) {
 	return false, refuse(400, "%s is true or false", name)
 }
 
-func partitionOf(query url.Values) (int32, error) {
-	if !query.Has("partition") {
+// partitionOf is ?partition=, or what the path has.
+func partitionOf(query url.Values, path string) (int32, error) {
+	switch {
+	case query.Has("partition") && path != "":
+		return 0, refuse(400, "the partition is in the path and in the query; send one")
+	case query.Has("partition"):
+		path = query.Get("partition")
+	case path == "":
 		return kafka.AnyPartition, nil
 	}
-	n, err := strconv.ParseInt(query.Get("partition"), 10, 32)
+	n, err := strconv.ParseInt(path, 10, 32)
 	if err != nil || n < 0 {
 		return 0, refuse(400, "partition is a number from 0")
 	}

@@ -38,7 +38,10 @@ func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
-	topic := strings.TrimPrefix(r.URL.Path, Path)
+	topic, partition := strings.TrimPrefix(r.URL.Path, Path), ""
+	if r.Method == http.MethodPost { // to a partition as that API has it: /topics/NAME/partitions/NUMBER
+		topic, partition, _ = strings.Cut(topic, "/partitions/")
+	}
 	err := p.topics.admit(topic)
 	switch {
 	case r.Method != http.MethodPost && r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -46,7 +49,7 @@ func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
 		err = refuse(405, "a topic takes POST, and GET says how many partitions it has")
 	case err != nil:
 	case r.Method == http.MethodPost:
-		err = p.post(w, r, topic, a)
+		err = p.post(w, r, topic, partition, a)
 	default:
 		a.mode = modeQuestion
 		err = p.get(r, topic, a)
@@ -57,14 +60,14 @@ func (p *Publisher) serve(w http.ResponseWriter, r *http.Request, a *answer) {
 }
 
 func (p *Publisher) get(r *http.Request, topic string, a *answer) error {
-	n, err := p.topics.partitions(r.Context(), topic, true)
+	is, err := p.topics.of(r.Context(), topic, true)
 	if err != nil {
 		return err
 	}
 	type partition struct {
 		Partition int `json:"partition"`
 	}
-	list := make([]partition, n)
+	list := make([]partition, is.partitions)
 	for i := range list {
 		list[i].Partition = i
 	}
@@ -73,8 +76,8 @@ func (p *Publisher) get(r *http.Request, topic string, a *answer) error {
 }
 
 // post reads, and holds bytes of the budget until the records are in the queue, which has a bound of its own.
-func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a *answer) error {
-	c, err := parse(topic, r)
+func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic, partition string, a *answer) error {
+	c, err := parse(topic, partition, r)
 	if c.async {
 		a.mode = modeAsync
 	}
@@ -104,22 +107,22 @@ func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a
 	if err != nil {
 		return err
 	}
-	places, err := p.places(r.Context(), topic, list)
+	is, err := p.describe(r.Context(), topic, list)
 	if err != nil {
 		return err
 	}
 	for i := range list {
-		if int(list[i].Partition) >= places && format == nil {
+		if int(list[i].Partition) >= is.partitions && format == nil {
 			return problem{404, 40402, "the topic " + topic + " has no partition " + strconv.Itoa(int(list[i].Partition)), false}
 		}
 	}
 	var b *batch
 	if c.async && p.spool != nil && p.spool.Takes() {
-		if b, err = p.keep(r.Context(), topic, list, places); err != nil {
+		if b, err = p.keep(r.Context(), topic, list, is.partitions); err != nil {
 			return err
 		}
 	} else {
-		b = p.queue(list, places, c.async)
+		b = p.queue(list, is, c.async)
 	}
 	list, body = nil, nil
 	p.bodies.give(held)
@@ -129,15 +132,15 @@ func (p *Publisher) post(w http.ResponseWriter, r *http.Request, topic string, a
 	return nil
 }
 
-// places is how many partitions the topic has; asked again where a record wants more.
-func (p *Publisher) places(ctx context.Context, topic string, list []kafka.Record) (n int, err error) {
-	n, err = p.topics.partitions(ctx, topic, false)
+// describe is what is known of the topic; asked again where a record wants more partitions.
+func (p *Publisher) describe(ctx context.Context, name string, list []kafka.Record) (is topic, err error) {
+	is, err = p.topics.of(ctx, name, false)
 	for _, r := range list {
-		if err == nil && int(r.Partition) >= n {
-			return p.topics.partitions(ctx, topic, true)
+		if err == nil && int(r.Partition) >= is.partitions {
+			return p.topics.of(ctx, name, true)
 		}
 	}
-	return n, err
+	return is, err
 }
 
 // firstPiece is what is taken of the budget before anything has come.
@@ -204,14 +207,15 @@ type outcome struct {
 }
 
 // queue puts the records into the producer's queue, in their order.
-func (p *Publisher) queue(list []kafka.Record, places int, async bool) *batch {
+func (p *Publisher) queue(list []kafka.Record, to topic, async bool) *batch {
 	b := &batch{async: async, over: make(chan struct{}), came: make([]outcome, len(list)), open: len(list) + 1}
 	for i := range list {
 		r := &list[i]
-		if int(r.Partition) >= places {
+		if int(r.Partition) >= to.partitions {
 			b.ended(i, kafka.Produced{}, errNoPartition)
 			continue
 		}
+		r.Batch = to.most
 		if err := p.put(r, b, i); err != nil {
 			b.ended(i, kafka.Produced{}, err)
 		}

@@ -16,27 +16,36 @@ import (
 // description, which creates nothing.
 type topics struct {
 	allowed []string
-	cluster func() (kafka.Cluster, error)
+	cluster func() (Cluster, error)
 	mu      sync.Mutex
-	known   map[string]int       // partitions of those that there are: as many as Kafka has at the most
-	fresh   map[string]time.Time // when that was so
+	known   map[string]topic // those that there are
 	asking  map[string]*question
+}
+
+// topic is what Kafka says of one.
+type topic struct {
+	partitions int       // as many as Kafka has at the most
+	most       int       // bytes that it takes of records at once; 0: not known
+	fresh      time.Time // when that was so
+	again      time.Time // when most is to be asked for
 }
 
 // question is one to Kafka, for all who have it.
 type question struct {
-	done       chan struct{}
-	partitions int
-	err        error
+	done chan struct{}
+	topic
+	err error
 }
 
 const (
 	askTime   = 1800 * time.Millisecond // 404 has to come within 2 s
 	freshTime = 10 * time.Second        // how long an answer is taken for the truth
+	mostTime  = 10 * time.Minute        // and of how many bytes a topic takes
+	denyTime  = time.Minute             // where Kafka does not say it
 )
 
-func newTopics(allowed []string, cluster func() (kafka.Cluster, error)) *topics {
-	return &topics{allowed: allowed, cluster: sync.OnceValues(cluster), known: map[string]int{}, fresh: map[string]time.Time{}, asking: map[string]*question{}}
+func newTopics(allowed []string, cluster func() (Cluster, error)) *topics {
+	return &topics{allowed: allowed, cluster: sync.OnceValues(cluster), known: map[string]topic{}, asking: map[string]*question{}}
 }
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
@@ -54,13 +63,13 @@ func (t *topics) admit(name string) error {
 	return refuse(403, "KPUSH_PUBLISH_TOPICS does not name the topic %s", name)
 }
 
-// partitions is their number. What is known is taken for the truth and asked again beside the caller, unless now.
-func (t *topics) partitions(ctx context.Context, name string, now bool) (int, error) {
+// of describes a topic. What is known is taken for the truth and asked again beside the caller, unless now.
+func (t *topics) of(ctx context.Context, name string, now bool) (topic, error) {
 	t.mu.Lock()
-	n, known := t.known[name]
-	if known && !now && time.Since(t.fresh[name]) < freshTime {
+	was, known := t.known[name]
+	if known && !now && time.Since(was.fresh) < freshTime {
 		t.mu.Unlock()
-		return n, nil
+		return was, nil
 	}
 	q := t.asking[name]
 	if q == nil {
@@ -70,28 +79,38 @@ func (t *topics) partitions(ctx context.Context, name string, now bool) (int, er
 	}
 	t.mu.Unlock()
 	if known && !now {
-		return n, nil
+		return was, nil
 	}
 	select {
 	case <-q.done:
-		return q.partitions, q.err
+		return q.topic, q.err
 	case <-ctx.Done():
-		return 0, fmt.Errorf("%w: %w", kafka.ErrNoBroker, ctx.Err())
+		return topic{}, fmt.Errorf("%w: %w", kafka.ErrNoBroker, ctx.Err())
+	}
+}
+
+// Batch is how many bytes of records a topic takes at once, as far as it is known; 0: it is not.
+func (p *Publisher) Batch(name string) int {
+	p.topics.mu.Lock()
+	defer p.topics.mu.Unlock()
+	return p.topics.known[name].most
+}
+
+// tooLarge has the bound of a topic asked for with the next question: it may have changed.
+func (t *topics) tooLarge(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if was, known := t.known[name]; known {
+		was.again = time.Time{}
+		t.known[name] = was
 	}
 }
 
 func (t *topics) ask(name string, q *question) {
 	ctx, end := context.WithTimeout(context.Background(), askTime)
 	defer end()
-	c, err := t.cluster()
-	if err == nil {
-		var all []kafka.Partition
-		if all, err = c.Partitions(ctx, []string{name}); err == nil && len(all) == 0 {
-			err = kafka.ErrNoTopic
-		}
-		q.partitions = len(all)
-	}
-	if q.err = err; err != nil && problemOf(err).status == 504 {
+	is, err := t.look(ctx, name)
+	if q.topic, q.err = is, err; err != nil && problemOf(err).status == 504 {
 		q.err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, err) // nothing was sent
 	}
 	t.mu.Lock()
@@ -99,10 +118,36 @@ func (t *topics) ask(name string, q *question) {
 	delete(t.asking, name)
 	switch {
 	case err == nil:
-		t.known[name], t.fresh[name] = q.partitions, time.Now()
+		t.known[name] = is
 	case errors.Is(err, kafka.ErrNoTopic):
 		delete(t.known, name)
-		delete(t.fresh, name)
 	}
 	close(q.done)
+}
+
+// look asks Kafka for the topic, and where that is due for its bound, which not everybody may know.
+func (t *topics) look(ctx context.Context, name string) (is topic, err error) {
+	c, err := t.cluster()
+	if err != nil {
+		return is, err
+	}
+	all, err := c.Partitions(ctx, []string{name})
+	if err == nil && len(all) == 0 {
+		err = kafka.ErrNoTopic
+	}
+	if err != nil {
+		return is, err
+	}
+	t.mu.Lock()
+	is = t.known[name]
+	t.mu.Unlock()
+	is.partitions, is.fresh = len(all), time.Now()
+	if is.again.After(is.fresh) {
+		return is, nil
+	}
+	is.again = is.fresh.Add(denyTime)
+	if most, err := c.RecordMost(ctx, name); err == nil {
+		is.most, is.again = most, is.fresh.Add(mostTime)
+	}
+	return is, nil
 }

@@ -117,7 +117,7 @@ func TestTranslate(t *testing.T) {
 		client.ErrRebalanceInProgress: kafka.ErrRebalancing, client.ErrIllegalGeneration: kafka.ErrRebalancing,
 		client.ErrUnknownMemberID: kafka.ErrNotMember, client.ErrFencedInstanceID: kafka.ErrNotMember,
 		client.ErrOffsetMetadataTooLarge: kafka.ErrMetadataSize, client.ErrMaxPollExceeded: kafka.ErrUnpolled,
-		client.ErrTopicAuthorizationFailed: kafka.ErrNotTaken, client.ErrInvalidCommitOffsetSize: kafka.ErrNotTaken,
+		client.ErrTopicAuthorizationFailed: kafka.ErrForbidden, client.ErrInvalidCommitOffsetSize: kafka.ErrNotTaken,
 	} {
 		err := client.NewError(code, "the reason", false)
 		if got := translate(err); !errors.Is(got, want) || !strings.Contains(got.Error(), "the reason") || errors.As(got, new(kafka.FatalError)) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"sync"
 	"time"
 
@@ -119,6 +120,21 @@ func (a *Cluster) Partitions(ctx context.Context, topics []string) (out []kafka.
 		}
 	})
 	return out, err
+}
+
+// RecordMost is a topic's max.message.bytes, which needs DESCRIBE_CONFIGS.
+func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err error) {
+	err = a.ask(func(c *client.AdminClient) error {
+		got, err := c.DescribeConfigs(ctx, []client.ConfigResource{{Type: client.ResourceTopic, Name: topic}}, client.SetAdminRequestTimeout(describeTime))
+		if err == nil && got[0].Error.Code() != client.ErrNoError {
+			err = got[0].Error
+		}
+		if err == nil {
+			most, err = strconv.Atoi(got[0].Config["max.message.bytes"].Value)
+		}
+		return err
+	})
+	return most, err
 }
 
 // Rebalancing tells whether a group is about to give its partitions out anew.

@@ -4,56 +4,109 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
 	"github.com/kpush/kpush/kafka"
 )
 
-// Producer is a kafka.Producer. Its client is made by the first record: a process that produces nothing is as small as without it.
+// Producer is a kafka.Producer. librdkafka fills its requests without regard to the topic, and a topic that takes less refuses all that
+// is in one: so there is a sender for each of a few sizes, and a topic's records go through one of them.
 type Producer struct {
 	cfg   Config
 	log   *slog.Logger
 	limit time.Duration // the delivery timeout
 	held  atomic.Int64  // bytes of records without an answer, of cfg.Buffer
-	next  atomic.Uint64 // the newest record's id
-	count atomic.Int64  // records without an answer
+	open  atomic.Int64  // these records
 
-	mu     sync.RWMutex // for reading while a record is put into the client; for writing to exchange it
-	out    *outlet      // nil: not made yet
-	closed bool
-
-	pending sync.Map // id → *asked
-	health  health
+	mu      sync.Mutex
+	senders map[int]*sender   // by batch
+	routes  map[string]*route // by topic
+	closed  bool
 }
 
-// asked is a record without an answer.
-type asked struct {
-	out       *outlet
-	partition kafka.Partition
-	size      int64
-	done      func(kafka.Produced, error)
+// route is the sender of a topic: the same one until all of its records have an answer, so that none overtakes another.
+type route struct {
+	by   *sender
+	open int // records without an answer
 }
-
-// recordCost is what librdkafka and Go need for a record beside its bytes.
-const recordCost = 400
-
-var errClosed = fmt.Errorf("%w: the producer is closed", kafka.ErrNoBroker)
 
 // NewProducer looks at the configuration, and connects nowhere. cfg.Buffer bounds the bytes of records without an answer. An error
 // wraps kafka.ErrRefused.
 func NewProducer(cfg Config, log *slog.Logger) (*Producer, error) {
-	p := &Producer{cfg: cfg, log: log, limit: DeliveryTimeout(cfg)}
-	o, err := newOutlet(producerProperties(cfg))
+	p := &Producer{cfg: cfg, log: log, limit: DeliveryTimeout(cfg), senders: map[int]*sender{}, routes: map[string]*route{}}
+	o, err := newOutlet(producerProperties(cfg, batchMost))
 	if err != nil {
 		return nil, err
 	}
 	go o.close() // it may wait for a name server
 	return p, nil
+}
+
+// Sizes of what goes to a broker together: batchMost, or so many times a fourth of it as the topic's bound asks for, down to one record
+// each. Where the bound is not known it is batchUnknown: what less than that may refuse is named in docs/publish.md.
+const (
+	batchMost    = 1 << 20
+	batchUnknown = batchMost >> 6
+)
+
+// batchOf is the size for records of a topic that takes so many bytes together, its Record.Batch.
+func batchOf(most int) int {
+	if most <= 0 {
+		return batchUnknown
+	}
+	size := batchMost
+	for size > most && size > 1 {
+		size /= 4
+	}
+	return size
+}
+
+// route finds the record's, which has one record more then.
+func (p *Producer) route(r *kafka.Record) (to *route, by *sender, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, nil, errClosed
+	}
+	if to = p.routes[r.Topic]; to == nil {
+		to = &route{}
+		p.routes[r.Topic] = to
+	}
+	if to.open == 0 {
+		size := batchOf(r.Batch)
+		if to.by = p.senders[size]; to.by == nil {
+			to.by = &sender{of: p, batch: size}
+			p.senders[size] = to.by
+		}
+	}
+	to.open++
+	p.open.Add(1)
+	return to, to.by, nil
+}
+
+// answered takes a record of the route's away.
+func (p *Producer) answered(to *route) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to.open--
+	p.open.Add(-1)
+}
+
+// Queue returns once the record is in a client's queue.
+func (p *Producer) Queue(r kafka.Record, done func(kafka.Produced, error)) error {
+	to, by, err := p.route(&r)
+	if err != nil {
+		return err
+	}
+	if err = by.queue(&r, to, done); err != nil {
+		p.answered(to)
+	}
+	return err
 }
 
 // Produce returns what came of the record.
@@ -77,207 +130,34 @@ func (p *Producer) Produce(ctx context.Context, r kafka.Record) (kafka.Produced,
 	}
 }
 
-// Queue copies the record into the client's queue. done is called on the one goroutine that takes the client's reports, and must not
-// wait.
-func (p *Producer) Queue(r kafka.Record, done func(kafka.Produced, error)) error {
-	size := int64(len(r.Key) + len(r.Value) + recordCost)
-	for _, h := range r.Headers {
-		size += int64(len(h.Name) + len(h.Value))
-	}
-	switch held := p.held.Add(size); {
-	case size > p.cfg.Buffer:
-		p.held.Add(-size)
-		return fmt.Errorf("%w: it has %d bytes, and the queue holds %d", kafka.ErrTooLarge, size, p.cfg.Buffer)
-	case held > p.cfg.Buffer:
-		p.held.Add(-size)
-		return kafka.ErrQueueFull
-	}
-	err := p.put(&r, &asked{partition: kafka.Partition{Topic: r.Topic, Number: r.Partition}, size: size, done: done})
-	if err != nil {
-		p.held.Add(-size)
-	}
-	return err
-}
-
-func (p *Producer) put(r *kafka.Record, a *asked) error {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	for p.out == nil {
-		p.mu.RUnlock()
-		err := p.open()
-		p.mu.RLock()
-		if err != nil {
-			return err
-		}
-	}
-	if p.closed {
-		return errClosed
-	}
-	id := uintptr(p.next.Add(1))
-	a.out = p.out
-	p.pending.Store(id, a)
-	p.count.Add(1)
-	p.health.asked()
-	if code := p.out.send(r, id); code != client.ErrNoError {
-		p.pending.Delete(id)
-		p.count.Add(-1)
-		return p.reason(outcome{code: code})
-	}
-	return nil
-}
-
-// open makes the client.
-func (p *Producer) open() error {
+// all are the senders that there are.
+func (p *Producer) all() []*sender {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return errClosed
-	}
-	if p.out != nil {
-		return nil
-	}
-	o, err := newOutlet(producerProperties(p.cfg))
-	if err != nil {
-		return err
-	}
-	p.out = o
-	go p.listen(o)
-	return nil
-}
-
-const (
-	tick      = 5 * time.Second // how often a client is looked at that is silent
-	purgeTime = time.Second     // for the reports of one that ends
-)
-
-// listen takes what the client says, until it has been exchanged and all of it is answered.
-func (p *Producer) listen(o *outlet) {
-	last, ending := time.Now(), time.Time{}
-	for {
-		wait := tick
-		if !ending.IsZero() {
-			wait = purgeTime / 100
-		}
-		e := o.poll(wait)
-		if e != nil {
-			p.hear(o, e)
-		}
-		p.mu.RLock()
-		gone := p.out != o || p.closed
-		p.mu.RUnlock()
-		switch {
-		case e != nil && time.Since(last) < tick: // there may be more
-		case gone && ending.IsZero():
-			ending = time.Now()
-		case gone && (!p.owes(o) || time.Since(ending) > purgeTime):
-			p.abandon(o)
-			o.close()
-			return
-		case !gone && time.Since(last) >= tick:
-			last = time.Now()
-			p.examine(o)
-		}
-	}
-}
-
-// owes tells whether records of the client's are without an answer.
-func (p *Producer) owes(o *outlet) (yes bool) {
-	p.pending.Range(func(_, a any) bool { yes = a.(*asked).out == o; return !yes })
-	return yes
-}
-
-// abandon answers for what a client did not report at its end.
-func (p *Producer) abandon(o *outlet) {
-	p.pending.Range(func(id, a any) bool {
-		if a.(*asked).out == o {
-			p.report(outcome{id: id.(uintptr), code: client.ErrPurgeInflight, sent: 1})
-		}
-		return true
-	})
-}
-
-func (p *Producer) hear(o *outlet, e *event) {
-	for _, r := range e.reports {
-		p.report(r)
-	}
-	switch {
-	case e.code == client.ErrFatal:
-		p.log.Warn("the client that produces cannot go on: a new one takes its place", "error", e.text)
-		p.renew(o)
-	case e.code != client.ErrNoError:
-		p.health.heard(e.text)
-		p.log.Debug("Kafka reports to the producer", "error", e.text)
-	case e.tag != "":
-		logLine(p.log, e.tag, e.text, e.level)
-	}
-}
-
-// report answers for one record.
-func (p *Producer) report(o outcome) {
-	found, ok := p.pending.LoadAndDelete(o.id)
-	if !ok {
-		return
-	}
-	a := found.(*asked)
-	p.held.Add(-a.size)
-	left := p.count.Add(-1)
-	p.health.reported(o.code >= 0, left)
-	if o.code != client.ErrNoError {
-		a.done(kafka.Produced{}, p.reason(o))
-		return
-	}
-	a.done(kafka.Produced{Position: kafka.Position{Partition: kafka.Partition{Topic: a.partition.Topic, Number: o.partition}, Offset: o.offset}, Timestamp: o.timestamp}, nil)
-}
-
-// reason says why a record is not acknowledged. That it is not in Kafka is said only where librdkafka knows it.
-func (p *Producer) reason(o outcome) error {
-	kind := kafka.ErrUnknown
-	if o.sent == 0 {
-		kind = refusals[o.code]
-	}
-	text := o.code.String()
-	if kind == nil {
-		kind = kafka.ErrNoBroker
-		if last := p.health.last(); last != "" {
-			text += "; the newest error: " + last
-		}
-	}
-	return fmt.Errorf("%w: %s", kind, text)
-}
-
-// refusals are the errors of a record that is not in Kafka, and will not be by itself.
-var refusals = map[client.ErrorCode]error{
-	client.ErrUnknownTopic: kafka.ErrNoTopic, client.ErrUnknownTopicOrPart: kafka.ErrNoTopic, client.ErrUnknownPartition: kafka.ErrNoTopic,
-	client.ErrTopicAuthorizationFailed: kafka.ErrForbidden, client.ErrClusterAuthorizationFailed: kafka.ErrForbidden,
-	client.ErrMsgSizeTooLarge: kafka.ErrTooLarge, client.ErrRecordListTooLarge: kafka.ErrTooLarge,
-	client.ErrQueueFull: kafka.ErrQueueFull, client.ErrInvalidRecord: kafka.ErrInvalid, client.ErrInvalidTimestamp: kafka.ErrInvalid,
-	client.ErrInvalidMsg: kafka.ErrInvalid, client.ErrPolicyViolation: kafka.ErrInvalid, client.ErrTopicException: kafka.ErrInvalid,
-	client.ErrInvalidArg: kafka.ErrInvalid, client.ErrUnsupportedForMessageFormat: kafka.ErrInvalid,
+	return slices.Collect(maps.Values(p.senders))
 }
 
 // Queued is the number of records without an answer.
-func (p *Producer) Queued() int { return int(p.count.Load()) }
+func (p *Producer) Queued() int { return int(p.open.Load()) }
 
 // Flush waits until each has one.
 func (p *Producer) Flush(ctx context.Context) (left int) {
 	for p.Queued() > 0 && ctx.Err() == nil {
-		p.mu.RLock() // the client stays until it is done
-		if p.out != nil && !p.closed {
-			p.out.flush(20 * time.Millisecond)
+		for _, s := range p.all() {
+			s.flush()
 		}
-		p.mu.RUnlock()
 		time.Sleep(2 * time.Millisecond)
 	}
 	return p.Queued()
 }
 
-// Close answers for what is still queued, and ends the client beside the caller.
+// Close answers for what is still queued, and ends the clients beside the caller.
 func (p *Producer) Close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed = true; p.out != nil {
-		p.out.purge()
-		p.out.queue.wake()
+	p.closed = true
+	p.mu.Unlock()
+	for _, s := range p.all() {
+		s.close()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,59 @@ func TestRefusedRecords(t *testing.T) {
 	}
 }
 
+// No record is refused for the company it kept: what goes to a topic together fits into its bound, whatever that is. Those of a topic go
+// one way until all have an answer, so that their order stays where the bound changes.
+func TestCompanyIsBounded(t *testing.T) {
+	r := newRealRig(t)
+	admin := kadm.NewClient(r.client)
+	cluster, err := NewCluster(r.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	for _, row := range []struct{ bound, size int }{{20_000, 5_000}, {100_000, 5_000}, {3_000, 1_000}, {400, 200}, {300_000, 9_000}, {1_048_588, 9_000}} {
+		topic := fmt.Sprintf("bound-%d", row.bound)
+		text := fmt.Sprint(row.bound)
+		if _, err := admin.CreateTopic(t.Context(), 1, 1, map[string]*string{"max.message.bytes": &text}, topic); err != nil {
+			t.Fatal(err)
+		}
+		most, err := cluster.RecordMost(t.Context(), topic)
+		if err != nil || most != row.bound {
+			t.Errorf("%s takes %d, %v", topic, most, err)
+		}
+		p := r.producer()
+		var refused, lost atomic.Int64
+		count := 4 << 20 / row.size / 4
+		for i := range count {
+			record := kafka.Record{Topic: topic, Value: bytes.Repeat([]byte{byte(i)}, row.size), Key: fmt.Append(nil, i), Batch: row.bound}
+			if i > count/2 {
+				record.Batch = 0
+			}
+			for {
+				err := p.Queue(record, func(_ kafka.Produced, err error) {
+					if errors.Is(err, kafka.ErrTooLarge) {
+						refused.Add(1)
+					} else if err != nil {
+						lost.Add(1)
+					}
+				})
+				if err == nil {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		if left := p.Flush(t.Context()); left > 0 || refused.Load() > 0 || lost.Load() > 0 || p.routes[topic].open > 0 {
+			t.Errorf("of %d bytes: %d of %d are refused, %d lost, %d left", row.bound, refused.Load(), count, lost.Load(), left)
+		}
+		for i, got := range r.read(topic, count) {
+			if string(got.Key) != fmt.Sprint(i) {
+				t.Fatalf("%s: record %d is where %d should be", topic, got.Key, i)
+			}
+		}
+	}
+}
+
 // Without a broker a record is known not to be there; with one that took it and said nothing, nobody knows. The queue is bounded.
 func TestNoAnswer(t *testing.T) {
 	r := newRealRig(t)
@@ -245,20 +299,21 @@ func TestAProducerThatHasLostItsWay(t *testing.T) {
 	if _, err := p.Produce(t.Context(), kafka.Record{Topic: "orders", Value: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	lost, err := newOutlet(producerProperties(Config{Properties: map[string]string{"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": "60000"}}))
+	lost, err := newOutlet(producerProperties(Config{Properties: map[string]string{"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": "60000"}}, batchMost))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.mu.Lock()
-	p.out = lost
-	p.mu.Unlock()
-	go p.listen(lost)
+	s := p.senders[batchUnknown]
+	s.mu.Lock()
+	s.out = lost
+	s.mu.Unlock()
+	go s.listen(lost)
 	held := make(chan error, 1)
 	if err := p.Queue(kafka.Record{Topic: "orders", Value: []byte("y")}, func(_ kafka.Produced, err error) { held <- err }); err != nil {
 		t.Fatal(err)
 	}
-	p.health.since.Store(time.Now().Add(-deadAfter).UnixNano())
-	for end := time.Now().Add(4 * tick); p.health.steady.Load() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	s.health.since.Store(time.Now().Add(-deadAfter).UnixNano())
+	for end := time.Now().Add(4 * tick); s.health.steady.Load() == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	select {
 	case err := <-held:
@@ -266,7 +321,7 @@ func TestAProducerThatHasLostItsWay(t *testing.T) {
 		held <- err
 	case <-time.After(tick + tick/2):
 	}
-	p.health.steady.Store(time.Now().Add(-proof).UnixNano())
+	s.health.steady.Store(time.Now().Add(-proof).UnixNano())
 	if err := <-held; !errors.Is(err, kafka.ErrNoBroker) {
 		t.Errorf("what it held: %v", err)
 	}

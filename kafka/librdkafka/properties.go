@@ -41,8 +41,9 @@ func Properties(c Config) map[string]any {
 }
 
 // producerProperties are a producer's, the user's on top. librdkafka looks for what is late once a second, so it gets a second less
-// than the caller waits. Its own bounds of the queue are out of the way of Producer's, which counts keys and headers, too.
-func producerProperties(c Config) map[string]string {
+// than the caller waits. Its own bounds of the queue are out of the way of Producer's, which counts keys and headers, too. What goes to a
+// broker together has batch bytes at the most, where that is less than librdkafka's own bound, or the user's.
+func producerProperties(c Config, batch int) map[string]string {
 	all := map[string]string{
 		"client.id": "kpush-producer", "log.queue": "true", "acks": "all", "enable.idempotence": "true", "linger.ms": "0",
 		"partitioner": "murmur2_random", "message.max.bytes": strconv.Itoa(RecordMost), "queue.buffering.max.messages": "0",
@@ -51,6 +52,9 @@ func producerProperties(c Config) map[string]string {
 		"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "1000", "enable.metrics.push": "false", "log.connection.close": "false",
 	}
 	maps.Copy(all, c.Properties)
+	if own, err := strconv.Atoi(all["batch.size"]); batch < batchMost && (err != nil || batch < own) {
+		all["batch.size"] = strconv.Itoa(batch)
+	}
 	limit := DeliveryTimeout(c)
 	all["delivery.timeout.ms"] = strconv.Itoa(int(max(limit-time.Second, limit/2) / time.Millisecond))
 	return all

@@ -36,7 +36,9 @@ func translate(err error) error {
 		kind = kafka.ErrUnpolled
 	case client.ErrOffsetMetadataTooLarge:
 		kind = kafka.ErrMetadataSize
-	case client.ErrTopicAuthorizationFailed, client.ErrInvalidCommitOffsetSize:
+	case client.ErrTopicAuthorizationFailed:
+		kind = kafka.ErrForbidden
+	case client.ErrInvalidCommitOffsetSize:
 		kind = kafka.ErrNotTaken
 	default:
 		return e

@@ -21,7 +21,8 @@ type Options struct {
 	Limit    int64  // bytes of the files; 0: nothing is taken, and what there is is sent
 	Buffer   int64  // bytes that the producer may have of it
 	Producer kafka.Producer
-	Came     func(error) // told once of each record: nil, or why Kafka does not take it. It must not wait
+	Batch    func(topic string) int // bytes that a topic takes of records at once, 0: not known; nil: nobody knows
+	Came     func(error)            // told once of each record: nil, or why Kafka does not take it. It must not wait
 	Log      *slog.Logger
 
 	segment int64 // 0: by Limit

@@ -222,6 +222,9 @@ func (q *queue) offer(e *entry, f frame) (ok bool, err error) {
 	}
 	e.sent = true
 	q.under++
+	if s.o.Batch != nil {
+		r.Batch = s.o.Batch(r.Topic)
+	}
 	err = s.o.Producer.Queue(r, func(_ kafka.Produced, err error) {
 		q.mu.Lock()
 		q.came = append(q.came, outcome{e, err})

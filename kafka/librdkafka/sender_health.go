@@ -11,40 +11,40 @@ import (
 
 // renew exchanges a client of which nothing is to be expected. What it holds is answered first: a record that came later must not
 // be overtaken by one that it tries again.
-func (p *Producer) renew(old *outlet) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.out != old || p.closed {
+func (s *sender) renew(old *outlet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out != old || s.closed {
 		return
 	}
-	p.out = nil
+	s.out = nil
 	old.purge()
 	old.queue.wake()
-	p.health.renewed()
+	s.health.renewed()
 }
 
 // examine exchanges a client that has lost its way: nothing was answered for deadAfter, and another client was each time it was asked for
 // as long as proof. Kafka that has only just come back is no proof: this client may be about to find it, and an exchange loses what it holds.
-func (p *Producer) examine(o *outlet) {
-	quiet := p.health.quiet()
-	if quiet < deadAfter-proof || !p.health.asking.CompareAndSwap(false, true) {
+func (s *sender) examine(o *outlet) {
+	quiet := s.health.quiet()
+	if quiet < deadAfter-proof || !s.health.asking.CompareAndSwap(false, true) {
 		return
 	}
 	go func() { // the reports go on meanwhile
-		defer p.health.asking.Store(false)
+		defer s.health.asking.Store(false)
 		ctx, end := context.WithTimeout(context.Background(), kafka.QuestionTime)
 		defer end()
-		other, err := NewCluster(p.cfg)
+		other, err := NewCluster(s.of.cfg)
 		if err == nil {
 			defer other.Close()
 			_, err = other.ID(ctx)
 		}
-		switch steady := p.health.others(err == nil); {
-		case err == nil && steady >= proof && p.health.quiet() >= deadAfter:
-			p.log.Warn("the client that produces has had no answer although Kafka answers others: a new one takes its place", "for", quiet.Round(time.Second).String())
-			p.renew(o)
+		switch steady := s.health.others(err == nil); {
+		case err == nil && steady >= proof && s.health.quiet() >= deadAfter:
+			s.of.log.Warn("the client that produces has had no answer although Kafka answers others: a new one takes its place", "for", quiet.Round(time.Second).String())
+			s.renew(o)
 		case err != nil && !errors.Is(err, context.DeadlineExceeded):
-			p.health.heard(err.Error())
+			s.health.heard(err.Error())
 		}
 	}()
 }
