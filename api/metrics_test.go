@@ -158,7 +158,7 @@ kpush_publish_requests_total{code="202",mode="async"} 8
 kpush_publish_duration_seconds_bucket{mode="async",le="0.1"} 3
 kpush_publish_failed_total{reason="no_broker"} 2
 kpush_publish_queue_messages 4
-kpush_publish_spool_messages 7
+kpush_publish_spool_messages 9
 kpush_waiting_messages 57
 kpush_in_flight 3
 kpush_concurrency_limit 16
