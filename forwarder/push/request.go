@@ -1,7 +1,6 @@
 package push
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/kpush/kpush/forwarder/wire"
@@ -60,8 +59,13 @@ const (
 
 func (c *Config) events() bool { return c.Format == cloudEvents || c.Format == cloudEventsStructured }
 
-// roomFor is b, empty, with room for size bytes.
-func roomFor(b []byte, size int) []byte { return slices.Grow(b[:0], size) }
+// roomFor is b, empty, with room for size bytes, and where it has none another one of just that size.
+func roomFor(b []byte, size int) []byte {
+	if cap(b) < size {
+		return make([]byte, 0, size)
+	}
+	return b[:0]
+}
 
 // appendBody appends the end of the head and, where it is small, the body.
 func appendBody(b, body []byte) (out, rest []byte) {
