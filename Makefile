@@ -12,11 +12,11 @@ demo: ## a thousand messages, the sidecar killed with -9 in the middle: what kpu
 build: ## bin/kpush; TAGS=otel: with traces
 	go build -trimpath -tags '$(TAGS)' -o bin/kpush .
 
-# Nothing of the machine's paths, users or clocks goes in, so that the same source makes the same bytes. netgo, osusergo: no code of glibc's that would
+# Nothing of the machine's paths, users or clocks goes in, nor Go's id of the build, so that the same source makes the same bytes. netgo, osusergo: no code of glibc's that would
 # load more at run time (its linker warns of getaddrinfo all the same). nethttpomithttp2: kpush speaks HTTP/1.1 alone, which is 0.5 MB less.
 static: ## the image's binary, as OUT (bin/kpush): static, reproducible; VERSION=…, TAGS=otel
 	CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags 'netgo,osusergo,nethttpomithttp2,$(TAGS)' \
-	  -ldflags '-s -w -linkmode external -extldflags -static -X main.version=$(or $(VERSION),dev)' -o '$(or $(OUT),bin/kpush)' .
+	  -ldflags '-s -w -buildid= -linkmode external -extldflags -static -X main.version=$(or $(VERSION),dev)' -o '$(or $(OUT),bin/kpush)' .
 
 check: ## what needs the network or longer: image size, reproducible, arm64, kustomize, workflow, SBOM, vulnerabilities
 	go test -count=1 -tags check -timeout 30m -v ./release
