@@ -110,7 +110,7 @@ func TestBoundsAreAskedForAReason(t *testing.T) {
 		r.kafka.give(t0)
 		asked()
 		pass(time.Minute + time.Second)
-		if n := asked(); n != 12 {
+		if n := asked(); n < 12 || n > 13 {
 			t.Errorf("%d questions in a minute with something to do", n)
 		}
 		answer = good
