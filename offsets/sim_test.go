@@ -430,15 +430,10 @@ func (w *world) survive(power bool, images int) {
 	w.say("crash, power %v", power)
 	before, boot := w.disk, w.boot
 	for range images {
-		w.boot = boot
-		image := slices.Clone(before.Cache)
-		if power {
-			image = before.Crash(true)
-		}
-		depth := w.rng.IntN(3)
-		for range depth {
-			w.disk = sim.New(w.rng, image)
-			at, kind := w.rng.IntN(4), sim.PowerLost+sim.Fault(w.rng.IntN(3))
+		w.boot, w.disk = boot, before.After(power)
+		cut := power
+		for range w.rng.IntN(3) {
+			at, kind := w.rng.IntN(5), sim.PowerLost+sim.Fault(w.rng.IntN(3))
 			w.disk.Fault = func(step int) sim.Fault {
 				if step == at {
 					return kind
@@ -447,14 +442,16 @@ func (w *world) survive(power bool, images int) {
 			}
 			w.opts.boot = fmt.Sprint("boot ", w.boot)
 			if s, err := recoverFrom(w.disk, "offsets", w.opts); err == nil {
-				w.check(s, power, false)
+				w.check(s, cut, false)
 			}
-			w.restart()
-			image = w.disk.Crash(true)
+			goes := w.rng.IntN(2) == 0 // the power, not only the process
+			if w.disk = w.disk.After(goes); goes {
+				w.restart()
+				cut = true
+			}
 		}
-		w.disk = sim.New(w.rng, image)
 		w.open()
-		w.check(w.store, power, !power && depth == 0)
+		w.check(w.store, cut, !cut)
 	}
 	w.afterCrash()
 }
@@ -511,8 +508,8 @@ func TestSimulated(t *testing.T) {
 		w.open()
 		for range 6 {
 			w.live(10+w.rng.IntN(80), w.rng.IntN(3) > 0)
-			power := w.disk.Off || w.disk.Dropped || w.rng.IntN(3) > 0
-			if !power && w.rng.IntN(3) == 0 && w.store.Err() == nil {
+			power := w.disk.Dropped || w.rng.IntN(3) > 0
+			if !power && !w.disk.Off && w.rng.IntN(3) == 0 && w.store.Err() == nil {
 				w.stop()
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -61,6 +62,19 @@ func New(rng *rand.Rand, image []byte) *Disk { return newDisk(&Power{Rng: rng}, 
 
 func newDisk(p *Power, image []byte) *Disk {
 	return &Disk{Power: p, Cache: append([]byte(nil), image...), Durable: append([]byte(nil), image...)}
+}
+
+// After is the disk after the end of the process, or with power after that of the machine, on a machine of its own: what was not on the disk
+// is not because a process has ended.
+func (d *Disk) After(power bool) *Disk { return d.after(power, &Power{Rng: d.Rng}) }
+
+func (d *Disk) after(power bool, p *Power) *Disk {
+	if power {
+		return newDisk(p, d.Crash(true))
+	}
+	next := newDisk(p, d.Cache)
+	next.Durable, next.pending = slices.Clone(d.Durable), slices.Clone(d.pending)
+	return next
 }
 
 func (p *Power) next() Fault {

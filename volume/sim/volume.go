@@ -103,17 +103,9 @@ func (v *Volume) Append(name string, line []byte) error {
 func (v *Volume) After(power bool) *Volume {
 	next := NewVolume(&Power{Rng: v.Rng})
 	for _, name := range slices.Sorted(maps.Keys(v.Files)) {
-		d := v.Files[name]
-		image := d.Cache
-		if power {
-			image = d.Crash(true)
-		}
-		next.Files[name] = newDisk(next.Power, image)
+		next.Files[name] = v.Files[name].after(power, next.Power)
 	}
 	if !power {
-		for name, d := range v.Files { // what is not on the disk is not because a process has ended
-			next.Files[name].Durable, next.Files[name].pending = slices.Clone(d.Durable), slices.Clone(d.pending)
-		}
 		return next
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.unsure)) {
