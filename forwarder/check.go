@@ -25,12 +25,12 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 	if reason := why(); err != nil {
 		return fmt.Errorf("no broker at %s answers: %w", cfg.Brokers, cmp.Or(reason, errors.New(noReason)))
 	}
-	ids, err := a.TopicIDs(ctx, cfg.Topics)
+	topics, err := a.Topics(ctx, cfg.Topics)
 	if err != nil {
 		return fmt.Errorf("cannot describe the topics: %w", err)
 	}
 	if cfg.DeadLetterTopic != "" {
-		if _, err := a.TopicIDs(ctx, []string{cfg.DeadLetterTopic}); err != nil {
+		if _, err := a.Topics(ctx, []string{cfg.DeadLetterTopic}); err != nil {
 			return fmt.Errorf("cannot describe the dead letter topic: %w", err)
 		}
 	}
@@ -53,7 +53,7 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "partition\ttopic id\toldest\tend\tcommitted\tby\tlag\tdone out of order\topen")
 	for _, c := range commits {
-		fmt.Fprintln(t, checked{c, limits[c.Partition], id, ids[c.Topic]}.row())
+		fmt.Fprintln(t, checked{c, limits[c.Partition], id, topics[c.Topic].ID}.row())
 	}
 	if err := t.Flush(); err != nil {
 		return err

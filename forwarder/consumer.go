@@ -58,7 +58,7 @@ func newConsumer(f *Forwarder) *consumer {
 	c := &consumer{f: f, log: f.log, health: &f.health, budget: f.budget, client: f.parts.Consumer, source: f.parts.Consumer,
 		assign: f.parts.Store.Assign, calls: make(chan func(), 16),
 		parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
-		past: past{arrived: map[kafka.Partition]int{}, left: map[kafka.Partition]earlier{}, asked: map[kafka.Partition]int64{}},
+		past: past{left: map[kafka.Partition]earlier{}, asked: map[kafka.Partition]int64{}},
 		when: moments{busy: time.Now(), made: time.Now()}}
 	c.publish()
 	return c

@@ -57,6 +57,7 @@ type fakeKafka struct {
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
 	gone           map[string]bool             // topics that do not exist
+	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
 	rebalancing    bool // the group
@@ -438,21 +439,21 @@ func (a fakeAdmin) ask(ctx context.Context, question string) error {
 
 func (a fakeAdmin) ID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
 
-func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+func (a fakeAdmin) Topics(ctx context.Context, topics []string) (map[string]kafka.Topic, error) {
 	if err := a.ask(ctx, "topics"); err != nil {
 		return nil, err
 	}
-	ids, gone := map[string]string{}, []error{}
+	found, gone := map[string]kafka.Topic{}, []error{}
 	a.with(func() {
 		for _, t := range topics {
 			if a.gone[t] {
 				gone = append(gone, fmt.Errorf("%s: %w", t, kafka.ErrNoTopic))
 			} else {
-				ids[t] = a.ids[t]
+				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 10)}
 			}
 		}
 	})
-	return ids, errors.Join(gone...)
+	return found, errors.Join(gone...)
 }
 
 // Partitions are ten of each topic.

@@ -212,7 +212,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 	contact.made(f.cfg.Credentials)
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
+		topics, err := f.topics(question, f.cfg.Topics)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -232,7 +232,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 			}
 			f.health.changed(broker, nil)
 			f.health.changed(topic, err)
-			f.consumer.compare(ctx, ids)
+			f.consumer.compare(ctx, topics)
 			f.watchLetters(ctx)
 		}
 		if sleep(ctx, untilNext(watchTime)) != nil {
@@ -248,7 +248,7 @@ func (f *Forwarder) watchLetters(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 	defer cancel()
-	switch _, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic}); {
+	switch _, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic}); {
 	case err == nil:
 		f.health.changed(letters, nil)
 	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden):

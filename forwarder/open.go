@@ -119,13 +119,13 @@ func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.
 	return opened
 }
 
-// adjust has a partition start where an operator has asked for. It lets a partition that comes while its topic is being consumed (it was added, or the topic was made again) start
-// at its oldest message in any case: "latest" is about what was there before the group was.
+// adjust has a partition start where an operator has asked for. It lets a partition that was added, or whose topic was made again, while
+// this process runs start at its oldest message in any case: "latest" is about what was there before the group was.
 func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
 	if at, ok := c.past.asked[k.Partition]; ok {
 		k.Asked = &at
 	}
-	if k.Reset == "latest" && (c.remade(k) || c.past.later(k.Partition, c.parts)) {
+	if k.Reset == "latest" && (c.remade(k) || c.f.added(k.Identity)) {
 		k.Reset = "earliest"
 	}
 	return k
@@ -141,10 +141,9 @@ func (c *consumer) remade(k start.Knowledge) bool {
 
 // past is what this process has had of partitions.
 type past struct {
-	round   int                         // counts rebalance callbacks
-	arrived map[kafka.Partition]int     // the round that brought what is assigned
-	left    map[kafka.Partition]earlier // what it had, and has not any more
-	asked   map[kafka.Partition]int64   // where an operator wants it to start
+	round int                         // counts rebalance callbacks
+	left  map[kafka.Partition]earlier // what it had, and has not any more
+	asked map[kafka.Partition]int64   // where an operator wants it to start
 }
 
 // earlier is under which topic id a partition was read, and how far.
@@ -156,14 +155,22 @@ type earlier struct {
 // remade tells whether the topic with this id was made after it.
 func (e earlier) remade(id string) bool { return e.topicID != "" && id != "" && e.topicID != id }
 
-// later tells whether a round before the one that brought t has brought another partition of its topic.
-func (h *past) later(t kafka.Partition, parts map[kafka.Partition]*partition) bool {
-	for other := range parts {
-		if other.Topic == t.Topic && h.arrived[other] < h.arrived[t] {
-			return true
-		}
+// topics asks for topics, and notes how many partitions each had when this process heard of it first.
+func (f *Forwarder) topics(ctx context.Context, names []string) (map[string]kafka.Topic, error) {
+	found, err := f.parts.Cluster.Topics(ctx, names)
+	for name, t := range found {
+		f.widths.LoadOrStore(width{name, t.ID}, t.Partitions)
 	}
-	return false
+	return found, err
+}
+
+// width is of a topic: how many partitions it had when this process heard of it first.
+type width struct{ topic, id string }
+
+// added tells whether a partition came to its topic while this process runs. One that has only moved here did not.
+func (f *Forwarder) added(k offsets.Key) bool {
+	first, known := f.widths.Load(width{k.Topic, k.TopicID})
+	return known && k.Partition >= first.(int32)
 }
 
 // learn asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
@@ -174,12 +181,12 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 		return nil, err
 	}
 	c.f.cluster.Store(&cluster)
-	topics := map[string]bool{}
+	names := map[string]bool{}
 	for _, t := range tps {
-		topics[t.Topic] = true
+		names[t.Topic] = true
 	}
-	ids, missing := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
-	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
+	topics, missing := c.f.topics(ctx, slices.Collect(maps.Keys(names)))
+	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := topics[t.Topic]; return !there })
 	if len(tps) == 0 {
 		return nil, missing
 	}
@@ -194,7 +201,7 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 		if _, ok := limits[m.Partition]; !ok {
 			continue
 		}
-		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: ids[m.Topic], Partition: m.Number}
+		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: topics[m.Topic].ID, Partition: m.Number}
 		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.f.parts.Store.VolumeID(), Holds: c.f.parts.Store.Holds, Commit: m,
 			Bounds: limits[m.Partition], Reset: c.f.cfg.Reset, TrustSaved: c.f.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
 		if saved, ok := c.f.parts.Store.Saved(id); ok {
@@ -267,9 +274,9 @@ func (c *consumer) findOutOfRange(cause error) {
 
 // compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
 // and would go on at the old offset.
-func (c *consumer) compare(ctx context.Context, ids map[string]string) {
+func (c *consumer) compare(ctx context.Context, topics map[string]kafka.Topic) {
 	for _, p := range c.running() {
-		is, was := ids[p.Topic], p.identity.TopicID
+		is, was := topics[p.Topic].ID, p.identity.TopicID
 		if is == "" || was == "" || is == was {
 			continue
 		}

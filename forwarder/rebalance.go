@@ -44,7 +44,7 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	c.past.round++
 	c.f.counts.rebalances[wasAssigned].Add(1)
 	for _, t := range tps {
-		c.pending[t], c.past.arrived[t] = errors.New("starting"), c.past.round
+		c.pending[t] = errors.New("starting")
 	}
 	c.publish()
 	c.health.member(true)
@@ -153,7 +153,6 @@ func (c *consumer) forget(tps []kafka.Partition) []*partition {
 	for _, t := range tps {
 		delete(c.parts, t)
 		delete(c.pending, t)
-		delete(c.past.arrived, t)
 		delete(c.past.asked, t)
 	}
 	c.publish()

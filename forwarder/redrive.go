@@ -92,11 +92,11 @@ const (
 // survey finds out where to go on, and which letters of this group there are behind that.
 func (r *redrive) survey(ctx context.Context) error {
 	f := r.f
-	ids, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic})
+	found, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic})
 	if err != nil {
 		return err
 	}
-	if r.id = ids[f.cfg.DeadLetterTopic]; r.id == "" {
+	if r.id = found[f.cfg.DeadLetterTopic].ID; r.id == "" {
 		r.id = "-"
 	}
 	tps, err := f.parts.Cluster.Partitions(ctx, []string{f.cfg.DeadLetterTopic})

@@ -73,10 +73,13 @@ func TestAddedPartitionIsReadFromItsStart(t *testing.T) {
 		b := newBook()
 		cfg := small()
 		cfg.Reset = "latest"
-		r := newRig(t, cfg, b.keeping(always)).run()
+		r := newRig(t, cfg, b.keeping(always))
+		r.kafka.width = 1
+		r.run()
 		r.kafka.produce(t0, 5, 10)
 		r.kafka.give(t0)
 		r.until("started", func() bool { return r.kafka.storedAt(t0) == 5 })
+		r.kafka.with(func() { r.kafka.width = 2 })
 		r.kafka.produce(t1, 3, 10)
 		r.kafka.give(t1)
 		r.until("the new partition's", func() bool { return r.kafka.storedAt(t1) == 3 })
@@ -87,6 +90,45 @@ func TestAddedPartitionIsReadFromItsStart(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A partition that was there all the time, and of which Kafka has no commit, is no newcomer because it comes later than others do:
+// with "latest" its history is not delivered.
+func TestLatestOfAPartitionThatIsNotNew(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		comes func(r *rig) // t/1, beside t/0
+	}{
+		{"it moved here", func(r *rig) { r.kafka.give(t0); pass(5 * time.Second); r.kafka.give(t1) }},
+		{"it moved here, to a member that had none", func(r *rig) { r.kafka.give(); pass(5 * time.Second); r.kafka.give(t1); r.kafka.give(t0) }},
+		{"another one was started again before it", func(r *rig) {
+			r.kafka.with(func() { r.kafka.leaderless = map[kafka.Partition]bool{t1: true} })
+			r.kafka.give(t0, t1)
+			pass(5 * time.Second)
+			if _, err := r.f.Seek(r.Context(), "op", "t", 0, Target{End: true}); err != nil {
+				r.Error(err)
+			}
+			r.kafka.with(func() { r.kafka.leaderless = nil })
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg, b := small(), newBook()
+			cfg.Reset = "latest"
+			r := newRig(t, cfg, b.keeping(always))
+			r.kafka.produce(t0, 50, 10)
+			r.kafka.produce(t1, 50, 10)
+			row.comes(r.run())
+			r.until("both", func() bool { return r.kafka.storedAt(t0) == 50 && r.kafka.storedAt(t1) >= 0 })
+			r.kafka.produce(t1, 10, 10)
+			r.until("what came after the group", func() bool { return r.kafka.storedAt(t1) == 60 })
+			if n := b.count(); n != 10 {
+				t.Errorf("%s: %d deliveries, 10 came after the group", row.name, n)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // A partition whose leader does not answer keeps no other one back, neither a new one nor one that is there; it starts once

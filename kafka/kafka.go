@@ -96,12 +96,17 @@ type Rebalance struct {
 	Revoked  func(gone []Partition, lost bool) // lost: they may be somebody else's already
 }
 
+// Topic is what a cluster says of one.
+type Topic struct {
+	ID         string // as in kpush's file and marks; "" where the cluster has none
+	Partitions int32
+}
+
 // Cluster is what a broker is asked beside consuming. It is safe for concurrent use.
 type Cluster interface {
 	ID(context.Context) (string, error)
-	// TopicIDs are the ids of the topics that there are, "" where the cluster has none, also beside an error about others. They
-	// are written as in kpush's file and marks.
-	TopicIDs(ctx context.Context, topics []string) (map[string]string, error)
+	// Topics are those of the names that there are, also beside an error about others.
+	Topics(ctx context.Context, names []string) (map[string]Topic, error)
 	// Partitions are all of the topics'.
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.

@@ -101,14 +101,15 @@ func (a *Cluster) ID(ctx context.Context) (id string, err error) {
 	return id, a.ask(func(c *client.AdminClient) (err error) { id, err = c.ClusterID(ctx); return err })
 }
 
-// TopicIDs are as Kafka has them, in standard base64.
-func (a *Cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
-	ids := make(map[string]string)
-	return ids, a.describe(ctx, topics, func(d client.TopicDescription) {
-		ids[d.Name] = ""
+// Topics have their ids in standard base64, as Kafka has them.
+func (a *Cluster) Topics(ctx context.Context, names []string) (map[string]kafka.Topic, error) {
+	found := make(map[string]kafka.Topic)
+	return found, a.describe(ctx, names, func(d client.TopicDescription) {
+		t := kafka.Topic{Partitions: int32(len(d.Partitions))}
 		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
-			ids[d.Name] = d.TopicID.String()
+			t.ID = d.TopicID.String()
 		}
+		found[d.Name] = t
 	})
 }
 
