@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,7 @@ func (c *committer) run(ctx context.Context) {
 			tick.Reset(interval)
 		}
 		before := c.accepted
-		err := c.commit(due, true)
+		err := c.commit(due, alive)
 		if doubted && (err == nil || c.accepted > before) {
 			c.f.lease.doubted.Store(false)
 		}
@@ -89,7 +90,7 @@ func (c *committer) run(ctx context.Context) {
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.consumer.running() {
-		if p.handedOver.Load() || !all && time.Since(c.refused[p.Topic]) < refusedTime {
+		if p.stage.Load() != alive || !all && time.Since(c.refused[p.Topic]) < refusedTime {
 			continue
 		}
 		next, _ := p.rec.Progress()
@@ -100,22 +101,33 @@ func (c *committer) due(all bool) []*partition {
 	return out
 }
 
-// commit tells Kafka how far ps are. alive: they go on, so the mark carries a ceiling; else they are handed over.
-func (c *committer) commit(ps []*partition, alive bool) error {
+// The stages of a partition, for whoever commits it.
+const (
+	alive       = iota // it goes on, so the mark of a commit carries a ceiling
+	handingOver        // only its last commit is made
+	gone               // none is
+)
+
+// commit tells Kafka how far those of ps are that are at this stage. It looks before each part: what the part before has waited
+// for may be the end of a partition (F4).
+func (c *committer) commit(ps []*partition, stage int32) error {
 	var errs []error
-	for len(ps) > 0 {
-		n, err := c.send(ps, alive)
+	for {
+		ps = slices.DeleteFunc(slices.Clone(ps), func(p *partition) bool { return p.stage.Load() != stage })
+		if len(ps) == 0 {
+			return errors.Join(errs...)
+		}
+		n, err := c.send(ps, stage == alive)
 		if err != nil {
-			errs = append(errs, c.notTaken(ps[:n], alive, err))
+			errs = append(errs, c.notTaken(ps[:n], stage, err))
 		}
 		ps = ps[n:]
 	}
-	return errors.Join(errs...)
 }
 
 // notTaken weighs the error of a commit of ps. librdkafka has one for all: where that is about a topic (it is gone, or forbidden),
 // each topic is committed by itself.
-func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
+func (c *committer) notTaken(ps []*partition, stage int32, err error) error {
 	if ofTopic(err) {
 		byTopic := map[string][]*partition{}
 		for _, p := range ps {
@@ -124,7 +136,7 @@ func (c *committer) notTaken(ps []*partition, alive bool, err error) error {
 		if len(byTopic) > 1 {
 			var errs []error
 			for _, of := range byTopic {
-				errs = append(errs, c.commit(of, alive))
+				errs = append(errs, c.commit(of, stage))
 			}
 			return errors.Join(errs...)
 		}
@@ -143,12 +155,12 @@ func ofTopic(err error) bool {
 const commitMost = 256 << 10
 
 // send is one commit, of the first n of ps: as many as it takes, and one at the least.
-func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
+func (c *committer) send(ps []*partition, goesOn bool) (n int, err error) {
 	list := make([]kafka.Commit, 0, len(ps))
 	states := make([]commitState, 0, len(ps))
 	for size := 0; n < len(ps); n++ {
 		p := ps[n]
-		m, state := c.mark(p, alive)
+		m, state := c.mark(p, goesOn)
 		said := kafka.Commit{Partition: p.Partition, Offset: m.Offset, Meta: m.Text(c.limit)}
 		if size += len(said.Meta) + len(p.Topic) + 100; size > commitMost && n > 0 {
 			break
@@ -171,7 +183,7 @@ func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 		p := ps[i]
 		p.rec.Committed(state.offset)
 		p.ceiling.acknowledge(state)
-		if alive && p.ceiling.raise(state.ceiling) {
+		if goesOn && p.ceiling.raise(state.ceiling) {
 			p.lanes.Resume()
 		}
 	}
@@ -179,14 +191,14 @@ func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 }
 
 // mark is what the commit of p says, and state what holds once it is acknowledged. Only what is on record goes in (F2).
-func (c *committer) mark(p *partition, alive bool) (m start.Mark, state commitState) {
+func (c *committer) mark(p *partition, goesOn bool) (m start.Mark, state commitState) {
 	changes := p.changes.Load() // before what it counts
 	next, done := p.rec.Progress()
 	store := c.f.parts.Store
 	m = start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
 		Lineage: p.lineage, Paused: p.gate.isShut(), Offset: next, Done: done, Attempts: p.rec.Unfinished()}
 	var started sample
-	m.Ceiling, started = p.ceiling.mark(next, alive && store.Keeps())
+	m.Ceiling, started = p.ceiling.mark(next, goesOn && store.Keeps())
 	return m, commitState{next, m.Ceiling, changes, started}
 }
 
@@ -213,14 +225,15 @@ func (c *committer) failed(err error, topic string) {
 	}
 }
 
-// handOver commits what partitions that were drained have on record, for whoever gets them; nothing after it commits
-// them. A commit that is still under way has the rest of the time first.
+// handOver commits what partitions that were drained have on record, for whoever gets them; once it has returned nothing commits
+// them any more. A commit that is still under way has the rest of the time first.
 func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 	if len(ps) == 0 {
 		return
 	}
 	for _, p := range ps {
-		p.handedOver.Store(true)
+		p.stage.Store(handingOver)
+		defer p.stage.Store(gone)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
@@ -233,7 +246,7 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 	done := inBackground(func() {
 		defer func() { <-c.token }()
 		for tries := 0; tries < 3 && ctx.Err() == nil; {
-			err := c.commit(ps, false)
+			err := c.commit(ps, handingOver)
 			if err == nil {
 				return
 			}

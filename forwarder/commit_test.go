@@ -493,7 +493,7 @@ func TestManyMarksGoInSeveralCommits(t *testing.T) {
 		}
 		return nil
 	})
-	if err := r.f.committer.commit(all, true); err != nil || r.kafka.acknowledged() != count || calls > 16 {
+	if err := r.f.committer.commit(all, alive); err != nil || r.kafka.acknowledged() != count || calls > 16 {
 		t.Errorf("%d of %d partitions in %d commits: %v", r.kafka.acknowledged(), count, calls, err)
 	}
 }
@@ -519,7 +519,8 @@ func TestHandOverHasNoCeiling(t *testing.T) {
 	})
 }
 
-// F4: when the revoke has returned no commit of the partition is made any more, however slow Kafka is and whatever it says.
+// F4: when the revoke has returned no commit of the partition is made any more, however slow Kafka is and whatever it says: neither
+// by a commit in several parts that was under way, nor by the last one.
 func TestNoCommitAfterARevoke(t *testing.T) {
 	for _, row := range []struct {
 		name string
@@ -531,31 +532,37 @@ func TestNoCommitAfterARevoke(t *testing.T) {
 		{"slow, then rebalancing", 20 * time.Second, kafka.ErrRebalancing},
 		{"slow, then works", 20 * time.Second, nil},
 		{"just within its time, then fails", 2900 * time.Millisecond, kafka.ErrNoBroker},
+		{"slow, then one topic is refused", 20 * time.Second, kafka.ErrNotTaken},
+		{"slow, then one topic is gone", 2900 * time.Millisecond, kafka.ErrNoTopic},
 	} {
-		for _, lost := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(time.Second); return good })).run()
-				r.kafka.produce(t0, 1000, 10)
-				r.kafka.give(t0, t1)
-				r.until("some progress", func() bool { return r.kafka.storedAt(t0) > 2 })
-				r.kafka.fail(func([]kafka.Commit) error { <-time.After(row.slow); return row.err })
-				pass(5*time.Second + 50*time.Millisecond) // in the middle of a commit, where those are slow
-				begun := time.Now()
-				r.kafka.take(lost, t0)
-				if took := time.Since(begun); took > 5*time.Second {
-					t.Errorf("%s, lost %t: the revoke took %s", row.name, lost, took)
-				}
-				calls := len(r.kafka.callsOf("commit t/0@"))
-				pass(2 * time.Minute)
-				if late := r.kafka.callsOf("commit t/0@")[calls:]; len(late) > 0 {
-					t.Errorf("%s, lost %t: after the revoke %v", row.name, lost, late)
-				}
-				r.kafka.fail(nil)
-				if err := r.stop(); err != nil {
-					t.Error(err)
-				}
-				pass(row.slow) // one that proves the membership may be under way
-			})
+		for _, under := range []time.Duration{0, 5*time.Second + 50*time.Millisecond} { // so long commits are slow: the last one is, or others are under way
+			for _, lost := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					name := fmt.Sprintf("%s, for %s, lost %t", row.name, under, lost)
+					r := newRig(t, twoTopics(), handle(func(*Delivery) Verdict { <-time.After(time.Second); return good })).run()
+					r.kafka.produce(t0, 1000, 10)
+					r.kafka.produce(u0, 1000, 10)
+					r.kafka.give(t0, t1, u0)
+					r.until("some progress", func() bool { return r.kafka.storedAt(t0) > 2 && r.kafka.storedAt(u0) > 2 })
+					r.kafka.fail(func([]kafka.Commit) error { <-time.After(row.slow); return row.err })
+					pass(under)
+					begun := time.Now()
+					r.kafka.take(lost, t0, u0)
+					if took := time.Since(begun); took > 5*time.Second {
+						t.Errorf("%s: the revoke took %s", name, took)
+					}
+					calls := len(r.kafka.callsOf("commit t/0@")) + len(r.kafka.callsOf("commit u/0@"))
+					pass(2 * time.Minute)
+					if all := append(r.kafka.callsOf("commit t/0@"), r.kafka.callsOf("commit u/0@")...); len(all) > calls {
+						t.Errorf("%s: after the revoke %d more", name, len(all)-calls)
+					}
+					r.kafka.fail(nil)
+					if err := r.stop(); err != nil {
+						t.Error(err)
+					}
+					pass(row.slow) // one that proves the membership may be under way
+				})
+			}
 		}
 	}
 }

@@ -40,7 +40,7 @@ type partition struct {
 
 	failing    atomic.Int32 // messages that wait for another attempt
 	changes    atomic.Int64 // counts what the next commit's mark has to tell: outcomes, and attempts that failed
-	handedOver atomic.Bool  // nothing commits it any more but the hand-over itself
+	stage      atomic.Int32 // who may commit it: alive, handingOver or gone
 }
 
 // reading is how far a partition is read. Owned by the consumer.

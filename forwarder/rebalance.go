@@ -99,7 +99,7 @@ func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 func (c *consumer) lose(tps []kafka.Partition, cause error) {
 	ps := c.forget(tps)
 	for _, p := range ps {
-		p.handedOver.Store(true)
+		p.stage.Store(gone)
 		p.stop(cause)
 		p.abandon(cause)
 		p.rec.Release()
