@@ -71,7 +71,7 @@ func TestCheckNotes(t *testing.T) {
 				t.Errorf("%s\nlacks %q", &said, want)
 			}
 		}
-		cfg.DeadLetterTopic, r.kafka.gone = "dead", map[string]bool{"dead": true}
+		cfg.DeadLetterTopic, r.kafka.gone = "dead", map[string]error{"dead": kafka.ErrNoTopic}
 		if err := Check(t.Context(), cfg, r.kafka, midTransaction{fakeAdmin{r.kafka}}, &said); err == nil || !strings.Contains(err.Error(), "cannot describe the dead letter topic: dead") {
 			t.Errorf("without the dead letter topic: %v", err)
 		}

@@ -56,7 +56,7 @@ type fakeKafka struct {
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
-	gone           map[string]bool             // topics that do not exist
+	gone           map[string]error            // topics of which only that is told
 	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
@@ -446,8 +446,8 @@ func (a fakeAdmin) Topics(ctx context.Context, topics []string) (map[string]kafk
 	found, gone := map[string]kafka.Topic{}, []error{}
 	a.with(func() {
 		for _, t := range topics {
-			if a.gone[t] {
-				gone = append(gone, fmt.Errorf("%s: %w", t, kafka.ErrNoTopic))
+			if why := a.gone[t]; why != nil {
+				gone = append(gone, fmt.Errorf("%s: %w", t, why))
 			} else {
 				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 10)}
 			}

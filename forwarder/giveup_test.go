@@ -198,7 +198,7 @@ func sleepThen(ctx context.Context, d time.Duration, err error) error {
 func TestNoDeadLetterTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, mortal(nil), handle(always))
-		r.kafka.gone = map[string]bool{"dead": true}
+		r.kafka.gone = map[string]error{"dead": kafka.ErrNoTopic}
 		r.run()
 		defer r.stop()
 		r.kafka.give(t0)

@@ -219,6 +219,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 		}
 		answered := err == nil || errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrForbidden)
 		contact.check(ctx, f, answered)
+		f.consumer.compare(ctx, topics) // what is told of some topics, whatever is of others
 		was := well
 		well = err == nil
 		switch {
@@ -232,7 +233,6 @@ func (f *Forwarder) watch(ctx context.Context) {
 			}
 			f.health.changed(broker, nil)
 			f.health.changed(topic, err)
-			f.consumer.compare(ctx, topics)
 			f.watchLetters(ctx)
 		}
 		if sleep(ctx, untilNext(watchTime)) != nil {

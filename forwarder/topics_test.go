@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ func twoTopics() settings {
 func TestATopicThatIsGoneHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, twoTopics(), handle(always))
-		r.kafka.gone = map[string]bool{"u": true}
+		r.kafka.gone = map[string]error{"u": kafka.ErrNoTopic}
 		r.run()
 		r.kafka.produce(t0, 10, 10)
 		r.kafka.produce(u0, 10, 10)
@@ -44,29 +45,31 @@ func TestATopicThatIsGoneHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// A topic that is made again is noticed also while another one is missing.
-func TestATopicIsMadeAgainBesideOneThatIsGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBook()
-		r := newRig(t, twoTopics(), b.keeping(always))
-		r.kafka.gone = map[string]bool{"u": true}
-		r.run()
-		r.kafka.produce(t0, 50, 10)
-		r.kafka.give(t0)
-		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 50 })
-		r.kafka.with(func() {
-			r.kafka.ids["t"], r.kafka.log[t0] = "T2", nil
-			delete(r.kafka.stored, t0)
+// A topic that is made again is noticed also while another one is missing, or forbidden.
+func TestATopicIsMadeAgainBesideOneThatIsNotTold(t *testing.T) {
+	for _, why := range []error{kafka.ErrNoTopic, kafka.ErrNotTaken, kafka.ErrForbidden, errors.New("anything else")} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, twoTopics(), b.keeping(always))
+			r.kafka.gone = map[string]error{"u": why}
+			r.run()
+			r.kafka.produce(t0, 50, 10)
+			r.kafka.give(t0)
+			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 50 })
+			r.kafka.with(func() {
+				r.kafka.ids["t"], r.kafka.log[t0] = "T2", nil
+				delete(r.kafka.stored, t0)
+			})
+			r.kafka.produce(t0, 80, 10)
+			pass(10 * time.Second)
+			if n := len(b.of(t0)); n < 130 {
+				t.Errorf("%v: %d deliveries of 50 messages and the 80 of the new topic", why, n)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
 		})
-		r.kafka.produce(t0, 80, 10)
-		pass(10 * time.Second)
-		if n := len(b.of(t0)); n < 130 {
-			t.Errorf("%d deliveries of 50 messages and the 80 of the new topic", n)
-		}
-		if err := r.stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	}
 }
 
 // Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
