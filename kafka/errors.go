@@ -27,8 +27,12 @@ var (
 	ErrMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )
 
-// FatalError says that the client is of no use any more.
-type FatalError struct{ Err error }
+// FatalError says that the client is of no use any more. Expelled: the group had ended its membership before, so that nobody else need
+// be there whom Kafka has taken in its place.
+type FatalError struct {
+	Err      error
+	Expelled bool
+}
 
 func (e FatalError) Error() string { return e.Err.Error() }
 

@@ -69,10 +69,10 @@ type Reader interface {
 	Resume([]Partition) error
 	Positions([]Partition) ([]Position, error)
 	End(Partition) int64 // of the log, as of the newest fetch; -1 if not known
-	Close() error        // may block for ever
+	Close() error        // may block for ever, but not where the client has failed: a FatalError then
 }
 
-// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Reach and Wake.
+// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Member, Reach and Wake.
 type Consumer interface {
 	Reader
 	Subscribe(topics []string, on Rebalance) error
@@ -82,6 +82,9 @@ type Consumer interface {
 	Committed([]Partition, time.Duration) ([]Commit, error)
 	Commit([]Commit) error // all or an error; may block for as long as a broker is silent
 	Wake()                 // ends a Poll, or the next one
+	// Member is the id under which the group gave what is assigned, "" once this client has heard that the membership has ended, or has
+	// failed. Nothing is committed then (ErrNotMember).
+	Member() string
 	// Reach asks a broker and the group's coordinator; an error says that one of them had no answer within timeout each. While the
 	// group rebalances the coordinator need not have one.
 	Reach(timeout time.Duration) error
@@ -90,7 +93,8 @@ type Consumer interface {
 	Renew() error
 }
 
-// Rebalance is called on the goroutine that polls or closes.
+// Rebalance is called on the goroutine that polls or closes. What a member keeps that has been expelled, and has joined anew, is
+// revoked as lost, and then assigned.
 type Rebalance struct {
 	Assigned func([]Partition)
 	Revoked  func(gone []Partition, lost bool) // lost: they may be somebody else's already

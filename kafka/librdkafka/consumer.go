@@ -42,6 +42,7 @@ type handle struct {
 	c       *client.Consumer
 	log     *slog.Logger
 	queue   *queue // messages and events
+	member  membership
 	endLogs func()
 	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
 	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
@@ -77,7 +78,7 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
 	}
-	l := &handle{c: c, log: log, mine: map[kafka.Partition]bool{}, given: make(chan struct{})}
+	l := &handle{c: c, log: log, mine: map[kafka.Partition]bool{}, given: make(chan struct{}), member: membership{asking: make(chan struct{}, 1)}}
 	if err := l.listen(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -90,6 +91,10 @@ func (l *handle) listen() error {
 	if err != nil {
 		return err
 	}
+	if l.member.rk, err = hidden(l.c, "rk"); err != nil {
+		return err
+	}
+	l.member.queue = q
 	if l.queue, err = newQueue(q); err != nil {
 		return err
 	}
@@ -120,12 +125,7 @@ func (l *handle) subscribe(topics []string, on kafka.Rebalance) error {
 			return c.IncrementalUnassign(toKafka(slices.Collect(maps.Keys(l.mine))))
 		default:
 		}
-		switch e := ev.(type) {
-		case client.AssignedPartitions:
-			on.Assigned(fromKafka(e.Partitions))
-		case client.RevokedPartitions:
-			on.Revoked(fromKafka(e.Partitions), c.AssignmentLost())
-		}
+		l.rebalance(ev, c.AssignmentLost(), on)
 		l.nudge()
 		return nil
 	})
@@ -145,6 +145,9 @@ func (l *handle) Poll(timeout time.Duration) (*kafka.Message, error) {
 		}
 		return message(e), nil
 	case client.Error:
+		if e.IsFatal() {
+			return nil, l.member.fatal(e)
+		}
 		return nil, translate(e)
 	}
 	return nil, nil
@@ -210,11 +213,14 @@ func (l *handle) Positions(of []kafka.Partition) ([]kafka.Position, error) {
 	return out, err
 }
 
-// Close may block for ever, where a broker is silent or the client has failed.
+// Close may block for ever, where a broker is silent.
 func (l *handle) Close() error {
 	l.asking.Wait()
 	l.queue.close()
 	l.endLogs()
+	if err := l.member.leave(func() { l.c.Poll(100) }); err != nil {
+		return err
+	}
 	return l.c.Close()
 }
 

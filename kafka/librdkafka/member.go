@@ -39,7 +39,10 @@ func (m *Consumer) Subscribe(topics []string, on kafka.Rebalance) error {
 }
 
 // Unsubscribe leaves the group; polling goes on until the revoke is done.
-func (m *Consumer) Unsubscribe() error { return m.c.Unsubscribe() }
+func (m *Consumer) Unsubscribe() error {
+	m.member.left.Store(true)
+	return m.c.Unsubscribe()
+}
 
 // Renew is for a client that has lost its way for good. librdkafka takes an answer without brokers for the truth, and asks nobody any
 // more (#5301); and it goes on with a coordinator at an address that was wrong, for it is told the same broker again. The old one is closed beside the new one, for as long as that takes. With a static id the group takes
@@ -89,6 +92,15 @@ func (m *Consumer) Reach(timeout time.Duration) error {
 	return translate(err)
 }
 
+// Member is the id under which the group gave what is assigned, "" once that membership has ended or the client has failed.
+func (m *Consumer) Member() string {
+	l := m.current.Load()
+	if given := l.member.given.Load(); given != nil && l.member.failed() == nil && !l.member.ended() {
+		return *given
+	}
+	return ""
+}
+
 // Wake ends a Poll, or the next one.
 func (m *Consumer) Wake() { m.current.Load().queue.wake() }
 
@@ -125,6 +137,10 @@ func (m *Consumer) Commit(cs []kafka.Commit) error {
 			Offset: client.Offset(cs[i].Offset), Metadata: &cs[i].Meta}
 	}
 	l, done := m.current.Load(), make(chan error, 1)
+	if l.member.ended() {
+		// Kafka would take it for the word of the member that the client is by then, or fence that one: both share the instance id.
+		return fmt.Errorf("%w: its partitions may be somebody else's", kafka.ErrNotMember)
+	}
 	go func() { // it may not return before the handle is closed
 		_, err := l.c.CommitOffsets(list) // a partition's own Error may be stale after a retry inside: the call's counts
 		done <- translate(err)

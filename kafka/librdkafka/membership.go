@@ -1,0 +1,166 @@
+package librdkafka
+
+/*
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+// librdkafka's, which confluent-kafka-go links; weak, because cgo links this package alone first.
+#define LIBRDKAFKA __attribute__((weak)) extern
+LIBRDKAFKA void *rd_kafka_consumer_group_metadata(void *rk);
+LIBRDKAFKA const char *rd_kafka_consumer_group_metadata_member_id(const void *metadata);
+LIBRDKAFKA int32_t rd_kafka_consumer_group_metadata_generation_id(const void *metadata);
+LIBRDKAFKA void rd_kafka_consumer_group_metadata_destroy(void *metadata);
+LIBRDKAFKA int rd_kafka_fatal_error(void *rk, char *text, size_t size);
+LIBRDKAFKA void *rd_kafka_consumer_close_queue(void *rk, void *queue);
+LIBRDKAFKA int rd_kafka_consumer_closed(void *rk);
+LIBRDKAFKA void rd_kafka_error_destroy(void *error);
+
+// member_of is a copy of the member id, NULL where the client is no member. It never returns where the membership closes meanwhile.
+static char *member_of(void *rk) {
+	void *metadata = NULL;
+	char *id = NULL;
+	if (!rd_kafka_consumer_closed(rk))
+		metadata = rd_kafka_consumer_group_metadata(rk);
+	if (metadata == NULL)
+		return NULL;
+	if (rd_kafka_consumer_group_metadata_generation_id(metadata) >= 0)
+		id = strdup(rd_kafka_consumer_group_metadata_member_id(metadata));
+	rd_kafka_consumer_group_metadata_destroy(metadata);
+	return id;
+}
+
+static void begin_close(void *rk, void *queue) {
+	void *error = rd_kafka_consumer_close_queue(rk, queue);
+	if (error != NULL)
+		rd_kafka_error_destroy(error);
+}
+*/
+import "C"
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/kpush/kpush/kafka"
+)
+
+// membership is under which member id the group has given what is assigned. librdkafka says that an assignment is lost only where it
+// stands still: where a membership ends in the middle of a rebalance it keeps the partitions, and once it has joined anew it goes on
+// with them, or has them revoked in good order, though others may have had them in between. It forgets that one is lost, too, when
+// partitions are put in or taken out before the callback has run. But whenever a membership ends it forgets the member id, or the
+// generation. See decision 18.
+type membership struct {
+	rk    unsafe.Pointer
+	queue unsafe.Pointer         // of its events
+	given atomic.Pointer[string] // nil: nothing was given yet; "": what was, by a membership that had ended by then
+
+	left atomic.Bool // on purpose: the client forgets the member id then, too
+
+	asking chan struct{} // whoever asks librdkafka's thread has its only place
+	mu     sync.RWMutex
+	over   bool // rk is about to go
+}
+
+// askTime is how long librdkafka's thread, which answers within a millisecond, may take.
+const askTime = time.Second
+
+// now is the client's member id, "" where it has heard that it is no member.
+func (m *membership) now() string {
+	answer := make(chan string, 1)
+	go func() {
+		m.asking <- struct{}{}
+		defer func() { <-m.asking }()
+		if m.gone() {
+			answer <- ""
+			return
+		}
+		id := C.member_of(m.rk)
+		answer <- C.GoString(id)
+		C.free(unsafe.Pointer(id))
+	}()
+	select {
+	case id := <-answer:
+		return id
+	case <-time.After(askTime):
+		return ""
+	}
+}
+
+func (m *membership) gone() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.over
+}
+
+// ended tells whether the membership under which partitions were given has, as far as the client has heard.
+func (m *membership) ended() bool {
+	given := m.given.Load()
+	return given != nil && (*given == "" || *given != m.now())
+}
+
+// failed is why the client is of no use any more, nil while it is.
+func (m *membership) failed() error {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var text [512]C.char
+	if m.over || C.rd_kafka_fatal_error(m.rk, &text[0], C.size_t(len(text))) == 0 {
+		return nil
+	}
+	return errors.New(C.GoString(&text[0]))
+}
+
+// fatal is what a failure means.
+func (m *membership) fatal(err error) error {
+	return kafka.FatalError{Err: err, Expelled: !m.left.Load() && m.ended()}
+}
+
+// leave closes the membership; polls are for the callbacks. The client's own Close waits for ever where it has failed, before or in it.
+func (m *membership) leave(poll func()) error {
+	m.left.Store(true)
+	C.begin_close(m.rk, m.queue)
+	for closed := false; !closed; {
+		poll()
+		closed = C.rd_kafka_consumer_closed(m.rk) == 1
+		if err := m.failed(); err != nil {
+			return m.fatal(err)
+		}
+	}
+	select {
+	case m.asking <- struct{}{}:
+		defer func() { <-m.asking }()
+	case <-time.After(askTime): // it is stuck, on a queue of its own
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.over = true
+	return nil
+}
+
+// rebalance has on told what librdkafka says, and what it does not say: see membership.
+func (l *handle) rebalance(ev client.Event, lost bool, on kafka.Rebalance) {
+	ended, now := l.member.ended(), l.member.now()
+	switch e := ev.(type) {
+	case client.AssignedPartitions:
+		given := fromKafka(e.Partitions)
+		if ended && now != "" && len(l.mine) > 0 {
+			kept := slices.Collect(maps.Keys(l.mine))
+			on.Revoked(kept, true)
+			given = append(given, kept...)
+		}
+		if now != "" || l.member.given.Load() == nil { // else it joins anew, and another callback comes
+			l.member.given.Store(&now)
+		}
+		on.Assigned(given)
+	case client.RevokedPartitions:
+		on.Revoked(fromKafka(e.Partitions), lost || ended)
+	}
+}
