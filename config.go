@@ -81,7 +81,7 @@ func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 		SkipOnAny: c.SkipOn == "any", CanSkip: c.CanSkip, DeadLetterTopic: c.DeadLetterTopic, RedriveMax: c.RedriveMax, RetryNums: c.RetryNums, GiveUpInARow: c.GiveUpInARow,
 		RetryInterval: c.RetryInterval, RetryMaxInterval: c.RetryMaxInterval,
 		Credentials: credentials(c), CommitInterval: c.CommitInterval, Reset: c.AutoOffsetReset, TrustSaved: c.UseSavedOffsetTime,
-		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
+		Buffer: int64(c.Buffer), DrainTimeout: c.DrainTimeout, RevokeTimeout: c.RevokeTimeout, SkipLog: filepath.Join(c.OffsetsDir, "skipped.jsonl"),
 	}
 }
 

@@ -287,9 +287,16 @@ func (l *loader) checkGuarantee() {
 // maxDrain leaves a minute of librdkafka's largest max.poll.interval.ms for what comes behind a drain.
 const maxDrain = 24*time.Hour - time.Minute
 
-// checkDrain holds the drain against the max.poll.interval.ms that the forwarder derives from it.
+// checkDrain holds the drains against each other, and against the max.poll.interval.ms that the client derives from them.
 func (l *loader) checkDrain() {
-	const name = "KPUSH_DRAIN_TIMEOUT"
+	const name, revoke = "KPUSH_DRAIN_TIMEOUT", "KPUSH_REVOKE_TIMEOUT"
+	c := &l.config
+	switch {
+	case !l.given(revoke):
+		c.RevokeTimeout = min(c.RevokeTimeout, c.DrainTimeout)
+	case c.RevokeTimeout > c.DrainTimeout && len(l.problems[revoke])+len(l.problems[name]) == 0:
+		l.wrong(revoke, "must be at most KPUSH_DRAIN_TIMEOUT, which is %v", c.DrainTimeout)
+	}
 	if len(l.problems[name]) == 0 && l.config.DrainTimeout > maxDrain {
 		l.wrong(name, "must be at most %v: nobody polls while a partition drains, and librdkafka's max.poll.interval.ms, which has to last a minute longer, ends at 24h", maxDrain)
 	}

@@ -91,8 +91,10 @@ type Config struct {
 	InstanceID string `envconfig:"KPUSH_INSTANCE_ID" else:"made of volume and host" desc:"static membership: killed and restarted, the sidecar keeps its partitions. Made by kpush, a stop by SIGTERM leaves the group at once; set by you (StatefulSet: the pod's name), a stop keeps the partitions for the session timeout. Both end in a short hash of KPUSH_TOPIC: with other topics it is another member, and what the one before had comes after its session timeout. none = dynamic member"`
 
 	Buffer       Size          `envconfig:"KPUSH_BUFFER" default:"16MiB" min:"1MiB" why:"a single message can be that large" desc:"bytes of messages held in memory, librdkafka's queues included; as much again, at the most, where the publish door is used"`
-	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop or a revoked partition waits for what is in flight, at most 23h59m. librdkafka's max.poll.interval.ms follows it; where you set that one, a revoked partition drains for three quarters of it at most"`
-	ReadyURL     string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
+	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop waits for what is in flight, at most 23h59m. librdkafka's max.poll.interval.ms follows it; where you set that one, a revoked partition has three quarters of it at most"`
+	// RevokeTimeout is at most DrainTimeout.
+	RevokeTimeout time.Duration `envconfig:"KPUSH_REVOKE_TIMEOUT" default:"5s" min:"1ms" desc:"how long a partition that goes to another member waits for what is in flight, while the whole group waits with it, and at most KPUSH_DRAIN_TIMEOUT: what takes longer is in doubt, and comes again there. Where requests take long, set it to what they take"`
+	ReadyURL      string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
 	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN, else kpush refuses to start"`

@@ -116,41 +116,49 @@ func TestMoreReplicasThanPartitions(t *testing.T) {
 	committedIsEnd(t, k, topic)
 }
 
-// TestALongRequestOfAPartitionThatGoesHoldsUpNobody: half of the partitions go to the second replica, and one of them has a
-// request of six seconds under way. Those that stay are not stopped by it; those that go have to wait.
+// TestALongRequestOfAPartitionThatGoesHoldsUpNobody: a third replica joins, and gets a partition of each of the two others; one of the two has
+// a request of eight seconds under way. What stays is not stopped by it: neither with the one that drains, nor with the other one,
+// whose commits wait as long, since the group does. What goes has to wait.
 func TestALongRequestOfAPartitionThatGoesHoldsUpNobody(t *testing.T) {
-	const partitions, slow, took = 8, 0, 6 * time.Second // the first sidecar gives up the lower half
+	const partitions, slow, took = 8, 4, 8 * time.Second // each gives up its lowest one
 	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, partitions)
+	stop := stream(t, k, topic, partitions)
+	var replicas []*rig.Sidecar
+	join := func(path string) {
+		replicas = append(replicas, sidecar(t, k, topic, svc, "KPUSH_URL="+path, "KPUSH_REVOKE_TIMEOUT=20s"))
+		delivers(t, svc, path)
+	}
+	join("/drains")
+	join("/healthy")
+	settled(t, k, svc, topic, partitions, 2)
 	svc.Rule(func(r *rig.Request) rig.Action {
 		if r.Partition == slow {
 			return rig.Action{Delay: took}
 		}
 		return rig.Action{}
 	})
-	topic := k.Topic(t, partitions)
-	stop := stream(t, k, topic, partitions)
-	first := sidecar(t, k, topic, svc, "KPUSH_URL=/first")
-	svc.Await(t, 2_000, patience)
+	svc.Await(t, svc.Delivered()+2_000, patience)
 	begin := time.Now()
-	second := sidecar(t, k, topic, svc, "KPUSH_URL=/second")
-	delivers(t, svc, "/second")
+	join("/joins")
 	joined := time.Since(begin)
-	settled(t, k, svc, topic, partitions-1, 2)
+	settled(t, k, svc, topic, partitions-1, 3)
 	stayed, moved := svc.Silence(begin, time.Now(), slow)
 	below(t, "What stays: "+stayed.String(), stayed.Begin, stayed.Length, silenceOfWhatStays)
 	if joined < took/2 {
-		rig.Missed(t, "The second sidecar delivered after %v, while a request of %v was under way: the story shows nothing.", joined, took)
+		rig.Missed(t, "The third sidecar delivered after %v, while a request of %v was under way: the story shows nothing.", joined, took)
 	}
 	produced := stop()
 	svc.Rule(nil)
 	svc.Await(t, len(produced), patience)
-	first.Shut(t, 10*time.Second)
-	second.Shut(t, 10*time.Second)
+	for _, r := range replicas {
+		r.Shut(t, 10*time.Second)
+	}
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, 0)
 	noDoubt(t, verdict)
 	committedIsEnd(t, k, topic)
-	t.Logf("A second replica, %v late because of one request: %v (bound %v); %v.", joined, stayed, silenceOfWhatStays, moved)
+	t.Logf("A third replica, %v late because of one request: %v (bound %v); %v.", joined, stayed, silenceOfWhatStays, moved)
 }
 
 // TestWhatIsTakenOverWaitsForNoBacklog: a sidecar whose buffer a slow service keeps full gets partitions with many messages.

@@ -8,13 +8,15 @@ import (
 	"github.com/kpush/kpush/offsets"
 )
 
-// headroom is how far a commit's ceiling lies above what was sent: the offsets of five seconds at the present pace, so
-// that a commit that waits behind a rebalance does not hold up a partition that stays.
 const (
-	headroom     = 5 * time.Second
 	leastCeiling = 100
 	paceTime     = time.Second // a pace falls to what was sent in so long
+	joinTime     = 5 * time.Second
 )
+
+// headroom is how far a commit's ceiling lies above what was sent: the offsets of so long at the present pace. A commit waits behind a
+// rebalance for as long as the slowest member drains, and a moment for the join itself: that must not hold up a partition that stays.
+func (f *Forwarder) headroom() time.Duration { return f.cfg.RevokeTimeout + joinTime }
 
 // ceiling is how far the requests of a partition may go: no further than a commit says that Kafka has acknowledged. Its mutex is
 // the innermost one: nothing is called with it.
@@ -31,6 +33,7 @@ type ceiling struct {
 	synced   commitState // what the committer last had acknowledged
 	bound    string      // why nothing new is tried, beside the ceiling; "" where it is
 	bounded  time.Time   // since when
+	headroom time.Duration
 }
 
 // commitState is the newest acknowledged commit of a partition, for the committer.
@@ -48,8 +51,8 @@ type sample struct {
 }
 
 // open begins with what a start knows. Where nothing is kept no request has to wait for a ceiling.
-func (c *ceiling) open(start offsets.Start, keeps bool) {
-	c.inherits, c.begun = start.Ceiling, start.Next
+func (c *ceiling) open(start offsets.Start, keeps bool, headroom time.Duration) {
+	c.inherits, c.begun, c.headroom = start.Ceiling, start.Next, headroom
 	c.synced, c.past = commitState{offset: -1}, sample{at: time.Now()}
 	if !keeps {
 		c.at = math.MaxInt64
@@ -176,4 +179,4 @@ func (c *ceiling) paceSince(s sample) float64 {
 func (c *ceiling) reach() int64 { return max(c.begun, c.wanted) }
 
 // room is the headroom in offsets. The caller holds mu.
-func (c *ceiling) room() int64 { return max(leastCeiling, int64(c.pace*headroom.Seconds())) }
+func (c *ceiling) room() int64 { return max(leastCeiling, int64(c.pace*c.headroom.Seconds())) }

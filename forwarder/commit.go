@@ -51,7 +51,8 @@ func (c *committer) now() {
 }
 
 func (c *committer) run(ctx context.Context) {
-	interval := c.f.cfg.CommitInterval * 3 / 4 // a quarter is for Kafka's answer: until then it is not committed
+	interval := c.f.cfg.CommitInterval * 3 / 4  // a quarter is for Kafka's answer: until then it is not committed
+	interval = min(interval, c.f.cfg.Session/4) // what proves the membership must not be old when a commit has no answer
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for busy := time.Now(); ; {
@@ -75,7 +76,10 @@ func (c *committer) run(ctx context.Context) {
 		}
 		before := c.accepted
 		err := c.commit(due, alive)
-		if doubted && (err == nil || c.accepted > before) {
+		switch {
+		case errors.Is(err, kafka.ErrNotMember):
+			c.f.lease.doubted.Store(true)
+		case doubted && (err == nil || c.accepted > before):
 			c.f.lease.doubted.Store(false)
 		}
 		<-c.token
@@ -169,8 +173,9 @@ func (c *committer) send(ps []*partition, goesOn bool) (n int, err error) {
 	}
 	c.f.health.committing(true)
 	offsets.Crash("before a commit")
-	began := time.Now()
+	began, over := time.Now(), c.f.vouch()
 	err = c.f.parts.Consumer.Commit(list)
+	over()
 	c.f.counts.committed(time.Since(began), err)
 	c.f.health.committing(false)
 	if err != nil {
@@ -178,6 +183,7 @@ func (c *committer) send(ps []*partition, goesOn bool) (n int, err error) {
 	}
 	offsets.Crash("committed")
 	c.accepted++
+	c.f.lease.prove(began.Add(c.f.cfg.Session * 3 / 4))
 	c.f.health.say(broker, nil)
 	for i, state := range states {
 		p := ps[i]

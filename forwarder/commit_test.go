@@ -197,29 +197,38 @@ func TestCeilingFollowsThePace(t *testing.T) {
 	})
 }
 
-// A commit that waits for the whole group holds up nothing, whatever commits went before it: a rebalance brings several
-// within milliseconds, and the last of them waits until the next members have joined.
+// A commit that waits for the whole group, as long as a member may drain, holds up nothing, whatever commits went before it: a rebalance
+// brings several within milliseconds, and the last of them waits until the next members have joined.
 func TestNothingWaitsForTheGroup(t *testing.T) {
-	for _, gaps := range [][]time.Duration{{}, {time.Millisecond}, {20 * time.Millisecond, time.Millisecond, 0}, {100 * time.Millisecond, 100 * time.Millisecond}} {
+	for _, row := range []struct {
+		gaps  []time.Duration
+		bound time.Duration // REVOKE_TIMEOUT
+	}{
+		{nil, 5 * time.Second}, {[]time.Duration{time.Millisecond}, 5 * time.Second}, {[]time.Duration{20 * time.Millisecond, time.Millisecond, 0}, 5 * time.Second},
+		{[]time.Duration{100 * time.Millisecond, 100 * time.Millisecond}, 5 * time.Second}, {nil, time.Second}, {nil, 20 * time.Second},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
-			r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
+			cfg := small()
+			cfg.RevokeTimeout = row.bound
+			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
 			r.kafka.give(t0)
-			r.kafka.produce(t0, 20000, 10)
+			r.kafka.produce(t0, 30000, 10)
 			pass(3*time.Second + 7*time.Millisecond)
-			for _, gap := range gaps {
+			for _, gap := range row.gaps {
 				r.f.committer.now()
 				pass(gap)
 			}
-			r.kafka.fail(func([]kafka.Commit) error { <-time.After(3 * time.Second); return kafka.ErrRebalancing })
+			wait := row.bound + 4*time.Second
+			r.kafka.fail(func([]kafka.Commit) error { <-time.After(wait); return kafka.ErrRebalancing })
 			r.f.committer.now()
 			before := b.count()
-			pass(3 * time.Second)
-			if n := b.count() - before; n < 2900 {
-				t.Errorf("commits %v apart: %d messages in the 3 s for which a commit waited, at 1,000 a second", gaps, n)
+			pass(wait)
+			if n, want := b.count()-before, int(wait/time.Millisecond); n < want*97/100 {
+				t.Errorf("commits %v apart: %d messages in the %v for which a commit waited, at 1,000 a second", row.gaps, n, wait)
 			}
 			r.kafka.fail(nil)
-			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 20000 })
+			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 30000 })
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}
@@ -269,15 +278,17 @@ func TestCeilingIsRaisedOverAGap(t *testing.T) {
 // Commits that fail are tried again at the pace of the interval, whatever the reason, and all ends committed.
 func TestFailedCommits(t *testing.T) {
 	for _, row := range []struct {
-		err  error
-		most int // in two minutes; 800 ticks
-		logs int // of level warn
+		err       error
+		most      int // in two minutes; 800 ticks
+		logs      int // of level warn
+		least     int // of 100 messages
+		delivered int
 	}{
-		{kafka.ErrRebalancing, 3200, 0}, {kafka.ErrNotMember, 820, 0}, {kafka.ErrNoBroker, 820, 13}, {errors.New("unknown"), 820, 13},
+		{kafka.ErrRebalancing, 3200, 0, 100, 100}, {kafka.ErrNotMember, 1100, 0, 1, 4}, {kafka.ErrNoBroker, 820, 13, 100, 100}, {errors.New("unknown"), 820, 13, 100, 100},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
-			r := newRig(t, small(), b.keeping(always)).run()
+			r := newRig(t, small(), b.keeping(func(*Delivery) Verdict { <-time.After(100 * time.Millisecond); return good })).run()
 			r.kafka.give(t0)
 			r.until("the first commit", func() bool { return r.kafka.storedAt(t0) == 0 })
 			r.kafka.fail(func([]kafka.Commit) error { return row.err })
@@ -290,8 +301,8 @@ func TestFailedCommits(t *testing.T) {
 			if n := len(r.logs.with("level=WARN msg=\"commit failed")); n > row.logs || row.logs > 0 && n == 0 {
 				t.Errorf("%v: %d warnings in two minutes", row.err, n)
 			}
-			if b.count() != 100 {
-				t.Errorf("%v: %d messages were delivered while commits failed, want all within the ceiling", row.err, b.count())
+			if n := b.count(); n < row.least || n > row.delivered {
+				t.Errorf("%v: %d messages were delivered while commits failed, want %d to %d: all within the ceiling, or hardly one more by who is no member", row.err, n, row.least, row.delivered)
 			}
 			r.kafka.fail(nil)
 			r.until("committed", func() bool { return r.kafka.storedAt(t0) == 100 })

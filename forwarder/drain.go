@@ -11,25 +11,52 @@ import (
 // besideAfter so long into a drain the partitions that stay get a client of their own.
 const besideAfter = 200 * time.Millisecond
 
-// drain ends partitions: no new attempt, those under way may finish until the deadline, which a stop brings closer. It
-// returns when nothing of them is under way; the partitions that stay go on meanwhile.
+// deadline is when a drain ends, at the latest. It only comes closer.
+type deadline struct {
+	context.Context // until then
+	expire          context.CancelFunc
+	mu              sync.Mutex
+	at              time.Time
+	timer           *time.Timer
+}
+
+func newDeadline(at time.Time) *deadline {
+	d := &deadline{at: at}
+	d.Context, d.expire = context.WithCancel(context.Background())
+	d.timer = time.AfterFunc(time.Until(at), d.expire)
+	return d
+}
+
+// sooner brings it closer.
+func (d *deadline) sooner(at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at.Before(d.at) {
+		d.at = at
+		d.timer.Reset(time.Until(at))
+	}
+}
+
+// drain ends partitions: no new attempt, those under way may finish until the deadline. It returns when nothing of them is under way;
+// the partitions that stay go on meanwhile.
 func (c *consumer) drain(ps []*partition, cause error) {
-	deadline, expire := context.WithCancel(context.Background())
-	defer expire()
-	latest := c.f.drainDeadline()
-	timer := time.AfterFunc(time.Until(latest), expire)
-	defer timer.Stop()
+	if len(ps) == 0 {
+		return
+	}
+	until := newDeadline(c.f.drainDeadline())
+	defer until.expire()
 	defer context.AfterFunc(c.stopping, func() {
 		c.f.stopBegins()
-		timer.Reset(min(time.Until(latest), time.Until(c.f.drainDeadline())))
+		until.sooner(c.f.drainDeadline())
 	})()
+	go c.hurry(until)
 	for _, p := range ps {
 		p.stop(cause)
 	}
 	var all sync.WaitGroup
 	for _, p := range ps {
 		p.lanes.Close()
-		all.Go(func() { p.drain(deadline, cause) })
+		all.Go(func() { p.drain(until, cause) })
 	}
 	waits, gone := context.WithCancel(c.stopping)
 	go func() { all.Wait(); gone() }()
@@ -39,6 +66,26 @@ func (c *consumer) drain(ps []*partition, cause error) {
 		c.meanwhile(waits)
 	}
 	all.Wait()
+}
+
+// hurry ends a drain once the membership has ended, or the client has failed: nothing can be handed over any more. And it gives a stop no
+// more time than a revoke has once the group waits for this member.
+func (c *consumer) hurry(until *deadline) {
+	for waited := false; sleep(until, askAfter) == nil; {
+		if c.client.Member() == "" {
+			until.sooner(time.Now())
+			return
+		}
+		if _, stopping := c.f.health.stopDeadline(); !stopping || waited {
+			continue
+		}
+		question, cancel := context.WithTimeout(until, kafka.QuestionTime)
+		group, err := c.f.parts.Cluster.Group(question, c.f.cfg.Group)
+		cancel()
+		if waited = err == nil && group.Rebalancing; waited {
+			until.sooner(c.f.revokeDeadline())
+		}
+	}
 }
 
 // meanwhile feeds the partitions that stay for as long as the drain waits. In a rebalance callback the consumer fetches nothing of

@@ -60,16 +60,18 @@ type fakeKafka struct {
 	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
-	rebalancing    bool // the group
-	lost           bool // the client has no answer
-	lostForGood    bool // nor has any after it
+	rebalancing    bool   // the group
+	listed, member string // the id of this process there, and as it knows it
+	lost           bool   // the client has no answer
+	lostForGood    bool   // nor has any after it
 	renewFault     error
 	failsAtTheEnd  bool // with a fatal error instead of the last revoke
 }
 
 func newFakeKafka() *fakeKafka {
 	return &fakeKafka{log: map[kafka.Partition][]*kafka.Message{}, oldest: map[kafka.Partition]int64{}, stored: map[kafka.Partition]kafka.Commit{}, ids: map[string]string{"t": "T"},
-		owned: map[kafka.Partition]bool{}, at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}, woken: make(chan struct{}, 1)}
+		owned: map[kafka.Partition]bool{}, at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}, woken: make(chan struct{}, 1),
+		listed: "me", member: "me"}
 }
 
 func (k *fakeKafka) with(do func()) {
@@ -393,6 +395,11 @@ func (k *fakeKafka) Renew() error {
 	return k.renewFault
 }
 
+func (k *fakeKafka) Member() (id string) {
+	k.with(func() { id = k.member })
+	return id
+}
+
 func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
@@ -419,9 +426,12 @@ func (k *fakeKafka) Close() error {
 // fakeAdmin is the cluster's side of a fakeKafka.
 type fakeAdmin struct{ *fakeKafka }
 
-func (a fakeAdmin) Rebalancing(context.Context, string) (yes bool, err error) {
-	a.with(func() { yes = a.rebalancing })
-	return yes, nil
+func (a fakeAdmin) Group(ctx context.Context, _ string) (g kafka.Group, err error) {
+	if err := a.ask(ctx, "group"); err != nil {
+		return g, err
+	}
+	a.with(func() { g = kafka.Group{Rebalancing: a.rebalancing, Members: []string{"another", a.listed}} })
+	return g, nil
 }
 
 func (a fakeAdmin) ask(ctx context.Context, question string) error {
@@ -544,7 +554,7 @@ type settings struct {
 // small is a configuration in which everything is easy to count.
 func small() settings {
 	return settings{Config: Config{Brokers: "kafka:9092", Group: "g", Order: OrderPartition, Topics: []string{"t"}, Concurrency: 16, RetryNums: 3, RetryInterval: 2 * time.Second,
-		RetryMaxInterval: 2 * time.Second, CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 16 << 20, DrainTimeout: 25 * time.Second,
+		RetryMaxInterval: 2 * time.Second, CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 16 << 20, DrainTimeout: 25 * time.Second, RevokeTimeout: 5 * time.Second,
 		ExecTimeout: 60 * time.Second, Session: 10 * time.Second, PollInterval: 5 * time.Minute},
 		Format: "raw", Ack: "status", ConnTimeout: 10 * time.Second, Kafka: map[string]string{}}
 }
@@ -606,6 +616,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 	if cfg.ReadyURL != "" {
 		parts.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	}
+	cfg.RevokeTimeout = min(cfg.RevokeTimeout, cfg.DrainTimeout)
 	if cfg.Hosts = cfg.Targets; cfg.SkipLog == "" {
 		cfg.SkipLog = filepath.Join(r.dir, "skipped.jsonl")
 	}

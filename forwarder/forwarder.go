@@ -48,8 +48,9 @@ type Config struct {
 	Reset          string        // earliest, latest, error
 	TrustSaved     time.Duration // negative: not when Kafka lost or rewound its commit
 	Buffer         int64         // bytes
-	DrainTimeout   time.Duration
-	SkipLog        string // path
+	DrainTimeout   time.Duration // how long a stop waits for requests under way,
+	RevokeTimeout  time.Duration // and a revoke, with the whole group; at most DrainTimeout
+	SkipLog        string        // path
 }
 
 // givesUp tells whether a message that keeps failing may be given up.
@@ -209,12 +210,17 @@ func (f *Forwarder) stopBegins() (deadline time.Time) {
 }
 
 // drainDeadline is until when requests under way may finish when a partition is given up now. A stop keeps a part of
-// its time for the last commit and for leaving; a revoke has to be over before the group takes this member for dead.
+// its time for the last commit and for leaving.
 func (f *Forwarder) drainDeadline() time.Time {
 	if deadline, stopping := f.health.stopDeadline(); stopping {
 		return deadline.Add(-f.reserve())
 	}
-	return time.Now().Add(min(f.cfg.DrainTimeout, f.cfg.PollInterval*3/4))
+	return f.revokeDeadline()
+}
+
+// revokeDeadline is drainDeadline where the group waits for it. It has to come before the group takes this member for dead.
+func (f *Forwarder) revokeDeadline() time.Time {
+	return time.Now().Add(min(f.cfg.RevokeTimeout, f.cfg.PollInterval*3/4))
 }
 
 func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/4) }

@@ -97,11 +97,14 @@ func (s *health) committing(on bool) {
 	})
 }
 
-// cutOff tells whether a commit has been without an answer for most of the session: its beginning is when the group may
-// have heard of this process last.
-func (f *Forwarder) cutOff() (cut bool) {
-	f.health.with(func() { cut = !f.health.commit.IsZero() && time.Since(f.health.commit) > f.cfg.Session*3/4 })
-	return cut
+// unanswered is how long a commit has had no answer, 0 where none is under way.
+func (s *health) unanswered() (d time.Duration) {
+	s.with(func() {
+		if !s.commit.IsZero() {
+			d = time.Since(s.commit)
+		}
+	})
+	return d
 }
 
 // say sets (or with nil clears) the sentence of an aspect, and tells whether that changed.
@@ -177,10 +180,10 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.inGroup && len(why) == 0 {
 			why = append(why, fmt.Sprintf("waiting for group %s to give this member its partitions", f.cfg.Group))
 		}
-		if d := time.Since(s.commit); !s.commit.IsZero() && d > 10*time.Second {
-			why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
-		}
 	})
+	if d := s.unanswered(); d > 10*time.Second {
+		why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
+	}
 	for _, p := range f.pending() {
 		why = append(why, fmt.Sprintf("%s is not started: %s", p.Partition, p.Why))
 	}

@@ -191,23 +191,36 @@ func TestNothingAfterARevoke(t *testing.T) {
 	}
 }
 
-// A revoked partition may finish what is under way within DRAIN_TIMEOUT, and no longer. A lost one gets no time.
+// A revoked partition may finish what is under way within REVOKE_TIMEOUT, and no longer; one of a stop within DRAIN_TIMEOUT, but not when
+// the group waits for it. A lost one gets no time, nor does one that is lost meanwhile.
 func TestDrainDeadline(t *testing.T) {
+	const revoked, lost, stopped = 0, 1, 2
+	groupWaits := func(k *fakeKafka) { k.rebalancing = true }
+	expelled := func(k *fakeKafka) { k.member = "" }
 	for _, row := range []struct {
 		name      string
+		how       int
 		takes     time.Duration
-		lost      bool
-		poll      string // max.poll.interval.ms of the user's
+		bound     time.Duration // REVOKE_TIMEOUT
+		poll      string        // max.poll.interval.ms of the user's
+		meanwhile func(*fakeKafka)
 		most      time.Duration
 		committed int64
 	}{
-		{"in time", 20 * time.Second, false, "", 20 * time.Second, 1},
-		{"too slow", time.Hour, false, "", 25 * time.Second, 0},
-		{"too slow for the group", time.Hour, false, "12000", 9 * time.Second, 0},
-		{"lost", 20 * time.Second, true, "", 0, 0},
+		{"in time", revoked, 4 * time.Second, 5 * time.Second, "", nil, 4 * time.Second, 1},
+		{"too slow", revoked, time.Hour, 5 * time.Second, "", nil, 5 * time.Second, 0},
+		{"in a longer time", revoked, 20 * time.Second, 25 * time.Second, "", nil, 20 * time.Second, 1},
+		{"too slow for the poll interval", revoked, time.Hour, 25 * time.Second, "12000", nil, 9 * time.Second, 0},
+		{"lost", lost, 20 * time.Second, 25 * time.Second, "", nil, 0, 0},
+		{"lost meanwhile", revoked, time.Hour, 25 * time.Second, "", expelled, 3 * time.Second, 0},
+		{"a stop", stopped, 20 * time.Second, 5 * time.Second, "", nil, 20 * time.Second, 1},
+		{"a stop, too slow", stopped, time.Hour, 5 * time.Second, "", nil, 22 * time.Second, 0},
+		{"a stop that the group waits for", stopped, time.Hour, 5 * time.Second, "", groupWaits, 7 * time.Second, 0},
+		{"a stop of one that is lost meanwhile", stopped, time.Hour, 5 * time.Second, "", expelled, 3 * time.Second, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := small()
+			cfg.RevokeTimeout = row.bound
 			if row.poll != "" {
 				cfg.Kafka["max.poll.interval.ms"] = row.poll
 			}
@@ -224,9 +237,18 @@ func TestDrainDeadline(t *testing.T) {
 			r.kafka.give(t0, t1)
 			r.underWay(2)
 			begun := time.Now()
-			r.kafka.take(row.lost, t0, t1)
-			if took := time.Since(begun); took > row.most || took < row.most-time.Second {
-				t.Errorf("%s: the revoke of two partitions took %s, want %s", row.name, took, row.most)
+			if row.meanwhile != nil {
+				time.AfterFunc(1500*time.Millisecond, func() { r.kafka.with(func() { row.meanwhile(r.kafka) }) })
+			}
+			if row.how == stopped {
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			} else {
+				r.kafka.take(row.how == lost, t0, t1)
+			}
+			if took := time.Since(begun); took > row.most+100*time.Millisecond || took < row.most-time.Second {
+				t.Errorf("%s: two partitions took %s, want %s", row.name, took, row.most)
 			}
 			if row.committed > 0 && r.kafka.storedAt(t0) != row.committed {
 				t.Errorf("%s: committed %d, want %d", row.name, r.kafka.storedAt(t0), row.committed)
@@ -237,8 +259,10 @@ func TestDrainDeadline(t *testing.T) {
 			if r.turnsTaken() != 0 || r.f.budget.held.Load() != 0 {
 				t.Errorf("%s: %d slots, %d bytes are held", row.name, r.turnsTaken(), r.f.budget.held.Load())
 			}
-			if err := r.stop(); err != nil {
-				t.Error(err)
+			if row.how != stopped {
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}

@@ -2,8 +2,11 @@ package forwarder
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // lease holds requests back after the process has stood still (SIGSTOP, a frozen machine, a swapped-out container), or is
@@ -12,6 +15,7 @@ import (
 // member.
 type lease struct {
 	pulse   atomic.Int64 // unix nanoseconds of the newest beat
+	proven  atomic.Int64 // unix nanoseconds until when what Kafka has said last holds
 	doubted atomic.Bool
 }
 
@@ -19,7 +23,49 @@ const (
 	beatTime = time.Second
 	// leaseTime without a beat casts doubt on the membership: below any session timeout, above what a busy machine takes.
 	leaseTime = 2500 * time.Millisecond
+	// askAfter so long without an answer to a commit the group is asked whether it has this member, and so often from then on.
+	askAfter = time.Second
+	// heldTime is how long it holds that it has: a member that the group does not hear of is expelled at any time after that.
+	heldTime = 3 * time.Second
 )
+
+// prove notes until when the membership is proven.
+func (l *lease) prove(until time.Time) {
+	if at := until.UnixNano(); at > l.proven.Load() {
+		l.proven.Store(at)
+	}
+}
+
+// cutOff tells whether a commit has no answer, and what Kafka said last does not hold any more.
+func (f *Forwarder) cutOff() bool {
+	return f.health.unanswered() > 2*askAfter && time.Now().UnixNano() > f.lease.proven.Load()
+}
+
+// vouch asks the group for this member while a commit has no answer, until over is called. Kafka answers a commit behind the join that
+// the client has under way, and that once the slowest member has joined; but it answers others, and expels nobody who waits.
+func (f *Forwarder) vouch() (over func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	asking := time.AfterFunc(askAfter, func() {
+		for stopping := false; ctx.Err() == nil && !stopping; _ = sleep(ctx, askAfter) {
+			f.askForMember(ctx)
+			_, stopping = f.health.stopDeadline() // nothing new begins then
+		}
+	})
+	return func() { asking.Stop(); cancel() }
+}
+
+func (f *Forwarder) askForMember(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	asked, id := time.Now(), f.parts.Consumer.Member()
+	switch group, err := f.parts.Cluster.Group(ctx, f.cfg.Group); {
+	case err != nil: // it is cut off from this one, too
+	case id != "" && slices.Contains(group.Members, id):
+		f.lease.prove(asked.Add(heldTime))
+	default:
+		f.lease.doubted.Store(true)
+	}
+}
 
 // beat runs until ctx ends; renew is called when the process has stood still, or is cut off.
 func (l *lease) beat(ctx context.Context, cutOff func() bool, renew func()) {

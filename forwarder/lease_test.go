@@ -39,30 +39,48 @@ func TestNothingIsSentBeforeTheMembershipIsProven(t *testing.T) {
 }
 
 // A process that Kafka does not answer sends nothing any more, well before the group may have given its partitions away, and
-// goes on by itself.
+// goes on by itself. That counts from Kafka's last word, whatever the interval of commits; where the group says that this process is no
+// member, from then on. A group that says that it is one, and has no time for commits, holds up nothing.
 func TestNothingIsSentByWhoIsCutOff(t *testing.T) {
+	away := func(string) error { return kafka.ErrNoBroker }
 	for _, row := range []struct {
-		session string
-		least   int // of messages of a second each
-		most    int
-	}{{"", 6, 9}, {"6000", 3, 6}} {
+		name     string
+		session  string
+		interval time.Duration
+		cluster  func(string) error // the other client's way to Kafka
+		listed   string             // in the group
+		least    int                // of messages of a second each
+		most     int
+	}{
+		{"", "", 200 * time.Millisecond, away, "", 6, 9},
+		{"a short session", "6000", 200 * time.Millisecond, away, "", 3, 6},
+		{"few commits", "", 5 * time.Second, away, "", 6, 9},
+		{"hardly any commits", "", time.Minute, away, "", 6, 9},
+		{"expelled", "", 200 * time.Millisecond, nil, "another", 1, 3},
+		{"the group waits", "", 200 * time.Millisecond, nil, "me", 60, 61},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBook()
 			cfg := small()
 			cfg.Kafka = map[string]string{"session.timeout.ms": row.session}
+			cfg.CommitInterval = row.interval
 			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(time.Second); return good })).run()
-			r.kafka.produce(t0, 60, 10)
+			r.kafka.produce(t0, 90, 10)
 			r.kafka.give(t0)
 			r.until("the first ones", func() bool { return b.count() == 5 })
+			commits := r.kafka.acknowledged()
+			r.until("a commit", func() bool { return r.kafka.acknowledged() > commits })
 			answer := make(chan struct{})
 			r.kafka.fail(func([]kafka.Commit) error { <-answer; return nil })
+			r.kafka.with(func() { r.kafka.clusterFault, r.kafka.listed = row.cluster, row.listed })
 			before := b.count()
 			pass(time.Minute)
 			if n := b.count() - before; n < row.least || n > row.most {
-				t.Errorf("session %q: %d messages of a second each were sent while no commit was answered, want %d to %d", row.session, n, row.least, row.most)
+				t.Errorf("%s: %d messages of a second each were sent while no commit was answered, want %d to %d", row.name, n, row.least, row.most)
 			}
 			close(answer)
-			r.until("it goes on", func() bool { return r.kafka.storedAt(t0) == 60 })
+			r.kafka.with(func() { r.kafka.clusterFault, r.kafka.listed = nil, "me" })
+			r.until("it goes on", func() bool { return r.kafka.storedAt(t0) == 90 })
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}

@@ -38,9 +38,9 @@ type partition struct {
 	hard    context.Context // ends when nobody waits for answers any more
 	abandon context.CancelCauseFunc
 
-	failing    atomic.Int32 // messages that wait for another attempt
-	changes    atomic.Int64 // counts what the next commit's mark has to tell: outcomes, and attempts that failed
-	stage      atomic.Int32 // who may commit it: alive, handingOver or gone
+	failing atomic.Int32 // messages that wait for another attempt
+	changes atomic.Int64 // counts what the next commit's mark has to tell: outcomes, and attempts that failed
+	stage   atomic.Int32 // who may commit it: alive, handingOver or gone
 }
 
 // reading is how far a partition is read. Owned by the consumer.
@@ -56,7 +56,7 @@ type reading struct {
 func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, start offsets.Start) *partition {
 	p := &partition{Partition: kafka.Partition{Topic: identity.Topic, Number: identity.Partition}, identity: identity, topicID: urlSafe(identity.TopicID), lineage: start.Lineage,
 		f: f, rec: rec, page: rec, reading: reading{next: start.Next, came: time.Now()}}
-	p.ceiling.open(start, f.parts.Store.Keeps())
+	p.ceiling.open(start, f.parts.Store.Keeps(), f.headroom())
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())
 	p.hard, p.abandon = context.WithCancelCause(context.Background())

@@ -68,7 +68,7 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 		return nil
 	})
 	if err != nil && begun.Load() {
-		return nil, fmt.Errorf("the seek of %s is under way: what is in flight there has up to KPUSH_DRAIN_TIMEOUT; GET /status says where it goes on: %w", where(topic, number), err)
+		return nil, fmt.Errorf("the seek of %s is under way: what is in flight there has up to KPUSH_REVOKE_TIMEOUT; GET /status says where it goes on: %w", where(topic, number), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the seek of %s was not done: %w", where(topic, number), err)

@@ -106,6 +106,12 @@ type Topic struct {
 	Partitions int32
 }
 
+// Group is what the coordinator says of one.
+type Group struct {
+	Rebalancing bool     // it waits for members before it gives its partitions out anew
+	Members     []string // ids
+}
+
 // Cluster is what a broker is asked beside consuming. It is safe for concurrent use.
 type Cluster interface {
 	ID(context.Context) (string, error)
@@ -117,7 +123,7 @@ type Cluster interface {
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
 	// Since is the offset of the first record of that time or later, -1 where there is none.
 	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
-	Rebalancing(ctx context.Context, group string) (bool, error)
+	Group(ctx context.Context, name string) (Group, error)
 	Close()
 }
 

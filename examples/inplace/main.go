@@ -71,7 +71,7 @@ func consume(ctx context.Context, brokers, topic, group, dir string, log *slog.L
 		Session: librdkafka.Session(client), PollInterval: librdkafka.PollInterval(client),
 		Order: "partition", Concurrency: 16, Hosts: []string{"in place"}, BatchSize: 1,
 		RetryInterval: 100 * time.Millisecond, RetryMaxInterval: 100 * time.Millisecond,
-		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: client.Buffer, DrainTimeout: client.DrainTimeout,
+		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: client.Buffer, DrainTimeout: client.DrainTimeout, RevokeTimeout: 5 * time.Second,
 		SkipLog: filepath.Join(dir, "skipped.jsonl"),
 	}, forwarder.Parts{
 		Consumer: consumer, Cluster: cluster, Store: store, Handler: h,

@@ -138,19 +138,22 @@ func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err e
 	return most, err
 }
 
-// Rebalancing tells whether a group is about to give its partitions out anew.
-func (a *Cluster) Rebalancing(ctx context.Context, group string) (yes bool, err error) {
+// Group has an answer also while members wait for theirs: what they ask goes behind their join.
+func (a *Cluster) Group(ctx context.Context, name string) (found kafka.Group, err error) {
 	err = a.ask(func(c *client.AdminClient) error {
-		got, err := c.DescribeConsumerGroups(ctx, []string{group}, client.SetAdminRequestTimeout(kafka.QuestionTime))
+		got, err := c.DescribeConsumerGroups(ctx, []string{name}, client.SetAdminRequestTimeout(kafka.QuestionTime))
 		for _, g := range got.ConsumerGroupDescriptions {
 			if g.Error.Code() != client.ErrNoError {
 				err = g.Error
 			}
-			yes = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
+			found.Rebalancing = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
+			for _, m := range g.Members {
+				found.Members = append(found.Members, m.ConsumerID)
+			}
 		}
 		return err
 	})
-	return yes, err
+	return found, err
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
