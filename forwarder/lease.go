@@ -62,7 +62,7 @@ func (f *Forwarder) askForMember(ctx context.Context) {
 	case err != nil: // it is cut off from this one, too
 	case id != "" && slices.Contains(group.Members, id):
 		f.lease.prove(asked.Add(heldTime))
-	default:
+	case len(group.Members) > 0:
 		f.lease.doubted.Store(true)
 	}
 }

@@ -123,6 +123,7 @@ type Cluster interface {
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
 	// Since is the offset of the first record of that time or later, -1 where there is none.
 	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
+	// Group is one without members, too, where there is none of the name, or none that may be seen.
 	Group(ctx context.Context, name string) (Group, error)
 	Close()
 }

@@ -54,6 +54,10 @@ func newRealRig(t *testing.T) *realRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
+	return newRigOn(t, fake)
+}
+
+func newRigOn(t *testing.T, fake *kfake.Cluster) *realRig {
 	client, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)

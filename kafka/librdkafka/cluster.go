@@ -22,6 +22,7 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	a        *admin
+	closed   bool
 	answered time.Time               // when a broker has, or the client was made
 	leaders  map[kafka.Partition]int // broker ids as of the newest description, -1: none
 }
@@ -72,6 +73,10 @@ func (a *admin) close() {
 // ask puts a question to the client, and notes whether it has an answer.
 func (a *Cluster) ask(question func(*client.AdminClient) error) error {
 	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return errClusterClosed
+	}
 	c := a.a
 	c.asking.Add(1)
 	a.mu.Unlock()
@@ -88,10 +93,13 @@ func (a *Cluster) ask(question func(*client.AdminClient) error) error {
 	return err
 }
 
+var errClusterClosed = fmt.Errorf("%w: the client is closed", kafka.ErrNoBroker)
+
 // Close waits for the questions under way.
 func (a *Cluster) Close() {
 	a.mu.Lock()
 	c := a.a
+	a.closed = true
 	a.mu.Unlock()
 	c.close()
 }
@@ -136,24 +144,6 @@ func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err e
 		return err
 	})
 	return most, err
-}
-
-// Group has an answer also while members wait for theirs: what they ask goes behind their join.
-func (a *Cluster) Group(ctx context.Context, name string) (found kafka.Group, err error) {
-	err = a.ask(func(c *client.AdminClient) error {
-		got, err := c.DescribeConsumerGroups(ctx, []string{name}, client.SetAdminRequestTimeout(kafka.QuestionTime))
-		for _, g := range got.ConsumerGroupDescriptions {
-			if g.Error.Code() != client.ErrNoError {
-				err = g.Error
-			}
-			found.Rebalancing = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
-			for _, m := range g.Members {
-				found.Members = append(found.Members, m.ConsumerID)
-			}
-		}
-		return err
-	})
-	return found, err
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of

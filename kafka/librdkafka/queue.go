@@ -71,14 +71,17 @@ func (q *queue) close() {
 	_ = q.signal.Close()
 }
 
-// hidden is a pointer that confluent-kafka-go keeps to itself.
-func hidden(c *client.Consumer, name string) (unsafe.Pointer, error) {
+// hidden is a pointer that confluent-kafka-go keeps to itself in one of its clients.
+func hidden(c any, name string) (unsafe.Pointer, error) {
 	v := reflect.ValueOf(c).Elem().FieldByName("handle")
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
+	}
 	if v.Kind() == reflect.Struct {
 		v = v.FieldByName(name)
 	}
 	if v.Kind() != reflect.Pointer || v.IsNil() {
-		return nil, fmt.Errorf("this confluent-kafka-go keeps no handle.%s in its consumer: build kpush with the version in its go.mod", name)
+		return nil, fmt.Errorf("this confluent-kafka-go keeps no handle.%s in its %T: build kpush with the version in its go.mod", name, c)
 	}
 	return v.UnsafePointer(), nil
 }
