@@ -51,7 +51,6 @@ type consumer struct {
 // moments are when the poll goroutine did something last.
 type moments struct {
 	made, swept, looked, busy, tidied time.Time
-	unpolled                          time.Time // Kafka's client said that it was not polled for too long
 }
 
 func newConsumer(f *Forwarder) *consumer {
@@ -263,7 +262,7 @@ func (c *consumer) advance(drained []kafka.Partition) {
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
 	if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
-		return fatalSentence(fatal, c.f.cfg, time.Since(c.when.unpolled) < time.Minute)
+		return fatalSentence(fatal, c.f.cfg)
 	}
 	switch {
 	case errors.Is(err, kafka.ErrOutOfRange):
@@ -272,7 +271,6 @@ func (c *consumer) event(err error) error {
 		c.health.noBroker(c.f.cfg.Brokers, err)
 	case errors.Is(err, kafka.ErrNoTopic): // watch says so
 	case errors.Is(err, kafka.ErrUnpolled):
-		c.when.unpolled = time.Now()
 		c.log.Warn("Kafka has given up on this member, which joins anew", "error", err)
 	case c.health.every("Kafka reports "+err.Error(), time.Minute):
 		c.log.Warn("Kafka reports", "error", err)

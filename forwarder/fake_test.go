@@ -59,6 +59,7 @@ type fakeKafka struct {
 	gone           map[string]error            // topics of which only that is told
 	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
+	closeFault     error
 	clusterClosed  func(asking int)
 	rebalancing    bool   // the group
 	listed, member string // the id of this process there, and as it knows it
@@ -420,7 +421,7 @@ func (k *fakeKafka) Close() error {
 	}
 	k.revoke(false, k.all())
 	k.with(func() { k.closed = true; k.calls = append(k.calls, "close") })
-	return nil
+	return k.closeFault
 }
 
 // fakeAdmin is the cluster's side of a fakeKafka.

@@ -182,7 +182,7 @@ func (f *Forwarder) stop() error {
 			}
 			for polls := 0; polls < 3 || len(c.assignment()) > 0; polls++ {
 				if _, err := c.client.Poll(10 * time.Millisecond); errors.As(err, new(kafka.FatalError)) { // all else is for the next life
-					done <- fmt.Errorf("while it stopped: %w", fatalSentence(err, f.cfg, false))
+					done <- err
 					return
 				}
 			}
@@ -193,6 +193,9 @@ func (f *Forwarder) stop() error {
 	case err := <-done:
 		if left := c.assignment(); len(left) > 0 {
 			c.lose(left, errStopping)
+		}
+		if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
+			return fmt.Errorf("while it stopped: %w", fatalSentence(fatal, f.cfg))
 		}
 		return err
 	case <-time.After(time.Until(deadline)):

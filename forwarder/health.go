@@ -293,13 +293,12 @@ func (s *health) changed(a aspect, err error) {
 	}
 }
 
-// fatalSentence says what a fatal error means. unpolled: the client was not polled for too long just before, so that the
-// requests of the member it was until then come from a member that Kafka has replaced.
-func fatalSentence(err error, cfg Config, unpolled bool) error {
+// fatalSentence says what a fatal error means.
+func fatalSentence(err kafka.FatalError, cfg Config) error {
 	fenced := strings.Contains(strings.ToLower(err.Error()), "fenced")
 	switch {
-	case fenced && unpolled:
-		return fmt.Errorf("this process has not polled for longer than max.poll.interval.ms, and group %s fenced its instance id %q, so it ends (nothing is lost): its restart joins anew; where that comes again, look whether it stands still (CPU limits, a frozen machine), or another process uses the id: %w", cfg.Group, cfg.InstanceID, err)
+	case fenced && err.Expelled:
+		return fmt.Errorf("group %s has expelled this member (instance id %q), which was silent or not polled for too long, or was removed by an operator, and fences what is left of it, so this process ends (nothing is lost): its restart joins anew; where that comes again, look whether it stands still (CPU limits, a frozen machine) or is cut off from Kafka: %w", cfg.Group, cfg.InstanceID, err)
 	case fenced:
 		return fmt.Errorf("another process uses the instance id %q in group %s, so this one ends (nothing is lost): give each process an own volume, or its own KPUSH_INSTANCE_ID: %w", cfg.InstanceID, cfg.Group, err)
 	}

@@ -363,12 +363,18 @@ func TestMarkersAreNotMessages(t *testing.T) {
 	})
 }
 
+const fencedText = "Fatal error: Broker: Static consumer fenced by other consumer with same group.instance.id (FENCED_INSTANCE_ID)"
+
 // A client that is of no use ends the process with a sentence; nothing of its partitions is recorded after that, and Close
-// is not called: it would block.
+// is not called: it would block. Nobody else is to blame where the group has expelled this member before.
 func TestFatalClient(t *testing.T) {
-	for text, want := range map[string]string{
-		"Fatal error: Broker: Static consumer fenced by other consumer with same group.instance.id (FENCED_INSTANCE_ID)": `another process uses the instance id "i-1" in group g`,
-		"Fatal error: out of cheese": "the Kafka client cannot go on",
+	for _, row := range []struct {
+		kafka.FatalError
+		want string
+	}{
+		{kafka.FatalError{Err: errors.New(fencedText)}, `another process uses the instance id "i-1" in group g`},
+		{kafka.FatalError{Err: errors.New(fencedText), Expelled: true}, `group g has expelled this member (instance id "i-1")`},
+		{kafka.FatalError{Err: errors.New("Fatal error: out of cheese")}, "the Kafka client cannot go on"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := small()
@@ -378,9 +384,9 @@ func TestFatalClient(t *testing.T) {
 			r.kafka.give(t0)
 			r.underWay(1)
 			calls := len(r.kafka.callsOf("commit"))
-			r.kafka.report(kafka.FatalError{Err: errors.New(text)})
+			r.kafka.report(row.FatalError)
 			err := <-r.ended
-			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") || !strings.Contains(err.Error(), text) {
+			if err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "nothing is lost") || !strings.Contains(err.Error(), row.Error()) {
 				t.Errorf("ended with %v", err)
 			}
 			if why := r.f.Live(); len(why) != 1 || why[0] != err.Error() {
@@ -388,25 +394,6 @@ func TestFatalClient(t *testing.T) {
 			}
 			if r.kafka.closed || len(r.kafka.callsOf("commit")) != calls || r.turnsTaken() != 0 {
 				t.Errorf("closed %t, commits %v, %d slots held", r.kafka.closed, r.kafka.callsOf("commit")[calls:], r.turnsTaken())
-			}
-		})
-	}
-}
-
-// A member that did not poll for too long is fenced as well, and no other process is to blame.
-func TestFencedAfterTooLongAPoll(t *testing.T) {
-	for after, want := range map[time.Duration]string{time.Second: "has not polled for longer than max.poll.interval.ms", time.Hour: "another process uses the instance id"} {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, small(), handle(always)).run()
-			r.kafka.give(t0)
-			r.kafka.report(fmt.Errorf("%w: by 25 ms", kafka.ErrUnpolled))
-			pass(after)
-			r.kafka.report(kafka.FatalError{Err: errors.New("Fatal error: Broker: Static consumer fenced by other consumer")})
-			if err := <-r.ended; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is lost") {
-				t.Errorf("fenced %s after that, it ended with %v", after, err)
-			}
-			if n := len(r.logs.with("by 25 ms")); n != 1 {
-				t.Errorf("said %d times", n)
 			}
 		})
 	}
@@ -461,18 +448,41 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A client that fails while the process stops has revoked nothing and never will: the stop ends at once, and says so.
+// A client that fails while the process stops hands nothing over any more: the stop ends at once, and says so, whatever is under way and
+// whoever hears of it.
 func TestAStopOfAClientThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, small(), handle(always)).run()
-		r.kafka.give(t0)
-		pass(time.Second)
-		r.kafka.with(func() { r.kafka.failsAtTheEnd = true })
-		begun := time.Now()
-		if err := r.stop(); err == nil || !strings.Contains(err.Error(), "while it stopped: another process uses the instance id") || time.Since(begun) > 5*time.Second {
-			t.Errorf("after %s: %v", time.Since(begun), err)
-		}
-	})
+	fatal := kafka.FatalError{Err: errors.New(fencedText)}
+	for _, row := range []struct {
+		name      string
+		comesBack bool
+		spoil     func(r *rig)
+	}{
+		{"before the revoke", false, func(r *rig) { r.kafka.with(func() { r.kafka.failsAtTheEnd = true }) }},
+		{"before the close", true, func(r *rig) { r.kafka.with(func() { r.kafka.closeFault = fatal }) }},
+		{"in the close", false, func(r *rig) { r.kafka.with(func() { r.kafka.closeFault = fatal }) }},
+		{"in the drain", false, func(r *rig) {
+			time.AfterFunc(500*time.Millisecond, func() { r.kafka.with(func() { r.kafka.member = "" }); r.kafka.report(fatal) })
+		}},
+		{"in the drain of the close", true, func(r *rig) {
+			time.AfterFunc(500*time.Millisecond, func() { r.kafka.with(func() { r.kafka.member, r.kafka.closeFault = "", fatal }) })
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.ComesBack = row.comesBack
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict { <-d.Attempt().Done(); return Verdict{Class: Aborted, InDoubt: true} })).run()
+			if strings.Contains(row.name, "drain") {
+				r.kafka.produce(t0, 10, 10)
+			}
+			r.kafka.give(t0)
+			pass(time.Second)
+			row.spoil(r)
+			begun := time.Now()
+			if err := r.stop(); err == nil || !strings.Contains(err.Error(), "while it stopped: another process uses the instance id") || time.Since(begun) > 5*time.Second {
+				t.Errorf("%s: after %s: %v", row.name, time.Since(begun), err)
+			}
+		})
+	}
 }
 
 // A stop never hangs: not on a request, not on a commit, not on Close.
