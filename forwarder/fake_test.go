@@ -405,6 +405,9 @@ func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
 		tps := slices.Collect(maps.Keys(k.owned))
+		if k.rebalancing {
+			return // as librdkafka does: once the group has joined
+		}
 		if k.failsAtTheEnd {
 			k.todo = append(k.todo, kafka.FatalError{Err: errors.New("Broker: Static consumer fenced by other consumer")})
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,6 +190,12 @@ func (f *Forwarder) stop() error {
 		}
 		done <- c.client.Close()
 	}()
+	var waits atomic.Bool // the group, for another member: what this one asks has no answer before that one has joined
+	asking := time.AfterFunc(time.Until(deadline)-kafka.QuestionTime, func() {
+		group, err := f.parts.Cluster.Group(context.Background(), f.cfg.Group)
+		waits.Store(err == nil && group.Rebalancing)
+	})
+	defer asking.Stop()
 	select {
 	case err := <-done:
 		if left := c.assignment(); len(left) > 0 {
@@ -199,8 +206,23 @@ func (f *Forwarder) stop() error {
 		}
 		return err
 	case <-time.After(time.Until(deadline)):
-		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; %s", f.cfg.DrainTimeout, f.uncommitted())
 	}
+	switch {
+	case waits.Load() && !f.owes():
+		f.log.Warn("the group waits for another of its members: the process ends without having left it, and its partitions go to others after the session timeout", "session", f.cfg.Session)
+		return nil
+	case waits.Load():
+		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), because group %s waits for another of its members, and takes no commit meanwhile: the process ends all the same; %s", f.cfg.DrainTimeout, f.cfg.Group, f.uncommitted())
+	}
+	return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), most likely because a broker does not answer: the process ends all the same; %s", f.cfg.DrainTimeout, f.uncommitted())
+}
+
+// owes tells whether there is something that Kafka has not been told, or that has not ended.
+func (f *Forwarder) owes() bool {
+	return slices.ContainsFunc(f.consumer.running(), func(p *partition) bool {
+		next, _ := p.rec.Progress()
+		return p.gauge.underWay.Load() > 0 || p.ceiling.due(next, p.changes.Load(), false)
+	})
 }
 
 // stopBegins sets the stop's deadline, once, and lets nothing new start.

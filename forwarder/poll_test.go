@@ -485,6 +485,59 @@ func TestAStopOfAClientThatFails(t *testing.T) {
 	}
 }
 
+// A stop while the group waits for another member ends in time, and blames no broker; where all is done and committed it is none that
+// went wrong.
+func TestAStopWhileTheGroupWaits(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		takes   time.Duration // a message
+		waits   bool
+		cluster error
+		want    string // in the error; "": there is none
+	}{
+		{"nothing is under way", 0, true, nil, ""},
+		{"there is something to commit", 2 * time.Second, true, nil, "because group g waits for another of its members"},
+		{"there is something under way", time.Hour, true, nil, "because group g waits for another of its members"},
+		{"it has joined in time", 2 * time.Second, false, nil, ""},
+		{"nobody answers", 2 * time.Second, true, kafka.ErrNoBroker, "most likely because a broker does not answer"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(func(*Delivery) Verdict { <-time.After(row.takes); return good })).run()
+			r.kafka.produce(t0, 1, 10)
+			r.kafka.give(t0)
+			pass(time.Second)
+			r.kafka.with(func() { r.kafka.rebalancing = true })
+			joined := make(chan struct{})
+			r.kafka.fail(func([]kafka.Commit) error { <-joined; return nil })
+			r.kafka.spoil(func(string) error { return row.cluster }, nil)
+			if !row.waits {
+				time.AfterFunc(10*time.Second, func() {
+					r.kafka.with(func() { r.kafka.rebalancing = false })
+					close(joined)
+					_ = r.kafka.Unsubscribe() // which was put off
+				})
+			}
+			begun := time.Now()
+			err := r.stop()
+			if took := time.Since(begun); took > 25*time.Second || row.waits && took < 20*time.Second {
+				t.Errorf("%s: the stop took %s", row.name, took)
+			}
+			if err == nil && row.want != "" || err != nil && (row.want == "" || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "nothing is lost")) {
+				t.Errorf("%s: it ended with %v", row.name, err)
+			}
+			if n := len(r.logs.with("without having left it")); (n > 0) != (row.waits && row.want == "") {
+				t.Errorf("%s: said %d times", row.name, n)
+			}
+			if row.waits { // the process would end here
+				close(joined)
+				r.kafka.with(func() { r.kafka.rebalancing = false })
+				_ = r.kafka.Unsubscribe()
+				pass(2 * time.Hour)
+			}
+		})
+	}
+}
+
 // A stop never hangs: not on a request, not on a commit, not on Close.
 func TestStopNeverHangs(t *testing.T) {
 	for name, spoil := range map[string]func(r *rig){
