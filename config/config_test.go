@@ -65,6 +65,7 @@ var contract = [][3]string{
 	{"KPUSH_INSTANCE_ID", "", "made of volume and host"},
 	{"KPUSH_BUFFER", "", "16MiB"},
 	{"KPUSH_DRAIN_TIMEOUT", "", "25s"},
+	{"KPUSH_REVOKE_TIMEOUT", "", "5s"},
 	{"KPUSH_READY_URL", "", "–"},
 	{"KPUSH_HEALTH_ADDR", "", ":9400"},
 	{"KPUSH_API_ADDR", "", "127.0.0.1:9401"},
@@ -311,8 +312,11 @@ func TestUnsecuredTokensAreTaken(t *testing.T) {
 }
 
 func TestLongDrainsAreTaken(t *testing.T) {
-	load(t, "KPUSH_DRAIN_TIMEOUT=23h59m")
+	load(t, "KPUSH_DRAIN_TIMEOUT=23h59m", "KPUSH_REVOKE_TIMEOUT=23h59m")
 	load(t, "KPUSH_CONSUMER_CONF=max.poll.interval.ms=10000") // the drain of a revoke is what gives way
+	if got := load(t, "KPUSH_DRAIN_TIMEOUT=3s").RevokeTimeout; got != 3*time.Second {
+		t.Errorf("a revoke has %v of a drain of 3s", got)
+	}
 }
 
 func TestKafkaIsACopy(t *testing.T) {

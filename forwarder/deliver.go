@@ -16,7 +16,7 @@ import (
 const (
 	errStopping   push.Ending = "kpush is stopping"
 	errRevoked    push.Ending = "the partition was given to another member of the group"
-	errLost       push.Ending = "the partition was lost: this process was silent for longer than the session timeout, or the topic is gone"
+	errLost       push.Ending = "the partition was lost: this process was silent for longer than the session timeout, or was removed from the group, or the topic is gone"
 	errGoneBehind push.Ending = "the partition starts again: its position had left the log"
 	errUnfetched  push.Ending = "the partition starts again: the Kafka client did not fetch its messages"
 	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"

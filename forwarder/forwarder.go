@@ -209,7 +209,7 @@ func (f *Forwarder) stop() error {
 	}
 	switch {
 	case waits.Load() && !f.owes():
-		f.log.Warn("the group waits for another of its members: the process ends without having left it, and its partitions go to others after the session timeout", "session", f.cfg.Session)
+		f.log.Warn("the group waits for another of its members: the process ends without having left it, and its partitions go to others after the session timeout", "session", f.cfg.Session.String())
 		return nil
 	case waits.Load():
 		return fmt.Errorf("the stop took longer than KPUSH_DRAIN_TIMEOUT (%s), because group %s waits for another of its members, and takes no commit meanwhile: the process ends all the same; %s", f.cfg.DrainTimeout, f.cfg.Group, f.uncommitted())

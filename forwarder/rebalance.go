@@ -82,7 +82,7 @@ func (c *consumer) revoked(tps []kafka.Partition, lost bool) {
 	if lost {
 		c.f.counts.rebalances[wasLost].Add(1)
 		c.lose(tps, errLost)
-		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or the topic is gone", "partitions", names(tps))
+		c.log.Warn("partitions lost: this process was silent for longer than the session timeout, or was removed from the group, or the topic is gone", "partitions", names(tps))
 		if len(c.assignment()) == 0 {
 			c.health.member(false)
 		}

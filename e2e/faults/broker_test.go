@@ -76,6 +76,12 @@ func TestRollingRestart(t *testing.T) {
 // tellForward is tell, and no commit went back.
 func (s *scene) tellForward(remark string) {
 	s.Helper()
+	s.tell(remark + "; " + s.forward())
+}
+
+// forward wants that no commit went back, and says so.
+func (s *scene) forward() string {
+	s.Helper()
 	commits := 0
 	for partition, history := range s.k.CommitHistory(s, s.topic, s.topic) {
 		commits += len(history)
@@ -88,7 +94,7 @@ func (s *scene) tellForward(remark string) {
 	if commits == 0 {
 		s.Error("Kafka's log holds no commit at all.")
 	}
-	s.tell(fmt.Sprintf("%s; none of %d commits went back", remark, commits))
+	return fmt.Sprintf("none of %d commits went back", commits)
 }
 
 func longest(times []time.Duration) time.Duration {

@@ -99,7 +99,7 @@ func (s *scene) takeover(begin time.Time) (at time.Time, took time.Duration) {
 }
 
 // uncommitted is what a takeover may cost: repeated is what the sidecar that was cut off may have done since its last commit,
-// flagged what lies below its ceiling, which is five seconds of a partition's pace ahead. It has sent nothing beyond that.
+// flagged what lies below its ceiling, which is ten seconds of a partition's pace ahead. It has sent nothing beyond that.
 func (s *scene) uncommitted(begin, at time.Time) rig.Cost {
 	s.Helper()
 	sent, before := map[int32]int{}, map[int32][4]int{} // by half-seconds
@@ -121,7 +121,7 @@ func (s *scene) uncommitted(begin, at time.Time) rig.Cost {
 	}
 	for p, halves := range before {
 		n := 4 * slices.Max(halves[:]) // a machine that was away at times hides the pace
-		ceiling := max(110, 7*n/2)
+		ceiling := max(110, 6*n)
 		s.within(fmt.Sprintf("messages of partition %d", p), "the cut", sent[p], ceiling)
 		all.Flagged += ceiling
 	}

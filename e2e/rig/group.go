@@ -150,3 +150,23 @@ func (k *Kafka) Describe(t T, group string) Group {
 	}
 	return g
 }
+
+// Expel has the coordinator end the membership of a static member, as an operator can; instance is what its id begins with.
+func (k *Kafka) Expel(t T, group, instance string) {
+	t.Helper()
+	ctx, cancel := limited()
+	defer cancel()
+	described, err := k.client.admin.DescribeGroups(ctx, group)
+	if err != nil {
+		t.Fatalf("The group %s cannot be described: %v", group, err)
+	}
+	for _, m := range described[group].Members {
+		if m.InstanceID != nil && strings.HasPrefix(*m.InstanceID, instance) {
+			if _, err := k.client.admin.LeaveGroup(ctx, kadm.LeaveGroup(group).InstanceIDs(*m.InstanceID)); err != nil {
+				t.Fatalf("%s cannot be expelled: %v", *m.InstanceID, err)
+			}
+			return
+		}
+	}
+	t.Fatalf("No member of %s has the instance id %s….", group, instance)
+}

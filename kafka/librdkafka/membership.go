@@ -57,7 +57,7 @@ import (
 // stands still: where a membership ends in the middle of a rebalance it keeps the partitions, and once it has joined anew it goes on
 // with them, or has them revoked in good order, though others may have had them in between. It forgets that one is lost, too, when
 // partitions are put in or taken out before the callback has run. But whenever a membership ends it forgets the member id, or the
-// generation. See decision 18.
+// generation. See decision 23.
 type membership struct {
 	rk    unsafe.Pointer
 	queue unsafe.Pointer         // of its events
