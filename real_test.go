@@ -89,7 +89,7 @@ func (r *realRig) config() realConfig {
 		Order: pace.ByPartition, Concurrency: 16, Hosts: []string{"in place"}, BatchSize: 1, ExecTimeout: time.Minute,
 		RetryNums: 3, RetryInterval: 20 * time.Millisecond, RetryMaxInterval: 20 * time.Millisecond,
 		CommitInterval: 20 * time.Millisecond, Reset: "earliest",
-		Buffer: k.Buffer, DrainTimeout: k.DrainTimeout, SkipLog: filepath.Join(r.dir, "skipped.jsonl"),
+		Buffer: k.Buffer, DrainTimeout: k.DrainTimeout, RevokeTimeout: k.DrainTimeout, SkipLog: filepath.Join(r.dir, "skipped.jsonl"),
 	}}
 }
 
@@ -301,7 +301,7 @@ func TestRealClientWaitsForItsTopic(t *testing.T) {
 		t.Errorf("said %d times", len(why))
 	}
 	r.fake.Close()
-	cfg.client.DrainTimeout, cfg.forward.DrainTimeout = 2*time.Second, 2*time.Second
+	cfg.client.DrainTimeout, cfg.forward.DrainTimeout, cfg.forward.RevokeTimeout = 2*time.Second, 2*time.Second, 2*time.Second
 	cfg.forward.Topics = []string{"orders"}
 	r.life(cfg, box, func(f *forwarder.Forwarder) bool {
 		return strings.Contains(fmt.Sprint(f.Ready()), "waiting for a broker at "+cfg.forward.Brokers) && len(f.Live()) == 0

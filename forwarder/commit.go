@@ -94,7 +94,7 @@ func (c *committer) run(ctx context.Context) {
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.consumer.running() {
-		if p.stage.Load() != alive || !all && time.Since(c.refused[p.Topic]) < refusedTime {
+		if !all && time.Since(c.refused[p.Topic]) < refusedTime {
 			continue
 		}
 		next, _ := p.rec.Progress()

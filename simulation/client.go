@@ -44,6 +44,16 @@ func (c *client) wake() {
 	}
 }
 
+// Member is its id, until it can hear that it is none.
+func (c *client) Member() (id string) {
+	c.w.with(func() {
+		if out := c.fenced || c.expelled; c.joined && !(out && c.reachable()) {
+			id = fmt.Sprint(c.member)
+		}
+	})
+	return id
+}
+
 // Wake ends a Poll.
 func (c *client) Wake() { c.wake() }
 
@@ -361,11 +371,13 @@ func (c cluster) ID(ctx context.Context) (string, error) {
 	return "C", c.answer(ctx, "id", time.Hour)
 }
 
-func (c cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+func (c cluster) Topics(ctx context.Context, _ []string) (map[string]kafka.Topic, error) {
 	if err := c.answer(ctx, "topics", time.Hour); err != nil {
 		return nil, err
 	}
-	return map[string]string{topic: topicID}, nil
+	found := kafka.Topic{ID: topicID}
+	c.w.with(func() { found.Partitions = int32(len(c.w.logs)) })
+	return map[string]kafka.Topic{topic: found}, nil
 }
 
 func (c cluster) Partitions(ctx context.Context, _ []string) (all []kafka.Partition, err error) {
@@ -396,8 +408,13 @@ func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (
 	return out, c.answer(ctx, "since", time.Hour)
 }
 
-func (c cluster) Rebalancing(ctx context.Context, _ string) (yes bool, err error) {
-	err = c.answer(ctx, "rebalancing", time.Hour)
-	c.w.with(func() { yes = c.w.group.rebalancing() })
-	return yes, err
+func (c cluster) Group(ctx context.Context, _ string) (g kafka.Group, err error) {
+	err = c.answer(ctx, "group", time.Hour)
+	c.w.with(func() {
+		g.Rebalancing = c.w.group.rebalancing()
+		for _, m := range c.w.group.members {
+			g.Members = append(g.Members, fmt.Sprint(m.member))
+		}
+	})
+	return g, err
 }

@@ -191,7 +191,7 @@ func (l *life) assemble(log *slog.Logger) (*forwarder.Forwarder, error) {
 	c := newClient(w, l, instance)
 	cfg := forwarder.Config{Brokers: "kafka:9092", Topics: []string{topic}, Group: "g", InstanceID: instance, ComesBack: w.cfg.comesBack, Session: session, PollInterval: 5 * time.Minute,
 		Order: w.cfg.order, Concurrency: w.cfg.concurrency, Hosts: []string{"service"}, ExecTimeout: execTimeout, RetryNums: 3, RetryInterval: 200 * time.Millisecond, RetryMaxInterval: 400 * time.Millisecond,
-		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, SkipLog: filepath.Join(w.dir, l.host.name)}
+		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, RevokeTimeout: revokeTimeout, SkipLog: filepath.Join(w.dir, l.host.name)}
 	return forwarder.New(cfg, forwarder.Parts{Consumer: c, Cluster: cluster{c}, Reader: func(at []kafka.Position) (kafka.Reader, error) { return c.reader(at) }, Store: l.store, Handler: l}, log)
 }
 

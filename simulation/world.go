@@ -18,6 +18,7 @@ const (
 	topic, topicID = "orders", "AAAAAAAAAAAAAAAAAAAAAQ"
 	execTimeout    = 2 * time.Second
 	drainTimeout   = 5 * time.Second
+	revokeTimeout  = 3 * time.Second
 )
 
 // World is all there is beside kpush. One lock guards the most of it; no call under it waits.
