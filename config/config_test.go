@@ -117,7 +117,7 @@ func TestDefaults(t *testing.T) {
 		ConnTimeout: 10 * time.Second, ExecTimeout: time.Minute, SlowTime: time.Second,
 		Format: "raw", EventType: "kafka.record", ContentType: "application/octet-stream", Ack: "status", SkipOn: "message", RedriveMax: 3, BatchSize: 1, BatchLinger: 5 * time.Millisecond, BatchBytes: 1 << 20,
 		Guarantee: 2, OffsetsDir: "/var/lib/kpush", CommitInterval: 200 * time.Millisecond, AutoOffsetReset: "earliest",
-		Buffer: 16 << 20, DrainTimeout: 25 * time.Second, HealthAddr: ":9400", APIAddr: "127.0.0.1:9401",
+		Buffer: 16 << 20, DrainTimeout: 25 * time.Second, RevokeTimeout: 5 * time.Second, HealthAddr: ":9400", APIAddr: "127.0.0.1:9401",
 		PublishTopics: []string{"*"}, LogLevel: slog.LevelInfo, LogFormat: "json",
 	}
 	if got := load(t); !reflect.DeepEqual(got, want) {
@@ -162,7 +162,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 		"KPUSH_SECURITY_PROTOCOL=SASL_SSL", "KPUSH_SASL_MECHANISM=scram-sha-256", "KPUSH_SASL_USERNAME=u", "KPUSH_SASL_PASSWORD= p ",
 		"KPUSH_SSL_CA_FILE="+pem, "KPUSH_SSL_CERT_FILE="+pem, "KPUSH_SSL_KEY_FILE="+pem, "KPUSH_INSTANCE_ID=shop-0",
 		"KPUSH_PUBLISH_TOPICS=a, b.*", "KPUSH_PRODUCER_CONF=message.timeout.ms=2000;compression.type=lz4",
-		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=:9", "KPUSH_API_TOKEN=s~!", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
+		"KPUSH_BUFFER=2048KiB", "KPUSH_DRAIN_TIMEOUT=2ms", "KPUSH_REVOKE_TIMEOUT=1ms", "KPUSH_HEALTH_ADDR=127.0.0.1:0", "KPUSH_API_ADDR=:9", "KPUSH_API_TOKEN=s~!", "KPUSH_LOG_LEVEL=DEBUG", "KPUSH_LOG_FORMAT=text")
 	want := load(t)
 	want.Brokers, want.Topics, want.Group = []string{"a:1", "[::1]:2", "10.0.0.1:3"}, []string{"a", "b.c_d-e"}, "g 1"
 	want.Hosts, want.Port, want.URL, want.Domain = []string{"app_1", "::1", "10.0.0.2", "unix:/run/[a] b.sock]"}, 8080, "/in?x=%20", "shop.example:8443"
@@ -175,7 +175,7 @@ func TestEveryVariableReachesItsField(t *testing.T) {
 	want.ConsumerConf = Properties{"session.timeout.ms": "45000", "client.id": "a=b", "debug": "cgrp,topic"}
 	want.SecurityProtocol, want.SASLMechanism, want.SASLUsername, want.SASLPassword = "sasl_ssl", "SCRAM-SHA-256", "u", " p "
 	want.SSLCAFile, want.SSLCertFile, want.SSLKeyFile, want.InstanceID = pem, pem, pem, "shop-0"
-	want.Buffer, want.DrainTimeout, want.HealthAddr = 2<<20, time.Millisecond, "127.0.0.1:0"
+	want.Buffer, want.DrainTimeout, want.RevokeTimeout, want.HealthAddr = 2<<20, 2*time.Millisecond, time.Millisecond, "127.0.0.1:0"
 	want.APIAddr, want.APIToken = ":9", "s~!"
 	want.LogLevel, want.LogFormat, want.idle = slog.LevelDebug, "text", c.idle
 	want.PublishTopics, want.ProducerConf = []string{"a", "b.*"}, Properties{"delivery.timeout.ms": "2000", "compression.type": "lz4"}
