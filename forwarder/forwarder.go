@@ -191,8 +191,10 @@ func (f *Forwarder) stop() error {
 		done <- c.client.Close()
 	}()
 	var waits atomic.Bool // the group, for another member: what this one asks has no answer before that one has joined
+	question, over := context.WithDeadline(context.Background(), deadline)
+	defer over()
 	asking := time.AfterFunc(time.Until(deadline)-kafka.QuestionTime, func() {
-		group, err := f.parts.Cluster.Group(context.Background(), f.cfg.Group)
+		group, err := f.parts.Cluster.Group(question, f.cfg.Group)
 		waits.Store(err == nil && group.Rebalancing)
 	})
 	defer asking.Stop()
