@@ -68,9 +68,8 @@
 // now: damage, too. A damaged file is refused and left as it is (O4).
 //
 // Recovery writes what it found into the half that it did not believe, and goes on there: until that is sealed and on disk,
-// nothing of the believed half is touched, so a crash during recovery changes nothing. Where no moved frame says that the believed
-// half was on disk it syncs first: after kill -9 that half may be in the page cache alone, and the other one be what a power cut
-// would leave.
+// nothing of the believed half is touched, so a crash during recovery changes nothing. It syncs first: after kill -9 the believed
+// half may be in the page cache alone, and the other one be what a power cut would leave.
 //
 // A write or sync that failed is never tried again on the same pages: memory goes into the other half, with a new life, until
 // that works. Meanwhile every call that records returns an error.

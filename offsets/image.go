@@ -20,10 +20,6 @@ type image struct {
 	end   uint32 // one past the last sound frame
 	torn  int    // frames that were written but not whole
 	clean bool
-
-	// vouched: the other half notes that this one was on disk before its first fact. Else whoever wrote it may have been killed before
-	// that, and it is in the page cache alone.
-	vouched bool
 }
 
 // load reads the whole file.
@@ -76,23 +72,7 @@ func parse(b []byte, path string) (*image, error) {
 	if err := m.read(b[m.half*half:][:half], seal, path); err != nil {
 		return nil, err
 	}
-	m.vouched = vouches(b[(1-m.half)*half:][:half], m.header.generation)
 	return m, nil
-}
-
-// vouches tells whether a half notes that it goes on in the other one, of this generation.
-func vouches(b []byte, generation uint64) bool {
-	h, ver, ok := parseHeader(b)
-	if !ok || ver != version || h.size != int64(len(b)) {
-		return false
-	}
-	for p, i := h.place(), 0; i < h.capacity(); i++ {
-		f, ok := p.decode(b[headerSize+i*frameSize:], uint32(i))
-		if ok && f.kind == movedKind && uint64(f.offset) == generation {
-			return true
-		}
-	}
-	return false
 }
 
 // unreadable says what is wrong with a file that has no half to believe.

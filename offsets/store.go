@@ -110,10 +110,10 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !m.vouched {
-		if err := d.Sync(); err != nil { // turn writes over what may be the only half that is on disk
-			return nil, unusable(path, err)
-		}
+	// What was read may be in the page cache alone, for whoever wrote it was killed: turn writes over the other half, which may be
+	// the only one that is on disk.
+	if err := d.Sync(); err != nil {
+		return nil, unusable(path, err)
 	}
 	s.journal.disk = d
 	s.adopt(m)
