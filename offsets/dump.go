@@ -71,7 +71,11 @@ func peek(dir string) (*image, error) {
 		return nil, unusable(dir, err)
 	}
 	defer f.Close()
-	return load(volume.New(f), filePath(dir))
+	b, err := load(volume.New(f), filePath(dir))
+	if err != nil {
+		return nil, err
+	}
+	return parse(b, filePath(dir))
 }
 
 func (t *slot) describe(out []byte) []byte {

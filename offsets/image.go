@@ -23,7 +23,7 @@ type image struct {
 }
 
 // load reads the whole file.
-func load(d disk, path string) (*image, error) {
+func load(d disk, path string) ([]byte, error) {
 	size, err := d.Size()
 	if err != nil {
 		return nil, unusable(path, err)
@@ -35,7 +35,7 @@ func load(d disk, path string) (*image, error) {
 	if n, err := d.ReadAt(b, 0); n < len(b) {
 		return nil, unusable(path, err)
 	}
-	return parse(b, path)
+	return b, nil
 }
 
 // parse believes the newest half that is sealed, and of it every frame that verifies. It refuses a file that has lost

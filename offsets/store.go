@@ -106,22 +106,26 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 	if o.wrap != nil {
 		d = o.wrap(d)
 	}
-	m, err := load(d, path)
+	b, err := load(d, path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parse(b, path)
 	if err != nil {
 		return nil, err
 	}
 	// What was read may be in the page cache alone, for whoever wrote it was killed: turn writes over the other half, which may be
 	// the only one that is on disk.
-	if err := d.Sync(); err != nil {
-		return nil, unusable(path, err)
+	if err = d.Sync(); err == nil {
+		s.journal.disk = d
+		s.adopt(m)
+		s.mu.Lock()
+		s.turn()
+		err = s.failed
+		s.mu.Unlock()
 	}
-	s.journal.disk = d
-	s.adopt(m)
-	s.mu.Lock()
-	s.turn()
-	err = s.failed
-	s.mu.Unlock()
 	if err != nil {
+		restore(d, b)
 		return nil, unusable(path, err)
 	}
 	if o.idle {
@@ -130,6 +134,14 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 		go s.run()
 	}
 	return s, nil
+}
+
+// restore writes what was read, for whoever reads next: a sync that fails may drop from the page cache what is not on the disk.
+func restore(d disk, b []byte) {
+	for at, tries := 0, 0; at < len(b) && tries < 30; tries++ {
+		n, _ := d.WriteAt(b[at:], int64(at)) // it is of use as far as it goes
+		at += n
+	}
 }
 
 func random() uint64 {
