@@ -156,7 +156,11 @@ func (h *host) start() {
 		l.f, err = l.assemble(log)
 	}
 	if err != nil {
-		w.with(func() { w.say("%s does not start: %v", l, err); h.life = nil })
+		w.with(func() {
+			if w.say("%s does not start: %v", l, err); h.life == l { // a power cut may have been before
+				h.life = nil
+			}
+		})
 		close(l.ended)
 		end()
 		w.later(time.Second, h.start)
