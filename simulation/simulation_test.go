@@ -17,7 +17,7 @@ var (
 	seed     = flag.Uint64("seed", 0, "the one history to run; 0: many")
 	first    = flag.Uint64("first", 1, "the first seed of many")
 	duration = flag.Duration("for", 30*time.Second, "how long many are run")
-	most     = flag.Int("histories", 100, "how many they are at the most; 0: no bound")
+	most     = flag.Int("histories", 30, "how many they are at the most; 0: no bound")
 	shrink   = flag.Bool("shrink", false, "leave events of a failing history out, one after the other, as long as it fails")
 	verbose  = flag.Bool("verbose", false, "commits and requests are in the history, too")
 	show     = flag.Bool("show", false, "print the history of -seed also where it is well")
