@@ -129,11 +129,11 @@ func (c *Config) base(host string) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
 }
 
-// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
-func (c *Config) ConfirmTarget() string { return c.onService(c.ConfirmURL) }
+// ConfirmTargets are the whole URLs to ask about a message in doubt: of a path one per host, as in Targets. None: it is not asked.
+func (c *Config) ConfirmTargets() []string { return c.onService(c.ConfirmURL) }
 
-// ReadyTarget is the whole URL that says when the service takes messages, "" for none.
-func (c *Config) ReadyTarget() string { return c.onService(c.ReadyURL) }
+// ReadyTargets are the whole URLs that say when the service takes messages.
+func (c *Config) ReadyTargets() []string { return c.onService(c.ReadyURL) }
 
 // DomainOf is the Host header of a question, "" for its URL's: a path is asked of the service, as it is called in deliveries.
 func (c *Config) DomainOf(question string) string {
@@ -143,18 +143,23 @@ func (c *Config) DomainOf(question string) string {
 	return c.Domain
 }
 
-// onService makes a whole URL of a path: with the scheme, credentials and host of a whole KPUSH_URL, else on the first host.
-func (c *Config) onService(path string) string {
-	if !strings.HasPrefix(path, "/") {
-		return path
-	}
+// onService makes whole URLs of a path: with the scheme, credentials and host of a whole KPUSH_URL, else one on each host.
+func (c *Config) onService(path string) (targets []string) {
 	scheme, rest, whole := strings.Cut(c.URL, "://")
-	if !whole || strings.HasPrefix(c.URL, "/") {
-		return c.base(c.Hosts[0]) + path
+	switch {
+	case path == "":
+		return nil
+	case !strings.HasPrefix(path, "/"):
+		return []string{path}
+	case whole && !strings.HasPrefix(c.URL, "/"):
+		host, _, _ := strings.Cut(rest, "/")
+		host, _, _ = strings.Cut(host, "?")
+		return []string{scheme + "://" + host + path}
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	host, _, _ = strings.Cut(host, "?")
-	return scheme + "://" + host + path
+	for _, host := range c.Hosts {
+		targets = append(targets, c.base(host)+path)
+	}
+	return targets
 }
 
 // HostNames are the service's hosts for people, as in Targets: host:port, or unix:/path.

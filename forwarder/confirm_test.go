@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,7 @@ func TestConfirmURL(t *testing.T) {
 		{"it knows at last", true, []int{503, 200}, []string{"GET", "GET"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *settings) { c.ConfirmURL = "http://service/has?tenant=a" }), nil)
+			r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has?tenant=a"} }), nil)
 			var seen []string
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				seen = append(seen, q.Method)
@@ -69,7 +70,7 @@ func TestConfirmURL(t *testing.T) {
 // An attempt that ends in doubt is asked about before the next one, in the same life, too; a stop ends the asking.
 func TestConfirmURLAfterATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *settings) { c.ConfirmURL = "http://service/has" }), nil)
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} }), nil)
 		var seen []string
 		serving(r, func(q *http.Request) (*http.Response, error) {
 			seen = append(seen, q.Method)
@@ -96,7 +97,7 @@ func TestConfirmURLAfterATimeout(t *testing.T) {
 // partition would wait for the service's answer about another.
 func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *settings) { c.ConfirmURL, c.Concurrency = "http://service/has", 1 }), nil)
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.Concurrency = []string{"http://service/has"}, 1 }), nil)
 		serving(r, func(q *http.Request) (*http.Response, error) {
 			if q.Method == http.MethodGet {
 				<-q.Context().Done() // never answers
@@ -113,4 +114,52 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 		}
 		drained(p, 0, errRevoked)
 	})
+}
+
+// away is a service behind script whose hosts are gone, as long as that is so, and says to each question and message what it is to.
+type away struct {
+	gone     func(host string) bool
+	question int // the answer to each
+	asked    []string
+	posted   []string
+}
+
+func (s *away) answer(q *http.Request) (*http.Response, error) {
+	if q.Method == http.MethodGet {
+		s.asked = append(s.asked, q.Host)
+	} else {
+		s.posted = append(s.posted, q.Host)
+	}
+	switch {
+	case s.gone(q.Host):
+		return nil, syscall.ECONNREFUSED
+	case q.Method == http.MethodGet:
+		return says(q, s.question)
+	}
+	return says(q, 200)
+}
+
+// A question is no probe: of a service that is down and comes back others are delivered within an interval, whatever it says of those in doubt.
+func TestAQuestionIsNoProbe(t *testing.T) {
+	for _, concurrency := range []int{1, 16} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.Concurrency = []string{"http://service/has"}, concurrency }), nil)
+			begun := time.Now()
+			s := &away{question: 500, gone: func(string) bool { return time.Since(begun) < time.Minute }}
+			serving(r, s.answer)
+			for i, p := range []kafka.Partition{t0, t1} {
+				r.partition(p, offsets.Attempt{Offset: 7, Number: 1, InDoubt: true}).push(&kafka.Message{Partition: p, Offset: 7 + int64(i)*0})
+			}
+			p := r.partition(t2)
+			p.push(&kafka.Message{Partition: t2, Offset: 0})
+			pass(time.Minute)
+			pass(2*r.f.cfg.RetryInterval + time.Second)
+			if n := p.rec.Outstanding(); n != 0 || r.isDown() {
+				t.Errorf("concurrency %d: %d are left, the service is down %t, after %d questions and %d requests", concurrency, n, r.isDown(), len(s.asked), len(s.posted))
+			}
+			for _, p := range r.f.consumer.parts {
+				drained(p, 0, errRevoked)
+			}
+		})
+	}
 }

@@ -92,10 +92,7 @@ func (d *delivery) bury(it *item) error {
 // awaitGrave has a message wait without its turn, as one that keeps failing: it is listed, it counts for the bounds, and a crash does not
 // call it in doubt.
 func (d *delivery) awaitGrave(it *item) {
-	if it.failure == nil {
-		d.p.failing.Add(1)
-		it.failure = d.f.failures.add(d.p, it)
-	}
+	d.fails(it)
 	v := it.verdict
 	v.Reason += "; it is given up, and waits for the dead letter topic " + d.f.cfg.DeadLetterTopic
 	d.f.failures.note(it.failure, it.attempt.Number, v)

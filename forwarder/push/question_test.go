@@ -3,6 +3,7 @@ package push
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,21 +22,24 @@ import (
 func confirming(t *testing.T, url string) *Service {
 	t.Helper()
 	cfg := hasty("http://service/")
-	cfg.ConfirmURL = url
+	cfg.ConfirmURLs = []string{url}
 	return service(t, cfg)
 }
 
 // asking is Has in a word.
 func asking(s *Service) (word string, err error) {
-	has, err := s.Has(context.Background(), "t/0/7/T")
-	return map[bool]string{true: "yes", false: "no"}[has], err
+	r := s.Has(context.Background(), 0, "t/0/7/T")
+	if !r.Known {
+		err = errors.New(r.Verdict.Reason)
+	}
+	return map[bool]string{true: "yes", false: "no"}[r.Has], err
 }
 
 // 200 says that the service has it, 404 that it does not, nothing else says anything.
 func TestConfirmURLStatus(t *testing.T) {
 	for status, want := range map[int]string{200: "yes", 404: "no", 201: "", 204: "", 301: "", 400: "", 401: "", 410: "", 429: "", 500: "", 503: ""} {
 		cfg := hasty("http://service/")
-		cfg.ConfirmURL = "http://service/has?tenant=a"
+		cfg.ConfirmURLs = []string{"http://service/has?tenant=a"}
 		cfg.Line = scripted(func(q *http.Request) int {
 			if got := q.URL.Query(); q.Method != http.MethodGet || got.Get("id") != "t/0/7/T" || got.Get("tenant") != "a" || q.URL.Path != "/has" {
 				t.Errorf("asked %s %s", q.Method, q.URL)
@@ -82,9 +86,9 @@ func askOverTheWire(t *testing.T, domain, host string) {
 	}))
 	defer far.Close()
 	cfg := hasty(far.URL)
-	cfg.ConfirmURL, cfg.ConfirmDomain = strings.Replace(far.URL, "//", "//u:p@", 1)+"/has?tenant=a%20b", domain
+	cfg.ConfirmURLs, cfg.ConfirmDomain = []string{strings.Replace(far.URL, "//", "//u:p@", 1) + "/has?tenant=a%20b"}, domain
 	s := service(t, cfg)
-	for n, why := range []string{"no answer: ", "the answer was 503", ""} {
+	for n, why := range []string{"the connection broke", "the answer was 503", ""} {
 		got, err := asking(s)
 		if failed := err != nil; failed != (why != "") || failed && !strings.HasPrefix(err.Error(), why) || (got == "yes") != (why == "") || len(seen()) != n+1 {
 			t.Errorf("question %d: %s, %v after %q", n+1, got, err, seen())
@@ -132,7 +136,7 @@ func TestConfirmURLBreaksOff(t *testing.T) {
 func TestConfirmURLWithoutAnAnswer(t *testing.T) {
 	silent := wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) })
 	cfg := hasty("http://service/")
-	cfg.ConfirmURL, cfg.ExecTimeout = silent, 50*time.Millisecond
+	cfg.ConfirmURLs, cfg.ExecTimeout = []string{silent}, 50*time.Millisecond
 	s := service(t, cfg)
 	begun := time.Now()
 	if got, err := asking(s); err == nil || got == "yes" || time.Since(begun) > 5*time.Second {
@@ -145,8 +149,8 @@ func TestConfirmURLWithoutAnAnswer(t *testing.T) {
 	}
 	ctx, end := context.WithCancelCause(context.Background())
 	time.AfterFunc(50*time.Millisecond, func() { end(Ending("revoked")) })
-	if has, err := s.Has(ctx, "t/0/7/T"); has || err == nil || !strings.Contains(err.Error(), "revoked") {
-		t.Errorf("%t, %v", has, err)
+	if r := s.Has(ctx, 0, "t/0/7/T"); r.Known || r.Has || r.Verdict.Class != Aborted || r.Verdict.Reason != "revoked" {
+		t.Errorf("%+v", r)
 	}
 	if _, err := asking(confirming(t, "http://"+wiretest.ClosedPort(t))); err == nil {
 		t.Error("nobody listens, and the answer is known")
@@ -166,7 +170,7 @@ func TestReady(t *testing.T) {
 			w.WriteHeader(status)
 		}))
 		cfg := hasty("http://service/")
-		cfg.ReadyURL, cfg.ReadyDomain = strings.Replace(far.URL, "//", "//u:p@", 1)+"/up?a=%20x", "shop.example"
+		cfg.ReadyURLs, cfg.ReadyDomain = []string{strings.Replace(far.URL, "//", "//u:p@", 1) + "/up?a=%20x"}, "shop.example"
 		err := service(t, cfg).Ready(context.Background())
 		if (err == nil) != ready || err != nil && err.Error() != fmt.Sprintf("it answered %d", status) || elsewhere > 0 {
 			t.Errorf("%d: %v, and %d asked elsewhere", status, err, elsewhere)
@@ -187,7 +191,7 @@ func TestReadyWithoutAnAnswer(t *testing.T) {
 		"silent": wiretest.Bare(t, func(_ int, c net.Conn, _ *bufio.Reader) { io.Copy(io.Discard, c) }),
 	} {
 		cfg := hasty("http://service/")
-		cfg.ReadyURL, cfg.ExecTimeout = url, 0
+		cfg.ReadyURLs, cfg.ExecTimeout = []string{url}, 0
 		begun := time.Now()
 		if err := service(t, cfg).Ready(context.Background()); err == nil || !strings.HasPrefix(err.Error(), "no answer: ") || time.Since(begun) > readyTimeout+4*time.Second {
 			t.Errorf("%s: %v after %s", name, err, time.Since(begun))

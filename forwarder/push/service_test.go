@@ -531,7 +531,7 @@ func TestHTTPReasonsRepeat(t *testing.T) {
 func TestHTTPRefusesABadURL(t *testing.T) {
 	const bad = "http://[::1"
 	confirm, ready := hasty("http://service/"), hasty("http://service/")
-	confirm.ConfirmURL, ready.ReadyURL = bad, bad
+	confirm.ConfirmURLs, ready.ReadyURLs = []string{bad}, []string{bad}
 	for name, cfg := range map[string]Config{"": hasty(bad), "KPUSH_CONFIRM_URL": confirm, "KPUSH_READY_URL": ready} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "no URL") || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v, want it to name %s", err, name)

@@ -85,6 +85,11 @@ func New(target string, o Options) (*Wire, *url.URL, error) {
 	return w, u, nil
 }
 
+// Place is where it leads to: the same for all that can share connections.
+func (w *Wire) Place() string {
+	return fmt.Sprintf("%s %s TLS %t", w.network, strings.ToLower(w.address), w.tls != nil)
+}
+
 // Exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as g's context lasts, whose
 // cause ends it otherwise. What breaks it off is in a.Err, or in a.BodyErr where a status had come.
 func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Answer) {
