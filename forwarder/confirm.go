@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
@@ -20,6 +21,9 @@ func (d *delivery) confirm() error {
 			return err
 		}
 		d.batch.Give()
+		if d.skip(); !slices.Contains(d.items, open) { // those that were skipped, or that it has, need not wait for it
+			continue
+		}
 		if err := sleep(d.waiting(open), d.batch.Pause(open.asked)); err != nil && !errors.Is(err, errSkipped) {
 			return err
 		}
