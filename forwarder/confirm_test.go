@@ -303,6 +303,29 @@ func TestWhoWaitsForConfirmURLIsNamedAndSkipped(t *testing.T) {
 	}
 }
 
+// What is skipped before this process has made an attempt goes to the dead letter topic as such.
+func TestALetterOfAMessageThatWasOnlyAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.DeadLetterTopic = []string{"http://service/has"}, "dead" }), nil)
+		defer r.endAll()
+		serving(r, (&away{question: 500, gone: func(string) bool { return false }}).answer)
+		r.doubted(t1)
+		synctest.Wait()
+		if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 7}}); n != 1 || err != nil {
+			t.Fatalf("%d skipped, %v", n, err)
+		}
+		letters := r.kafka.records("dead")
+		if len(letters) != 1 || last(letters[0].Headers, letterPrefix+"attempts") != "1" {
+			t.Fatalf("%+v", letters)
+		}
+		for _, h := range letters[0].Headers {
+			if strings.Contains(h.Name, "attempt-at") {
+				t.Errorf("%s: %s", h.Name, h.Value)
+			}
+		}
+	})
+}
+
 // Messages of one request are asked about round by round, so that each is named and can be skipped; where nothing whole comes back, one
 // question a round is enough to know.
 func TestConfirmURLOfABatch(t *testing.T) {

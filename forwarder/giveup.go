@@ -118,7 +118,11 @@ func (f *Forwarder) letter(it *item) kafka.Record {
 		own = append(own, kafka.Header{Name: letterPrefix + name, Value: value})
 	}
 	number := func(name string, n int64) { add(name, strconv.AppendInt(nil, n, 10)) }
-	moment := func(name string, t time.Time) { add(name, t.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00")) }
+	moment := func(name string, t time.Time) {
+		if !t.IsZero() { // skipped before an attempt of this process
+			add(name, t.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"))
+		}
+	}
 	add("topic", []byte(it.Topic))
 	number("partition", int64(it.Partition.Number))
 	number("offset", it.Offset)

@@ -78,8 +78,9 @@ func longest(all []BlockedStatus) string {
 	for _, b := range all[:min(len(all), namesMost)] {
 		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), strings.TrimPrefix(b.Reason, doubtReason)))
 	}
+	more := ""
 	if n := len(all) - namesMost; n > 0 {
-		said = append(said, fmt.Sprintf("and %d more", n))
+		more = fmt.Sprintf(", and %d more", n)
 	}
-	return strings.Join(said, ", ")
+	return strings.Join(said, ", ") + more
 }
