@@ -62,6 +62,7 @@ func service(c *config.Config) push.Config {
 	}
 	return push.Config{
 		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, EventType: c.EventType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
+		Descriptors: descriptors(),
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
 		ConfirmURLs: c.ConfirmTargets(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
 		ReadyURLs: c.ReadyTargets(), ReadyDomain: c.DomainOf(c.ReadyURL),

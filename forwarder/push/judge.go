@@ -79,7 +79,7 @@ func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	case errors.As(err, new(Ending)):
 		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
 	case !sent && ownWant(err) != "":
-		return Verdict{Class: Aborted, Wants: true, Reason: "kpush itself has no " + ownWant(err) + " left, so it waits: " + clause(err)}
+		return Verdict{Class: Aborted, Wants: true, Reason: "kpush itself has no " + ownWant(err) + " left, so it waits"}
 	case !sent:
 		return Verdict{Class: ServiceFault, Absent: absent(err), Reason: "no connection to the service: " + clause(err)}
 	case errors.Is(err, context.DeadlineExceeded):

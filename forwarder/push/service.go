@@ -26,6 +26,7 @@ type Config struct {
 	Response    int      // bytes of an answer that is no delivery that are kept as they came; 0: none
 	Batch       bool     // a request is a JSON array of messages
 	Most        int      // requests at once
+	Descriptors int      // that connections may use, less one; 0: all
 	ConnTimeout time.Duration
 	ExecTimeout time.Duration // of one attempt; 0: none
 
@@ -100,7 +101,7 @@ func New(cfg Config) (*Service, error) {
 
 // line is the way to a target, which keeps so many connections, and the URL of the requests there.
 func (s *Service) line(target string, keeps int) (Line, *url.URL, error) {
-	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, TLS: s.keys.config})
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, Descriptors: s.cfg.Descriptors, TLS: s.keys.config})
 	if s.cfg.Line != nil && err == nil {
 		return s.cfg.Line, u, nil
 	}

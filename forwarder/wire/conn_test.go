@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,4 +142,37 @@ func TestConnSaysWhatFailed(t *testing.T) {
 			t.Errorf("%v, want %s", a.Err, want)
 		}
 	}
+}
+
+// Descriptors beyond Options.Descriptors are for others, but for one connection at a time: another is not even begun.
+func TestWireLeavesDescriptors(t *testing.T) {
+	var connections atomic.Int64
+	release := make(chan struct{})
+	target := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for connections.Add(1); wiretest.Read(r); {
+			<-release
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	w, _, err := New(target, Options{ConnTimeout: time.Second, Idle: 4, Descriptors: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan *Answer)
+	go func() { first <- ask(context.Background(), w, 5*time.Second, nil) }()
+	eventually(t, "a request", func() bool { return connections.Load() == 1 })
+	for range 3 {
+		if a := ask(t.Context(), w, time.Second, nil); !errors.Is(a.Err, syscall.EMFILE) || a.Sent || connections.Load() != 1 {
+			t.Errorf("another one: %v, sent %t, %d connections", a.Err, a.Sent, connections.Load())
+		}
+	}
+	close(release)
+	if a := <-first; a.Status != 200 {
+		t.Errorf("the first: %v", a.Err)
+	}
+	w.take().cut()
+	if a := ask(t.Context(), w, time.Second, nil); a.Status != 200 || connections.Load() != 2 {
+		t.Errorf("after its end: %v, %d connections", a.Err, connections.Load())
+	}
+	w.take().cut()
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,18 +29,21 @@ type Wire struct {
 	name             string             // of the host, as its certificate has to have it
 	connTimeout      time.Duration      // of dial and handshake together
 	most             int                // idle connections kept
+	descriptors      int                // Options.Descriptors
 
 	mu       sync.Mutex
 	idle     []*conn                  // the one used last at the end, and taken first
 	sweeping bool                     // a timer runs that closes what has been idle for too long
 	busy     []*conn                  // those with an exchange under way
 	users    map[context.Context]bool // whose end is waited for: all that busy has, and perhaps more
+	beyond   syscall.RawConn          // the newest connection beyond descriptors
 }
 
 // Options of a Wire.
 type Options struct {
 	ConnTimeout time.Duration      // of dial and handshake together
 	Idle        int                // connections kept while nobody uses them
+	Descriptors int                // the process has more, which are for others; 0: none are. One connection may use those
 	TLS         func() *tls.Config // of https, asked for each connection; nil: the system's authorities
 }
 
@@ -53,7 +57,7 @@ type Gate interface {
 // New reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
 // url.PathEscape writes it. What it returns beside the wire is the URL of the requests.
 func New(target string, o Options) (*Wire, *url.URL, error) {
-	w := &Wire{network: "tcp", connTimeout: o.ConnTimeout, most: o.Idle}
+	w := &Wire{network: "tcp", connTimeout: o.ConnTimeout, most: o.Idle, descriptors: o.Descriptors}
 	if rest, ok := strings.CutPrefix(target, "http+unix://"); ok {
 		host, path := rest, ""
 		if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -155,7 +159,7 @@ func after(timeout time.Duration) (deadline time.Time) {
 // also counts the time in which a busy service has no room for a request.
 const deadPeer = 30 * time.Second
 
-var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3}}
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3}
 
 // dial makes a connection; an error means that no request was sent.
 func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
@@ -165,6 +169,7 @@ func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	}
 	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
+	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: w.affords}
 	socket, err := dialer.DialContext(limited, w.network, w.address)
 	var c *conn
 	if err == nil {
@@ -186,6 +191,23 @@ func (w *Wire) secured(ctx context.Context, socket net.Conn) (*conn, error) {
 	config := w.tls().Clone()
 	config.ServerName = cmp.Or(config.ServerName, w.name)
 	return newConn(ctx, socket, config)
+}
+
+// affords is why there are too few descriptors left for another connection, before it is made; nil where there are enough. The system
+// gives out the lowest one that is free. One connection at a time may have one of those that are for others: where nearly all are used,
+// something goes on.
+func (w *Wire) affords(_, _ string, socket syscall.RawConn) error {
+	number := 0
+	if err := socket.Control(func(fd uintptr) { number = int(fd) }); err != nil || w.descriptors == 0 || number < w.descriptors {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.beyond != nil && w.beyond.Control(func(uintptr) {}) == nil { // it is open
+		return syscall.EMFILE
+	}
+	w.beyond = socket
+	return nil
 }
 
 // take is the idle connection that was used last; nil: there is none.
