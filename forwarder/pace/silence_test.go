@@ -35,6 +35,7 @@ func TestWhenAHostStandsStill(t *testing.T) {
 		"abcd":     {true, "hhhh"},
 		"a?.b?.c.": {true, "hhh"},
 		"a?b?c":    {true, "hhh"},
+		"abc?.d.":  {true, "hhhh"},
 		"ab+cd":    {false, "mmmm"}, // these two had one answered just before
 	} {
 		synctest.Test(t, func(t *testing.T) {
