@@ -79,13 +79,13 @@ func (s *hosts) another(h *host) bool {
 	return s.upBeside(h)
 }
 
-// vouch brings a host up that has answered a question. It says nothing of how the host takes messages, so their silence and the
-// evidence against them stay as they are, and its word is taken once: where the next messages show that it is down, their answer has to
-// bring it up.
+// vouch brings a host up that has answered a question. It says nothing of how the host takes messages: one that stands still stays down,
+// the evidence against messages stays as it is, and its word is taken once. Where the next messages show that it is down, their answer
+// has to bring it up.
 func (s *hosts) vouch(h *host, began time.Time) (again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !h.down || h.vouched || began.Before(h.since) {
+	if !h.down || h.vouched || h.silence.standsStill() || began.Before(h.since) {
 		return false
 	}
 	h.vouched = true
