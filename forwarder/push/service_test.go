@@ -611,6 +611,9 @@ func TestHTTPAnswersThatCannotBeRead(t *testing.T) {
 		"UTF-8 beyond ASCII":      {"", []byte(`{"errno":0,"note":"grüße"}`), ""},
 		"UTF-8 with its mark":     {"", []byte("\xef\xbb\xbf" + `{"errno":0}`), ""},
 		"cut within a character":  {"", []byte(`{"errno":0,"note":"grü`)[:22], "no text in UTF-8"},
+		"no coding":               {"utf-8", []byte(`{"errno":0}`), ""},
+		"none of them":            {"identity, none", []byte(`{"errno":0}`), ""},
+		"one of them":             {"identity, gzip", zipped.Bytes(), `Content-Encoding "identity, gzip"`},
 		"a name nobody can print": {strings.Repeat("x", 100), []byte("ok"), `Content-Encoding "xxxxxxxxxxxxxxxxxxxx", although`},
 	} {
 		far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -231,7 +231,9 @@ func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	switch {
 	case status == http.StatusSwitchingProtocols: // the body is the connection, and has no end
 		return false, nil
-	case status == http.StatusNoContent, status == http.StatusNotModified:
+	case status == http.StatusNoContent:
+		return length <= 0 && !c.head.chunked, nil // who says that there is a body may send one
+	case status == http.StatusNotModified:
 		return true, nil
 	case c.head.chunked:
 		if size, err := a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || size == Limit {
