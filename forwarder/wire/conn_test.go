@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,4 +176,37 @@ func TestWireLeavesDescriptors(t *testing.T) {
 		t.Errorf("after its end: %v, %d connections", a.Err, connections.Load())
 	}
 	w.take().cut()
+}
+
+// The system has no address for what it has no way to, and none where the local ports are used up: UDP tells which it is.
+func TestWireTellsNoWayFromNoPort(t *testing.T) {
+	at := &net.TCPAddr{IP: net.IPv6loopback, Port: 80}
+	failed := func(network string, errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Net: network, Addr: at, Err: os.NewSyscallError("connect", errno)}
+	}
+	for name, row := range map[string]struct{ tcp, udp, want syscall.Errno }{
+		"no IPv6":           {syscall.EADDRNOTAVAIL, syscall.EADDRNOTAVAIL, syscall.ENETUNREACH},
+		"no ports left":     {syscall.EADDRNOTAVAIL, 0, syscall.EADDRNOTAVAIL},
+		"nor a descriptor":  {syscall.EADDRNOTAVAIL, syscall.EMFILE, syscall.EADDRNOTAVAIL},
+		"refused":           {syscall.ECONNREFUSED, syscall.EADDRNOTAVAIL, syscall.ECONNREFUSED},
+		"nothing is failed": {0, syscall.EADDRNOTAVAIL, 0},
+	} {
+		var err error
+		if row.tcp != 0 {
+			err = failed("tcp", row.tcp)
+		}
+		got := unroutable(err, func(network, address string) (net.Conn, error) {
+			if network != "udp" || address != "[::1]:80" {
+				t.Errorf("%s: dialed %s %s", name, network, address)
+			}
+			if row.udp != 0 {
+				return nil, failed("udp", row.udp)
+			}
+			c, _ := net.Pipe()
+			return c, nil
+		})
+		if row.want == 0 && got != nil || row.want != 0 && !errors.Is(got, row.want) {
+			t.Errorf("%s: %v, want %v", name, got, row.want)
+		}
+	}
 }

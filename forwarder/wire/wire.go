@@ -172,6 +172,7 @@ func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	defer cancel()
 	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: w.affords}
 	socket, err := dialer.DialContext(limited, w.network, w.address)
+	err = unroutable(err, net.Dial)
 	var c *conn
 	if err == nil {
 		if c, err = w.secured(limited, socket); err != nil {
@@ -192,6 +193,23 @@ func (w *Wire) secured(ctx context.Context, socket net.Conn) (*conn, error) {
 	config := w.tls().Clone()
 	config.ServerName = cmp.Or(config.ServerName, w.name)
 	return newConn(ctx, socket, config)
+}
+
+// unroutable tells an address that nobody here has a way to, such as one of IPv6 where there is none, from a want of local ports: the system
+// has one word for both. Where there is a way, UDP finds it, and sends nothing.
+func unroutable(err error, dial func(network, address string) (net.Conn, error)) error {
+	var op *net.OpError
+	if !errors.Is(err, syscall.EADDRNOTAVAIL) || !errors.As(err, &op) || op.Addr == nil {
+		return err
+	}
+	c, again := dial("udp", op.Addr.String())
+	if again == nil {
+		c.Close()
+	}
+	if !errors.Is(again, syscall.EADDRNOTAVAIL) {
+		return err
+	}
+	return &net.OpError{Op: op.Op, Net: op.Net, Addr: op.Addr, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
 }
 
 // affords is why there are too few descriptors left for another connection, before it is made; nil where there are enough. The system
