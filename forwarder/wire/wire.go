@@ -130,7 +130,7 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 		a.Sent = !errors.Is(err, errUnasked) && !errors.Is(err, errUnsent)
 		again = !a.Sent && (idle || waited) && !errors.Is(err, os.ErrDeadlineExceeded) // it had ended before: the next one
 		if err != nil && a.Status == 0 && !again {
-			a.Stale = idle && a.Sent && !errors.Is(err, os.ErrDeadlineExceeded) && (!c.heard || c.head.status == 0 && errors.Is(err, errNotHTTP))
+			a.Stale = idle && a.Sent && !c.begun && !errors.Is(err, os.ErrDeadlineExceeded)
 			w.forget(began)
 		}
 		a.Last = idle && !reusable && a.Status != 0
