@@ -149,6 +149,13 @@ func (s *away) answer(q *http.Request) (*http.Response, error) {
 	return says(q, s.question)
 }
 
+// came is who was asked, and who was sent a message.
+func (s *away) came() (asked, posted []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked), slices.Clone(s.posted)
+}
+
 // doubted is a partition whose first message, at 7, is in doubt.
 func (r *rig) doubted(t kafka.Partition) *partition {
 	p := r.partition(t, offsets.Attempt{Offset: 7, Number: 1, InDoubt: true})
@@ -179,8 +186,8 @@ func TestAQuestionIsNoProbe(t *testing.T) {
 			r.doubted(t0)
 			r.doubted(t1)
 			pass(time.Minute - time.Second)
-			if !r.isDown() || len(s.asked) > 33 {
-				t.Errorf("%+v: the service is down %t after %d questions in a minute", row, r.isDown(), len(s.asked))
+			if asked, _ := s.came(); !r.isDown() || len(asked) > 33 {
+				t.Errorf("%+v: the service is down %t after %d questions in a minute", row, r.isDown(), len(asked))
 			}
 			pass(2*r.f.cfg.RetryInterval + time.Second)
 			if r.isDown() == row.up {
@@ -189,8 +196,8 @@ func TestAQuestionIsNoProbe(t *testing.T) {
 			p := r.partition(t2)
 			p.push(&kafka.Message{Partition: t2, Offset: 0})
 			pass(r.f.cfg.RetryInterval)
-			if p.rec.Outstanding() != 0 || r.isDown() || len(s.posted) != 1 {
-				t.Errorf("%+v: %d are left, the service is down %t, after %d questions and %d requests", row, p.rec.Outstanding(), r.isDown(), len(s.asked), len(s.posted))
+			if asked, posted := s.came(); p.rec.Outstanding() != 0 || r.isDown() || len(posted) != 1 {
+				t.Errorf("%+v: %d are left, the service is down %t, after %d questions and %d requests", row, p.rec.Outstanding(), r.isDown(), len(asked), len(posted))
 			}
 		})
 	}
@@ -218,8 +225,8 @@ func TestWhoIsAsked(t *testing.T) {
 			serving(r, s.answer)
 			r.doubted(t0)
 			synctest.Wait()
-			if got := strings.Join(s.asked, " "); got != row.want || r.isDown() != row.down {
-				t.Errorf("%s: asked %q, the service is down %t; want %q, %t", name, got, r.isDown(), row.want, row.down)
+			if asked, _ := s.came(); strings.Join(asked, " ") != row.want || r.isDown() != row.down {
+				t.Errorf("%s: asked %q, the service is down %t; want %q, %t", name, asked, r.isDown(), row.want, row.down)
 			}
 			if pass(time.Minute); name == "elsewhere" {
 				s.mu.Lock()
@@ -227,10 +234,10 @@ func TestWhoIsAsked(t *testing.T) {
 				s.mu.Unlock()
 				r.partition(t1).push(&kafka.Message{Partition: t1, Offset: 0})
 				synctest.Wait()
-				asked := len(s.asked)
+				before, _ := s.came()
 				pass(time.Minute)
-				if !r.isDown() || len(s.asked) == asked {
-					t.Errorf("%s: %d questions were answered, and the service is down %t", name, len(s.asked)-asked, r.isDown())
+				if asked, _ := s.came(); !r.isDown() || len(asked) == len(before) {
+					t.Errorf("%s: %d questions were answered, and the service is down %t", name, len(asked)-len(before), r.isDown())
 				}
 			}
 		})
@@ -344,8 +351,8 @@ func TestConfirmURLOfABatch(t *testing.T) {
 				p.push(&kafka.Message{Partition: t1, Offset: a.Offset})
 			}
 			pass(time.Second)
-			if !strings.Contains(fmt.Sprint(r.f.Notes()), "3 messages in doubt wait") || len(s.asked) != each {
-				t.Errorf("%d: %d questions at first, noted %s", question, len(s.asked), r.f.Notes())
+			if asked, _ := s.came(); !strings.Contains(fmt.Sprint(r.f.Notes()), "3 messages in doubt wait") || len(asked) != each {
+				t.Errorf("%d: %d questions at first, noted %s", question, len(asked), r.f.Notes())
 			}
 			if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 8}}); n != 1 || err != nil {
 				t.Errorf("%d: %d skipped, %v", question, n, err)
@@ -357,8 +364,8 @@ func TestConfirmURLOfABatch(t *testing.T) {
 			s.question = 404
 			s.mu.Unlock()
 			r.until("the end", func() bool { return p.rec.Outstanding() == 0 })
-			if out := p.outcomeOf(8); out.Class != Skip || len(s.posted) != 1 || len(r.f.failures.doubtful()) != 0 {
-				t.Errorf("%d: %+v, %d requests", question, out, len(s.posted))
+			if _, posted := s.came(); p.outcomeOf(8).Class != Skip || len(posted) != 1 || len(r.f.failures.doubtful()) != 0 {
+				t.Errorf("%d: %+v, %d requests", question, p.outcomeOf(8), len(posted))
 			}
 		})
 	}
