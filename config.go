@@ -62,9 +62,10 @@ func service(c *config.Config) push.Config {
 	}
 	return push.Config{
 		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, EventType: c.EventType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
+		Descriptors: descriptors(),
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
-		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
-		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
+		ConfirmURLs: c.ConfirmTargets(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
+		ReadyURLs: c.ReadyTargets(), ReadyDomain: c.DomainOf(c.ReadyURL),
 		Credentials: push.Credentials{CA: c.ServiceCAFile, Cert: c.ServiceCertFile, Key: c.ServiceKeyFile,
 			Token: c.ServiceToken, TokenFile: os.Getenv("KPUSH_SERVICE_TOKEN_FILE")},
 	}

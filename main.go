@@ -66,7 +66,8 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
 		return configError{err}
 	}
-	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door}
+	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door,
+		Descriptors: descriptors()}
 	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
 		return configError{err}
 	}

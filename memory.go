@@ -2,6 +2,7 @@ package main
 
 import (
 	"runtime/debug"
+	"syscall"
 
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/kafka/librdkafka"
@@ -23,6 +24,19 @@ func publishMemory(c *config.Config) int64 {
 		return 5 * int64(c.Buffer)
 	}
 	return 2 * int64(c.Buffer)
+}
+
+// descriptorsKept are for the health port, Kafka's sockets and files, whatever the service and callers take; a quarter where there are few.
+const descriptorsKept = 32
+
+// descriptors is how many the connections to the service, and those of callers, may use.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	most := int(min(limit.Cur, 1<<30))
+	return most - min(descriptorsKept, most/4)
 }
 
 // giveBack gives memory back to the system that an idle process does not need: Go's, and librdkafka's.

@@ -534,10 +534,10 @@ type rig struct {
 // settings are a Config, and what the default Handler has to know.
 type settings struct {
 	Config
-	Targets                                                               []string
-	Domain, Format, Ack, ConfirmURL, ConfirmDomain, ReadyURL, ReadyDomain string
-	ConnTimeout                                                           time.Duration
-	Kafka                                                                 map[string]string
+	Targets, ConfirmURLs          []string
+	Domain, Format, Ack, ReadyURL string
+	ConnTimeout                   time.Duration
+	Kafka                         map[string]string
 }
 
 // small is a configuration in which everything is easy to count.
@@ -589,7 +589,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 	if handler == nil {
 		r.net = &network{}
 		c := push.Config{Targets: cfg.Targets, Domain: cfg.Domain, Format: cfg.Format, Ack: cfg.Ack, Batch: cfg.BatchSize > 1, Most: cfg.Concurrency,
-			ConnTimeout: cfg.ConnTimeout, ExecTimeout: cfg.ExecTimeout, ConfirmURL: cfg.ConfirmURL, ReadyURL: cfg.ReadyURL}
+			ConnTimeout: cfg.ConnTimeout, ExecTimeout: cfg.ExecTimeout, ConfirmURLs: cfg.ConfirmURLs}
 		if len(cfg.Targets) > 0 && (strings.HasPrefix(cfg.Targets[0], "http://service") || strings.HasPrefix(cfg.Targets[0], "http://a/")) {
 			c.Line = r.net
 		}
@@ -598,7 +598,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 			r.Fatal(err)
 		}
 		parts.Handler, parts.Size = s, s.SizeInBatch
-		if cfg.ConfirmURL != "" {
+		if len(cfg.ConfirmURLs) > 0 {
 			parts.Confirm = s.Has
 		}
 	}

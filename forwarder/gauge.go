@@ -21,7 +21,6 @@ type gauge struct {
 	_        [64]byte     // the poll goroutine's are above, and each line of a cache is one processor's
 	finished atomic.Int64 // messages with their outcome on record
 	underWay atomic.Int64 // messages of requests under way
-	asking   atomic.Int64 // messages in doubt of which the service does not say whether it has them
 	_        [64]byte
 
 	ends      atomic.Pointer[kafka.Bounds]

@@ -23,7 +23,10 @@ func (f *Forwarder) Notes() (notes []string) {
 	if s := f.standstill(); s != "" {
 		notes = append(notes, s)
 	}
-	if all := f.failures.status(); len(all) > 0 {
+	if all := f.failures.doubtful(); len(all) > 0 {
+		notes = append(notes, doubtfulSentence(all))
+	}
+	if all := slices.DeleteFunc(f.failures.status(), func(b BlockedStatus) bool { return b.Doubtful }); len(all) > 0 {
 		notes = append(notes, blockedSentence(all))
 	}
 	return notes
@@ -58,16 +61,26 @@ func (f *Forwarder) sayDown(host int, err error) {
 	}
 }
 
-// blockedSentence names those that have been failing for longest, and counts the others.
+// doubtfulSentence says of messages in doubt what they wait for.
+func doubtfulSentence(all []BlockedStatus) string {
+	return fmt.Sprintf("%d messages in doubt wait: KPUSH_CONFIRM_URL does not say whether the service has them: %s; kpush -skip TOPIC/PARTITION/OFFSET gives one up", len(all), longest(all))
+}
+
+// blockedSentence says how many others are blocked.
 func blockedSentence(all []BlockedStatus) string {
+	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, longest(all))
+}
+
+// longest names those that have been failing for longest, and counts the others.
+func longest(all []BlockedStatus) string {
 	slices.SortStableFunc(all, func(a, b BlockedStatus) int { return a.Since.Compare(b.Since) })
 	said := make([]string, 0, namesMost)
 	for _, b := range all[:min(len(all), namesMost)] {
-		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), b.Reason))
+		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), strings.TrimPrefix(b.Reason, doubtReason)))
 	}
 	more := ""
 	if n := len(all) - namesMost; n > 0 {
 		more = fmt.Sprintf(", and %d more", n)
 	}
-	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s%s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, strings.Join(said, ", "), more)
+	return strings.Join(said, ", ") + more
 }
