@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	simStates = flag.Int("states", 1000, "crash states that TestSimulated looks at")
+	simStates = flag.Int("states", 600, "crash states that TestSimulated looks at")
 	simSeed   = flag.Uint64("seed", 0, "first seed of TestSimulated")
 )
 
