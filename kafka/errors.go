@@ -12,6 +12,7 @@ var ErrRefused = errors.New("the Kafka client refuses its configuration")
 var (
 	ErrOutOfRange   = errors.New("an offset is out of range, or there is none")
 	ErrNoTopic      = errors.New("topic does not exist")
+	ErrUnreadable   = errors.New("what is there cannot be read")
 	ErrNoBroker     = errors.New("no broker can be reached")
 	ErrAllDown      = fmt.Errorf("%w, none of them", ErrNoBroker) // says nothing of the reason
 	ErrRebalancing  = errors.New("the group is rebalancing")
@@ -26,6 +27,18 @@ var (
 	ErrRenewed      = errors.New("the Kafka client has been replaced meanwhile")
 	ErrMetadataSize = errors.New("the commit's metadata is larger than the broker allows")
 )
+
+// PartitionError is what the client says of one partition, at an offset (below 0: of none).
+type PartitionError struct {
+	Position
+	Err error
+}
+
+func (e PartitionError) Error() string {
+	return fmt.Sprintf("%s at offset %d: %v", e.Partition, e.Offset, e.Err)
+}
+
+func (e PartitionError) Unwrap() error { return e.Err }
 
 // FatalError says that the client is of no use any more.
 type FatalError struct{ Err error }

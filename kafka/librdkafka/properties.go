@@ -13,7 +13,8 @@ import (
 // fetch.queue.backoff.ms belongs to the queue's size: its default of a second would throttle a small queue to about a thousand
 // messages a second. max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
 // fetch.wait.max.ms is left at its 500: so late a partition can join a fetch that waits, after a rebalance or a pause, and each fetch
-// is work for nothing where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+// is work for nothing where nothing comes. check.crcs: what was damaged is not delivered. Of a buffer beyond 8 GiB librdkafka gets as
+// much as it can count.
 func Properties(c Config) map[string]any {
 	buffer := c.Buffer
 	return map[string]any{
@@ -30,6 +31,7 @@ func Properties(c Config) map[string]any {
 		"fetch.max.bytes":                    int(min(2_147_483_135, max(1<<20, buffer/4))),
 		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
 		"fetch.error.backoff.ms":             100,
+		"check.crcs":                         true,
 		"socket.timeout.ms":                  15000,
 		"socket.keepalive.enable":            true,
 		"reconnect.backoff.ms":               50,

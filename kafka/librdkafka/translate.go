@@ -24,6 +24,8 @@ func translate(err error) error {
 		kind = kafka.ErrOutOfRange
 	case client.ErrUnknownTopicOrPart, client.ErrUnknownTopic, client.ErrUnknownPartition:
 		kind = kafka.ErrNoTopic
+	case client.ErrBadMsg, client.ErrBadCompression, client.ErrNotImplemented, client.ErrInvalidMsg, client.ErrInvalidMsgSize, client.ErrMsgSizeTooLarge, client.ErrUnsupportedCompressionType:
+		kind = kafka.ErrUnreadable
 	case client.ErrAllBrokersDown:
 		kind = kafka.ErrAllDown
 	case client.ErrTransport, client.ErrResolve, client.ErrAuthentication, client.ErrSsl:
