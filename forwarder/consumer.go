@@ -35,17 +35,16 @@ type consumer struct {
 	calls     chan func() // from other goroutines
 	published atomic.Pointer[assignment]
 
-	source     kafka.Reader // what is polled: client, or the reader beside it
-	beside     bool         // a drain waits, and a reader without a group is polled
-	parts      map[kafka.Partition]*partition
-	pending    map[kafka.Partition]error // assigned, but not started yet, and why
-	past       past
-	flow       flow
-	budget     *budget
-	asking     bool  // a goroutine asks where pending partitions start
-	failed     error // why the loop ends
-	outOfRange error // some partition's position is out of range, and it is not known which
-	when       moments
+	source  kafka.Reader // what is polled: client, or the reader beside it
+	beside  bool         // a drain waits, and a reader without a group is polled
+	parts   map[kafka.Partition]*partition
+	pending map[kafka.Partition]error // assigned, but not started yet, and why
+	past    past
+	flow    flow
+	budget  *budget
+	asking  bool  // a goroutine asks where pending partitions start
+	failed  error // why the loop ends
+	when    moments
 }
 
 // moments are when the poll goroutine did something last.
@@ -126,8 +125,6 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	case m != nil:
 		c.when.busy = now
 		c.dispatch(m, now)
-	case err != nil && c.beside:
-		c.log.Debug("Kafka reports to the reader without a group", "error", err)
 	case err != nil:
 		if err := c.event(err); err != nil {
 			return now, err
@@ -155,6 +152,7 @@ func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	}
 	p.reading.again = false
 	p.reading.came = now
+	c.readAgain(p)
 	m.Topic = p.Topic // one string for all
 	p.push(m)
 	switch {
@@ -189,6 +187,7 @@ func (c *consumer) tidy() {
 			continue
 		}
 		p.stock.sample(now)
+		c.retryUnread(p, now)
 		held := p.stock.held.Load()
 		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
 		if p.stock.paused.Load() && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
@@ -201,18 +200,16 @@ func (c *consumer) tidy() {
 		switch {
 		case p.reading.outOfRange && !c.beside:
 			c.restart(errGoneBehind, p)
-		case !p.reading.outOfRange:
+		case !p.reading.outOfRange && p.reading.unread.trusted(now.Sub(p.reading.came)):
 			drained = append(drained, t)
 		}
 	}
 	c.resume(resume)
 	c.advance(drained)
 	c.sayBounded()
+	c.sayUnread()
 	if c.beside {
 		return
-	}
-	if c.outOfRange != nil && c.health.every("out of range", time.Second) {
-		c.findOutOfRange(c.outOfRange)
 	}
 	c.watchdog(now)
 	c.startPending()
@@ -253,6 +250,9 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 	for _, a := range at {
 		if p := c.parts[a.Partition]; p != nil && a.Offset > 0 {
+			if a.Offset > p.reading.next {
+				c.readAgain(p)
+			}
 			p.rec.Advance(a.Offset)
 			p.reading.next = max(p.reading.next, a.Offset)
 			p.gauge.position.Store(p.reading.next)
@@ -262,15 +262,18 @@ func (c *consumer) advance(drained []kafka.Partition) {
 
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
-	if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
+	if fatal, ok := errors.AsType[kafka.FatalError](err); ok && !c.beside {
 		return fatalSentence(fatal, c.f.cfg, time.Since(c.when.unpolled) < time.Minute)
 	}
+	one, ofOne := errors.AsType[kafka.PartitionError](err)
 	switch {
-	case errors.Is(err, kafka.ErrOutOfRange):
-		c.findOutOfRange(err)
+	case c.beside && !ofOne:
+		c.log.Debug("Kafka reports to the reader without a group", "error", err)
+	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden): // watch says so
+	case ofOne:
+		c.unread(one)
 	case errors.Is(err, kafka.ErrNoBroker):
 		c.health.noBroker(c.f.cfg.Brokers, err)
-	case errors.Is(err, kafka.ErrNoTopic): // watch says so
 	case errors.Is(err, kafka.ErrUnpolled):
 		c.when.unpolled = time.Now()
 		c.log.Warn("Kafka has given up on this member, which joins anew", "error", err)

@@ -56,6 +56,7 @@ type fakeKafka struct {
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
+	damaged        map[kafka.Partition]int64   // what cannot be read there; the client passes over it
 	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
@@ -163,7 +164,9 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 			if len(k.todo) > 0 {
 				next, k.todo = k.todo[0], k.todo[1:]
 			} else if m := k.fetch(); m != nil {
-				next = m
+				if next = m; k.unreadable(m) != nil {
+					next = k.unreadable(m)
+				}
 			}
 		})
 		switch e := next.(type) {
@@ -184,6 +187,14 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 			return nil, nil
 		}
 	}
+}
+
+// unreadable is why a message cannot be read.
+func (k *fakeKafka) unreadable(m *kafka.Message) error {
+	if at, ok := k.damaged[m.Partition]; !ok || at != m.Offset {
+		return nil
+	}
+	return kafka.PartitionError{Position: kafka.Position{Partition: m.Partition, Offset: m.Offset}, Err: fmt.Errorf("%w: Decompression failed", kafka.ErrUnreadable)}
 }
 
 // fetch stays with a partition for as long as it has messages.
@@ -335,8 +346,16 @@ type fakeStandIn struct {
 func (s *fakeStandIn) Poll(timeout time.Duration) (*kafka.Message, error) {
 	for end := time.Now().Add(timeout); time.Now().Before(end); <-time.After(time.Millisecond) {
 		var m *kafka.Message
-		s.with(func() { m = s.next(s.at, s.paused) })
-		if m != nil {
+		var err error
+		s.with(func() {
+			if m = s.next(s.at, s.paused); m != nil {
+				err = s.unreadable(m)
+			}
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case m != nil:
 			return m, nil
 		}
 	}

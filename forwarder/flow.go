@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -99,7 +100,9 @@ func (c *consumer) pause(ps ...*partition) {
 	}
 }
 
+// resume has partitions fetched again, but for those that cannot be read: the client's own position may be behind what it could not.
 func (c *consumer) resume(tps []kafka.Partition) {
+	tps = slices.DeleteFunc(tps, func(t kafka.Partition) bool { return c.parts[t].reading.unread.tries > 0 })
 	if len(tps) == 0 {
 		return
 	}

@@ -24,7 +24,9 @@ const (
 	client     aspect = "Kafka client"
 	bufferFull aspect = "buffer"
 	// bounded is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
-	bounded     aspect = "bounded"
+	bounded aspect = "bounded"
+	// unreadable is about partitions of which the client cannot read on.
+	unreadable  aspect = "unreadable"
 	serviceDown aspect = "service"
 	notReady    aspect = "service's readiness"
 	// wanting is about kpush's own want of descriptors, ports or memory.
@@ -169,7 +171,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic, letters, skipping, burying} {
+		for _, a := range []aspect{broker, topic, unreadable, letters, skipping, burying} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}

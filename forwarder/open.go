@@ -246,25 +246,6 @@ func (c *consumer) open(o *opening, paused func() func(kafka.Partition) bool) (*
 	return p, nil
 }
 
-// findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
-// start again once what is in memory is delivered: it may be the last copy.
-func (c *consumer) findOutOfRange(cause error) {
-	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
-	defer cancel()
-	limits, err := c.f.parts.Cluster.Bounds(ctx, slices.Collect(maps.Keys(c.parts)))
-	if c.outOfRange = nil; err != nil {
-		c.outOfRange = cause // the client reports it once: tidy looks again
-		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
-	}
-	for t, b := range limits {
-		if p := c.parts[t]; !p.reading.outOfRange && (p.reading.next < b.Oldest || p.reading.next > b.High) {
-			p.reading.outOfRange = true
-			c.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				p.where(), "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
-		}
-	}
-}
-
 // compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
 // and would go on at the old offset.
 func (c *consumer) compare(ctx context.Context, ids map[string]string) {

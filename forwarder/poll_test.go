@@ -417,7 +417,7 @@ func TestClientErrorsAreNotFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
 		r.kafka.give(t0)
-		for _, err := range []error{kafka.ErrNoBroker, kafka.ErrNoTopic, kafka.ErrRebalancing, kafka.ErrOutOfRange, errors.New("a timeout"), errors.New("a timeout")} {
+		for _, err := range []error{kafka.ErrNoBroker, kafka.ErrNoTopic, kafka.ErrRebalancing, kafka.PartitionError{Position: kafka.Position{Partition: t1}, Err: kafka.ErrUnreadable}, errors.New("a timeout"), errors.New("a timeout")} {
 			r.kafka.report(err)
 		}
 		r.kafka.produce(t0, 10, 10)
