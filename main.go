@@ -13,6 +13,7 @@ import (
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/tracing"
 )
@@ -87,5 +88,8 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		log.Info(api.PublishOnlyNote)
 	}
 	err = serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout)
+	if errors.Is(err, forwarder.ErrNeedsStatic) {
+		err = configError{err}
+	}
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

@@ -49,8 +49,8 @@ type consumer struct {
 
 // moments are when the poll goroutine did something last.
 type moments struct {
-	made, swept, looked, busy, tidied time.Time
-	unpolled                          time.Time // Kafka's client said that it was not polled for too long
+	made, swept, ahead, looked, busy, tidied time.Time
+	unpolled                                 time.Time // Kafka's client said that it was not polled for too long
 }
 
 func newConsumer(f *Forwarder) *consumer {
@@ -109,9 +109,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	if !c.beside {
 		select {
 		case call := <-c.calls:
-			if call(); c.failed != nil {
-				return now, c.failed
-			}
+			call()
 		default:
 		}
 	}
@@ -129,6 +127,9 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 		if err := c.event(err); err != nil {
 			return now, err
 		}
+	}
+	if c.failed != nil {
+		return now, c.failed
 	}
 	if now.Sub(c.when.swept) > pollTime {
 		c.when.swept = now
@@ -211,6 +212,7 @@ func (c *consumer) tidy() {
 	if c.beside {
 		return
 	}
+	c.lookAhead(now)
 	c.watchdog(now)
 	c.startPending()
 }
@@ -260,6 +262,17 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 }
 
+// lookAhead notes of partitions that have nothing whether the log goes on: what an open transaction hides is told by nobody.
+func (c *consumer) lookAhead(now time.Time) {
+	if now.Sub(c.when.ahead) < sampleTime {
+		return
+	}
+	c.when.ahead = now
+	for t, p := range c.parts {
+		p.gauge.ahead.Store(p.stock.held.Load() == 0 && c.source.End(t) > p.reading.next)
+	}
+}
+
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
 	if fatal, ok := errors.AsType[kafka.FatalError](err); ok && !c.beside {
@@ -273,7 +286,9 @@ func (c *consumer) event(err error) error {
 	case ofOne:
 		c.unread(one)
 	case errors.Is(err, kafka.ErrNoBroker):
-		c.health.noBroker(c.f.cfg.Brokers, err)
+		c.health.hears(c.f.cfg.Brokers, err)
+	case errors.Is(err, kafka.ErrNotAdmitted):
+		c.health.watched(admission, notAdmitted(c.f.cfg.Group, err))
 	case errors.Is(err, kafka.ErrUnpolled):
 		c.when.unpolled = time.Now()
 		c.log.Warn("Kafka has given up on this member, which joins anew", "error", err)

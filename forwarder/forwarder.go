@@ -21,6 +21,7 @@ type Config struct {
 	Topics       []string
 	Group        string
 	InstanceID   string        // group.instance.id; "" for a dynamic member
+	MustBeStatic bool          // a broker that knows no static members ends it
 	ComesBack    bool          // a stop keeps the partitions for the session timeout instead of leaving the group
 	Session      time.Duration // how long the group waits for a member that is silent
 	PollInterval time.Duration // how long the consumer may be without a poll

@@ -19,8 +19,10 @@ import (
 type aspect string
 
 const (
-	broker     aspect = "broker"
-	topic      aspect = "topic"
+	broker aspect = "broker"
+	topic  aspect = "topic"
+	// admission is about a group that does not take this process as a member.
+	admission  aspect = "place in the group"
 	client     aspect = "Kafka client"
 	bufferFull aspect = "buffer"
 	// bounded is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
@@ -46,7 +48,9 @@ type health struct {
 	mu       sync.Mutex
 	said     map[aspect]string
 	last     map[string]time.Time
-	detail   string // why no broker could be reached
+	logged   map[aspect]string // the newest sentence of what is watched that the log has
+	detail   string            // why no broker could be reached, and
+	heard    time.Time         // when the client said so
 	inGroup  bool
 	fatal    error
 	inside   time.Time // since when a rebalance callback runs
@@ -171,7 +175,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic, unreadable, letters, skipping, burying} {
+		for _, a := range []aspect{broker, topic, admission, unreadable, letters, skipping, burying} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}
@@ -214,7 +218,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 	contact.made(f.cfg.Credentials)
 	for well := false; ; {
 		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics)
+		ids, err := f.parts.Cluster.TopicIDs(question, f.cfg.Topics, kafka.Read)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -232,8 +236,8 @@ func (f *Forwarder) watch(ctx context.Context) {
 			if err != nil {
 				err = fmt.Errorf("waiting for the topic: %s", oneLine(err))
 			}
-			f.health.changed(broker, nil)
-			f.health.changed(topic, err)
+			f.health.watched(broker, nil)
+			f.health.watched(topic, err)
 			f.consumer.compare(ctx, ids)
 			f.watchLetters(ctx)
 		}
@@ -250,11 +254,11 @@ func (f *Forwarder) watchLetters(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 	defer cancel()
-	switch _, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic}); {
+	switch _, err := f.parts.Cluster.TopicIDs(ctx, []string{f.cfg.DeadLetterTopic}, kafka.Write); {
 	case err == nil:
-		f.health.changed(letters, nil)
+		f.health.watched(letters, nil)
 	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden):
-		f.health.changed(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
+		f.health.watched(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
 	}
 }
 
@@ -264,14 +268,33 @@ func oneLine(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n"
 // noReason stands where the client knows none: for it, a connection that the other end closes is a matter of course.
 const noReason = "it does not answer, or closes the connection (does its listener want TLS or a password? see KPUSH_SECURITY_PROTOCOL)"
 
+// hears takes in why a client has reached no broker, which may be one of several: watch finds out whether another one answers.
+func (s *health) hears(at string, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kafka.ErrAllDown) {
+		s.with(func() { s.detail, s.heard = unreachable(at, err), time.Now() })
+	}
+}
+
+// unreachable is why a broker cannot be reached, and who is wrong about its address where that is not the user's.
+func unreachable(at string, err error) string {
+	why := err.Error()
+	if told, ok := errors.AsType[kafka.AddressError](err); ok && !slices.Contains(strings.Split(strings.ReplaceAll(at, " ", ""), ","), told.Address) {
+		why += "; Kafka itself gives the address " + told.Address + " for a broker (its advertised.listeners), KPUSH_BROKERS does not have it"
+	}
+	return why
+}
+
+// heardTime is how long the client's reason counts: it repeats itself twice a minute.
+const heardTime = time.Minute
+
 // noBroker notes that no broker answers, with the newest reason that librdkafka gave.
 func (s *health) noBroker(at string, err error) {
+	s.hears(at, err)
 	detail := ""
 	s.with(func() {
-		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kafka.ErrAllDown) {
-			s.detail = err.Error()
+		if time.Since(s.heard) < heardTime {
+			detail = s.detail
 		}
-		detail = s.detail
 	})
 	sentence := "waiting for a broker at " + at
 	if detail == "" && errors.Is(err, context.DeadlineExceeded) {
@@ -280,7 +303,36 @@ func (s *health) noBroker(at string, err error) {
 	if detail != "" {
 		sentence += ": " + detail
 	}
-	s.changed(broker, errors.New(sentence))
+	s.watched(broker, errors.New(sentence))
+}
+
+// notAdmitted says that the group does not take this process as a member.
+func notAdmitted(group string, err error) error {
+	return fmt.Errorf("group %s: %w", group, err)
+}
+
+// watched notes what is looked at all the time. The log has what has changed, once a minute at the most: it may come and go.
+func (s *health) watched(a aspect, err error) {
+	s.say(a, err)
+	is, was := "", ""
+	if err != nil {
+		is = err.Error()
+	}
+	s.with(func() { was = s.logged[a] })
+	if is == was || is != "" && !s.every("watched: "+string(a), time.Minute) {
+		return
+	}
+	s.with(func() {
+		if s.logged == nil {
+			s.logged = map[aspect]string{}
+		}
+		s.logged[a] = is
+	})
+	if is == "" {
+		s.log.Info("the " + string(a) + " is there again")
+	} else {
+		s.log.Warn(is)
+	}
 }
 
 func (s *health) changed(a aspect, err error) {

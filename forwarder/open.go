@@ -178,7 +178,7 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 	for _, t := range tps {
 		topics[t.Topic] = true
 	}
-	ids, missing := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)))
+	ids, missing := c.f.parts.Cluster.TopicIDs(ctx, slices.Collect(maps.Keys(topics)), kafka.Read)
 	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := ids[t.Topic]; return !there })
 	if len(tps) == 0 {
 		return nil, missing

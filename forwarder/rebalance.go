@@ -48,6 +48,12 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	}
 	c.publish()
 	c.health.member(true)
+	c.health.watched(admission, nil)
+	if old := c.client.TooOld(); old != "" && c.f.cfg.MustBeStatic {
+		c.failed = tooOld(old)
+		c.fetch(nil)
+		return
+	}
 	var starts []kafka.Position
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()

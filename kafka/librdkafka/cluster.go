@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -102,14 +103,25 @@ func (a *Cluster) ID(ctx context.Context) (id string, err error) {
 }
 
 // TopicIDs are as Kafka has them, in standard base64.
-func (a *Cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
-	ids := make(map[string]string)
-	return ids, a.describe(ctx, topics, func(d client.TopicDescription) {
+func (a *Cluster) TopicIDs(ctx context.Context, topics []string, may kafka.Right) (map[string]string, error) {
+	ids, missing := make(map[string]string), []error(nil)
+	err := a.describe(ctx, topics, func(d client.TopicDescription) {
 		ids[d.Name] = ""
 		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
 			ids[d.Name] = d.TopicID.String()
 		}
+		if !allowed(d.AuthorizedOperations, rights[may]) {
+			missing = append(missing, fmt.Errorf("%s: %w: %s is missing", d.Name, kafka.ErrForbidden, may))
+		}
 	})
+	return ids, errors.Join(append(missing, err)...)
+}
+
+var rights = map[kafka.Right]client.ACLOperation{kafka.Read: client.ACLOperationRead, kafka.Write: client.ACLOperationWrite}
+
+// allowed tells whether an operation is among those that Kafka names; all are where it names none.
+func allowed(named []client.ACLOperation, one client.ACLOperation) bool {
+	return len(named) == 0 || slices.Contains(named, one)
 }
 
 // Partitions lists all of the topics' partitions.
@@ -137,19 +149,27 @@ func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err e
 	return most, err
 }
 
-// Rebalancing tells whether a group is about to give its partitions out anew.
-func (a *Cluster) Rebalancing(ctx context.Context, group string) (yes bool, err error) {
-	err = a.ask(func(c *client.AdminClient) error {
-		got, err := c.DescribeConsumerGroups(ctx, []string{group}, client.SetAdminRequestTimeout(kafka.QuestionTime))
-		for _, g := range got.ConsumerGroupDescriptions {
-			if g.Error.Code() != client.ErrNoError {
-				err = g.Error
-			}
-			yes = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
-		}
+// Group asks the group's coordinator. To librdkafka a group of share consumers is none.
+func (a *Cluster) Group(ctx context.Context, name string) (found kafka.Group, err error) {
+	var got client.DescribeConsumerGroupsResult
+	err = a.ask(func(c *client.AdminClient) (err error) {
+		got, err = c.DescribeConsumerGroups(ctx, []string{name}, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminOptionIncludeAuthorizedOperations(true))
 		return err
 	})
-	return yes, err
+	for _, g := range got.ConsumerGroupDescriptions {
+		switch {
+		case g.Error.Code() == client.ErrGroupAuthorizationFailed, !allowed(g.AuthorizedOperations, client.ACLOperationRead):
+			return found, fmt.Errorf("%s: %w: %s is missing", name, kafka.ErrForbidden, kafka.Read)
+		case g.Error.Code() != client.ErrNoError:
+			return found, translate(g.Error)
+		}
+		found.Members = len(g.Members)
+		if g.Type != client.ConsumerGroupTypeConsumer {
+			found.Assignor = g.PartitionAssignor
+		}
+		found.Rebalancing = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
+	}
+	return found, err
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
@@ -159,7 +179,7 @@ func (a *Cluster) describe(ctx context.Context, topics []string, each func(clien
 	var got client.DescribeTopicsResult
 	for {
 		err := a.ask(func(c *client.AdminClient) (err error) {
-			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime))
+			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime), client.SetAdminOptionIncludeAuthorizedOperations(true))
 			return err
 		})
 		if err == nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -40,9 +41,11 @@ func (c Config) fresh() map[string]string {
 
 // handle is one client of librdkafka's: a kafka.Reader, and with a subscription a member of a group.
 type handle struct {
-	c       *client.Consumer
-	rk      unsafe.Pointer // librdkafka's own
-	log     *slog.Logger
+	c     *client.Consumer
+	rk    unsafe.Pointer // librdkafka's own
+	log   *slog.Logger
+	quiet bool // nobody has asked for the client's debugging
+	versions
 	queue   *queue // messages and events
 	polled  polled
 	topics  map[string]string // of messages: one string for each
@@ -67,7 +70,7 @@ func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (kafka.Reader,
 }
 
 func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
-	conf := client.ConfigMap{"log.queue": true, "client.id": id}
+	conf, theirs := client.ConfigMap{"log.queue": true, "client.id": id}, cfg.fresh()
 	for k, v := range Properties(cfg) {
 		conf[k] = v
 	}
@@ -75,14 +78,15 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 	if cfg.InstanceID != "" {
 		conf["group.instance.id"] = cfg.InstanceID
 	}
-	for k, v := range cfg.fresh() {
+	for k, v := range theirs {
 		conf[k] = v
 	}
+	conf["debug"] = strings.TrimPrefix(theirs["debug"]+",feature", ",") // see versions
 	c, err := client.NewConsumer(&conf)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
 	}
-	l := &handle{c: c, log: log, topics: map[string]string{}, mine: map[kafka.Partition]bool{}, given: make(chan struct{})}
+	l := &handle{c: c, log: log, quiet: theirs["debug"] == "", topics: map[string]string{}, mine: map[kafka.Partition]bool{}, given: make(chan struct{})}
 	if err := l.listen(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -101,7 +105,11 @@ func (l *handle) listen() (err error) {
 	if l.queue, err = newQueue(q); err != nil {
 		return err
 	}
-	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) { logLine(l.log, tag, text, severity) })
+	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) {
+		if l.versions.hear(tag, text); severity < 7 || !l.quiet {
+			logLine(l.log, tag, text, severity)
+		}
+	})
 	if err != nil {
 		l.queue.close()
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // Properties are librdkafka's settings where c.Properties does not say otherwise, under a bound of c.Buffer bytes. The queue of
@@ -18,7 +20,7 @@ import (
 func Properties(c Config) map[string]any {
 	buffer := c.Buffer
 	return map[string]any{
-		"partition.assignment.strategy":      "cooperative-sticky",
+		"partition.assignment.strategy":      kafka.Assignor,
 		"enable.auto.commit":                 false,
 		"enable.auto.offset.store":           false,
 		"auto.offset.reset":                  "error",
