@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,15 @@ func Check(ctx context.Context, cfg Config, c kafka.Consumer, a kafka.Cluster, w
 	k := &checking{cfg: cfg, cluster: a, w: w}
 	listening := listen(c)
 	err := k.look(ctx, c)
-	if heard := listening(); err != nil && heard != nil {
-		err = fmt.Errorf("%w: %s", err, unreachable(cfg.Brokers, heard))
-	} else if errors.Is(err, errNoAnswer) {
-		err = fmt.Errorf("%w: %s", err, noReason)
+	why := ""
+	if heard := listening(); heard != nil {
+		why = unreachable(cfg.Brokers, heard)
+	}
+	switch {
+	case errors.Is(err, errNoAnswer):
+		err = fmt.Errorf("no broker at %s answers: %s", cfg.Brokers, cmp.Or(why, noReason))
+	case err != nil && why != "":
+		err = fmt.Errorf("%w: %s", err, why)
 	}
 	return errors.Join(append(k.missing, err)...)
 }
@@ -54,7 +60,7 @@ func (k *checking) look(ctx context.Context, c kafka.Consumer) error {
 	cfg, a := k.cfg, k.cluster
 	id, err := a.ID(ctx)
 	if err != nil {
-		return fmt.Errorf("%w at %s", errNoAnswer, cfg.Brokers)
+		return errNoAnswer
 	}
 	ids, err := a.TopicIDs(ctx, cfg.Topics, kafka.Read)
 	if err != nil && len(ids) == 0 && !isAnswer(err) {

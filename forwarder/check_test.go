@@ -123,7 +123,7 @@ func TestCheckHidesNothing(t *testing.T) {
 		"nobody": {func(r *rig, cfg *Config) {
 			r.kafka.clusterFault = func(string) error { return context.DeadlineExceeded }
 		}, nil,
-			[]string{"no broker answers at kafka:9092: it does not answer, or closes the connection"}},
+			[]string{"no broker at kafka:9092 answers: it does not answer, or closes the connection"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always))

@@ -308,7 +308,7 @@ func (s *health) noBroker(at string, err error) {
 
 // notAdmitted says that the group does not take this process as a member.
 func notAdmitted(group string, err error) error {
-	return fmt.Errorf("group %s: %w", group, err)
+	return fmt.Errorf("waiting for a place in group %s: %w", group, err)
 }
 
 // watched notes what is looked at all the time. The log has what has changed, once a minute at the most: it may come and go.

@@ -90,7 +90,7 @@ func TestARefusedMemberIsNamed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, small(), handle(always)).run()
 			end := row.begin(r)
-			r.steadily("group g: " + row.want.Error())
+			r.steadily("waiting for a place in group g: " + row.want.Error())
 			end()
 			r.until("ready", func() bool { return len(r.f.Ready()) == 0 })
 			if err := r.stop(); err != nil {

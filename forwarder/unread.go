@@ -108,7 +108,7 @@ func (c *consumer) sayUnread() {
 	if len(all) > 0 {
 		slices.Sort(all)
 		if more := len(all) - namesMost; more > 0 {
-			all = append(all[:namesMost], fmt.Sprintf("and %d more", more))
+			all = append(all[:namesMost], fmt.Sprintf("and %d more partitions stand likewise", more))
 		}
 		sentence = errors.New(strings.Join(all, "; ") + ": raise receive.message.max.bytes in KPUSH_CONSUMER_CONF where it unpacks to more, or kpush -seek behind it, if it is damaged for good")
 	}
