@@ -145,7 +145,7 @@ func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	}
 	defer cluster.Close()
 	if err := forwarder.Check(ctx, f, consumer, cluster, w); err != nil {
-		return err
+		return weighed(err)
 	}
 	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
 	defaults := librdkafka.Properties(k)

@@ -32,6 +32,14 @@ func main() { os.Exit(command(os.Args[1:])) }
 // configError is what only a change from outside can mend.
 type configError struct{ error }
 
+// weighed is an error of the forwarder's, as one that only a change from outside can mend where it is.
+func weighed(err error) error {
+	if errors.Is(err, forwarder.ErrNeedsStatic) {
+		return configError{err}
+	}
+	return err
+}
+
 // run is the sidecar's life, until ctx ends.
 func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -87,9 +95,6 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if cfg.PublishOnly() {
 		log.Info(api.PublishOnlyNote)
 	}
-	err = serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout)
-	if errors.Is(err, forwarder.ErrNeedsStatic) {
-		err = configError{err}
-	}
+	err = weighed(serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout))
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

@@ -128,15 +128,12 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 			return now, err
 		}
 	}
-	if c.failed != nil {
-		return now, c.failed
-	}
 	if now.Sub(c.when.swept) > pollTime {
 		c.when.swept = now
 		c.tidy()
 		c.tidyMemory(now)
 	}
-	return now, nil
+	return now, c.failed
 }
 
 // dispatch hands a message to its partition. A lane that has more than its share stops being fetched when its message is
@@ -209,7 +206,7 @@ func (c *consumer) tidy() {
 	c.advance(drained)
 	c.sayBounded()
 	c.sayUnread()
-	if c.beside {
+	if c.beside || c.notStatic() {
 		return
 	}
 	c.lookAhead(now)

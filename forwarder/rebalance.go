@@ -49,8 +49,7 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	c.publish()
 	c.health.member(true)
 	c.health.watched(admission, nil)
-	if old := c.client.TooOld(); old != "" && c.f.cfg.MustBeStatic {
-		c.failed = tooOld(old)
+	if c.notStatic() {
 		c.fetch(nil)
 		return
 	}
@@ -69,6 +68,17 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	if len(tps) > 0 {
 		c.log.Info("partitions assigned", "partitions", names(tps), "now", len(c.assignment()))
 	}
+}
+
+// notStatic ends the loop where the brokers do not take this process for the static member that it must be.
+func (c *consumer) notStatic() bool {
+	if !c.f.cfg.MustBeStatic {
+		return false
+	}
+	if old := c.client.TooOld(); old != "" {
+		c.failed = tooOld(old)
+	}
+	return c.failed != nil
 }
 
 // undecided are those of tps that only a broker's answer is missing for.
