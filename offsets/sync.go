@@ -64,7 +64,7 @@ func (s *Store) tick() time.Duration {
 		s.lower()
 	}
 	switch {
-	case s.failed != nil:
+	case s.failed != nil, s.hangs():
 		return retryAfter
 	case s.opt.Sync.Window > 0 && s.early():
 		return 1 // they came while the sync was under way
@@ -80,7 +80,7 @@ func (s *Store) heal() {
 		s.wake.Wait()
 	}
 	if s.failed != nil && !s.closed {
-		s.turn()
+		_ = s.turn() // the next tick tries again
 	}
 }
 

@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"fmt"
 	"runtime"
 	"time"
 )
@@ -10,7 +11,9 @@ type backlog struct {
 	seq      uint64        // writes since Open, failed ones included
 	synced   uint64        // writes known to be on disk
 	unsynced int           // finished offsets among those in between
-	busy     bool          // somebody is at disk.Sync
+	busy     bool          // somebody is at the disk
+	since    time.Time     // when that began
+	alarm    *time.Timer   // tells who waits when it takes too long
 	took     time.Duration // of the newest sync
 	burst    int           // finished offsets that came during a sync lately
 	hurried  bool          // the next sync is asked for
@@ -42,11 +45,34 @@ func (s *Store) park(seq uint64) {
 	b.resting = append(b.resting, w)
 }
 
+// hangTime is how long the disk may take until nobody waits for it any more: each call that would is answered with an error, until the
+// disk is back.
+const hangTime = 3 * time.Second
+
+// toDisk notes that somebody goes to the disk, and fromDisk that he is back: nobody else goes meanwhile.
+func (s *Store) toDisk() {
+	s.backlog.busy, s.backlog.since = true, time.Now()
+	s.backlog.alarm.Reset(hangTime)
+}
+
+func (s *Store) fromDisk() {
+	s.backlog.busy = false
+	s.backlog.alarm.Stop()
+}
+
+// hangs tells whether the disk does not come back.
+func (s *Store) hangs() bool { return s.backlog.busy && time.Since(s.backlog.since) >= hangTime }
+
+// hanging says so.
+func (s *Store) hanging() error {
+	return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+}
+
 // rouse wakes whoever has something to do now: those who wait for the other half, those whose write is on disk, and one of the
 // rest, who runs the next sync; all of them where none is to come.
 func (s *Store) rouse() {
 	s.wake.Broadcast()
-	b, all := &s.backlog, s.failed != nil || s.closed
+	b, all := &s.backlog, s.failed != nil || s.closed || s.hangs()
 	left, leader := b.waiters[:0], false
 	for _, w := range b.waiters {
 		over := w.seq <= b.synced || all
@@ -141,6 +167,8 @@ func (s *Store) reach(seq uint64) error {
 			return s.failed
 		case s.closed:
 			return ErrClosed
+		case s.hangs():
+			return s.hanging()
 		case s.backlog.busy:
 			s.park(seq)
 		default:
@@ -155,7 +183,7 @@ func (s *Store) reach(seq uint64) error {
 // syncNow puts all that is written on disk. The lock is given up meanwhile, and others may go on writing.
 func (s *Store) syncNow() error {
 	b, j := &s.backlog, &s.journal
-	b.busy = true
+	s.toDisk()
 	if s.opt.Sync.Window == 0 {
 		s.mu.Unlock()
 		runtime.Gosched() // whoever is about to write shares this sync
@@ -167,7 +195,7 @@ func (s *Store) syncNow() error {
 	err := j.disk.Sync()
 	end := s.opt.Now()
 	s.mu.Lock()
-	b.busy = false
+	s.fromDisk()
 	defer s.rouse()
 	if err != nil {
 		return s.fail(err)
