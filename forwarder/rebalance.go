@@ -49,7 +49,7 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	c.publish()
 	c.health.member(true)
 	c.health.watched(admission, nil)
-	if c.notStatic() {
+	if c.notStatic() || c.volumeHangs() {
 		c.fetch(nil)
 		return
 	}
@@ -118,12 +118,23 @@ func (c *consumer) lose(tps []kafka.Partition, cause error) {
 		p.handedOver.Store(true)
 		p.stop(cause)
 		p.abandon(cause)
-		p.rec.Release()
 	}
-	for _, p := range ps {
-		p.lanes.Close()
-		p.lanes.Wait()
-	}
+	c.release(ps)
+	atMost(c.f.reserve(), func() {
+		for _, p := range ps {
+			p.lanes.Close()
+			p.lanes.Wait()
+		}
+	})
+}
+
+// release ends the records of partitions. A disk that hangs in a write may take the rest of its time for it.
+func (c *consumer) release(ps []*partition) {
+	atMost(closeTime, func() {
+		for _, p := range ps {
+			p.rec.Release()
+		}
+	})
 }
 
 // giveUp ends partitions in good order: what is under way may finish, then all progress is committed.
@@ -133,18 +144,18 @@ func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
 	}
 	ps := c.present(tps)
 	c.drain(ps, cause)
-	for _, p := range ps {
-		p.rec.HandOver()
-	}
+	atMost(closeTime, func() {
+		for _, p := range ps {
+			p.rec.HandOver()
+		}
+	})
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
 		c.f.committer.handOver(ps, c.f.reserve()*2/3)
 	}
 	offsets.Crash("handed over, not revoked")
 	c.forget(tps)
-	for _, p := range ps {
-		p.rec.Release()
-	}
+	c.release(ps)
 	if len(ps) > 0 {
 		c.log.Info("partitions given up", "partitions", names(tps), "why", cause.Error())
 	}

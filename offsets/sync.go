@@ -118,6 +118,9 @@ func (s *Store) Close() error {
 			t.release()
 		}
 	}
+	for s.backlog.busy { // however long it takes: who closes has a bound of his own
+		s.wake.Wait()
+	}
 	s.heal()
 	err := s.finish()
 	s.closed = true
