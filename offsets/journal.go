@@ -124,37 +124,42 @@ func (s *Store) put(f frame) error {
 func (s *Store) turn() error {
 	j := &s.journal
 	s.turning = true
-	for s.backlog.busy && !s.hangs() {
+	for s.backlog.busy {
+		if s.hangs() {
+			s.turning = false
+			return s.hanging()
+		}
 		s.wake.Wait()
 	}
-	if s.backlog.busy {
-		s.turning = false
-		return s.hanging()
-	}
-	s.toDisk()
+	s.backlog.busy = true
 	defer func() {
-		s.turning = false
-		s.fromDisk()
+		s.backlog.busy, s.turning = false, false
 		s.rouse()
 	}()
 	j.header.generation++ // also after a failure: two writings never share a generation
 	h := j.header
 	h.life, h.boot = uint32(s.opt.random()), s.opt.boot
 	b, frames := s.table.snapshot(h)
+	if most := h.capacity(); frames+16 > most {
+		s.table.recount()
+		s.forget(most / 2)
+		b, frames = s.table.snapshot(h)
+	}
 	at, seq := int64(1-j.half)*h.size, s.backlog.seq
 	if most := h.capacity(); frames+16 > most { // it has to leave room to go on
 		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, most))
 		return nil
 	}
-	s.mu.Unlock()
-	Crash("half full")
-	_, err := j.disk.WriteAt(b, at)
-	if err == nil {
-		Crash("snapshot written")
-		err = j.disk.Sync()
-	}
-	Crash("snapshot on disk")
-	s.mu.Lock()
+	err := s.visit(func() error {
+		Crash("half full")
+		_, err := j.disk.WriteAt(b, at)
+		if err == nil {
+			Crash("snapshot written")
+			err = j.disk.Sync()
+		}
+		Crash("snapshot on disk")
+		return err
+	})
 	if err != nil {
 		s.fail(err)
 		return nil

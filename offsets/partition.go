@@ -138,6 +138,7 @@ func (p *Partition) Release() {
 	p.released = true
 	p.slot.owner = nil
 	p.slot.release()
+	s.table.count(p.slot)
 	p.slot.seq = s.backlog.seq
 	s.lowering = true
 	poke(s.keeper.kick)

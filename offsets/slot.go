@@ -23,6 +23,7 @@ type slot struct {
 	unvouched bool      // see Saved; until it is assigned
 	seq       uint64    // backlog.seq at the newest ceiling, and at the release
 	committed int64
+	counted   int   // frames, as of the table's newest count
 	at        int64 // unix seconds of the newest fact
 	owner     *Partition
 }

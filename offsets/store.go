@@ -145,6 +145,7 @@ func (s *Store) adopt(m *image) {
 	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
 	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
+		s.table.count(t)
 		if lost {
 			t.doubt = max(t.doubt, t.ceiling)
 			t.unvouched = s.opt.Sync.Window < 0
@@ -251,19 +252,20 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 func (s *Store) enter(t *slot, fresh bool) error {
 	old := s.table.current[t.key]
 	back := func() {
-		s.table.current[t.key] = old
-		if old == nil {
-			delete(s.table.current, t.key)
+		if s.table.remove(t.key); old != nil {
+			s.table.take(old)
 		}
 	}
-	s.table.current[t.key] = t
-	if n, most := len(s.table.frames()), s.journal.header.capacity()/2; fresh && n > most {
+	s.table.take(t)
+	before := len(s.table.current)
+	if most := s.journal.header.capacity() / 2; fresh && !s.fits(most) {
+		n := s.table.size
 		back()
 		return fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
 			"what happens: use more volumes with fewer partitions each", n, s.path, most)
 	}
-	frames := t.frames(nil, fresh)
-	if len(frames) > s.journal.room() {
+	frames, forgotten := t.frames(nil, fresh), len(s.table.current) < before
+	if len(frames) > s.journal.room() || forgotten { // the file has to forget it, too
 		err := s.turn()
 		if err != nil {
 			back()
@@ -275,6 +277,39 @@ func (s *Store) enter(t *slot, fresh bool) error {
 	}
 	_ = s.write() // it shows in s.failed
 	return nil
+}
+
+// fits tells whether all that has to be remembered takes no more than so many frames, where need be without what others had.
+func (s *Store) fits(most int) bool {
+	if now := s.opt.Now(); s.table.size > most || s.table.size > most/2 && now.Sub(s.table.counted) > time.Second {
+		s.table.recount()
+		s.table.counted = now
+	}
+	if s.table.size > most {
+		s.forget(most * 3 / 4)
+	}
+	return s.table.size <= most
+}
+
+// forget leaves out what groups and topics had that this process does not consume, and says so. Who consumes it again goes on where Kafka's
+// commit is. The caller holds the lock.
+func (s *Store) forget(most int) {
+	if s.opt.Group == "" {
+		return // nobody has said what is consumed here
+	}
+	gone := s.table.forget(most, func(k Key) bool { return k.Group == s.opt.Group && slices.Contains(s.opt.Topics, k.Topic) })
+	if len(gone) == 0 {
+		return
+	}
+	var named []string
+	for _, k := range gone {
+		if name := fmt.Sprintf("%s of group %s", k.Topic, k.Group); !slices.Contains(named, name) {
+			named = append(named, name)
+		}
+	}
+	more := len(named) - 5
+	s.opt.Log.Warn("offsets: the file is full: what was unused for longest is forgotten, of topics that are not consumed here; whoever does again goes on where Kafka's commit is",
+		"file", s.path, "partitions", len(gone), "topics", named[:min(len(named), 5)], "more_topics", max(0, more))
 }
 
 // Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.

@@ -3,6 +3,7 @@ package offsets
 import (
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,7 +13,7 @@ type backlog struct {
 	synced   uint64        // writes known to be on disk
 	unsynced int           // finished offsets among those in between
 	busy     bool          // somebody is at the disk
-	since    time.Time     // when that began
+	atDisk   atomic.Int64  // unix nanoseconds: since when the disk has been about it; 0: it is back. Not guarded: the lock may take its time
 	alarm    *time.Timer   // tells who waits when it takes too long
 	took     time.Duration // of the newest sync
 	burst    int           // finished offsets that came during a sync lately
@@ -49,19 +50,24 @@ func (s *Store) park(seq uint64) {
 // disk is back.
 const hangTime = 3 * time.Second
 
-// toDisk notes that somebody goes to the disk, and fromDisk that he is back: nobody else goes meanwhile.
-func (s *Store) toDisk() {
-	s.backlog.busy, s.backlog.since = true, time.Now()
-	s.backlog.alarm.Reset(hangTime)
-}
-
-func (s *Store) fromDisk() {
-	s.backlog.busy = false
-	s.backlog.alarm.Stop()
+// visit has do, which needs the disk, done without the lock. The caller is busy.
+func (s *Store) visit(do func() error) error {
+	b := &s.backlog
+	b.atDisk.Store(time.Now().UnixNano())
+	b.alarm.Reset(hangTime)
+	s.mu.Unlock()
+	err := do()
+	b.atDisk.Store(0)
+	s.mu.Lock()
+	b.alarm.Stop()
+	return err
 }
 
 // hangs tells whether the disk does not come back.
-func (s *Store) hangs() bool { return s.backlog.busy && time.Since(s.backlog.since) >= hangTime }
+func (s *Store) hangs() bool {
+	since := s.backlog.atDisk.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) >= hangTime
+}
 
 // hanging says so.
 func (s *Store) hanging() error {
@@ -183,19 +189,21 @@ func (s *Store) reach(seq uint64) error {
 // syncNow puts all that is written on disk. The lock is given up meanwhile, and others may go on writing.
 func (s *Store) syncNow() error {
 	b, j := &s.backlog, &s.journal
-	s.toDisk()
+	b.busy = true
 	if s.opt.Sync.Window == 0 {
 		s.mu.Unlock()
 		runtime.Gosched() // whoever is about to write shares this sync
 		s.mu.Lock()
 	}
 	seq, pos, unsynced := b.seq, j.pos, b.unsynced
-	s.mu.Unlock()
-	began := s.opt.Now()
-	err := j.disk.Sync()
-	end := s.opt.Now()
-	s.mu.Lock()
-	s.fromDisk()
+	var began, end time.Time
+	err := s.visit(func() error {
+		began = s.opt.Now()
+		err := j.disk.Sync()
+		end = s.opt.Now()
+		return err
+	})
+	b.busy = false
 	defer s.rouse()
 	if err != nil {
 		return s.fail(err)
