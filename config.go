@@ -135,7 +135,7 @@ func spools(c *config.Config) bool { return c.PublishSpool > 0 || spool.Holds(c.
 
 // remember opens the file on the volume; guarantee 1 keeps none.
 func remember(cfg *config.Config, log *slog.Logger) (*offsets.Store, error) {
-	o := offsets.Options{Sync: syncing(cfg), Log: log}
+	o := offsets.Options{Sync: syncing(cfg), Log: log, Group: cfg.Group, Topics: cfg.Topics}
 	if cfg.Guarantee == 1 {
 		s := offsets.InMemory(o)
 		if spools(cfg) {
