@@ -147,7 +147,8 @@ func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	if err := forwarder.Check(ctx, f, consumer, cluster, w); err != nil {
 		return weighed(err)
 	}
-	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
+	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  with messages above 1 MiB: %d MiB and twice the largest one, as it is unpacked\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n",
+		memory(cfg)>>20, largeMemory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
 	defaults := librdkafka.Properties(k)
 	for _, property := range slices.Sorted(maps.Keys(defaults)) {
 		if own, set := k.Properties[property]; set {

@@ -92,7 +92,7 @@ func assemble(c *config.Config, store *offsets.Store, letters *librdkafka.Produc
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack, Large: makeRoom(c),
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.DeadLetterTopic != "" {
 		parts.Letters = letters

@@ -153,7 +153,10 @@ func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	c.readAgain(p)
 	m.Topic = p.Topic // one string for all
 	p.push(m)
+	c.grown(sizeOf(m))
 	switch {
+	case c.flow.heldBack && c.budget.held.Load() > c.roof():
+		c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused.Load() })...)
 	case p.stock.paused.Load():
 	case c.flow.heldBack && (p.stock.held.Load() > c.share()/2 || c.budget.held.Load() > c.budget.most()):
 		c.pause(p)
@@ -188,7 +191,7 @@ func (c *consumer) tidy() {
 		c.retryUnread(p, now)
 		held := p.stock.held.Load()
 		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
-		if p.stock.paused.Load() && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
+		if all := c.budget.held.Load(); p.stock.paused.Load() && little && (held == 0 && all <= c.roof() || all < c.budget.most()) {
 			p.stock.paused.Store(false)
 			resume = append(resume, t)
 		}

@@ -67,6 +67,7 @@ type Parts struct {
 	Letters  kafka.Producer                                     // writes to Config.DeadLetterTopic, and back from there; nil: there is none
 	Confirm  func(ctx context.Context, id string) (bool, error) // whether the service has a message in doubt; nil: it is sent again
 	Ready    func(context.Context) error                        // deliveries wait until it returns nil; nil: they do not
+	Large    func(size int64)                                   // a message has come that is larger than any before, and than a MiB; nil: nobody asks
 	Idle     func()                                             // gives memory back; nil: nothing does
 }
 

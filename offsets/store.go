@@ -227,11 +227,12 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	p := &Partition{store: s, slot: t}
 	changed, unvouched := t.join(st), t.unvouched
 	t.unvouched = false
-	if s.Keeps() && (changed || fresh || unvouched) {
+	if t.unwritten = s.Keeps() && (changed || fresh || unvouched || t.unwritten); t.unwritten {
 		if err := s.enter(t, fresh); err != nil {
 			t.unvouched = unvouched
 			return nil, err
 		}
+		t.unwritten = false
 	}
 	t.owner = p
 	if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {
@@ -277,39 +278,6 @@ func (s *Store) enter(t *slot, fresh bool) error {
 	}
 	_ = s.write() // it shows in s.failed
 	return nil
-}
-
-// fits tells whether all that has to be remembered takes no more than so many frames, where need be without what others had.
-func (s *Store) fits(most int) bool {
-	if now := s.opt.Now(); s.table.size > most || s.table.size > most/2 && now.Sub(s.table.counted) > time.Second {
-		s.table.recount()
-		s.table.counted = now
-	}
-	if s.table.size > most {
-		s.forget(most * 3 / 4)
-	}
-	return s.table.size <= most
-}
-
-// forget leaves out what groups and topics had that this process does not consume, and says so. Who consumes it again goes on where Kafka's
-// commit is. The caller holds the lock.
-func (s *Store) forget(most int) {
-	if s.opt.Group == "" {
-		return // nobody has said what is consumed here
-	}
-	gone := s.table.forget(most, func(k Key) bool { return k.Group == s.opt.Group && slices.Contains(s.opt.Topics, k.Topic) })
-	if len(gone) == 0 {
-		return
-	}
-	var named []string
-	for _, k := range gone {
-		if name := fmt.Sprintf("%s of group %s", k.Topic, k.Group); !slices.Contains(named, name) {
-			named = append(named, name)
-		}
-	}
-	more := len(named) - 5
-	s.opt.Log.Warn("offsets: the file is full: what was unused for longest is forgotten, of topics that are not consumed here; whoever does again goes on where Kafka's commit is",
-		"file", s.path, "partitions", len(gone), "topics", named[:min(len(named), 5)], "more_topics", max(0, more))
 }
 
 // Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.

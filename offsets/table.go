@@ -36,23 +36,6 @@ func (m *table) remove(k Key) {
 	}
 }
 
-// forget makes room: it leaves out what others than keep names had, the longest unused first, until the rest takes no more than so many
-// frames.
-func (m *table) forget(most int, keep func(Key) bool) (forgotten []Key) {
-	var idle []*slot
-	for k, t := range m.current {
-		if t.owner == nil && !keep(k) {
-			idle = append(idle, t)
-		}
-	}
-	slices.SortFunc(idle, func(a, b *slot) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.number, b.number)) })
-	for i := 0; i < len(idle) && m.size > most; i++ {
-		m.remove(idle[i].key)
-		forgotten = append(forgotten, idle[i].key)
-	}
-	return forgotten
-}
-
 // recount counts the slots that have an owner anew: they have grown.
 func (m *table) recount() {
 	for _, t := range m.current {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -117,13 +116,6 @@ func (a *Cluster) TopicIDs(ctx context.Context, topics []string, may kafka.Right
 	return ids, errors.Join(append(missing, err)...)
 }
 
-var rights = map[kafka.Right]client.ACLOperation{kafka.Read: client.ACLOperationRead, kafka.Write: client.ACLOperationWrite}
-
-// allowed tells whether an operation is among those that Kafka names; all are where it names none.
-func allowed(named []client.ACLOperation, one client.ACLOperation) bool {
-	return len(named) == 0 || slices.Contains(named, one)
-}
-
 // Partitions lists all of the topics' partitions.
 func (a *Cluster) Partitions(ctx context.Context, topics []string) (out []kafka.Partition, err error) {
 	err = a.describe(ctx, topics, func(d client.TopicDescription) {
@@ -147,29 +139,6 @@ func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err e
 		return err
 	})
 	return most, err
-}
-
-// Group asks the group's coordinator. To librdkafka a group of share consumers is none.
-func (a *Cluster) Group(ctx context.Context, name string) (found kafka.Group, err error) {
-	var got client.DescribeConsumerGroupsResult
-	err = a.ask(func(c *client.AdminClient) (err error) {
-		got, err = c.DescribeConsumerGroups(ctx, []string{name}, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminOptionIncludeAuthorizedOperations(true))
-		return err
-	})
-	for _, g := range got.ConsumerGroupDescriptions {
-		switch {
-		case g.Error.Code() == client.ErrGroupAuthorizationFailed, !allowed(g.AuthorizedOperations, client.ACLOperationRead):
-			return found, fmt.Errorf("%s: %w: %s is missing", name, kafka.ErrForbidden, kafka.Read)
-		case g.Error.Code() != client.ErrNoError:
-			return found, translate(g.Error)
-		}
-		found.Members = len(g.Members)
-		if g.Type != client.ConsumerGroupTypeConsumer {
-			found.Assignor = g.PartitionAssignor
-		}
-		found.Rebalancing = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
-	}
-	return found, err
 }
 
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of

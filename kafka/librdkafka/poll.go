@@ -66,7 +66,7 @@ const (
 type polled = C.polled
 
 // Poll takes what librdkafka's queue holds, without confluent-kafka-go: that does not say which partition an error is about, and
-// behind a batch that cannot be read the next one may come (decision 18). While the client closes, that is the one who polls.
+// behind a batch that cannot be read the next one may come (decision 23). While the client closes, that is the one who polls.
 func (l *handle) Poll(timeout time.Duration) (*kafka.Message, error) {
 	C.poll_into(l.queue.q, &l.polled)
 	if l.polled.event == nil {
