@@ -75,7 +75,7 @@ func service(c *config.Config) push.Config {
 func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 	_, comesBack := c.Member("")
 	return forwarder.Config{
-		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
+		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, MustBeStatic: c.Guarantee == 3, ComesBack: comesBack,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, BatchBytes: int(c.BatchBytes), ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
@@ -93,7 +93,7 @@ func assemble(c *config.Config, store *offsets.Store, letters *librdkafka.Produc
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack, Large: makeRoom(c),
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.DeadLetterTopic != "" {
 		parts.Letters = letters
@@ -136,7 +136,7 @@ func spools(c *config.Config) bool { return c.PublishSpool > 0 || spool.Holds(c.
 
 // remember opens the file on the volume; guarantee 1 keeps none.
 func remember(cfg *config.Config, log *slog.Logger) (*offsets.Store, error) {
-	o := offsets.Options{Sync: syncing(cfg), Log: log}
+	o := offsets.Options{Sync: syncing(cfg), Log: log, Group: cfg.Group, Topics: cfg.Topics}
 	if cfg.Guarantee == 1 {
 		s := offsets.InMemory(o)
 		if spools(cfg) {

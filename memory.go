@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"runtime/debug"
 	"syscall"
 
@@ -16,6 +17,22 @@ const idleMost = 28 << 20
 // the size of what is alive, so it counts twice. docs/benchmarks.md holds the peak against it. Not in it: what the service answers, up to
 // 1 MiB a request where it says so much.
 func memory(c *config.Config) int64 { return idleMost + int64(c.Buffer)*3/2 }
+
+// largeMemory is what to plan for where messages are larger than a MiB, beside twice the largest one: of those one is delivered, and
+// another one is unpacked or stuck.
+func largeMemory(c *config.Config) int64 { return 64<<20 + int64(c.Buffer) }
+
+// makeRoom has Go's collector hold to that as soon as a message of so many bytes has come: librdkafka has one of them, too, and some MiB of
+// its own.
+func makeRoom(c *config.Config) func(size int64) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return nil // the user's
+	}
+	return func(size int64) { debug.SetMemoryLimit(largeMemory(c) + size - librdkafkaMost) }
+}
+
+// librdkafkaMost is what librdkafka, the program and what is not Go's take without a message, in bytes.
+const librdkafkaMost = 20 << 20
 
 // publishMemory is what the door may take at the most: bodies, and records in the client's queue; with the spool, bodies as they are to be
 // written, too, each by itself and together, base64.

@@ -167,6 +167,7 @@ func (c *committer) send(ps []*partition, alive bool) (n int, err error) {
 	offsets.Crash("committed")
 	c.accepted++
 	c.f.health.say(broker, nil)
+	c.f.health.watched(admission, nil)
 	for i, state := range states {
 		p := ps[i]
 		p.rec.Committed(state.offset)
@@ -204,6 +205,8 @@ func (c *committer) failed(err error, topic string) {
 			c.limit = 0
 		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
+	case errors.Is(err, kafka.ErrNotAdmitted):
+		c.f.health.watched(admission, notAdmitted(c.f.cfg.Group, err))
 	case ofTopic(err):
 		if c.f.health.every("commit of "+topic+" failed", time.Minute) {
 			log.Error("Kafka takes no commit of the topic: what was delivered of it stays uncommitted, and little more is delivered until Kafka does", "topic", topic, "error", err)

@@ -55,7 +55,7 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 	}
 	question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 	defer cancel()
-	if rebalancing, failed := f.parts.Cluster.Rebalancing(question, f.cfg.Group); rebalancing || failed != nil {
+	if group, failed := f.parts.Cluster.Group(question, f.cfg.Group); group.Rebalancing || failed != nil {
 		return // its coordinator has no time, or is away
 	}
 	f.health.changed(client, fmt.Errorf("%s: a new client takes its place: %w", why, err))

@@ -123,12 +123,12 @@ func TestAClientIsNotDeadWhileTheGroupRebalances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(always)).run()
 		r.kafka.give(t0)
-		r.kafka.with(func() { r.kafka.lost, r.kafka.rebalancing = true, true })
+		r.kafka.with(func() { r.kafka.lost, r.kafka.group.Rebalancing = true, true })
 		pass(time.Hour)
 		if n := len(r.kafka.callsOf("renew")); n > 0 || len(r.f.Live()) > 0 {
 			t.Errorf("%d new clients; health says %q", n, r.f.Live())
 		}
-		r.kafka.with(func() { r.kafka.rebalancing = false })
+		r.kafka.with(func() { r.kafka.group.Rebalancing = false })
 		r.until("a new client", func() bool { return len(r.kafka.callsOf("renew")) == 1 })
 		if err := r.stop(); err != nil {
 			t.Error(err)

@@ -18,7 +18,6 @@ const (
 	errRevoked    push.Ending = "the partition was given to another member of the group"
 	errLost       push.Ending = "the partition was lost: this process was silent for longer than the session timeout, or the topic is gone"
 	errGoneBehind push.Ending = "the partition starts again: its position had left the log"
-	errUnfetched  push.Ending = "the partition starts again: the Kafka client did not fetch its messages"
 	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"
 	errDeadClient push.Ending = "the Kafka client had no answer any more, and the partition may be somebody else's"
 	errFatal      push.Ending = "the Kafka client has failed"

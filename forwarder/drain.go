@@ -12,10 +12,9 @@ import (
 const besideAfter = 200 * time.Millisecond
 
 // drain ends partitions: no new attempt, those under way may finish until the deadline, which a stop brings closer. It
-// returns when nothing of them is under way; the partitions that stay go on meanwhile.
+// returns when nothing of them is under way; the partitions that stay go on meanwhile. Who is at a disk that hangs is left behind.
 func (c *consumer) drain(ps []*partition, cause error) {
 	deadline, expire := context.WithCancel(context.Background())
-	defer expire()
 	latest := c.f.drainDeadline()
 	timer := time.AfterFunc(time.Until(latest), expire)
 	defer timer.Stop()
@@ -31,14 +30,26 @@ func (c *consumer) drain(ps []*partition, cause error) {
 		p.lanes.Close()
 		all.Go(func() { p.drain(deadline, cause) })
 	}
+	over := inBackground(func() { all.Wait(); expire() })
+	late := make(chan struct{})
+	defer context.AfterFunc(deadline, func() { time.AfterFunc(closeTime, func() { close(late) }) })() // who was ended at the deadline has a moment to go
 	waits, gone := context.WithCancel(c.stopping)
-	go func() { all.Wait(); gone() }()
+	defer gone()
+	go func() { either(over, late); gone() }()
 	select {
 	case <-waits.Done():
 	case <-time.After(besideAfter):
 		c.meanwhile(waits)
 	}
-	all.Wait()
+	either(over, late)
+}
+
+// either returns when one of them is closed.
+func either(a, b <-chan struct{}) {
+	select {
+	case <-a:
+	case <-b:
+	}
 }
 
 // meanwhile feeds the partitions that stay for as long as the drain waits. In a rebalance callback the consumer fetches nothing of

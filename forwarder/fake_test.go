@@ -56,12 +56,17 @@ type fakeKafka struct {
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
+	damaged        map[kafka.Partition]int64   // what cannot be read there; the client passes over it
 	gone           map[string]bool             // topics that do not exist
 	closing        func()                      // may block
 	clusterClosed  func(asking int)
-	rebalancing    bool // the group
-	lost           bool // the client has no answer
-	lostForGood    bool // nor has any after it
+	group          kafka.Group
+	groupFault     error
+	tooOld         string
+	transactions   map[kafka.Partition]int64 // where what is open begins
+	forbidden      map[string]kafka.Right    // what is missing of topics
+	lost           bool                      // the client has no answer
+	lostForGood    bool                      // nor has any after it
 	renewFault     error
 	failsAtTheEnd  bool // with a fatal error instead of the last revoke
 }
@@ -163,7 +168,9 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 			if len(k.todo) > 0 {
 				next, k.todo = k.todo[0], k.todo[1:]
 			} else if m := k.fetch(); m != nil {
-				next = m
+				if next = m; k.unreadable(m) != nil {
+					next = k.unreadable(m)
+				}
 			}
 		})
 		switch e := next.(type) {
@@ -186,6 +193,14 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 	}
 }
 
+// unreadable is why a message cannot be read.
+func (k *fakeKafka) unreadable(m *kafka.Message) error {
+	if at, ok := k.damaged[m.Partition]; !ok || at != m.Offset {
+		return nil
+	}
+	return kafka.PartitionError{Position: kafka.Position{Partition: m.Partition, Offset: m.Offset}, Err: fmt.Errorf("%w: Decompression failed", kafka.ErrUnreadable)}
+}
+
 // fetch stays with a partition for as long as it has messages.
 func (k *fakeKafka) fetch() *kafka.Message { return k.next(k.at, k.paused) }
 
@@ -198,7 +213,7 @@ func (k *fakeKafka) next(positions map[kafka.Partition]int64, paused map[kafka.P
 		}
 		from := max(at, k.oldest[t])
 		i := sort.Search(len(k.log[t]), func(i int) bool { return k.log[t][i].Offset >= from })
-		if i < len(k.log[t]) {
+		if open, ok := k.transactions[t]; i < len(k.log[t]) && !(ok && k.log[t][i].Offset >= open) {
 			c := *k.log[t][i]
 			k.current, positions[t] = t, c.Offset+1
 			return &c
@@ -335,8 +350,16 @@ type fakeStandIn struct {
 func (s *fakeStandIn) Poll(timeout time.Duration) (*kafka.Message, error) {
 	for end := time.Now().Add(timeout); time.Now().Before(end); <-time.After(time.Millisecond) {
 		var m *kafka.Message
-		s.with(func() { m = s.next(s.at, s.paused) })
-		if m != nil {
+		var err error
+		s.with(func() {
+			if m = s.next(s.at, s.paused); m != nil {
+				err = s.unreadable(m)
+			}
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case m != nil:
 			return m, nil
 		}
 	}
@@ -418,9 +441,14 @@ func (k *fakeKafka) Close() error {
 // fakeAdmin is the cluster's side of a fakeKafka.
 type fakeAdmin struct{ *fakeKafka }
 
-func (a fakeAdmin) Rebalancing(context.Context, string) (yes bool, err error) {
-	a.with(func() { yes = a.rebalancing })
-	return yes, nil
+func (a fakeAdmin) Group(context.Context, string) (g kafka.Group, err error) {
+	a.with(func() { g, err = a.group, a.groupFault })
+	return g, err
+}
+
+func (k *fakeKafka) TooOld() (broker string) {
+	k.with(func() { broker = k.tooOld })
+	return broker
 }
 
 func (a fakeAdmin) ask(ctx context.Context, question string) error {
@@ -438,7 +466,7 @@ func (a fakeAdmin) ask(ctx context.Context, question string) error {
 
 func (a fakeAdmin) ID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
 
-func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string, may kafka.Right) (map[string]string, error) {
 	if err := a.ask(ctx, "topics"); err != nil {
 		return nil, err
 	}
@@ -449,6 +477,9 @@ func (a fakeAdmin) TopicIDs(ctx context.Context, topics []string) (map[string]st
 				gone = append(gone, fmt.Errorf("%s: %w", t, kafka.ErrNoTopic))
 			} else {
 				ids[t] = a.ids[t]
+			}
+			if r, missing := a.forbidden[t]; missing && r == may {
+				gone = append(gone, fmt.Errorf("%s: %w: %s is missing", t, kafka.ErrForbidden, may))
 			}
 		}
 	})
@@ -473,8 +504,12 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 	a.with(func() {
 		for _, t := range tps {
 			if !a.leaderless[t] {
-				end := a.endOf(t) + a.markers[t]
-				out[t] = kafka.Bounds{Oldest: a.oldest[t], End: end, High: end}
+				high := a.endOf(t) + a.markers[t]
+				end := high
+				if open, ok := a.transactions[t]; ok {
+					end = open
+				}
+				out[t] = kafka.Bounds{Oldest: a.oldest[t], End: end, High: high}
 			}
 		}
 	})

@@ -23,6 +23,7 @@ type gauge struct {
 	underWay atomic.Int64 // messages of requests under way
 	_        [64]byte
 
+	ahead     atomic.Bool // the log goes on behind what was read, as the client has heard; the consumer's
 	ends      atomic.Pointer[kafka.Bounds]
 	perSecond atomic.Uint64 // outcomes; bits of a float64. This and what follows is the sampler's
 	caughtUp  atomic.Int64  // unix nanoseconds: there was nothing to do then, or it was started

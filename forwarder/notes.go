@@ -1,12 +1,14 @@
 package forwarder
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/kafka"
 )
 
 // Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
@@ -20,6 +22,10 @@ func (f *Forwarder) Notes() (notes []string) {
 		}
 	})
 	notes = append(notes, f.slowed()...)
+	notes = append(notes, f.transactions()...)
+	if broker := f.parts.Consumer.TooOld(); broker != "" && f.cfg.InstanceID != "" {
+		notes = append(notes, notStatic(broker, f.cfg.Session))
+	}
 	if s := f.standstill(); s != "" {
 		notes = append(notes, s)
 	}
@@ -48,6 +54,37 @@ func (f *Forwarder) slowed() (why []string) {
 	}
 	return why
 }
+
+// transactions are the partitions that wait for one to end.
+func (f *Forwarder) transactions() (waiting []string) {
+	for _, p := range slices.SortedFunc(slices.Values(f.consumer.running()), byName) {
+		if end, high := p.gauge.bounds(); high > end && p.gauge.position.Load() >= end {
+			waiting = append(waiting, transaction(p.Partition, end, high))
+		}
+	}
+	if more := len(waiting) - namesMost; more > 0 {
+		waiting = append(waiting[:namesMost], fmt.Sprintf("and %d more partitions wait for open transactions", more))
+	}
+	return waiting
+}
+
+// transaction says that a partition waits for one to end.
+func transaction(p kafka.Partition, end, high int64) string {
+	return fmt.Sprintf("%s has an open transaction: what is at %d and above, below %d, can be read once it has ended (%d offsets; kafka-transactions find-hanging shows one that never does)", p, end, high, high-end)
+}
+
+// notStatic says what is not to be had of a broker that knows no static members.
+func notStatic(broker string, session time.Duration) string {
+	return fmt.Sprintf("broker %s is older than Kafka 2.3 and knows no static members: after a kill this one has its partitions back when its session has timed out (%v), not at once", broker, session)
+}
+
+// tooOld says it where that may not be.
+func tooOld(broker string) error {
+	return fmt.Errorf("KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 %w, and broker %s is older than Kafka 2.3 and knows none: have newer brokers, or choose 2", ErrNeedsStatic, broker)
+}
+
+// ErrNeedsStatic ends a member that the brokers do not take for a static one, and that must be.
+var ErrNeedsStatic = errors.New("needs a static member")
 
 // sayDown notes that the service, or one of its hosts, is down (why), or there again (nil).
 func (f *Forwarder) sayDown(host int, err error) {

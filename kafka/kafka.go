@@ -72,7 +72,7 @@ type Reader interface {
 	Close() error        // may block for ever
 }
 
-// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Reach and Wake.
+// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Reach, TooOld and Wake.
 type Consumer interface {
 	Reader
 	Subscribe(topics []string, on Rebalance) error
@@ -85,6 +85,8 @@ type Consumer interface {
 	// Reach asks a broker and the group's coordinator; an error says that one of them had no answer within timeout each. While the
 	// group rebalances the coordinator need not have one.
 	Reach(timeout time.Duration) error
+	// TooOld is a broker that knows no static members (Kafka before 2.3), as far as brokers have been asked; "" for none.
+	TooOld() string
 	// Renew goes on with a new client, as the same member of the same subscription, instead of one that reaches no broker any more.
 	// Nothing is assigned to it yet, of the old one nothing is heard again, and a Commit under way ends with ErrRenewed.
 	Renew() error
@@ -99,18 +101,38 @@ type Rebalance struct {
 // Cluster is what a broker is asked beside consuming. It is safe for concurrent use.
 type Cluster interface {
 	ID(context.Context) (string, error)
-	// TopicIDs are the ids of the topics that there are, "" where the cluster has none, also beside an error about others. They
-	// are written as in kpush's file and marks.
-	TopicIDs(ctx context.Context, topics []string) (map[string]string, error)
+	// TopicIDs are the ids of the topics that there are, "" where the cluster has none, also beside an error about others, or about those
+	// where Kafka says that the right is missing. They are written as in kpush's file and marks.
+	TopicIDs(ctx context.Context, topics []string, may Right) (map[string]string, error)
 	// Partitions are all of the topics'.
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
 	// Since is the offset of the first record of that time or later, -1 where there is none.
 	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
-	Rebalancing(ctx context.Context, group string) (bool, error)
+	// Group is an empty one where there is none. ErrForbidden says that this process may not be a member.
+	Group(ctx context.Context, name string) (Group, error)
 	Close()
 }
+
+// Right is what a process may do with a topic.
+type Right string
+
+// The rights, as Kafka's ACLs name them.
+const (
+	Read  Right = "READ"
+	Write Right = "WRITE"
+)
+
+// Group is what its coordinator says of it.
+type Group struct {
+	Members     int
+	Assignor    string // that its members have agreed on; "" where they have none, or leave that to the broker
+	Rebalancing bool   // it is about to give its partitions out anew
+}
+
+// Assignor is the one of a Consumer.
+const Assignor = "cooperative-sticky"
 
 // Record is what is to be produced.
 type Record struct {

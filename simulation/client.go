@@ -310,6 +310,9 @@ func (c *client) Reach(within time.Duration) error {
 	return c.answer(context.Background(), "reach", within)
 }
 
+// TooOld is no broker here.
+func (c *client) TooOld() string { return "" }
+
 // Renew is a new client as the same member.
 func (c *client) Renew() error {
 	c.life.step("renew")
@@ -361,7 +364,7 @@ func (c cluster) ID(ctx context.Context) (string, error) {
 	return "C", c.answer(ctx, "id", time.Hour)
 }
 
-func (c cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
+func (c cluster) TopicIDs(ctx context.Context, topics []string, _ kafka.Right) (map[string]string, error) {
 	if err := c.answer(ctx, "topics", time.Hour); err != nil {
 		return nil, err
 	}
@@ -396,8 +399,8 @@ func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (
 	return out, c.answer(ctx, "since", time.Hour)
 }
 
-func (c cluster) Rebalancing(ctx context.Context, _ string) (yes bool, err error) {
+func (c cluster) Group(ctx context.Context, _ string) (g kafka.Group, err error) {
 	err = c.answer(ctx, "rebalancing", time.Hour)
-	c.w.with(func() { yes = c.w.group.rebalancing() })
-	return yes, err
+	c.w.with(func() { g.Rebalancing = c.w.group.rebalancing() })
+	return g, err
 }

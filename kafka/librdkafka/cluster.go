@@ -102,14 +102,18 @@ func (a *Cluster) ID(ctx context.Context) (id string, err error) {
 }
 
 // TopicIDs are as Kafka has them, in standard base64.
-func (a *Cluster) TopicIDs(ctx context.Context, topics []string) (map[string]string, error) {
-	ids := make(map[string]string)
-	return ids, a.describe(ctx, topics, func(d client.TopicDescription) {
+func (a *Cluster) TopicIDs(ctx context.Context, topics []string, may kafka.Right) (map[string]string, error) {
+	ids, missing := make(map[string]string), []error(nil)
+	err := a.describe(ctx, topics, func(d client.TopicDescription) {
 		ids[d.Name] = ""
 		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
 			ids[d.Name] = d.TopicID.String()
 		}
+		if !allowed(d.AuthorizedOperations, rights[may]) {
+			missing = append(missing, fmt.Errorf("%s: %w: %s is missing", d.Name, kafka.ErrForbidden, may))
+		}
 	})
+	return ids, errors.Join(append(missing, err)...)
 }
 
 // Partitions lists all of the topics' partitions.
@@ -137,21 +141,6 @@ func (a *Cluster) RecordMost(ctx context.Context, topic string) (most int, err e
 	return most, err
 }
 
-// Rebalancing tells whether a group is about to give its partitions out anew.
-func (a *Cluster) Rebalancing(ctx context.Context, group string) (yes bool, err error) {
-	err = a.ask(func(c *client.AdminClient) error {
-		got, err := c.DescribeConsumerGroups(ctx, []string{group}, client.SetAdminRequestTimeout(kafka.QuestionTime))
-		for _, g := range got.ConsumerGroupDescriptions {
-			if g.Error.Code() != client.ErrNoError {
-				err = g.Error
-			}
-			yes = g.State == client.ConsumerGroupStatePreparingRebalance || g.State == client.ConsumerGroupStateCompletingRebalance
-		}
-		return err
-	})
-	return yes, err
-}
-
 // describe asks the broker that librdkafka takes for the controller, and no other. In a cluster with KRaft that is any of
 // them, and for librdkafka it stays the same one, dead or not, until it happens to hear of another. What can be told of some
 // topics is told beside an error about others.
@@ -159,7 +148,7 @@ func (a *Cluster) describe(ctx context.Context, topics []string, each func(clien
 	var got client.DescribeTopicsResult
 	for {
 		err := a.ask(func(c *client.AdminClient) (err error) {
-			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime))
+			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime), client.SetAdminOptionIncludeAuthorizedOperations(true))
 			return err
 		})
 		if err == nil {

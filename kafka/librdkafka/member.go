@@ -89,6 +89,9 @@ func (m *Consumer) Reach(timeout time.Duration) error {
 	return translate(err)
 }
 
+// TooOld is a broker that knows no static members.
+func (m *Consumer) TooOld() string { return m.current.Load().tooOld() }
+
 // Wake ends a Poll, or the next one.
 func (m *Consumer) Wake() { m.current.Load().queue.wake() }
 
