@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/forwarder/push"
@@ -32,7 +33,7 @@ func examine(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	if cfg.PublishOnly() {
 		return errors.Join(examineSpool(cfg, w), examineProducer(ctx, cfg, w))
 	}
-	volume := errors.Join(examineVolume(cfg, w), examineSpool(cfg, w))
+	volume := errors.Join(examineVolume(ctx, cfg, w), examineSpool(cfg, w))
 	service := examineService(ctx, cfg, w)
 	fmt.Fprintln(w)
 	return errors.Join(volume, service, examineProducer(ctx, cfg, w), examineKafka(ctx, cfg, w))
@@ -64,8 +65,9 @@ func examineProducer(ctx context.Context, cfg *config.Config, w io.Writer) error
 	return nil
 }
 
-// examineVolume looks at what a start would open. Guarantee 1 keeps no file: it needs the volume for the skip log, from its first line on.
-func examineVolume(cfg *config.Config, w io.Writer) error {
+// examineVolume looks at what a start would open, and asks the process that has it how it is: that may wait for what only a member of the
+// group is told. Guarantee 1 keeps no file: it needs the volume for the skip log, from its first line on.
+func examineVolume(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	keeps := cfg.Guarantee != 1
 	v, err := offsets.Look(cfg.OffsetsDir, keeps)
 	switch {
@@ -75,6 +77,14 @@ func examineVolume(cfg *config.Config, w io.Writer) error {
 		return configError{err}
 	default:
 		fmt.Fprintf(w, "volume %s: %s\n", cfg.OffsetsDir, v)
+		if v.Holder == "" {
+			break
+		}
+		if said, err := api.Probe(ctx, cfg.HealthAddr, offsets.VolumeOf(cfg.OffsetsDir)); err != nil {
+			fmt.Fprintf(w, "warning: the kpush that runs: %v\n", err)
+		} else {
+			fmt.Fprintf(w, "the kpush that runs: %s\n", said)
+		}
 	}
 	return nil
 }
@@ -122,6 +132,7 @@ func examineService(ctx context.Context, cfg *config.Config, w io.Writer) error 
 // examineKafka asks what Kafka knows of topics and group, and says what the client will be told.
 func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	k := client(cfg, "")
+	f := forwarding(cfg, client(cfg, "-")) // as which member it would be told apart does not matter
 	k.InstanceID = ""
 	consumer, err := librdkafka.New(k, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -133,10 +144,11 @@ func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 		return configError{err}
 	}
 	defer cluster.Close()
-	if err := forwarder.Check(ctx, forwarding(cfg, k), consumer, cluster, w); err != nil {
-		return err
+	if err := forwarder.Check(ctx, f, consumer, cluster, w); err != nil {
+		return weighed(err)
 	}
-	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n", memory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
+	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  with messages above 1 MiB: %d MiB and twice the largest one, as it is unpacked\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n",
+		memory(cfg)>>20, largeMemory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
 	defaults := librdkafka.Properties(k)
 	for _, property := range slices.Sorted(maps.Keys(defaults)) {
 		if own, set := k.Properties[property]; set {

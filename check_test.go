@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/offsets"
 	"github.com/kpush/kpush/tracing"
@@ -71,6 +72,13 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
+// refused is how a process is that the group does not take.
+type refused struct{}
+
+func (refused) Live() []string  { return nil }
+func (refused) Ready() []string { return []string{"group g: the group does not take this member"} }
+func (refused) Notes() []string { return []string{"4 partitions assigned"} }
+
 // What -check finds beside Kafka: a line for each thing, and a warning where something will not be as one may think.
 func TestCheckSays(t *testing.T) {
 	far := httptest.NewServer(http.NotFoundHandler())
@@ -91,6 +99,8 @@ func TestCheckSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
+	running := httptest.NewServer(api.Health(store.VolumeID(), refused{}))
+	defer running.Close()
 	nobody := nowhere(t)
 	for _, row := range []struct {
 		set  string
@@ -98,7 +108,9 @@ func TestCheckSays(t *testing.T) {
 	}{
 		{"KPUSH_RETRY_NUMS=5", []string{"KPUSH_RETRY_NUMS=5\n", "\nwarning: KPUSH_RETRY_NUMS=5 has no effect: "}},
 		{"KPUSH_OFFSETS_DIR=" + volume, []string{"\nvolume " + volume + ": no offsets file, ", " MiB free\n"}},
-		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid "}},
+		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid ", "\nwarning: the kpush that runs: no kpush answers"}},
+		{"KPUSH_OFFSETS_DIR=" + locked + " KPUSH_HEALTH_ADDR=" + running.Listener.Addr().String(),
+			[]string{"\nthe kpush that runs: healthy: 4 partitions assigned; not ready (no reason for exit code 1): group g: the group does not take this member\n"}},
 		{"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_OFFSETS_DIR=" + volume + "/no", []string{"\nwarning: nothing could be skipped, by you or by the service: the volume " + volume + "/no cannot"}},
 		{"KPUSH_OFFSETS_DIR=" + volume + " KPUSH_PUBLISH_SPOOL=900000GiB", []string{"\nwarning: KPUSH_PUBLISH_SPOOL=900000GiB is more than the "}},
 		{"KPUSH_PORT=" + port, []string{"\nservice 127.0.0.1:" + port + ": it connects\n"}},

@@ -62,9 +62,10 @@ func service(c *config.Config) push.Config {
 	}
 	return push.Config{
 		Targets: c.Targets(), Domain: c.Domain, Format: c.Format, ContentType: c.ContentType, EventType: c.EventType, Ack: c.Ack, Batch: c.BatchSize > 1, Most: most, Response: response,
+		Descriptors: descriptors(),
 		ConnTimeout: c.ConnTimeout, ExecTimeout: c.ExecTimeout,
-		ConfirmURL: c.ConfirmTarget(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
-		ReadyURL: c.ReadyTarget(), ReadyDomain: c.DomainOf(c.ReadyURL),
+		ConfirmURLs: c.ConfirmTargets(), ConfirmDomain: c.DomainOf(c.ConfirmURL),
+		ReadyURLs: c.ReadyTargets(), ReadyDomain: c.DomainOf(c.ReadyURL),
 		Credentials: push.Credentials{CA: c.ServiceCAFile, Cert: c.ServiceCertFile, Key: c.ServiceKeyFile,
 			Token: c.ServiceToken, TokenFile: os.Getenv("KPUSH_SERVICE_TOKEN_FILE")},
 	}
@@ -74,7 +75,7 @@ func service(c *config.Config) push.Config {
 func forwarding(c *config.Config, k librdkafka.Config) forwarder.Config {
 	_, comesBack := c.Member("")
 	return forwarder.Config{
-		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, ComesBack: comesBack,
+		Brokers: k.Properties["bootstrap.servers"], Topics: c.Topics, Group: c.Group, InstanceID: k.InstanceID, MustBeStatic: c.Guarantee == 3, ComesBack: comesBack,
 		Session: librdkafka.Session(k), PollInterval: librdkafka.PollInterval(k),
 		Order: c.Order, Concurrency: c.Concurrency.First(), Adaptive: c.Concurrency == config.Auto, Hosts: c.HostNames(),
 		BatchSize: c.BatchSize, BatchLinger: c.BatchLinger, BatchBytes: int(c.BatchBytes), ExecTimeout: c.ExecTimeout, SlowTime: c.SlowTime,
@@ -92,7 +93,7 @@ func assemble(c *config.Config, store *offsets.Store, letters *librdkafka.Produc
 	if err != nil {
 		return nil, err
 	}
-	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack,
+	parts := forwarder.Parts{Store: store, Handler: traces.Wrap(s), Size: s.SizeInBatch, Idle: giveBack, Large: makeRoom(c),
 		Reader: func(at []kafka.Position) (kafka.Reader, error) { return librdkafka.NewReader(k, at, log) }}
 	if c.DeadLetterTopic != "" {
 		parts.Letters = letters
@@ -135,7 +136,7 @@ func spools(c *config.Config) bool { return c.PublishSpool > 0 || spool.Holds(c.
 
 // remember opens the file on the volume; guarantee 1 keeps none.
 func remember(cfg *config.Config, log *slog.Logger) (*offsets.Store, error) {
-	o := offsets.Options{Sync: syncing(cfg), Log: log}
+	o := offsets.Options{Sync: syncing(cfg), Log: log, Group: cfg.Group, Topics: cfg.Topics}
 	if cfg.Guarantee == 1 {
 		s := offsets.InMemory(o)
 		if spools(cfg) {

@@ -43,8 +43,8 @@ func TestGuaranteeOneKeepsNothing(t *testing.T) {
 // Each question has its own URL, and the Host header that goes with it.
 func TestQuestionsReachTheService(t *testing.T) {
 	c := service(ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CONFIRM_URL=/has", "KPUSH_READY_URL=https://b/up"))
-	if c.ConfirmURL != "http://127.0.0.1:80/has" || c.ConfirmDomain != "shop.example" || c.ReadyURL != "https://b/up" || c.ReadyDomain != "" {
-		t.Errorf("asked are %q as %q and %q as %q", c.ConfirmURL, c.ConfirmDomain, c.ReadyURL, c.ReadyDomain)
+	if c.ConfirmURLs[0] != "http://127.0.0.1:80/has" || c.ConfirmDomain != "shop.example" || c.ReadyURLs[0] != "https://b/up" || c.ReadyDomain != "" {
+		t.Errorf("asked are %q as %q and %q as %q", c.ConfirmURLs, c.ConfirmDomain, c.ReadyURLs, c.ReadyDomain)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 var verbs = regexp.MustCompile(`%[-+#0-9.]*[a-zA-Z]`)
 
 // waits are the files whose sentences /readyz, /healthz and their notes are made of.
-var waits = []string{"api/network.go", "forwarder/contact.go", "forwarder/flow.go", "forwarder/health.go", "forwarder/notes.go", "forwarder/start/decide.go", "publisher/spool/spool.go"}
+var waits = []string{"api/network.go", "forwarder/contact.go", "forwarder/flow.go", "forwarder/health.go", "forwarder/notes.go", "forwarder/unread.go", "forwarder/watch.go", "forwarder/start/decide.go", "publisher/spool/spool.go"}
 
 // unsaid are sentences that are no symptom, pieces of one that has a row, and what librdkafka says itself.
 var unsaid = []string{"partitions assigned", " and ", ", and ", " since ", "librdkafka: "}

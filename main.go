@@ -13,6 +13,7 @@ import (
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
+	"github.com/kpush/kpush/forwarder"
 	"github.com/kpush/kpush/kafka/librdkafka"
 	"github.com/kpush/kpush/tracing"
 )
@@ -30,6 +31,14 @@ func main() { os.Exit(command(os.Args[1:])) }
 
 // configError is what only a change from outside can mend.
 type configError struct{ error }
+
+// weighed is an error of the forwarder's, as one that only a change from outside can mend where it is.
+func weighed(err error) error {
+	if errors.Is(err, forwarder.ErrNeedsStatic) {
+		return configError{err}
+	}
+	return err
+}
 
 // run is the sidecar's life, until ctx ends.
 func run(ctx context.Context, cfg *config.Config, log *lines) error {
@@ -66,7 +75,8 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
 		return configError{err}
 	}
-	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door}
+	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door,
+		Descriptors: descriptors()}
 	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
 		return configError{err}
 	}
@@ -86,6 +96,6 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	if cfg.PublishOnly() {
 		log.Info(api.PublishOnlyNote)
 	}
-	err = serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout)
+	err = weighed(serveUntil(ctx, stop, f, door, producer, cfg.DrainTimeout))
 	return errors.Join(orphaned(), err) // a dead network is why, whatever else went wrong at the end
 }

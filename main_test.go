@@ -59,7 +59,7 @@ func TestEveryFieldIsFilled(t *testing.T) {
 	t.Setenv("KPUSH_SASL_PASSWORD_FILE", password)
 	t.Setenv("KPUSH_SERVICE_TOKEN_FILE", password)
 	cfg := ready(t, "KPUSH_DOMAIN=shop.example", "KPUSH_CAN_SKIP=true", "KPUSH_USE_SAVED_OFFSET_TIME=-1s", "KPUSH_INSTANCE_ID=shop-0", "KPUSH_CONFIRM_URL=/has",
-		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_DEAD_LETTER_TOPIC=dead", "KPUSH_READY_URL=/up", "KPUSH_BATCH_SIZE=9",
+		"KPUSH_CONCURRENCY=auto", "KPUSH_SKIP_ON=any", "KPUSH_DEAD_LETTER_TOPIC=dead", "KPUSH_READY_URL=/up", "KPUSH_BATCH_SIZE=9", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=3",
 		"KPUSH_URL=https://app/orders", "KPUSH_SERVICE_CA_FILE="+password, "KPUSH_SERVICE_CERT_FILE="+password, "KPUSH_SERVICE_KEY_FILE="+password, "KPUSH_SERVICE_TOKEN=secret")
 	k := client(cfg, "0123456789abcdef")
 	for _, told := range []any{k, service(cfg), service(cfg).Credentials, forwarding(cfg, k), door(cfg, producing(cfg))} {

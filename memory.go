@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/kpush/kpush/config"
 	"github.com/kpush/kpush/kafka/librdkafka"
@@ -16,6 +18,22 @@ const idleMost = 28 << 20
 // 1 MiB a request where it says so much.
 func memory(c *config.Config) int64 { return idleMost + int64(c.Buffer)*3/2 }
 
+// largeMemory is what to plan for where messages are larger than a MiB, beside twice the largest one: of those one is delivered, and
+// another one is unpacked or stuck.
+func largeMemory(c *config.Config) int64 { return 64<<20 + int64(c.Buffer) }
+
+// makeRoom has Go's collector hold to that as soon as a message of so many bytes has come: librdkafka has one of them, too, and some MiB of
+// its own.
+func makeRoom(c *config.Config) func(size int64) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return nil // the user's
+	}
+	return func(size int64) { debug.SetMemoryLimit(largeMemory(c) + size - librdkafkaMost) }
+}
+
+// librdkafkaMost is what librdkafka, the program and what is not Go's take without a message, in bytes.
+const librdkafkaMost = 20 << 20
+
 // publishMemory is what the door may take at the most: bodies, and records in the client's queue; with the spool, bodies as they are to be
 // written, too, each by itself and together, base64.
 func publishMemory(c *config.Config) int64 {
@@ -23,6 +41,19 @@ func publishMemory(c *config.Config) int64 {
 		return 5 * int64(c.Buffer)
 	}
 	return 2 * int64(c.Buffer)
+}
+
+// descriptorsKept are for the health port, Kafka's sockets and files, whatever the service and callers take; a quarter where there are few.
+const descriptorsKept = 32
+
+// descriptors is how many the connections to the service, and those of callers, may use.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	most := int(min(limit.Cur, 1<<30))
+	return most - min(descriptorsKept, most/4)
 }
 
 // giveBack gives memory back to the system that an idle process does not need: Go's, and librdkafka's.

@@ -44,6 +44,8 @@ type About struct {
 	Token     string      // "": none is asked for
 	Sources   []Source    // whose Ready and Notes are told beside the forwarder's
 	Publish   Publishing  // nil: no door
+
+	Descriptors int // of Port
 }
 
 // API answers on KPUSH_API_ADDR: the status, the operator's calls, and the page. All but Serve may be used by any goroutine.
@@ -76,7 +78,7 @@ func New(op Operator, about About, log *slog.Logger) *API {
 
 // Serve answers until ctx ends. It returns once it listens; an address that cannot be had is the error.
 func (a *API) Serve(ctx context.Context) error {
-	if err := Serve(ctx, Port{"KPUSH_API_ADDR", "api", a.about.Addr, a.about.Publish != nil}, a, a.log); err != nil {
+	if err := Serve(ctx, Port{"KPUSH_API_ADDR", "api", a.about.Addr, a.about.Publish != nil, a.about.Descriptors}, a, a.log); err != nil {
 		return err
 	}
 	go a.keepHistory(ctx)

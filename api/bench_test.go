@@ -67,7 +67,7 @@ func BenchmarkDoor(b *testing.B) {
 	p := publisher.New(publisher.Config{Topics: []string{"*"}, Timeout: 1e10, BodyMost: 1 << 20, Buffer: 1 << 24}, publisher.Parts{Producer: f, Cluster: func() (publisher.Cluster, error) { return f, nil }}, log)
 	a := New(PublishOnly{}, About{Addr: "127.0.0.1:0", Publish: p}, log)
 	var said strings.Builder
-	if err := Serve(b.Context(), Port{"KPUSH_API_ADDR", "api", "127.0.0.1:0", true}, a, slog.New(slog.NewTextHandler(&said, nil))); err != nil {
+	if err := Serve(b.Context(), Port{Variable: "KPUSH_API_ADDR", Name: "api", Addr: "127.0.0.1:0", Publish: true}, a, slog.New(slog.NewTextHandler(&said, nil))); err != nil {
 		b.Fatal(err)
 	}
 	_, addr, _ := strings.Cut(said.String(), "addr=")

@@ -93,7 +93,7 @@ func TestManyPublishers(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	if err := Serve(t.Context(), Port{"KPUSH_API_ADDR", "api", addr, true}, a, slog.New(slog.DiscardHandler)); err != nil {
+	if err := Serve(t.Context(), Port{Variable: "KPUSH_API_ADDR", Name: "api", Addr: addr, Publish: true}, a, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	var all sync.WaitGroup
@@ -116,4 +116,30 @@ func TestManyPublishers(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Descriptors that are for others are none for callers.
+func TestCallersLeaveDescriptors(t *testing.T) {
+	for descriptors, want := range map[int]string{1: "EOF", 1 << 20: "HTTP/1.1 200"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		port := Port{Variable: "KPUSH_API_ADDR", Name: "api", Addr: addr, Descriptors: descriptors}
+		if err := Serve(t.Context(), port, newTest(&fake{}, ""), slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		b := make([]byte, 12)
+		if n, err := c.Read(b); n == 0 && want != "EOF" || n > 0 && string(b) != want {
+			t.Errorf("%d: %q, %v", descriptors, b, err)
+		}
+		c.Close()
+	}
 }

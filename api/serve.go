@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/kpush/kpush/publisher"
@@ -18,10 +19,13 @@ import (
 type Port struct {
 	Variable, Name, Addr string
 	Publish              bool
+	Descriptors          int // that its connections may use; 0: all
 }
 
 // HealthPort is KPUSH_HEALTH_ADDR.
-func HealthPort(addr string) Port { return Port{"KPUSH_HEALTH_ADDR", "health server", addr, false} }
+func HealthPort(addr string) Port {
+	return Port{Variable: "KPUSH_HEALTH_ADDR", Name: "health server", Addr: addr}
+}
 
 // What a caller may cost, on either port. Nobody needs more, and a sidecar has little to give.
 const (
@@ -40,6 +44,9 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 		return fmt.Errorf("%s=%s cannot be listened on: %w", p.Variable, p.Addr, err)
 	}
 	log.Info(p.Name+" listens", "addr", l.Addr().String())
+	if p.Descriptors > 0 {
+		l = frugal{l, p.Descriptors}
+	}
 	g := &guests{most: guestsMost, all: map[net.Conn]time.Time{}}
 	s := &http.Server{Handler: careful(h), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: headMost, ConnState: g.change,
@@ -57,10 +64,34 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 	return nil
 }
 
+// frugal is a listener that closes a connection whose descriptor is one of those that are for others.
+type frugal struct {
+	net.Listener
+	descriptors int
+}
+
+func (l frugal) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
+			beyond := false
+			_ = raw.Control(func(fd uintptr) { beyond = int(fd) >= l.descriptors }) // fails where it is closed already
+			if !beyond {
+				return c, nil
+			}
+		}
+		_ = c.Close()
+	}
+}
+
 // precautions are what every answer says to a browser. Answers share them.
 var precautions = http.Header{"X-Content-Type-Options": {"nosniff"}, "Cache-Control": {"no-store"}, "X-Frame-Options": {"DENY"},
 	"Cross-Origin-Resource-Policy": {"same-origin"}, "Referrer-Policy": {"same-origin"}}
 
+// careful sets them.
 func careful(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		maps.Copy(w.Header(), precautions)

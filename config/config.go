@@ -59,7 +59,7 @@ type Config struct {
 	BatchBytes  Size          `envconfig:"KPUSH_BATCH_BYTES" default:"1MiB" min:"1KiB" desc:"bytes of its body at the most, where it has several messages; a 413 lowers it for what follows"`
 
 	Guarantee  int    `envconfig:"KPUSH_MESSAGE_DELIVERY_GUARANTEES" origin:"message_delivery_guarantees" default:"2" min:"1" max:"3" desc:"1: cheap, may lose and repeat. 2: never lost, repeats only after a crash. 3: as 2, and a power cut repeats nothing that was recorded"`
-	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, or a whole URL"`
+	ConfirmURL string `envconfig:"KPUSH_CONFIRM_URL" secret:"url" desc:"asked before a message in doubt is sent again: GET …?id=MESSAGE-ID answers 200 = done, 404 = send, anything else = ask again. A path on the service, any host of it, or a whole URL"`
 
 	OffsetsDir  string   `envconfig:"KPUSH_OFFSETS_DIR" origin:"log path /process" default:"/var/lib/kpush" desc:"the mounted volume. Guarantee 1 needs it for what is skipped only: at the start with KPUSH_CAN_SKIP, else from the first skip on; and, as publish only, for KPUSH_PUBLISH_SPOOL"`
 	OffsetsSync SyncRule `envconfig:"KPUSH_OFFSETS_SYNC" else:"by guarantee" desc:"when a record reaches the disk: always, a duration, never. 50ms with guarantee 2, always with 3"`
@@ -94,7 +94,7 @@ type Config struct {
 	DrainTimeout time.Duration `envconfig:"KPUSH_DRAIN_TIMEOUT" default:"25s" min:"1ms" desc:"how long a stop waits for what is in flight, at most 23h59m. librdkafka's max.poll.interval.ms follows it; where you set that one, a revoked partition has three quarters of it at most"`
 	// RevokeTimeout is at most DrainTimeout.
 	RevokeTimeout time.Duration `envconfig:"KPUSH_REVOKE_TIMEOUT" default:"5s" min:"1ms" desc:"how long a partition that goes to another member waits for what is in flight, while the whole group waits with it, and at most KPUSH_DRAIN_TIMEOUT: what takes longer is in doubt, and comes again there. Where requests take long, set it to what they take"`
-	ReadyURL      string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, or a whole URL"`
+	ReadyURL      string        `envconfig:"KPUSH_READY_URL" secret:"url" desc:"deliveries wait, once per start, until GET answers 2xx. A path on the service, any host of it, or a whole URL"`
 
 	HealthAddr    string   `envconfig:"KPUSH_HEALTH_ADDR" default:":9400" desc:"/healthz /readyz /metrics: read only, for the kubelet and Prometheus"`
 	APIAddr       string   `envconfig:"KPUSH_API_ADDR" default:"127.0.0.1:9401" desc:"publish, admin, status page. Anything but loopback needs KPUSH_API_TOKEN, else kpush refuses to start"`
@@ -131,11 +131,11 @@ func (c *Config) base(host string) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
 }
 
-// ConfirmTarget is the whole URL to ask about a message in doubt, "" for none.
-func (c *Config) ConfirmTarget() string { return c.onService(c.ConfirmURL) }
+// ConfirmTargets are the whole URLs to ask about a message in doubt: of a path one per host, as in Targets. None: it is not asked.
+func (c *Config) ConfirmTargets() []string { return c.onService(c.ConfirmURL) }
 
-// ReadyTarget is the whole URL that says when the service takes messages, "" for none.
-func (c *Config) ReadyTarget() string { return c.onService(c.ReadyURL) }
+// ReadyTargets are the whole URLs that say when the service takes messages.
+func (c *Config) ReadyTargets() []string { return c.onService(c.ReadyURL) }
 
 // DomainOf is the Host header of a question, "" for its URL's: a path is asked of the service, as it is called in deliveries.
 func (c *Config) DomainOf(question string) string {
@@ -145,18 +145,23 @@ func (c *Config) DomainOf(question string) string {
 	return c.Domain
 }
 
-// onService makes a whole URL of a path: with the scheme, credentials and host of a whole KPUSH_URL, else on the first host.
-func (c *Config) onService(path string) string {
-	if !strings.HasPrefix(path, "/") {
-		return path
-	}
+// onService makes whole URLs of a path: with the scheme, credentials and host of a whole KPUSH_URL, else one on each host.
+func (c *Config) onService(path string) (targets []string) {
 	scheme, rest, whole := strings.Cut(c.URL, "://")
-	if !whole || strings.HasPrefix(c.URL, "/") {
-		return c.base(c.Hosts[0]) + path
+	switch {
+	case path == "":
+		return nil
+	case !strings.HasPrefix(path, "/"):
+		return []string{path}
+	case whole && !strings.HasPrefix(c.URL, "/"):
+		host, _, _ := strings.Cut(rest, "/")
+		host, _, _ = strings.Cut(host, "?")
+		return []string{scheme + "://" + host + path}
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	host, _, _ = strings.Cut(host, "?")
-	return scheme + "://" + host + path
+	for _, host := range c.Hosts {
+		targets = append(targets, c.base(host)+path)
+	}
+	return targets
 }
 
 // HostNames are the service's hosts for people, as in Targets: host:port, or unix:/path.

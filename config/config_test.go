@@ -209,28 +209,28 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-func TestConfirmTargetAndReadyTarget(t *testing.T) {
+func TestConfirmTargetsAndReadyTargets(t *testing.T) {
 	const domain = "shop.example"
 	for _, row := range []struct{ service, set, want, domain string }{
 		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "", "", ""},
-		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "/has?x=1", "http://10.0.0.1:80/has?x=1", domain},
+		{"KPUSH_HOST=10.0.0.1,10.0.0.2", "/has?x=1", "http://10.0.0.1:80/has?x=1 http://10.0.0.2:80/has?x=1", domain},
 		{"KPUSH_HOST=10.0.0.1,unix:/run/app.sock", "https://b/has", "https://b/has", ""},
 		{"KPUSH_HOST=10.0.0.1", "http://10.0.0.1:80/has", "http://10.0.0.1:80/has", ""},
-		{"KPUSH_HOST=unix:/run/app.sock,10.0.0.1", "/has?x=1", "http+unix://%2Frun%2Fapp.sock/has?x=1", domain},
+		{"KPUSH_HOST=unix:/run/app.sock,10.0.0.1", "/has?x=1", "http+unix://%2Frun%2Fapp.sock/has?x=1 http://10.0.0.1:80/has?x=1", domain},
 		{"KPUSH_URL=https://u:p@app:8443/in?a=1", "/has", "https://u:p@app:8443/has", domain},
 		{"KPUSH_URL=https://app?to=http://x/", "/has", "https://app/has", domain},
 		{"KPUSH_URL=http://app", "//has", "http://app//has", domain},
 		{"KPUSH_URL=/in?to=http://x/", "/has", "http://127.0.0.1:80/has", domain},
 	} {
 		c := load(t, row.service, "KPUSH_DOMAIN="+domain, "KPUSH_CONFIRM_URL="+row.set, "KPUSH_READY_URL="+row.set)
-		if c.ConfirmTarget() != row.want || c.ReadyTarget() != row.want {
-			t.Errorf("%s, %s: asked are %q and %q, want %q", row.service, row.set, c.ConfirmTarget(), c.ReadyTarget(), row.want)
+		if want := strings.Fields(row.want); !slices.Equal(c.ConfirmTargets(), want) || !slices.Equal(c.ReadyTargets(), want) {
+			t.Errorf("%s, %s: asked are %q and %q, want %q", row.service, row.set, c.ConfirmTargets(), c.ReadyTargets(), want)
 		}
 		if c.DomainOf(c.ConfirmURL) != row.domain || c.DomainOf(c.ReadyURL) != row.domain {
 			t.Errorf("%s, %s: the Host headers are %q and %q, want %q", row.service, row.set, c.DomainOf(c.ConfirmURL), c.DomainOf(c.ReadyURL), row.domain)
 		}
 	}
-	if c := load(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_READY_URL=/up"); c.ReadyTarget() == "" {
+	if c := load(t, "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_READY_URL=/up"); len(c.ReadyTargets()) == 0 {
 		t.Error("guarantee 1 knows nothing of a service's readiness")
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,5 +177,47 @@ func TestAServiceThatDoesNotKnowIsAskedAgain(t *testing.T) {
 			committedIsEnd(t, k, topic)
 			t.Logf("In doubt after %s: %v answered, and only then sent, flagged.", how, answers)
 		})
+	}
+}
+
+// TestWhoWaitsForTheConfirmURLHoldsUpNobody: two messages are in doubt of a service that comes back on one of its hosts, and does not know of
+// them. Others are delivered at once, both are named, and each ends by an operator's skip, or by an answer.
+func TestWhoWaitsForTheConfirmURLHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	const dead, back = "127.0.0.1", "127.0.0.2"
+	k, svc := kafka(t), service(t, dead, back)
+	svc.Rule(rig.First(2, rig.Action{Break: rig.Hang}, nil))
+	var answer atomic.Int32
+	answer.Store(http.StatusInternalServerError)
+	svc.Door("/has", func() int { return int(answer.Load()) })
+	topic := k.Topic(t, 3)
+	for p := range int32(2) {
+		k.Produce(t, topic, rig.Record{Partition: p, Value: []byte("in doubt")})
+	}
+	sc := sidecar(t, k, topic, svc, "KPUSH_HOST="+dead+","+back, "KPUSH_CONFIRM_URL=/has", "KPUSH_RETRY_INTERVAL=200ms", "KPUSH_CAN_SKIP=true")
+	rig.Within(t, patience, "two requests in flight", func() bool { return svc.Attempts() == 2 })
+	sc.Kill()
+	svc.Orphaned(t)
+	svc.Down()
+	sc.Start(t)
+	rig.Within(t, patience, "the service is down", func() bool { return len(sc.Find("the service is down")) > 0 })
+	svc.Up(t, back)
+	begin := time.Now()
+	k.Produce(t, topic, rig.Record{Partition: 2, Value: []byte("of somebody else")})
+	below(t, "a message of another partition", begin, svc.Await(t, 1, patience), 2*time.Second)
+	rig.Within(t, patience, "both are named", func() bool {
+		notes := fmt.Sprint(sc.Ask("/readyz").Notes)
+		return strings.Contains(notes, "2 messages in doubt wait") && strings.Contains(notes, topic+"/0/0 since ") && strings.Contains(notes, "(the answer was 500")
+	})
+	if sc.Call(t, 200, "POST", "/skip", fmt.Sprintf(`{"topic":%q,"partition":0,"offset":0}`, topic))["skipped"] != 1.0 {
+		t.Error("It is not skipped.")
+	}
+	answer.Store(http.StatusNotFound)
+	svc.Await(t, 2, patience)
+	rig.Within(t, patience, "nobody waits", func() bool { return !strings.Contains(fmt.Sprint(sc.Ask("/readyz").Notes), "in doubt") })
+	sc.Shut(t, 10*time.Second)
+	committedIsEnd(t, k, topic)
+	if log := skipped(t, sc); len(log) != 1 || log[0]["partition"] != 0.0 {
+		t.Errorf("The skip log holds %v, want the message of partition 0.", log)
 	}
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -117,4 +118,46 @@ func named(t *testing.T, sc *rig.Sidecar, wants ...string) {
 	}); !ok {
 		t.Fatalf("/readyz says %d %q and does not name %q.", last.Code, last.Why, wants)
 	}
+}
+
+// TestFewDescriptors: more connections to the service, and of callers, than there are descriptors. It is kpush's own want, and named as
+// such; the health port answers all the while, and nothing is lost.
+func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
+	const partitions = 64
+	k, svc := kafka(t), service(t)
+	svc.Rule(func(*rig.Request) rig.Action { return rig.Action{Delay: 500 * time.Millisecond} })
+	topic := k.Topic(t, partitions)
+	produced := k.ProduceEvenly(t, topic, partitions, 2*partitions, 20)
+	sc := rig.NewSidecar(t, t.TempDir(), wiring(k, topic, svc, "KPUSH_CONCURRENCY=64", "KPUSH_CAN_SKIP=true", "KPUSH_SKIP_ON=any", "KPUSH_RETRY_NUMS=1")...)
+	sc.StartWith(t, 64)
+	sc.Ready(t, patience)
+	for range 64 {
+		c, err := net.Dial("tcp", sc.API())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	named := 0
+	rig.Within(t, patience, "all are delivered", func() bool {
+		for _, path := range []string{"/readyz", "/healthz"} {
+			begin := time.Now()
+			answer := sc.Ask(path)
+			below(t, path, begin, time.Since(begin), 500*time.Millisecond)
+			if answer.Code != http.StatusOK {
+				t.Fatalf("%s: %d %q", path, answer.Code, answer.Why)
+			}
+			if slices.ContainsFunc(answer.Notes, func(n string) bool { return strings.Contains(n, "file descriptors (ulimit -n)") }) {
+				named++
+			}
+		}
+		return svc.Delivered() == len(produced)
+	})
+	if lines := sc.Find("file descriptors (ulimit -n)"); named == 0 || len(lines) != 1 || len(sc.Find("is down")) > 0 {
+		t.Errorf("The want is noted %d times, and logged in %d lines.", named, len(lines))
+	}
+	sc.Shut(t, 10*time.Second)
+	svc.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, topic)
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,13 +36,13 @@ func TestAClientThatNeverComesBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it mostly waits
-			misled(t, change)
+			misled(t, name, change)
 		})
 	}
 }
 
 // misled tells the story of two sidecars, one that runs when the answers begin to lead nowhere, and one that starts then.
-func misled(t *testing.T, change func(kmsg.Response)) {
+func misled(t *testing.T, name string, change func(kmsg.Response)) {
 	const wrong, bound = 20 * time.Second, 45 * time.Second
 	k := rig.Own(t, 1)
 	link := k.Link(t)
@@ -74,6 +75,15 @@ func misled(t *testing.T, change func(kmsg.Response)) {
 		}
 		return nil
 	})
+	if name == "elsewhere" {
+		for _, w := range ways {
+			const told = "Kafka itself gives the address 127.0.0.1:1 for a broker (its advertised.listeners), KPUSH_BROKERS does not have it"
+			if why := strings.Join(w.sc.Ask("/readyz").Why, "; "); !strings.Contains(why, told) {
+				t.Errorf("The %s sidecar says %q, and not whose address it is.", w.name, why)
+			}
+		}
+		checked(t, ways[0].sc, 1, "Kafka itself gives the address 127.0.0.1:1")
+	}
 	link.Change(nil)
 	mended := time.Now()
 	for _, w := range ways {

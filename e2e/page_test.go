@@ -188,8 +188,12 @@ func TestCommandsOnTheStatusPage(t *testing.T) {
 	press := func(id, says string) {
 		t.Helper()
 		box := fmt.Sprintf("[id=%q]", id)
-		rig.Within(t, 20*time.Second, id+" on the page", func() bool { return look[bool](b, "document.querySelector('"+box+"') !== null") })
-		b.do(id, chromedp.Click(chromedp.CSS(box+" > summary")))
+		rig.Within(t, 20*time.Second, id+", opened", func() bool { // the page may become new under the pointer
+			if !look[bool](b, "document.querySelector('"+box+"')?.open === true") {
+				_ = chromedp.Do(b.ctx, chromedp.Click(chromedp.CSS(box+" > summary")))
+			}
+			return look[bool](b, "document.querySelector('"+box+"')?.open === true")
+		})
 		if _, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(box+" button"))); err != nil {
 			t.Fatalf("%s: %v", id, err)
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,10 @@ func TestASecuredBroker(t *testing.T) {
 		svc.Judge(produced).Kept(t, 0)
 		committedIsEnd(t, k.Kafka, topic)
 	}
+	t.Run("rights", func(t *testing.T) {
+		t.Parallel() // beside those below
+		rights(t, k)
+	})
 	for name, c := range map[string]struct {
 		env     []string
 		said    string
@@ -60,6 +65,82 @@ func TestASecuredBroker(t *testing.T) {
 		}
 		sc.Shut(t, 10*time.Second)
 	}
+}
+
+// says wants /readyz to say a sentence within the bound, and to go on saying it.
+func says(t *testing.T, sc *rig.Sidecar, sentence string) {
+	t.Helper()
+	const bound, steady = 15 * time.Second, 3 * time.Second
+	holds := func() bool { return strings.Contains(strings.Join(sc.Ask("/readyz").Why, "; "), sentence) }
+	took := rig.Within(t, bound, fmt.Sprintf("the sentence %q", sentence), holds)
+	rig.Throughout(t, steady, func() error {
+		if !holds() {
+			return fmt.Errorf("/readyz says %q, no longer %q", sc.Ask("/readyz").Why, sentence)
+		}
+		return nil
+	})
+	if n := len(sc.Find(sentence)); n > 1 {
+		t.Errorf("The log says %q %d times within a minute.", sentence, n)
+	}
+	t.Logf("%q is named after %v (bound %v).", sentence, took.Round(10*time.Millisecond), bound)
+}
+
+// checked wants -check to end with the code, and to say all of it.
+func checked(t *testing.T, sc *rig.Sidecar, code int, sentences ...string) {
+	t.Helper()
+	got, said := sc.Run(t, "-check")
+	for _, s := range sentences {
+		if !strings.Contains(said, s) {
+			t.Errorf("-check does not say %q:\n%s", s, said)
+		}
+	}
+	if got != code {
+		t.Errorf("-check ends with exit code %d, not %d:\n%s", got, code, said)
+	}
+}
+
+// rights tells of a user who lacks one: for one of two topics, for the group, and for the group from some moment on.
+func rights(t *testing.T, k *rig.Secured) {
+	const count = 100
+	sc := func(t *testing.T, svc *rig.Service, topic, topics string) *rig.Sidecar {
+		return sidecar(t, k.Kafka, topic, svc, "KPUSH_TOPIC="+topics, "KPUSH_BROKERS="+k.Link.Brokers, "KPUSH_SECURITY_PROTOCOL=sasl_ssl", "KPUSH_SASL_MECHANISM=PLAIN",
+			"KPUSH_SASL_USERNAME="+k.Guest, "KPUSH_SASL_PASSWORD="+k.Password, "KPUSH_SSL_CA_FILE="+k.CA, "KPUSH_SSL_CERT_FILE="+k.Cert, "KPUSH_SSL_KEY_FILE="+k.Key)
+	}
+	t.Run("one of two topics", func(t *testing.T) {
+		t.Parallel()
+		svc, mine, other := service(t), k.Topic(t, 2), k.Topic(t, 2)
+		k.Allow(t, mine, mine)
+		produced := append(k.ProduceEvenly(t, mine, 2, count, 100), k.ProduceEvenly(t, other, 2, count, 100)...)
+		sc := sc(t, svc, mine, mine+","+other)
+		says(t, sc, "waiting for the topic: "+other+": Kafka's ACLs forbid it")
+		svc.Await(t, count, patience)
+		checked(t, sc, 1, mine+"/1 ", "the topic: "+other+": Kafka's ACLs forbid it")
+		k.Allow(t, other, "")
+		svc.Await(t, len(produced), patience)
+		sc.Ready(t, patience)
+		sc.Shut(t, 10*time.Second)
+		svc.Judge(produced).Kept(t, 0)
+	})
+	t.Run("the group", func(t *testing.T) {
+		t.Parallel()
+		svc, topic := service(t), k.Topic(t, 2)
+		k.Allow(t, topic, "")
+		produced := k.ProduceEvenly(t, topic, 2, count, 100)
+		sc := sc(t, svc, topic, topic)
+		const sentence = "the group does not take this member: "
+		says(t, sc, "waiting for a place in group "+topic+": "+sentence+"FindCoordinator response error: Group authorization failed")
+		checked(t, sc, 1, "the group: "+topic+": Kafka's ACLs forbid it: READ is missing", topic+"/1 ")
+		k.Allow(t, "", topic)
+		svc.Await(t, len(produced), patience)
+		k.Forbid(t, "", topic)
+		produced = append(produced, k.ProduceEvenly(t, topic, 2, count, 100)...)
+		says(t, sc, sentence+"Broker: Group authorization failed")
+		k.Allow(t, "", topic)
+		svc.Await(t, len(produced), patience)
+		sc.Ready(t, patience)
+		sc.Shut(t, 10*time.Second)
+		svc.Judge(produced).Kept(t, 0)
+	})
 }
 
 // TestARenewedPassword: it changes in Kafka and on disk, as a secret does that is rotated, and then the connections end. The new one is read,

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,13 @@ func TestTransactionsLeaveNoLag(t *testing.T) {
 	}
 	hears(t, svc, 0, produced)
 	took := noLag(t, k, topic)
+	hidden, end := k.Begin(t, topic, numbered("hidden", 1, count)...)
+	from := hidden[0].Offset
+	note := fmt.Sprintf("%s/0 has an open transaction: what is at %d and above, below %d, can be read once it has ended", topic, from, from+count)
+	rig.Within(t, 15*time.Second, "a note of who waits for a transaction", func() bool { return strings.Contains(fmt.Sprint(sc.Ask("/readyz").Notes), note) })
+	checked(t, sc, 0, note, fmt.Sprintf("%d (%d)", from, from+count), fmt.Sprintf("0 (%d)", count))
+	end(false)
+	noLag(t, k, topic)
 	sc.Kill()
 	sc.Start(t)
 	produced = append(produced, k.Transact(t, topic, true, numbered("late", partitions, count)...)...)

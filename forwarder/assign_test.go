@@ -168,7 +168,7 @@ func TestAstrayPartitionStartsAgain(t *testing.T) {
 					return nil
 				}, nil)
 			}
-			r.kafka.report(kafka.ErrOutOfRange)
+			r.kafka.report(kafka.PartitionError{Position: kafka.Position{Partition: t0, Offset: 20}, Err: kafka.ErrOutOfRange})
 			pass(time.Minute)
 			r.kafka.spoil(nil, nil)
 			pass(time.Minute)

@@ -52,7 +52,7 @@ func TestBatchOfAPartitionThatGoes(t *testing.T) {
 						case "lingering":
 							c.BatchLinger = 5 * time.Minute
 						case "asking":
-							c.ConfirmURL = "http://service/has"
+							c.ConfirmURLs = []string{"http://service/has"}
 						}
 					})
 					r := newRig(t, cfg, nil)
@@ -208,7 +208,7 @@ func TestBatchAsksBeforeItRepeats(t *testing.T) {
 	for _, order := range orders {
 		for name, first := range map[string]reply{"broken": {cut: true}, "too slow": {hang: true}} {
 			synctest.Test(t, func(t *testing.T) {
-				cfg := batches(8, order, func(c *settings) { c.ConfirmURL = "http://service/has" })
+				cfg := batches(8, order, func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} })
 				r := newRig(t, cfg, nil)
 				var mu sync.Mutex
 				asked, done := map[string]bool{}, map[int64]int{}

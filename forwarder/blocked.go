@@ -62,7 +62,7 @@ func (b *burst) level(loud slog.Level, say func(more int)) slog.Level {
 }
 
 // loud is what the log says of many messages at once: at level debug it says each.
-type loud struct{ failed, slow, blocked, recovered burst }
+type loud struct{ failed, slow, blocked, doubtful, recovered burst }
 
 // sayFailed has the log say the first failure of a message.
 func (d *delivery) sayFailed(about []any) {
@@ -94,9 +94,19 @@ func (d *delivery) sayRecovered(it *item) {
 	log.Log(context.Background(), level, said, it.where(), "attempts", it.attempt.Number)
 }
 
+// sayDoubtful has it name a message that waits for KPUSH_CONFIRM_URL, and what the question got.
+func (d *delivery) sayDoubtful(it *item, v push.Verdict) {
+	log := d.f.log
+	level := d.f.loud.doubtful.level(slog.LevelError, func(more int) {
+		log.Error("more messages in doubt wait for KPUSH_CONFIRM_URL than the log names", "more", more)
+	})
+	log.Log(context.Background(), level, "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: it is asked again, and the message waits; kpush -skip TOPIC/PARTITION/OFFSET gives it up",
+		it.where(), "reason", v.Reason, "answer", v.Answer)
+}
+
 // sayBlocked has the log name a message that keeps failing, with all that an operator needs to find it and to decide about it.
-func (d *delivery) sayBlocked(it *item) {
-	log, v := d.f.log, it.verdict
+func (d *delivery) sayBlocked(it *item, v push.Verdict, tries int) {
+	log := d.f.log
 	if !d.f.loud.blocked.names(func(more int) {
 		log.Error("more messages are blocked than the log names; /readyz and kpush -status say how many there are",
 			"more", more, "blocked", len(d.f.failures.blocked()))
@@ -104,7 +114,7 @@ func (d *delivery) sayBlocked(it *item) {
 		return
 	}
 	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
-		"attempts", it.tries(), "since", it.failure.Since.UTC().Format(time.RFC3339)}
+		"attempts", tries, "since", it.failure.Since.UTC().Format(time.RFC3339)}
 	if v.Class == push.ServiceFault {
 		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service, and at KPUSH_URL, KPUSH_HOST and KPUSH_PORT", about...)
 		return

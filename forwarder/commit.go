@@ -185,6 +185,7 @@ func (c *committer) send(ps []*partition, goesOn bool) (n int, err error) {
 	c.accepted++
 	c.f.lease.prove(began.Add(c.f.cfg.Session * 3 / 4))
 	c.f.health.say(broker, nil)
+	c.f.health.watched(admission, nil)
 	for i, state := range states {
 		p := ps[i]
 		p.rec.Committed(state.offset)
@@ -222,6 +223,8 @@ func (c *committer) failed(err error, topic string) {
 			c.limit = 0
 		}
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
+	case errors.Is(err, kafka.ErrNotAdmitted):
+		c.f.health.watched(admission, notAdmitted(c.f.cfg.Group, err))
 	case ofTopic(err):
 		if c.f.health.every("commit of "+topic+" failed", time.Minute) {
 			log.Error("Kafka takes no commit of the topic: what was delivered of it stays uncommitted, and little more is delivered until Kafka does", "topic", topic, "error", err)

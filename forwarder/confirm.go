@@ -1,66 +1,112 @@
 package forwarder
 
 import (
-	"fmt"
+	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/push"
 )
 
-// confirm asks the service for what is in doubt of the next request: so many items of the batch as a request may hold. An error means
-// that the delivery was stopped.
+// confirm asks for what is in doubt of the next request, so many items of the batch as a request may hold, until it is known of each
+// whether the service has it, or it is skipped. An error means that the delivery was stopped.
 func (d *delivery) confirm() error {
+	for _, it := range d.items {
+		it.cleared = false
+	}
+	for {
+		open, err := d.askAll()
+		if open == nil || err != nil {
+			return err
+		}
+		d.batch.Give()
+		if d.skip(); !slices.Contains(d.items, open) { // those that were skipped, or that it has, need not wait for it
+			continue
+		}
+		if err := sleep(d.waiting(open), d.batch.Pause(open.asked)); err != nil && !errors.Is(err, errSkipped) {
+			return err
+		}
+	}
+}
+
+// askAll asks once for each item. open is the first one of which it is still not known. Where nothing whole comes back those behind wait
+// as it does.
+func (d *delivery) askAll() (open *item, err error) {
 	n := 0
+	var silent *push.Reply
 	for _, it := range d.items {
 		if n == d.size {
 			break
 		}
-		if it.InDoubt {
-			d.pen.flush()
-			has, err := d.has(it)
-			if err != nil {
-				return err
-			}
-			if has {
-				it.final, it.confirmed, it.verdict = true, true, push.Verdict{}
+		if it.final || d.isSkipped(it) {
+			continue
+		}
+		reply := silent
+		if it.InDoubt && !it.cleared && reply == nil {
+			if reply, err = d.ask(it); d.isSkipped(it) {
 				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case !it.InDoubt || it.cleared:
+		case !reply.Known:
+			if d.doubtful(it, reply.Verdict); open == nil {
+				open = it
+			}
+			if reply.Verdict.Status == 0 {
+				silent = reply
+			}
+		case reply.Has:
+			d.f.log.Info("in doubt, and the service has it: not sent again", it.where())
+			it.final, it.confirmed, it.verdict = true, true, push.Verdict{}
+			continue
+		default:
+			if it.cleared = true; it.failure != nil {
+				d.f.failures.note(it.failure, it.tries(), push.Verdict{Status: reply.Verdict.Status, Reason: "the service does not have it (KPUSH_CONFIRM_URL): it is sent again"})
 			}
 		}
 		n++
 	}
-	return nil
+	return open, nil
 }
 
-// has asks until it knows whether the service has a message.
-func (d *delivery) has(it *item) (bool, error) {
-	failed := false
-	defer func() {
-		if failed {
-			d.p.gauge.asking.Add(-1)
+// ask asks for one message: a host that is up, or where nobody could be asked there, another one at once. An error means that nobody waits
+// for the answer any more.
+func (d *delivery) ask(it *item) (*push.Reply, error) {
+	d.pen.flush()
+	for hosts := len(d.f.cfg.Hosts); ; hosts-- {
+		host, err := d.batch.Ask(d.waiting(it), d.blocked())
+		if err != nil {
+			return nil, err
 		}
-	}()
-	for {
-		if err := d.batch.Turned(d.ctx(), d.blocked()); err != nil {
-			return false, err
+		began := time.Now()
+		reply := d.f.parts.Confirm(d.waiting(it), host, it.ID())
+		if err := context.Cause(d.waiting(it)); err != nil {
+			return nil, err
 		}
-		has, err := d.f.parts.Confirm(d.Context(), it.ID())
-		if err == nil {
-			if has {
-				d.f.log.Info("in doubt, and the service has it: not sent again", it.where())
-			}
-			return has, nil
-		}
-		d.batch.Give()
-		if !failed {
-			failed = true
-			d.p.gauge.asking.Add(1)
-		}
-		if d.f.health.every("confirm", time.Minute) {
-			d.f.log.Error("KPUSH_CONFIRM_URL does not say whether the service has a message in doubt: the message waits",
-				"error", fmt.Errorf("%s/%d: %w", it.Partition, it.Offset, err))
-		}
-		if err := sleep(d.ctx(), d.f.cfg.RetryInterval); err != nil {
-			return false, err
+		d.f.sayWant(reply.Verdict, time.Now())
+		if reply.Host == push.Elsewhere || !d.batch.Told(reply.Host, signOfReply(reply.Verdict), began) || hosts <= 1 {
+			return &reply, nil
 		}
 	}
 }
+
+// doubtful names a message of which it is not known whether the service has it. It counts as one that fails: it is listed, it is blocked
+// after as many questions as attempts, and it can be skipped.
+func (d *delivery) doubtful(it *item, v push.Verdict) {
+	it.asked++
+	v.Reason = doubtReason + v.Reason
+	d.fails(it)
+	d.f.failures.noteDoubt(it.failure, it.tries()+it.asked, v)
+	if it.asked == 1 {
+		d.sayDoubtful(it, v)
+	} else {
+		d.logBlocked(it, v, it.tries()+it.asked)
+	}
+}
+
+// doubtReason begins the reason why such a message waits.
+const doubtReason = "it is in doubt, and KPUSH_CONFIRM_URL does not say whether the service has it: "

@@ -1,10 +1,15 @@
 package forwarder
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +33,7 @@ func TestConfirmURL(t *testing.T) {
 		{"it knows at last", true, []int{503, 200}, []string{"GET", "GET"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, local(func(c *settings) { c.ConfirmURL = "http://service/has?tenant=a" }), nil)
+			r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has?tenant=a"} }), nil)
 			var seen []string
 			s := serving(r, func(q *http.Request) (*http.Response, error) {
 				seen = append(seen, q.Method)
@@ -69,7 +74,7 @@ func TestConfirmURL(t *testing.T) {
 // An attempt that ends in doubt is asked about before the next one, in the same life, too; a stop ends the asking.
 func TestConfirmURLAfterATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *settings) { c.ConfirmURL = "http://service/has" }), nil)
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} }), nil)
 		var seen []string
 		serving(r, func(q *http.Request) (*http.Response, error) {
 			seen = append(seen, q.Method)
@@ -96,7 +101,7 @@ func TestConfirmURLAfterATimeout(t *testing.T) {
 // partition would wait for the service's answer about another.
 func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, local(func(c *settings) { c.ConfirmURL, c.Concurrency = "http://service/has", 1 }), nil)
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.Concurrency = []string{"http://service/has"}, 1 }), nil)
 		serving(r, func(q *http.Request) (*http.Response, error) {
 			if q.Method == http.MethodGet {
 				<-q.Context().Done() // never answers
@@ -113,4 +118,255 @@ func TestConfirmURLHoldsUpNoRecord(t *testing.T) {
 		}
 		drained(p, 0, errRevoked)
 	})
+}
+
+// away is a service of which hosts are gone, as long as that is so, and which has an answer for each question.
+type away struct {
+	mu            sync.Mutex
+	gone          func(host string) bool
+	question      int // 0: it breaks
+	asked, posted []string
+}
+
+func (s *away) answer(q *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	get := q.Method == http.MethodGet
+	if get {
+		s.asked = append(s.asked, q.Host)
+	} else {
+		s.posted = append(s.posted, q.Host)
+	}
+	switch {
+	case s.gone(q.Host):
+		return nil, syscall.ECONNREFUSED
+	case !get:
+		return says(q, 200)
+	case s.question == 0:
+		connected(q)
+		return nil, io.EOF
+	}
+	return says(q, s.question)
+}
+
+// came is who was asked, and who was sent a message.
+func (s *away) came() (asked, posted []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked), slices.Clone(s.posted)
+}
+
+// doubted is a partition whose first message, at 7, is in doubt.
+func (r *rig) doubted(t kafka.Partition) *partition {
+	p := r.partition(t, offsets.Attempt{Offset: 7, Number: 1, InDoubt: true})
+	p.push(&kafka.Message{Partition: t, Offset: 7})
+	return p
+}
+
+// end stops all partitions.
+func (r *rig) endAll() {
+	for _, p := range r.f.consumer.parts {
+		drained(p, 0, errRevoked)
+	}
+}
+
+// A question is no probe: of a service that comes back others are delivered within an interval, whatever it says of those in doubt, and
+// also where that is all it says. Its whole answer is a sign of life, but not a gateway's.
+func TestAQuestionIsNoProbe(t *testing.T) {
+	for _, row := range []struct {
+		concurrency, question int
+		up                    bool // by the answers to questions alone
+	}{{1, 500, true}, {16, 500, true}, {16, 302, true}, {16, 0, false}, {1, 0, false}, {16, 503, false}, {16, 502, false}, {1, 504, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.Concurrency = []string{"http://service/has"}, row.concurrency }), nil)
+			defer r.endAll()
+			begun := time.Now()
+			s := &away{question: row.question, gone: func(string) bool { return time.Since(begun) < time.Minute }}
+			serving(r, s.answer)
+			r.doubted(t0)
+			r.doubted(t1)
+			pass(time.Minute - time.Second)
+			if asked, _ := s.came(); !r.isDown() || len(asked) > 33 {
+				t.Errorf("%+v: the service is down %t after %d questions in a minute", row, r.isDown(), len(asked))
+			}
+			pass(2*r.f.cfg.RetryInterval + time.Second)
+			if r.isDown() == row.up {
+				t.Errorf("%+v: the service is there again, and down is %t", row, !row.up)
+			}
+			p := r.partition(t2)
+			p.push(&kafka.Message{Partition: t2, Offset: 0})
+			pass(r.f.cfg.RetryInterval)
+			if asked, posted := s.came(); p.rec.Outstanding() != 0 || r.isDown() || len(posted) != 1 {
+				t.Errorf("%+v: %d are left, the service is down %t, after %d questions and %d requests", row, p.rec.Outstanding(), r.isDown(), len(asked), len(posted))
+			}
+		})
+	}
+}
+
+// Of several hosts one that is up is asked, at once where the first is found dead by the question. What is asked elsewhere says nothing
+// of the service: it puts no host down, and brings none up.
+func TestWhoIsAsked(t *testing.T) {
+	for name, row := range map[string]struct {
+		at   []string
+		gone string
+		want string // asked at once
+		down bool
+	}{
+		"each host":            {[]string{"http://a/has", "http://b/has"}, "a", "b", false},
+		"each host, the other": {[]string{"http://a/has", "http://b/has"}, "b", "b a", false},
+		"one of the hosts":     {[]string{"http://b/has"}, "a", "b", false},
+		"all are gone":         {[]string{"http://a/has", "http://b/has"}, "a b", "b a", true},
+		"elsewhere":            {[]string{"http://c/has"}, "c", "c", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(c *settings) { c.Targets, c.ConfirmURLs = []string{"http://a/", "http://b/"}, row.at }), nil)
+			defer r.endAll()
+			s := &away{question: 500, gone: func(host string) bool { return strings.Contains(row.gone, host) }}
+			serving(r, s.answer)
+			r.doubted(t0)
+			synctest.Wait()
+			if asked, _ := s.came(); strings.Join(asked, " ") != row.want || r.isDown() != row.down {
+				t.Errorf("%s: asked %q, the service is down %t; want %q, %t", name, asked, r.isDown(), row.want, row.down)
+			}
+			if pass(time.Minute); name == "elsewhere" {
+				s.mu.Lock()
+				s.gone = func(host string) bool { return host != "c" }
+				s.mu.Unlock()
+				r.partition(t1).push(&kafka.Message{Partition: t1, Offset: 0})
+				synctest.Wait()
+				before, _ := s.came()
+				pass(time.Minute)
+				if asked, _ := s.came(); !r.isDown() || len(asked) == len(before) {
+					t.Errorf("%s: %d questions were answered, and the service is down %t", name, len(asked)-len(before), r.isDown())
+				}
+			}
+		})
+	}
+}
+
+// Who waits for the answer is named from the first question on: where, since when, what the question got, and how to end it. After ten it
+// is blocked. It can be skipped, also while the question hangs, and is done then.
+func TestWhoWaitsForConfirmURLIsNamedAndSkipped(t *testing.T) {
+	for name, skip := range map[string]func(r *rig) int{
+		"by its offset": func(r *rig) int {
+			n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 7}})
+			if err != nil {
+				r.Error(err)
+			}
+			return n
+		},
+		"as blocked": func(r *rig) int {
+			n, err := r.f.Skip(context.Background(), "test", Selection{Blocked: true})
+			if err != nil {
+				r.Error(err)
+			}
+			return n
+		},
+		"by SIGUSR1": func(r *rig) int { return r.f.SkipBlocked() },
+	} {
+		for _, hangs := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} }), nil)
+				defer r.endAll()
+				serving(r, func(q *http.Request) (*http.Response, error) {
+					if connected(q); hangs {
+						<-q.Context().Done()
+						return nil, q.Context().Err()
+					}
+					return says(q, 500)
+				})
+				p := r.doubted(t1)
+				got := "the answer was 500"
+				if synctest.Wait(); hangs {
+					got = "no answer within 1m0s"
+					pass(time.Minute)
+					synctest.Wait()
+				}
+				note := func() string { return fmt.Sprint(r.f.Notes()) }
+				for _, want := range []string{"1 messages in doubt wait", "t/1/7 since 2000-01-01T00:0", "KPUSH_CONFIRM_URL", got, "kpush -skip"} {
+					if !strings.Contains(note(), want) {
+						t.Errorf("%s: noted %s, want %q in it", name, note(), want)
+					}
+				}
+				if n := r.f.SkipBlocked(); n != 0 {
+					t.Errorf("%s: %d are blocked after one question", name, n)
+				}
+				r.until("it is blocked", func() bool { return len(r.f.failures.blocked()) == 1 })
+				if s := r.f.Status(); len(s.Blocked) != 1 || s.Partitions[0].Failing != 1 || strings.Contains(note(), "blocked") {
+					t.Errorf("%s: %+v, %s", name, s.Blocked, note())
+				}
+				if pass(time.Hour); len(r.logs.with("does not say")) != 2 {
+					t.Errorf("%s: logged %q", name, r.logs.with("does not say"))
+				}
+				if pass(1500 * time.Millisecond); skip(r) != 1 {
+					t.Errorf("%s: it is not skipped", name)
+				}
+				synctest.Wait()
+				if out := p.outcomeOf(7); out.Class != Skip || p.rec.Next() != 8 || strings.Contains(note(), "doubt") || p.failing.Load() != 0 || r.turnsTaken() != 0 {
+					t.Errorf("%s: %+v, the next one is %d, noted %s", name, out, p.rec.Next(), note())
+				}
+			})
+		}
+	}
+}
+
+// What is skipped before this process has made an attempt goes to the dead letter topic as such.
+func TestALetterOfAMessageThatWasOnlyAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, local(func(c *settings) { c.ConfirmURLs, c.DeadLetterTopic = []string{"http://service/has"}, "dead" }), nil)
+		defer r.endAll()
+		serving(r, (&away{question: 500, gone: func(string) bool { return false }}).answer)
+		r.doubted(t1)
+		synctest.Wait()
+		if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 7}}); n != 1 || err != nil {
+			t.Fatalf("%d skipped, %v", n, err)
+		}
+		letters := r.kafka.records("dead")
+		if len(letters) != 1 || last(letters[0].Headers, letterPrefix+"attempts") != "1" {
+			t.Fatalf("%+v", letters)
+		}
+		for _, h := range letters[0].Headers {
+			if strings.Contains(h.Name, "attempt-at") {
+				t.Errorf("%s: %s", h.Name, h.Value)
+			}
+		}
+	})
+}
+
+// Messages of one request are asked about round by round, so that each is named and can be skipped; where nothing whole comes back, one
+// question a round is enough to know.
+func TestConfirmURLOfABatch(t *testing.T) {
+	for question, each := range map[int]int{500: 3, 0: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			var doubts []offsets.Attempt
+			for o := range int64(3) {
+				doubts = append(doubts, offsets.Attempt{Offset: 7 + o, Number: 1, InDoubt: true})
+			}
+			r := newRig(t, batches(3, OrderPartition, func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} }), nil)
+			defer r.endAll()
+			s := &away{question: question, gone: func(string) bool { return false }}
+			serving(r, s.answer)
+			p := r.partition(t1, doubts...)
+			for _, a := range doubts {
+				p.push(&kafka.Message{Partition: t1, Offset: a.Offset})
+			}
+			pass(time.Second)
+			if asked, _ := s.came(); !strings.Contains(fmt.Sprint(r.f.Notes()), "3 messages in doubt wait") || len(asked) != each {
+				t.Errorf("%d: %d questions at first, noted %s", question, len(asked), r.f.Notes())
+			}
+			if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 8}}); n != 1 || err != nil {
+				t.Errorf("%d: %d skipped, %v", question, n, err)
+			}
+			pass(time.Minute)
+			if s.mu.Lock(); len(s.posted) != 0 {
+				t.Errorf("%d: something is sent", question)
+			}
+			s.question = 404
+			s.mu.Unlock()
+			r.until("the end", func() bool { return p.rec.Outstanding() == 0 })
+			if _, posted := s.came(); p.outcomeOf(8).Class != Skip || len(posted) != 1 || len(r.f.failures.doubtful()) != 0 {
+				t.Errorf("%d: %+v, %d requests", question, p.outcomeOf(8), len(posted))
+			}
+		})
+	}
 }

@@ -35,22 +35,21 @@ type consumer struct {
 	calls     chan func() // from other goroutines
 	published atomic.Pointer[assignment]
 
-	source     kafka.Reader // what is polled: client, or the reader beside it
-	beside     bool         // a drain waits, and a reader without a group is polled
-	parts      map[kafka.Partition]*partition
-	pending    map[kafka.Partition]error // assigned, but not started yet, and why
-	past       past
-	flow       flow
-	budget     *budget
-	asking     bool  // a goroutine asks where pending partitions start
-	failed     error // why the loop ends
-	outOfRange error // some partition's position is out of range, and it is not known which
-	when       moments
+	source  kafka.Reader // what is polled: client, or the reader beside it
+	beside  bool         // a drain waits, and a reader without a group is polled
+	parts   map[kafka.Partition]*partition
+	pending map[kafka.Partition]error // assigned, but not started yet, and why
+	past    past
+	flow    flow
+	budget  *budget
+	asking  bool  // a goroutine asks where pending partitions start
+	failed  error // why the loop ends
+	when    moments
 }
 
 // moments are when the poll goroutine did something last.
 type moments struct {
-	made, swept, looked, busy, tidied time.Time
+	made, swept, ahead, looked, busy, tidied time.Time
 }
 
 func newConsumer(f *Forwarder) *consumer {
@@ -109,9 +108,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	if !c.beside {
 		select {
 		case call := <-c.calls:
-			if call(); c.failed != nil {
-				return now, c.failed
-			}
+			call()
 		default:
 		}
 	}
@@ -125,8 +122,6 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 	case m != nil:
 		c.when.busy = now
 		c.dispatch(m, now)
-	case err != nil && c.beside:
-		c.log.Debug("Kafka reports to the reader without a group", "error", err)
 	case err != nil:
 		if err := c.event(err); err != nil {
 			return now, err
@@ -137,7 +132,7 @@ func (c *consumer) step(now time.Time) (time.Time, error) {
 		c.tidy()
 		c.tidyMemory(now)
 	}
-	return now, nil
+	return now, c.failed
 }
 
 // dispatch hands a message to its partition. A lane that has more than its share stops being fetched when its message is
@@ -154,9 +149,13 @@ func (c *consumer) dispatch(m *kafka.Message, now time.Time) {
 	}
 	p.reading.again = false
 	p.reading.came = now
+	c.readAgain(p)
 	m.Topic = p.Topic // one string for all
 	p.push(m)
+	c.grown(sizeOf(m))
 	switch {
+	case c.flow.heldBack && c.budget.held.Load() > c.roof():
+		c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused.Load() })...)
 	case p.stock.paused.Load():
 	case c.flow.heldBack && (p.stock.held.Load() > c.share()/2 || c.budget.held.Load() > c.budget.most()):
 		c.pause(p)
@@ -188,9 +187,10 @@ func (c *consumer) tidy() {
 			continue
 		}
 		p.stock.sample(now)
+		c.retryUnread(p, now)
 		held := p.stock.held.Load()
 		little := held <= enough || !c.flow.heldBack && p.stock.lasts() < soonTime
-		if p.stock.paused.Load() && little && (held == 0 || c.budget.held.Load() < c.budget.most()) {
+		if all := c.budget.held.Load(); p.stock.paused.Load() && little && (held == 0 && all <= c.roof() || all < c.budget.most()) {
 			p.stock.paused.Store(false)
 			resume = append(resume, t)
 		}
@@ -200,19 +200,18 @@ func (c *consumer) tidy() {
 		switch {
 		case p.reading.outOfRange && !c.beside:
 			c.restart(errGoneBehind, p)
-		case !p.reading.outOfRange:
+		case !p.reading.outOfRange && p.reading.unread.trusted(now.Sub(p.reading.came)):
 			drained = append(drained, t)
 		}
 	}
 	c.resume(resume)
 	c.advance(drained)
 	c.sayBounded()
-	if c.beside {
+	c.sayUnread()
+	if c.beside || c.notStatic() {
 		return
 	}
-	if c.outOfRange != nil && c.health.every("out of range", time.Second) {
-		c.findOutOfRange(c.outOfRange)
-	}
+	c.lookAhead(now)
 	c.watchdog(now)
 	c.startPending()
 }
@@ -252,6 +251,9 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 	for _, a := range at {
 		if p := c.parts[a.Partition]; p != nil && a.Offset > 0 {
+			if a.Offset > p.reading.next {
+				c.readAgain(p)
+			}
 			p.rec.Advance(a.Offset)
 			p.reading.next = max(p.reading.next, a.Offset)
 			p.gauge.position.Store(p.reading.next)
@@ -259,17 +261,33 @@ func (c *consumer) advance(drained []kafka.Partition) {
 	}
 }
 
+// lookAhead notes of partitions that have nothing whether the log goes on: what an open transaction hides is told by nobody.
+func (c *consumer) lookAhead(now time.Time) {
+	if now.Sub(c.when.ahead) < sampleTime {
+		return
+	}
+	c.when.ahead = now
+	for t, p := range c.parts {
+		p.gauge.ahead.Store(p.stock.held.Load() == 0 && c.source.End(t) > p.reading.next)
+	}
+}
+
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
-	if fatal, ok := errors.AsType[kafka.FatalError](err); ok {
+	if fatal, ok := errors.AsType[kafka.FatalError](err); ok && !c.beside {
 		return fatalSentence(fatal, c.f.cfg)
 	}
+	one, ofOne := errors.AsType[kafka.PartitionError](err)
 	switch {
-	case errors.Is(err, kafka.ErrOutOfRange):
-		c.findOutOfRange(err)
+	case c.beside && !ofOne:
+		c.log.Debug("Kafka reports to the reader without a group", "error", err)
+	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden): // watch says so
+	case ofOne:
+		c.unread(one)
 	case errors.Is(err, kafka.ErrNoBroker):
-		c.health.noBroker(c.f.cfg.Brokers, err)
-	case errors.Is(err, kafka.ErrNoTopic): // watch says so
+		c.health.hears(c.f.cfg.Brokers, err)
+	case errors.Is(err, kafka.ErrNotAdmitted):
+		c.health.watched(admission, notAdmitted(c.f.cfg.Group, err))
 	case errors.Is(err, kafka.ErrUnpolled):
 		c.log.Warn("Kafka has given up on this member, which joins anew", "error", err)
 	case c.health.every("Kafka reports "+err.Error(), time.Minute):

@@ -100,7 +100,7 @@ func TestCounts(t *testing.T) {
 func TestConfirmedIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(always))
-		r.f.parts.Confirm = func(context.Context, string) (bool, error) { return true, nil }
+		r.f.parts.Confirm = func(context.Context, int, string) push.Reply { return push.Reply{Known: true, Has: true} }
 		p := r.partition(t0, offsets.Attempt{Offset: 1, Number: 1, InDoubt: true})
 		if _, err := handed(p, kafka.Message{Offset: 1}).handle(); err != nil {
 			t.Fatal(err)

@@ -18,7 +18,6 @@ const (
 	errRevoked    push.Ending = "the partition was given to another member of the group"
 	errLost       push.Ending = "the partition was lost: this process was silent for longer than the session timeout, or was removed from the group, or the topic is gone"
 	errGoneBehind push.Ending = "the partition starts again: its position had left the log"
-	errUnfetched  push.Ending = "the partition starts again: the Kafka client did not fetch its messages"
 	errRemade     push.Ending = "the partition starts again: its topic was deleted and made again"
 	errDeadClient push.Ending = "the Kafka client had no answer any more, and the partition may be somebody else's"
 	errFatal      push.Ending = "the Kafka client has failed"
@@ -128,11 +127,19 @@ func (d *delivery) try() {
 func (d *delivery) request() []*item { return d.items[:min(d.size, len(d.items))] }
 
 // ctx ends when nobody waits for the next attempt any more: the partition stops, or the first message is skipped.
-func (d *delivery) ctx() context.Context {
-	if first := d.items[0].failure; first != nil {
-		return first.ctx
+func (d *delivery) ctx() context.Context { return d.waiting(d.items[0]) }
+
+// waiting ends when nobody waits for a message any more.
+func (d *delivery) waiting(it *item) context.Context {
+	if it.failure != nil {
+		return it.failure.ctx
 	}
 	return d.p.soft
+}
+
+// isSkipped tells whether an operator has skipped a message.
+func (d *delivery) isSkipped(it *item) bool {
+	return errors.Is(context.Cause(d.waiting(it)), errSkipped)
 }
 
 // blocked tells whether the first message may be why the service seems down.
@@ -214,7 +221,7 @@ func (d *delivery) Cleared() (waited bool, err error) {
 // giveUpSkipped makes those final that an operator skipped, and tells whether there are any.
 func (d *delivery) giveUpSkipped(items []*item) (any bool) {
 	for _, it := range items {
-		if !it.final && it.failure != nil && errors.Is(context.Cause(it.failure.ctx), errSkipped) {
+		if !it.final && d.isSkipped(it) {
 			it.final, it.verdict.Class, it.verdict.Reason = true, push.GiveUp, errSkipped.Error()
 			any = true
 		}

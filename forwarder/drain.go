@@ -38,7 +38,7 @@ func (d *deadline) sooner(at time.Time) {
 }
 
 // drain ends partitions: no new attempt, those under way may finish until the deadline. It returns when nothing of them is under way;
-// the partitions that stay go on meanwhile.
+// the partitions that stay go on meanwhile. Who is at a disk that hangs is left behind.
 func (c *consumer) drain(ps []*partition, cause error) {
 	if len(ps) == 0 {
 		return
@@ -58,14 +58,26 @@ func (c *consumer) drain(ps []*partition, cause error) {
 		p.lanes.Close()
 		all.Go(func() { p.drain(until, cause) })
 	}
+	over := inBackground(func() { all.Wait(); until.expire() })
+	late := make(chan struct{})
+	defer context.AfterFunc(until, func() { time.AfterFunc(closeTime, func() { close(late) }) })() // who was ended at the deadline has a moment to go
 	waits, gone := context.WithCancel(c.stopping)
-	go func() { all.Wait(); gone() }()
+	defer gone()
+	go func() { either(over, late); gone() }()
 	select {
 	case <-waits.Done():
 	case <-time.After(besideAfter):
 		c.meanwhile(waits)
 	}
-	all.Wait()
+	either(over, late)
+}
+
+// either returns when one of them is closed.
+func either(a, b <-chan struct{}) {
+	select {
+	case <-a:
+	case <-b:
+	}
 }
 
 // hurry ends a drain once the membership has ended, or the client has failed: nothing can be handed over any more. And it gives a stop no

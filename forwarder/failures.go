@@ -52,7 +52,15 @@ func (f *failures) add(p *partition, it *item) *failure {
 func (f *failures) note(one *failure, attempts int, v push.Verdict) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	one.Attempts, one.Status, one.Reason, one.Answer = attempts, v.Status, v.Reason, v.Answer
+	one.Attempts, one.Status, one.Reason, one.Answer, one.Doubtful = attempts, v.Status, v.Reason, v.Answer, false
+}
+
+// noteDoubt keeps what the newest question got instead of an answer.
+func (f *failures) noteDoubt(one *failure, attempts int, v push.Verdict) {
+	f.note(one, attempts, v)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one.Doubtful = true
 }
 
 func (f *failures) remove(one *failure) {
@@ -94,8 +102,14 @@ func (f *failures) oldest() map[kafka.Partition]BlockedStatus {
 }
 
 // status is blocked, for people.
-func (f *failures) status() (all []BlockedStatus) {
-	list := f.blocked()
+func (f *failures) status() []BlockedStatus { return f.told(f.blocked()) }
+
+// doubtful are those that wait for KPUSH_CONFIRM_URL, for people.
+func (f *failures) doubtful() []BlockedStatus {
+	return f.told(f.where(func(one *failure) bool { return one.Doubtful }))
+}
+
+func (f *failures) told(list []*failure) (all []BlockedStatus) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, one := range list {

@@ -56,6 +56,7 @@ type fakeKafka struct {
 	committedFault func() error
 	clusterFault   func(question string) error // cluster, topics, bounds
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
+	damaged        map[kafka.Partition]int64   // what cannot be read there; the client passes over it
 	gone           map[string]error            // topics of which only that is told
 	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
@@ -63,8 +64,13 @@ type fakeKafka struct {
 	clusterClosed  func(asking int)
 	rebalancing    bool   // the group
 	listed, member string // the id of this process there, and as it knows it
-	lost           bool   // the client has no answer
-	lostForGood    bool   // nor has any after it
+	assignor       string // the group's
+	admits         error
+	tooOld         string
+	transactions   map[kafka.Partition]int64 // where what is open begins
+	forbidden      map[string]kafka.Right    // what is missing of topics
+	lost           bool                      // the client has no answer
+	lostForGood    bool                      // nor has any after it
 	renewFault     error
 	failsAtTheEnd  bool // with a fatal error instead of the last revoke
 }
@@ -167,7 +173,9 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 			if len(k.todo) > 0 {
 				next, k.todo = k.todo[0], k.todo[1:]
 			} else if m := k.fetch(); m != nil {
-				next = m
+				if next = m; k.unreadable(m) != nil {
+					next = k.unreadable(m)
+				}
 			}
 		})
 		switch e := next.(type) {
@@ -190,6 +198,14 @@ func (k *fakeKafka) Poll(timeout time.Duration) (*kafka.Message, error) {
 	}
 }
 
+// unreadable is why a message cannot be read.
+func (k *fakeKafka) unreadable(m *kafka.Message) error {
+	if at, ok := k.damaged[m.Partition]; !ok || at != m.Offset {
+		return nil
+	}
+	return kafka.PartitionError{Position: kafka.Position{Partition: m.Partition, Offset: m.Offset}, Err: fmt.Errorf("%w: Decompression failed", kafka.ErrUnreadable)}
+}
+
 // fetch stays with a partition for as long as it has messages.
 func (k *fakeKafka) fetch() *kafka.Message { return k.next(k.at, k.paused) }
 
@@ -202,7 +218,7 @@ func (k *fakeKafka) next(positions map[kafka.Partition]int64, paused map[kafka.P
 		}
 		from := max(at, k.oldest[t])
 		i := sort.Search(len(k.log[t]), func(i int) bool { return k.log[t][i].Offset >= from })
-		if i < len(k.log[t]) {
+		if open, ok := k.transactions[t]; i < len(k.log[t]) && !(ok && k.log[t][i].Offset >= open) {
 			c := *k.log[t][i]
 			k.current, positions[t] = t, c.Offset+1
 			return &c
@@ -339,8 +355,16 @@ type fakeStandIn struct {
 func (s *fakeStandIn) Poll(timeout time.Duration) (*kafka.Message, error) {
 	for end := time.Now().Add(timeout); time.Now().Before(end); <-time.After(time.Millisecond) {
 		var m *kafka.Message
-		s.with(func() { m = s.next(s.at, s.paused) })
-		if m != nil {
+		var err error
+		s.with(func() {
+			if m = s.next(s.at, s.paused); m != nil {
+				err = s.unreadable(m)
+			}
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case m != nil:
 			return m, nil
 		}
 	}
@@ -434,8 +458,20 @@ func (a fakeAdmin) Group(ctx context.Context, _ string) (g kafka.Group, err erro
 	if err := a.ask(ctx, "group"); err != nil {
 		return g, err
 	}
-	a.with(func() { g = kafka.Group{Rebalancing: a.rebalancing, Members: []string{"another", a.listed}} })
+	a.with(func() {
+		g = kafka.Group{Rebalancing: a.rebalancing, Members: []string{"another", a.listed}, Assignor: a.assignor}
+	})
 	return g, nil
+}
+
+func (a fakeAdmin) Admits(context.Context, string) (err error) {
+	a.with(func() { err = a.admits })
+	return err
+}
+
+func (k *fakeKafka) TooOld() (broker string) {
+	k.with(func() { broker = k.tooOld })
+	return broker
 }
 
 func (a fakeAdmin) ask(ctx context.Context, question string) error {
@@ -453,7 +489,7 @@ func (a fakeAdmin) ask(ctx context.Context, question string) error {
 
 func (a fakeAdmin) ID(ctx context.Context) (string, error) { return "C", a.ask(ctx, "cluster") }
 
-func (a fakeAdmin) Topics(ctx context.Context, topics []string) (map[string]kafka.Topic, error) {
+func (a fakeAdmin) Topics(ctx context.Context, topics []string, may kafka.Right) (map[string]kafka.Topic, error) {
 	if err := a.ask(ctx, "topics"); err != nil {
 		return nil, err
 	}
@@ -464,6 +500,9 @@ func (a fakeAdmin) Topics(ctx context.Context, topics []string) (map[string]kafk
 				gone = append(gone, fmt.Errorf("%s: %w", t, why))
 			} else {
 				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 10)}
+			}
+			if r, missing := a.forbidden[t]; missing && r == may {
+				gone = append(gone, fmt.Errorf("%s: %w: %s is missing", t, kafka.ErrForbidden, may))
 			}
 		}
 	})
@@ -488,8 +527,12 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 	a.with(func() {
 		for _, t := range tps {
 			if !a.leaderless[t] {
-				end := a.endOf(t) + a.markers[t]
-				out[t] = kafka.Bounds{Oldest: a.oldest[t], End: end, High: end}
+				high := a.endOf(t) + a.markers[t]
+				end := high
+				if open, ok := a.transactions[t]; ok {
+					end = open
+				}
+				out[t] = kafka.Bounds{Oldest: a.oldest[t], End: end, High: high}
 			}
 		}
 	})
@@ -549,10 +592,10 @@ type rig struct {
 // settings are a Config, and what the default Handler has to know.
 type settings struct {
 	Config
-	Targets                                                               []string
-	Domain, Format, Ack, ConfirmURL, ConfirmDomain, ReadyURL, ReadyDomain string
-	ConnTimeout                                                           time.Duration
-	Kafka                                                                 map[string]string
+	Targets, ConfirmURLs          []string
+	Domain, Format, Ack, ReadyURL string
+	ConnTimeout                   time.Duration
+	Kafka                         map[string]string
 }
 
 // small is a configuration in which everything is easy to count.
@@ -604,7 +647,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 	if handler == nil {
 		r.net = &network{}
 		c := push.Config{Targets: cfg.Targets, Domain: cfg.Domain, Format: cfg.Format, Ack: cfg.Ack, Batch: cfg.BatchSize > 1, Most: cfg.Concurrency,
-			ConnTimeout: cfg.ConnTimeout, ExecTimeout: cfg.ExecTimeout, ConfirmURL: cfg.ConfirmURL, ReadyURL: cfg.ReadyURL}
+			ConnTimeout: cfg.ConnTimeout, ExecTimeout: cfg.ExecTimeout, ConfirmURLs: cfg.ConfirmURLs}
 		if len(cfg.Targets) > 0 && (strings.HasPrefix(cfg.Targets[0], "http://service") || strings.HasPrefix(cfg.Targets[0], "http://a/")) {
 			c.Line = r.net
 		}
@@ -613,7 +656,7 @@ func (r *rig) assemble(cfg settings, handler push.Handler, store *offsets.Store,
 			r.Fatal(err)
 		}
 		parts.Handler, parts.Size = s, s.SizeInBatch
-		if cfg.ConfirmURL != "" {
+		if len(cfg.ConfirmURLs) > 0 {
 			parts.Confirm = s.Has
 		}
 	}

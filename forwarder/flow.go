@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -20,6 +21,7 @@ type flow struct {
 	full     time.Time // since when the budget is used up
 	heldBack bool      // for longer than a moment: what holds enough is paused
 	relieved time.Time // when relieve looked last
+	largest  int64     // message that has come, in bytes
 }
 
 // share is what each partition may hold of the budget before it counts as ahead of the others.
@@ -86,6 +88,22 @@ func (c *consumer) partsWhere(is func(*partition) bool) (ps []*partition) {
 	return ps
 }
 
+// roof is what may be held in all: room for a large message beside one that is stuck, and no more of them. Beyond it nobody is fetched.
+func (c *consumer) roof() int64 { return max(2*c.budget.bound, c.budget.bound/2+c.flow.largest) }
+
+// grown notes how large messages are, for whoever plans with it.
+func (c *consumer) grown(size int64) {
+	if size <= c.flow.largest {
+		return
+	}
+	if c.flow.largest = size; size >= largeMessage && c.f.parts.Large != nil {
+		c.f.parts.Large(size)
+	}
+}
+
+// largeMessage is from when on a message is large, in bytes.
+const largeMessage = 1 << 20
+
 func (c *consumer) pause(ps ...*partition) {
 	if len(ps) == 0 {
 		return
@@ -99,7 +117,9 @@ func (c *consumer) pause(ps ...*partition) {
 	}
 }
 
+// resume has partitions fetched again, but for those that cannot be read: the client's own position may be behind what it could not.
 func (c *consumer) resume(tps []kafka.Partition) {
+	tps = slices.DeleteFunc(tps, func(t kafka.Partition) bool { return c.parts[t].reading.unread.tries > 0 })
 	if len(tps) == 0 {
 		return
 	}
@@ -109,10 +129,13 @@ func (c *consumer) resume(tps []kafka.Partition) {
 }
 
 // holdBack begins to hold back: what holds more than half of its share is paused. So all of them together hold hardly more than
-// the bound and half of it, and at the most that, and a message each, where partitions come later.
+// the bound and half of it, and where partitions come later, or messages are large, no more than the roof and one of them.
 func (c *consumer) holdBack() {
 	c.flow.heldBack = true
 	c.health.say(bufferFull, errors.New("KPUSH_BUFFER is full of messages that the service has not taken: their partitions are paused"))
 	enough := c.share() / 2
+	if c.budget.held.Load() > c.roof() {
+		enough = -1
+	}
 	c.pause(c.partsWhere(func(p *partition) bool { return !p.stock.paused.Load() && p.stock.held.Load() > enough })...)
 }

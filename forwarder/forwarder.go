@@ -22,6 +22,7 @@ type Config struct {
 	Topics       []string
 	Group        string
 	InstanceID   string        // group.instance.id; "" for a dynamic member
+	MustBeStatic bool          // a broker that knows no static members ends it
 	ComesBack    bool          // a stop keeps the partitions for the session timeout instead of leaving the group
 	Session      time.Duration // how long the group waits for a member that is silent
 	PollInterval time.Duration // how long the consumer may be without a poll
@@ -64,11 +65,12 @@ type Parts struct {
 	Reader   func(at []kafka.Position) (kafka.Reader, error) // reads partitions without a group
 	Store    *offsets.Store                                  // to be closed after Run
 	Handler  push.Handler
-	Size     func(*kafka.Message) int                           // what a message takes of a request's body, where that has several; nil: it is not measured
-	Letters  kafka.Producer                                     // writes to Config.DeadLetterTopic, and back from there; nil: there is none
-	Confirm  func(ctx context.Context, id string) (bool, error) // whether the service has a message in doubt; nil: it is sent again
-	Ready    func(context.Context) error                        // deliveries wait until it returns nil; nil: they do not
-	Idle     func()                                             // gives memory back; nil: nothing does
+	Size     func(*kafka.Message) int                                  // what a message takes of a request's body, where that has several; nil: it is not measured
+	Letters  kafka.Producer                                            // writes to Config.DeadLetterTopic, and back from there; nil: there is none
+	Confirm  func(ctx context.Context, host int, id string) push.Reply // whether the service has a message in doubt; nil: it is sent again
+	Ready    func(context.Context) error                               // deliveries wait until it returns nil; nil: they do not
+	Large    func(size int64)                                          // a message has come that is larger than any before, and than a MiB; nil: nobody asks
+	Idle     func()                                                    // gives memory back; nil: nothing does
 }
 
 // Forwarder is one consumer of a group and all its deliveries.

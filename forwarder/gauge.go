@@ -21,9 +21,9 @@ type gauge struct {
 	_        [64]byte     // the poll goroutine's are above, and each line of a cache is one processor's
 	finished atomic.Int64 // messages with their outcome on record
 	underWay atomic.Int64 // messages of requests under way
-	asking   atomic.Int64 // messages in doubt of which the service does not say whether it has them
 	_        [64]byte
 
+	ahead     atomic.Bool // the log goes on behind what was read, as the client has heard; the consumer's
 	ends      atomic.Pointer[kafka.Bounds]
 	perSecond atomic.Uint64 // outcomes; bits of a float64. This and what follows is the sampler's
 	caughtUp  atomic.Int64  // unix nanoseconds: there was nothing to do then, or it was started

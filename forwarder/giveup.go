@@ -92,10 +92,7 @@ func (d *delivery) bury(it *item) error {
 // awaitGrave has a message wait without its turn, as one that keeps failing: it is listed, it counts for the bounds, and a crash does not
 // call it in doubt.
 func (d *delivery) awaitGrave(it *item) {
-	if it.failure == nil {
-		d.p.failing.Add(1)
-		it.failure = d.f.failures.add(d.p, it)
-	}
+	d.fails(it)
 	v := it.verdict
 	v.Reason += "; it is given up, and waits for the dead letter topic " + d.f.cfg.DeadLetterTopic
 	d.f.failures.note(it.failure, it.attempt.Number, v)
@@ -121,7 +118,11 @@ func (f *Forwarder) letter(it *item) kafka.Record {
 		own = append(own, kafka.Header{Name: letterPrefix + name, Value: value})
 	}
 	number := func(name string, n int64) { add(name, strconv.AppendInt(nil, n, 10)) }
-	moment := func(name string, t time.Time) { add(name, t.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00")) }
+	moment := func(name string, t time.Time) {
+		if !t.IsZero() { // skipped before an attempt of this process
+			add(name, t.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"))
+		}
+	}
 	add("topic", []byte(it.Topic))
 	number("partition", int64(it.Partition.Number))
 	number("offset", it.Offset)

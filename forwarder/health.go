@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,12 +18,16 @@ import (
 type aspect string
 
 const (
-	broker     aspect = "broker"
-	topic      aspect = "topic"
+	broker aspect = "broker"
+	topic  aspect = "topic"
+	// admission is about a group that does not take this process as a member.
+	admission  aspect = "place in the group"
 	client     aspect = "Kafka client"
 	bufferFull aspect = "buffer"
 	// bounded is about partitions whose oldest messages keep failing, so that nothing new of them is tried.
-	bounded     aspect = "bounded"
+	bounded aspect = "bounded"
+	// unreadable is about partitions of which the client cannot read on.
+	unreadable  aspect = "unreadable"
 	serviceDown aspect = "service"
 	notReady    aspect = "service's readiness"
 	// wanting is about kpush's own want of descriptors, ports or memory.
@@ -44,7 +47,9 @@ type health struct {
 	mu       sync.Mutex
 	said     map[aspect]string
 	last     map[string]time.Time
-	detail   string // why no broker could be reached
+	logged   map[aspect]string // the newest sentence of what is watched that the log has
+	detail   string            // why no broker could be reached, and
+	heard    time.Time         // when the client said so
 	inGroup  bool
 	fatal    error
 	inside   time.Time // since when a rebalance callback runs
@@ -172,7 +177,7 @@ func (f *Forwarder) Ready() (why []string) {
 		if !s.deadline.IsZero() {
 			why = append(why, "stopping")
 		}
-		for _, a := range []aspect{broker, topic, letters, skipping, burying} {
+		for _, a := range []aspect{broker, topic, admission, unreadable, letters, skipping, burying} {
 			if s.said[a] != "" {
 				why = append(why, s.said[a])
 			}
@@ -205,83 +210,28 @@ func (f *Forwarder) unconfirmed() string {
 	return some(partitionsOf(all))
 }
 
-// watchTime is how often the cluster is asked whether it is there and has the topics.
-const watchTime = 2 * time.Second
-
-// watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
-// itself is silent about a broker that does not answer and about a topic that is gone.
-func (f *Forwarder) watch(ctx context.Context) {
-	contact := contact{}
-	contact.made(f.cfg.Credentials)
-	for well := false; ; {
-		question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-		topics, err := f.topics(question, f.cfg.Topics)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		answered := err == nil || errors.Is(err, kafka.ErrNoTopic) || errors.Is(err, kafka.ErrForbidden)
-		contact.check(ctx, f, answered)
-		f.consumer.compare(ctx, topics) // what is told of some topics, whatever is of others
-		was := well
-		well = err == nil
-		switch {
-		case !answered && was:
-			continue // it may be one broker of several that is silent: the next question goes to another one
-		case !answered:
-			f.health.noBroker(f.cfg.Brokers, err)
-		default:
-			if err != nil {
-				err = fmt.Errorf("waiting for the topic: %s", oneLine(err))
-			}
-			f.health.changed(broker, nil)
-			f.health.changed(topic, err)
-			f.watchLetters(ctx)
-		}
-		if sleep(ctx, untilNext(watchTime)) != nil {
-			return
-		}
+// watched notes what is looked at all the time. The log has what has changed, once a minute at the most: it may come and go.
+func (s *health) watched(a aspect, err error) {
+	s.say(a, err)
+	is, was := "", ""
+	if err != nil {
+		is = err.Error()
 	}
-}
-
-// watchLetters names a dead letter topic that is not there, or not for this process, before the first letter has to wait for it.
-func (f *Forwarder) watchLetters(ctx context.Context) {
-	if f.cfg.DeadLetterTopic == "" {
+	s.with(func() { was = s.logged[a] })
+	if is == was || is != "" && !s.every("watched: "+string(a), time.Minute) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
-	defer cancel()
-	switch _, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic}); {
-	case err == nil:
-		f.health.changed(letters, nil)
-	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden):
-		f.health.changed(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
-	}
-}
-
-// oneLine is what errors.Join would put in several.
-func oneLine(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }
-
-// noReason stands where the client knows none: for it, a connection that the other end closes is a matter of course.
-const noReason = "it does not answer, or closes the connection (does its listener want TLS or a password? see KPUSH_SECURITY_PROTOCOL)"
-
-// noBroker notes that no broker answers, with the newest reason that librdkafka gave.
-func (s *health) noBroker(at string, err error) {
-	detail := ""
 	s.with(func() {
-		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kafka.ErrAllDown) {
-			s.detail = err.Error()
+		if s.logged == nil {
+			s.logged = map[aspect]string{}
 		}
-		detail = s.detail
+		s.logged[a] = is
 	})
-	sentence := "waiting for a broker at " + at
-	if detail == "" && errors.Is(err, context.DeadlineExceeded) {
-		detail = noReason
+	if is == "" {
+		s.log.Info("the " + string(a) + " is there again")
+	} else {
+		s.log.Warn(is)
 	}
-	if detail != "" {
-		sentence += ": " + detail
-	}
-	s.changed(broker, errors.New(sentence))
 }
 
 func (s *health) changed(a aspect, err error) {

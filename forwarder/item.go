@@ -26,6 +26,8 @@ type item struct {
 	failure   *failure        // nil until the first failed attempt, and once it is closed
 	closed    *failure        // of which the outcome is not on record yet
 	confirmed bool            // the service had it already
+	cleared   bool            // the service has said that it does not have it, and nothing was sent since
+	asked     int             // questions whether it does that it did not answer
 	buried    bool            // it is in the dead letter topic
 	first     time.Time       // when the first attempt of this process began that was no delivery
 	last      time.Time       // when the newest one did
@@ -92,11 +94,16 @@ func (d *delivery) judge(it *item, silence pace.Silence) {
 	if it.final {
 		return
 	}
+	d.fails(it)
+	d.f.failures.note(it.failure, it.tries(), v)
+}
+
+// fails counts and lists a message that has to wait.
+func (d *delivery) fails(it *item) {
 	if it.failure == nil {
 		d.p.failing.Add(1)
 		it.failure = d.f.failures.add(d.p, it)
 	}
-	d.f.failures.note(it.failure, it.tries(), v)
 }
 
 // loose are faults of a message for having had no answer in time, in one row of a host's silence.
@@ -168,14 +175,22 @@ func (d *delivery) log(it *item, took time.Duration) {
 	case v.Class == push.Delivered:
 		d.sayRecovered(it)
 	case v.Class == push.Aborted || it.final:
-	case it.tries() >= blockedAfter && v.Reason != it.logged && time.Since(it.said) > time.Minute:
-		it.logged, it.said = v.Reason, time.Now()
-		d.sayBlocked(it)
+	case d.logBlocked(it, v, it.tries()):
 	case it.attempt.Number == 1:
 		d.sayFailed(about)
 	default:
 		log.Debug("delivery failed again", about...)
 	}
+}
+
+// logBlocked says that a message is blocked, once for each reason.
+func (d *delivery) logBlocked(it *item, v push.Verdict, tries int) bool {
+	if tries < blockedAfter || v.Reason == it.logged || time.Since(it.said) <= time.Minute {
+		return false
+	}
+	it.logged, it.said = v.Reason, time.Now()
+	d.sayBlocked(it, v, tries)
+	return true
 }
 
 // wantTime is how long kpush has to want for nothing until that is said: a request on a kept connection shows nothing.

@@ -1,12 +1,14 @@
 package forwarder
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/kpush/kpush/forwarder/pace"
+	"github.com/kpush/kpush/kafka"
 )
 
 // Notes are worth knowing, but no reason to call the process ill or not ready: blocked messages, a full buffer.
@@ -20,10 +22,17 @@ func (f *Forwarder) Notes() (notes []string) {
 		}
 	})
 	notes = append(notes, f.slowed()...)
+	notes = append(notes, f.transactions()...)
+	if broker := f.parts.Consumer.TooOld(); broker != "" && f.cfg.InstanceID != "" {
+		notes = append(notes, notStatic(broker, f.cfg.Session))
+	}
 	if s := f.standstill(); s != "" {
 		notes = append(notes, s)
 	}
-	if all := f.failures.status(); len(all) > 0 {
+	if all := f.failures.doubtful(); len(all) > 0 {
+		notes = append(notes, doubtfulSentence(all))
+	}
+	if all := slices.DeleteFunc(f.failures.status(), func(b BlockedStatus) bool { return b.Doubtful }); len(all) > 0 {
 		notes = append(notes, blockedSentence(all))
 	}
 	return notes
@@ -46,6 +55,37 @@ func (f *Forwarder) slowed() (why []string) {
 	return why
 }
 
+// transactions are the partitions that wait for one to end.
+func (f *Forwarder) transactions() (waiting []string) {
+	for _, p := range slices.SortedFunc(slices.Values(f.consumer.running()), byName) {
+		if end, high := p.gauge.bounds(); high > end && p.gauge.position.Load() >= end {
+			waiting = append(waiting, transaction(p.Partition, end, high))
+		}
+	}
+	if more := len(waiting) - namesMost; more > 0 {
+		waiting = append(waiting[:namesMost], fmt.Sprintf("and %d more partitions wait for open transactions", more))
+	}
+	return waiting
+}
+
+// transaction says that a partition waits for one to end.
+func transaction(p kafka.Partition, end, high int64) string {
+	return fmt.Sprintf("%s has an open transaction: what is at %d and above, below %d, can be read once it has ended (%d offsets; kafka-transactions find-hanging shows one that never does)", p, end, high, high-end)
+}
+
+// notStatic says what is not to be had of a broker that knows no static members.
+func notStatic(broker string, session time.Duration) string {
+	return fmt.Sprintf("broker %s is older than Kafka 2.3 and knows no static members: after a kill this one has its partitions back when its session has timed out (%v), not at once", broker, session)
+}
+
+// tooOld says it where that may not be.
+func tooOld(broker string) error {
+	return fmt.Errorf("KPUSH_MESSAGE_DELIVERY_GUARANTEES=3 %w, and broker %s is older than Kafka 2.3 and knows none: have newer brokers, or choose 2", ErrNeedsStatic, broker)
+}
+
+// ErrNeedsStatic ends a member that the brokers do not take for a static one, and that must be.
+var ErrNeedsStatic = errors.New("needs a static member")
+
 // sayDown notes that the service, or one of its hosts, is down (why), or there again (nil).
 func (f *Forwarder) sayDown(host int, err error) {
 	switch {
@@ -58,16 +98,26 @@ func (f *Forwarder) sayDown(host int, err error) {
 	}
 }
 
-// blockedSentence names those that have been failing for longest, and counts the others.
+// doubtfulSentence says of messages in doubt what they wait for.
+func doubtfulSentence(all []BlockedStatus) string {
+	return fmt.Sprintf("%d messages in doubt wait: KPUSH_CONFIRM_URL does not say whether the service has them: %s; kpush -skip TOPIC/PARTITION/OFFSET gives one up", len(all), longest(all))
+}
+
+// blockedSentence says how many others are blocked.
 func blockedSentence(all []BlockedStatus) string {
+	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, longest(all))
+}
+
+// longest names those that have been failing for longest, and counts the others.
+func longest(all []BlockedStatus) string {
 	slices.SortStableFunc(all, func(a, b BlockedStatus) int { return a.Since.Compare(b.Since) })
 	said := make([]string, 0, namesMost)
 	for _, b := range all[:min(len(all), namesMost)] {
-		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), b.Reason))
+		said = append(said, fmt.Sprintf("%s/%d since %s (%s)", b.Partition, b.Offset, b.Since.UTC().Format(time.RFC3339), strings.TrimPrefix(b.Reason, doubtReason)))
 	}
 	more := ""
 	if n := len(all) - namesMost; n > 0 {
 		more = fmt.Sprintf(", and %d more", n)
 	}
-	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s%s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, strings.Join(said, ", "), more)
+	return strings.Join(said, ", ") + more
 }

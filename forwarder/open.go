@@ -24,9 +24,22 @@ func (c *consumer) startPending() {
 	}
 }
 
+// volumeHangs says of what is pending that it waits for a volume that hangs: to ask for it would be to wait, too.
+func (c *consumer) volumeHangs() bool {
+	err := c.health.volume()
+	if !errors.Is(err, offsets.ErrHangs) {
+		return false
+	}
+	for t := range c.pending {
+		c.pending[t] = err
+	}
+	c.publish()
+	return true
+}
+
 // startNow is startPending without a wait.
 func (c *consumer) startNow() {
-	if c.asking {
+	if c.asking || c.volumeHangs() {
 		return // startPending does it behind that
 	}
 	c.asking = true
@@ -105,18 +118,46 @@ type opening struct {
 func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.Partition]*opening {
 	opened := make(map[kafka.Partition]*opening, len(known))
 	paused := sync.OnceValue(c.f.pausedHere) // the audit is read once, and only where a commit has no mark
-	var all sync.WaitGroup
+	results := make(chan *opening, len(known))
 	for t, k := range known {
 		o := &opening{Knowledge: k, Decision: start.Decide(c.adjust(k))}
-		opened[t] = o
 		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
 		if was := c.past.left[t]; was.remade(k.Identity.TopicID) {
 			o.Start.Ceiling = max(o.Start.Ceiling, was.next)
 		}
-		all.Go(func() { o.p, o.err = c.open(o, paused) })
+		opened[t] = &opening{Knowledge: o.Knowledge, Decision: o.Decision, err: errSlowVolume} // until it is there
+		go func() {
+			o.p, o.err = c.open(o, paused)
+			results <- o
+		}()
 	}
-	all.Wait()
+	late := time.NewTimer(openTime)
+	defer late.Stop()
+	for left := len(known); left > 0; left-- {
+		select {
+		case o := <-results:
+			opened[o.Partition] = o
+		case <-late.C:
+			go closeLate(results, left)
+			return opened
+		}
+	}
 	return opened
+}
+
+// openTime is how long the volume may take to open partitions: the group waits for a callback.
+const openTime = 4 * time.Second // more than offsets takes to say that it hangs
+
+var errSlowVolume = fmt.Errorf("the volume has not taken in %v where it starts", openTime)
+
+// closeLate lets go of partitions that are opened too late.
+func closeLate(results <-chan *opening, left int) {
+	for ; left > 0; left-- {
+		if o := <-results; o.p != nil {
+			o.p.lanes.Close()
+			o.p.rec.Release()
+		}
+	}
 }
 
 // adjust has a partition start where an operator has asked for. It lets a partition that was added, or whose topic was made again, while
@@ -157,7 +198,7 @@ func (e earlier) remade(id string) bool { return e.topicID != "" && id != "" && 
 
 // topics asks for topics, and notes how many partitions each had when this process heard of it first.
 func (f *Forwarder) topics(ctx context.Context, names []string) (map[string]kafka.Topic, error) {
-	found, err := f.parts.Cluster.Topics(ctx, names)
+	found, err := f.parts.Cluster.Topics(ctx, names, kafka.Read)
 	for name, t := range found {
 		f.widths.LoadOrStore(width{name, t.ID}, t.Partitions)
 	}
@@ -251,25 +292,6 @@ func (c *consumer) open(o *opening, paused func() func(kafka.Partition) bool) (*
 	}
 	p.replay = o.Replay
 	return p, nil
-}
-
-// findOutOfRange finds those partitions whose position the log does not hold any more; the client does not say which. They
-// start again once what is in memory is delivered: it may be the last copy.
-func (c *consumer) findOutOfRange(cause error) {
-	ctx, cancel := context.WithTimeout(c.stopping, kafka.QuestionTime)
-	defer cancel()
-	limits, err := c.f.parts.Cluster.Bounds(ctx, slices.Collect(maps.Keys(c.parts)))
-	if c.outOfRange = nil; err != nil {
-		c.outOfRange = cause // the client reports it once: tidy looks again
-		c.log.Warn("cannot look up for all partitions whether they are out of range; tried again", "error", err)
-	}
-	for t, b := range limits {
-		if p := c.parts[t]; !p.reading.outOfRange && (p.reading.next < b.Oldest || p.reading.next > b.High) {
-			p.reading.outOfRange = true
-			c.log.Warn("the partition's position is out of range: it starts again when what is in memory is delivered",
-				p.where(), "offset", p.reading.next, "oldest", b.Oldest, "end", b.High, "error", cause)
-		}
-	}
 }
 
 // compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it

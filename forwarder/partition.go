@@ -51,6 +51,7 @@ type reading struct {
 	said       bool      // the log has said that it is bounded
 	came       time.Time // when a message of it was handed over last, or it was started
 	owed       int64     // where it ended when it had brought nothing for silentTime
+	unread     unread
 }
 
 func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, start offsets.Start) *partition {

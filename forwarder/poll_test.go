@@ -404,7 +404,7 @@ func TestClientErrorsAreNotFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { return good })).run()
 		r.kafka.give(t0)
-		for _, err := range []error{kafka.ErrNoBroker, kafka.ErrNoTopic, kafka.ErrRebalancing, kafka.ErrOutOfRange, errors.New("a timeout"), errors.New("a timeout")} {
+		for _, err := range []error{kafka.ErrNoBroker, kafka.ErrNoTopic, kafka.ErrRebalancing, kafka.PartitionError{Position: kafka.Position{Partition: t1}, Err: kafka.ErrUnreadable}, errors.New("a timeout"), errors.New("a timeout")} {
 			r.kafka.report(err)
 		}
 		r.kafka.produce(t0, 10, 10)
@@ -634,4 +634,56 @@ func TestNobodyRestsWithSomethingToDo(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Messages larger than the buffer: of many partitions no more are held than one that is delivered beside another one, whatever the
+// service does, and all of them come through; one that is stuck holds up no other.
+func TestLargeMessages(t *testing.T) {
+	for name, verdict := range map[string]func(*Delivery) Verdict{
+		"slow": func(*Delivery) Verdict { pass(10 * time.Second); return good },
+		"one is stuck": func(d *Delivery) Verdict {
+			if pass(time.Second); d.Partition == t0 {
+				return bad
+			}
+			return good
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const partitions, size = 16, 160_000
+			cfg, b := tight(), newBook()
+			told := int64(0)
+			r := newRig(t, cfg, b.keeping(verdict))
+			r.f.parts.Large = func(size int64) { told = size }
+			r.run()
+			var all []kafka.Partition
+			for n := range int32(partitions) {
+				all = append(all, kafka.Partition{Topic: "t", Number: n})
+				r.kafka.produce(all[n], 2, size)
+			}
+			most, began := r.highWater(), time.Now()
+			r.kafka.give(all...)
+			for _, p := range all {
+				if stuck := name != "slow" && p == t0; !stuck {
+					r.until(p.String(), func() bool { return r.kafka.storedAt(p) == 2 })
+				}
+			}
+			if got, limit := most(), cfg.Buffer+2*(size+perMessage); got > limit {
+				t.Errorf("%s: %d bytes were held of messages of %d, the limit is %d", name, got, size, limit)
+			}
+			if took := time.Since(began); took > partitions*2*11*time.Second {
+				t.Errorf("%s: it took %v", name, took)
+			}
+			if told != 0 { // below a MiB
+				t.Errorf("%s: messages of %d are called large", name, told)
+			}
+			r.kafka.produce(t1, 1, 3<<20)
+			r.until("a large one", func() bool { return r.kafka.storedAt(t1) == 3 })
+			if told != 3<<20+perMessage {
+				t.Errorf("%s: the largest message is said to be %d", name, told)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -48,6 +48,11 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	}
 	c.publish()
 	c.health.member(true)
+	c.health.watched(admission, nil)
+	if c.notStatic() || c.volumeHangs() {
+		c.fetch(nil)
+		return
+	}
 	var starts []kafka.Position
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
@@ -63,6 +68,17 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	if len(tps) > 0 {
 		c.log.Info("partitions assigned", "partitions", names(tps), "now", len(c.assignment()))
 	}
+}
+
+// notStatic ends the loop where the brokers do not take this process for the static member that it must be.
+func (c *consumer) notStatic() bool {
+	if !c.f.cfg.MustBeStatic {
+		return false
+	}
+	if old := c.client.TooOld(); old != "" {
+		c.failed = tooOld(old)
+	}
+	return c.failed != nil
 }
 
 // undecided are those of tps that only a broker's answer is missing for.
@@ -102,12 +118,23 @@ func (c *consumer) lose(tps []kafka.Partition, cause error) {
 		p.stage.Store(gone)
 		p.stop(cause)
 		p.abandon(cause)
-		p.rec.Release()
 	}
-	for _, p := range ps {
-		p.lanes.Close()
-		p.lanes.Wait()
-	}
+	c.release(ps)
+	atMost(c.f.reserve(), func() {
+		for _, p := range ps {
+			p.lanes.Close()
+			p.lanes.Wait()
+		}
+	})
+}
+
+// release ends the records of partitions. A disk that hangs in a write may take the rest of its time for it.
+func (c *consumer) release(ps []*partition) {
+	atMost(closeTime, func() {
+		for _, p := range ps {
+			p.rec.Release()
+		}
+	})
 }
 
 // giveUp ends partitions in good order: what is under way may finish, then all progress is committed.
@@ -117,18 +144,18 @@ func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
 	}
 	ps := c.present(tps)
 	c.drain(ps, cause)
-	for _, p := range ps {
-		p.rec.HandOver()
-	}
+	atMost(closeTime, func() {
+		for _, p := range ps {
+			p.rec.HandOver()
+		}
+	})
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
 		c.f.committer.handOver(ps, c.f.reserve()*2/3)
 	}
 	offsets.Crash("handed over, not revoked")
 	c.forget(tps)
-	for _, p := range ps {
-		p.rec.Release()
-	}
+	c.release(ps)
 	if len(ps) > 0 {
 		c.log.Info("partitions given up", "partitions", names(tps), "why", cause.Error())
 	}

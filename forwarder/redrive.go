@@ -92,7 +92,7 @@ const (
 // survey finds out where to go on, and which letters of this group there are behind that.
 func (r *redrive) survey(ctx context.Context) error {
 	f := r.f
-	found, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic})
+	found, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic}, kafka.Read)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const (
 func (f *Forwarder) Wanted() { f.wanted.Store(time.Now().UnixNano()) }
 
 // sample looks at the partitions every so often: how fast they are, and whether they stand still. Kafka is asked where they end
-// while there is something to do, and while somebody wants to know of partitions that are not silent; of those that are, silent.go
+// while there is something to do, or the log goes on behind what can be read (a transaction is open), and while somebody wants to know of partitions that are not silent; of those that are, silent.go
 // asks, every silentTime.
 func (f *Forwarder) sample(ctx context.Context) {
 	for w := newWatchdog(f); sleep(ctx, untilNext(sampleTime)) == nil; {
@@ -34,7 +34,7 @@ func (f *Forwarder) sample(ctx context.Context) {
 func (f *Forwarder) bears(running []*partition) bool {
 	wanted := time.Since(time.Unix(0, f.wanted.Load())) < wantedTime
 	return slices.ContainsFunc(running, func(p *partition) bool {
-		return p.gauge.behind() || wanted && time.Since(p.gauge.sampled.came) < silentTime
+		return p.gauge.behind() || p.gauge.ahead.Load() || wanted && time.Since(p.gauge.sampled.came) < silentTime
 	})
 }
 

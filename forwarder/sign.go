@@ -27,6 +27,23 @@ func signOf(v push.Verdict) pace.Sign {
 	return s
 }
 
+// signOfReply is what the question about a message says of the service: an answer, that the host is there, but not that of a gateway; no
+// connection, that it is not. Why none came over a connection may be the question's own.
+func signOfReply(v push.Verdict) pace.Sign {
+	s := signOf(v)
+	s.Kind = pace.Cancelled
+	switch v.Status {
+	case 0:
+		if v.Class == push.ServiceFault && !v.InDoubt {
+			s.Kind = pace.Fault
+		}
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	default:
+		s.Kind = pace.Answered
+	}
+	return s
+}
+
 // fault is what a verdict says of the service beside that of its messages.
 type fault struct {
 	sign    pace.Sign

@@ -179,8 +179,8 @@ func (all *causes) of(p *partition) stall {
 		return stall{word: stalledFetch, text: "the Kafka client brings none of its messages"}
 	case all.common.word != "":
 		return all.common
-	case g.asking.Load() > 0:
-		return stall{word: stalledConfirm, text: "KPUSH_CONFIRM_URL does not say whether the service has a message in doubt"}
+	case fails && one.Doubtful:
+		return stall{word: stalledConfirm, text: fmt.Sprintf("waiting for %s/%d: %s", one.Partition, one.Offset, one.Reason)}
 	case fails:
 		text := fmt.Sprintf("waiting for a retry of %s/%d, which has failed %d times: %s", one.Partition, one.Offset, one.Attempts, one.Reason)
 		if bound := p.ceiling.boundedBy(); bound != "" {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
@@ -145,11 +146,13 @@ func TestNotStalled(t *testing.T) {
 func TestStallReasons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(always))
-		r.f.parts.Confirm = func(context.Context, string) (bool, error) { return false, errors.New("no") }
+		r.f.parts.Confirm = func(context.Context, int, string) push.Reply {
+			return push.Reply{Verdict: Verdict{Status: 500, Reason: "no"}}
+		}
 		p := r.partition(t0, offsets.Attempt{Offset: 1, Number: 1, InDoubt: true})
 		p.push(&kafka.Message{Partition: t0, Offset: 1})
 		pass(time.Minute)
-		if s := r.f.causes().of(p); s.word != stalledConfirm {
+		if s := r.f.causes().of(p); s.word != stalledConfirm || s.text != "waiting for t/0/1: "+doubtReason+"no" {
 			t.Errorf("in doubt: %+v", s)
 		}
 		other := r.partition(t1)
@@ -160,8 +163,8 @@ func TestStallReasons(t *testing.T) {
 		p.stop(errStopping)
 		p.lanes.Close()
 		p.lanes.Wait()
-		if n := p.gauge.asking.Load(); n != 0 {
-			t.Errorf("%d questions after the end", n)
+		if n := p.failing.Load(); n != 0 {
+			t.Errorf("%d messages wait after the end", n)
 		}
 	})
 }

@@ -83,6 +83,7 @@ type BlockedStatus struct {
 	Reason           string // without the answer's body
 	Answer           string // the beginning of that body
 	Since            time.Time
+	Doubtful         bool // it waits for KPUSH_CONFIRM_URL, and Attempts counts the questions, too
 }
 
 // LettersStatus is what this process has to do with dead letters.

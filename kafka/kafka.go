@@ -72,7 +72,7 @@ type Reader interface {
 	Close() error        // may block for ever, but not where the client has failed: a FatalError then
 }
 
-// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Member, Reach and Wake.
+// Consumer is a member of a group. It belongs to one goroutine, but for Commit, Committed, Member, Reach, TooOld and Wake.
 type Consumer interface {
 	Reader
 	Subscribe(topics []string, on Rebalance) error
@@ -88,6 +88,8 @@ type Consumer interface {
 	// Reach asks a broker and the group's coordinator; an error says that one of them had no answer within timeout each. While the
 	// group rebalances the coordinator need not have one.
 	Reach(timeout time.Duration) error
+	// TooOld is a broker that knows no static members (Kafka before 2.3), as far as brokers have been asked; "" for none.
+	TooOld() string
 	// Renew goes on with a new client, as the same member of the same subscription, instead of one that reaches no broker any more.
 	// Nothing is assigned to it yet, of the old one nothing is heard again, and a Commit under way ends with ErrRenewed.
 	Renew() error
@@ -110,23 +112,39 @@ type Topic struct {
 type Group struct {
 	Rebalancing bool     // it waits for members before it gives its partitions out anew
 	Members     []string // ids
+	Assignor    string   // that its members have agreed on; "" where they have none, or leave that to the broker
 }
 
 // Cluster is what a broker is asked beside consuming. It is safe for concurrent use.
 type Cluster interface {
 	ID(context.Context) (string, error)
-	// Topics are those of the names that there are, also beside an error about others.
-	Topics(ctx context.Context, names []string) (map[string]Topic, error)
+	// Topics are those of the names that there are, also beside an error about others, or about those where Kafka says that the right is
+	// missing.
+	Topics(ctx context.Context, names []string, may Right) (map[string]Topic, error)
 	// Partitions are all of the topics'.
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
 	// Since is the offset of the first record of that time or later, -1 where there is none.
 	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
-	// Group is one without members, too, where there is none of the name, or none that may be seen.
+	// Group is one without members, too, where there is none of the name.
 	Group(ctx context.Context, name string) (Group, error)
+	// Admits is ErrForbidden where this process may not be a member of the group.
+	Admits(ctx context.Context, group string) error
 	Close()
 }
+
+// Right is what a process may do with a topic.
+type Right string
+
+// The rights, as Kafka's ACLs name them.
+const (
+	Read  Right = "READ"
+	Write Right = "WRITE"
+)
+
+// Assignor is the one of a Consumer.
+const Assignor = "cooperative-sticky"
 
 // Record is what is to be produced.
 type Record struct {

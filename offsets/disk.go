@@ -63,7 +63,7 @@ func fill(d disk, o Options) error {
 func newFile(o Options) (first []byte, size int64) {
 	o = o.complete()
 	half := cmp.Or(o.half, defaultHalf)
-	first, _ = table{}.snapshot(header{size: half, generation: 1, life: uint32(o.random()), volume: o.random(),
+	first, _ = new(table).snapshot(header{size: half, generation: 1, life: uint32(o.random()), volume: o.random(),
 		created: o.Now().Unix(), boot: o.boot})
 	return first, 2 * half
 }

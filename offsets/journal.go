@@ -73,6 +73,8 @@ func (s *Store) begin(n int) error {
 		switch {
 		case s.closed:
 			return ErrClosed
+		case s.turning && s.hangs():
+			return s.hanging()
 		case s.turning:
 			s.wake.Wait()
 		case s.failed != nil:
@@ -82,7 +84,9 @@ func (s *Store) begin(n int) error {
 		case s.journal.added() > 0:
 			_ = s.write() // it shows in s.failed
 		default:
-			s.turn()
+			if err := s.turn(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -115,11 +119,16 @@ func (s *Store) put(f frame) error {
 }
 
 // turn writes all of memory into the other half and goes on there. It is the way out of a full half and of a failed write,
-// whose pages are never trusted again. The lock is given up meanwhile, but nobody can write.
-func (s *Store) turn() {
+// whose pages are never trusted again. The lock is given up meanwhile, but nobody can write. An error says that it was not tried, for
+// the disk hangs; what came of it otherwise shows in s.failed.
+func (s *Store) turn() error {
 	j := &s.journal
 	s.turning = true
 	for s.backlog.busy {
+		if s.hangs() {
+			s.turning = false
+			return s.hanging()
+		}
 		s.wake.Wait()
 	}
 	s.backlog.busy = true
@@ -131,23 +140,29 @@ func (s *Store) turn() {
 	h := j.header
 	h.life, h.boot = uint32(s.opt.random()), s.opt.boot
 	b, frames := s.table.snapshot(h)
+	if most := h.capacity(); frames+16 > most {
+		s.table.recount()
+		s.forget(most / 2)
+		b, frames = s.table.snapshot(h)
+	}
 	at, seq := int64(1-j.half)*h.size, s.backlog.seq
 	if most := h.capacity(); frames+16 > most { // it has to leave room to go on
 		s.fail(fmt.Errorf("what has to be remembered takes %d frames of the %d that a half holds", frames, most))
-		return
+		return nil
 	}
-	s.mu.Unlock()
-	Crash("half full")
-	_, err := j.disk.WriteAt(b, at)
-	if err == nil {
-		Crash("snapshot written")
-		err = j.disk.Sync()
-	}
-	Crash("snapshot on disk")
-	s.mu.Lock()
+	err := s.visit(func() error {
+		Crash("half full")
+		_, err := j.disk.WriteAt(b, at)
+		if err == nil {
+			Crash("snapshot written")
+			err = j.disk.Sync()
+		}
+		Crash("snapshot on disk")
+		return err
+	})
 	if err != nil {
 		s.fail(err)
-		return
+		return nil
 	}
 	j.move(h, frames)
 	s.backlog.synced, s.backlog.unsynced = seq, 0
@@ -155,6 +170,7 @@ func (s *Store) turn() {
 		s.failed = nil
 		s.opt.Log.Info("offsets: the volume can be written again", "file", s.path)
 	}
+	return nil
 }
 
 // fail closes the file for writing until turn has succeeded.

@@ -69,12 +69,13 @@ func (p *Partition) Progress() (next int64, done Ranges) {
 	return next, p.slot.finished(recorded).TrimBelow(next)
 }
 
-// HandOver says that nothing of this partition is under way any more: from now on Progress stops at what has no outcome in any
-// case, so that a stop or a rebalance loses and repeats nothing.
+// HandOver says that nothing of this partition is waited for any more: from now on Progress stops at what has no outcome in any
+// case, so that a stop or a rebalance loses and repeats nothing, and Unfinished tells of what is under way all the same (at a disk that
+// hangs).
 func (p *Partition) HandOver() {
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
-	p.slot.sentCounts = false
+	p.slot.sentCounts, p.slot.handedOver = false, p.store.Keeps()
 }
 
 // Unfinished is what a commit has to tell of attempts: those that are over, at offsets that Progress does not pass and that
@@ -82,7 +83,11 @@ func (p *Partition) HandOver() {
 func (p *Partition) Unfinished() []Attempt {
 	p.store.mu.Lock()
 	defer p.store.mu.Unlock()
-	return p.slot.list(p.slot.passed(), p.untried.Load(), (*row).over)
+	tell := (*row).over
+	if p.slot.handedOver {
+		tell = (*row).left
+	}
+	return p.slot.list(p.slot.passed(), p.untried.Load(), tell)
 }
 
 // Next is the watermark: every offset below it has its outcome.
@@ -133,6 +138,7 @@ func (p *Partition) Release() {
 	p.released = true
 	p.slot.owner = nil
 	p.slot.release()
+	s.table.count(p.slot)
 	p.slot.seq = s.backlog.seq
 	s.lowering = true
 	poke(s.keeper.kick)

@@ -21,8 +21,10 @@ type slot struct {
 	liftedAt  int64     // the offset that needed it
 	stood     bool      // somebody had to wait for it since
 	unvouched bool      // see Saved; until it is assigned
+	unwritten bool      // what an assignment has joined did not get into the file
 	seq       uint64    // backlog.seq at the newest ceiling, and at the release
 	committed int64
+	counted   int   // frames, as of the table's newest count
 	at        int64 // unix seconds of the newest fact
 	owner     *Partition
 }

@@ -54,6 +54,12 @@ func newStore(o Options, path string) *Store {
 	s := &Store{opt: o.complete(), path: path, table: table{current: make(map[Key]*slot)}}
 	s.keeper = keeper{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})}
 	s.wake.L = &s.mu
+	s.backlog.alarm = time.AfterFunc(hangTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.rouse()
+	})
+	s.backlog.alarm.Stop()
 	s.backlog.burst = s.opt.Sync.Unsynced / 3
 	return s
 }
@@ -120,8 +126,7 @@ func recoverFrom(d disk, path string, o Options) (*Store, error) {
 		s.journal.disk = d
 		s.adopt(m)
 		s.mu.Lock()
-		s.turn()
-		err = s.failed
+		err = cmp.Or(s.turn(), s.failed)
 		s.mu.Unlock()
 	}
 	if err != nil {
@@ -157,6 +162,7 @@ func (s *Store) adopt(m *image) {
 	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
 	lost := !m.clean && m.header.boot != s.opt.boot
 	for _, t := range m.current {
+		s.table.count(t)
 		if lost {
 			t.doubt = max(t.doubt, t.ceiling)
 			t.unvouched = s.opt.Sync.Window < 0
@@ -238,18 +244,19 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	p := &Partition{store: s, slot: t}
 	changed, unvouched := t.join(st), t.unvouched
 	t.unvouched = false
-	if s.Keeps() && (changed || fresh || unvouched) {
+	if t.unwritten = s.Keeps() && (changed || fresh || unvouched || t.unwritten); t.unwritten {
 		if err := s.enter(t, fresh); err != nil {
 			t.unvouched = unvouched
 			return nil, err
 		}
+		t.unwritten = false
 	}
 	t.owner = p
 	if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {
 		t.owner, t.unvouched = nil, unvouched
 		return nil, cmp.Or(err, s.failed)
 	}
-	t.sentCounts = !s.Keeps()
+	t.handedOver, t.sentCounts = false, !s.Keeps()
 	t.start()
 	untried := t.doubt
 	for o := range t.attempts {
@@ -262,19 +269,26 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 // enter writes what a slot begins with; a fresh one takes the place of the one before it, if there is room.
 func (s *Store) enter(t *slot, fresh bool) error {
 	old := s.table.current[t.key]
-	s.table.current[t.key] = t
-	if n, most := len(s.table.frames()), s.journal.header.capacity()/2; fresh && n > most {
-		s.table.current[t.key] = old
-		if old == nil {
-			delete(s.table.current, t.key)
+	back := func() {
+		if s.table.remove(t.key); old != nil {
+			s.table.take(old)
 		}
+	}
+	s.table.take(t)
+	before := len(s.table.current)
+	if most := s.journal.header.capacity() / 2; fresh && !s.fits(most) {
+		n := s.table.size
+		back()
 		return fmt.Errorf("with it, %d frames have to be remembered, and %s begins with %d at most, to leave room for "+
 			"what happens: use more volumes with fewer partitions each", n, s.path, most)
 	}
-	frames := t.frames(nil, fresh)
-	if len(frames) > s.journal.room() {
-		s.turn()
-		return nil
+	frames, forgotten := t.frames(nil, fresh), len(s.table.current) < before
+	if len(frames) > s.journal.room() || forgotten { // the file has to forget it, too
+		err := s.turn()
+		if err != nil {
+			back()
+		}
+		return err
 	}
 	for _, f := range frames {
 		s.journal.add(f)
@@ -287,12 +301,14 @@ func (s *Store) enter(t *slot, fresh bool) error {
 func (s *Store) Err() error {
 	for end := time.Now().Add(time.Second); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+			return s.hanging()
 		}
 	}
-	err, closed := s.failed, s.closed
+	err, closed, hangs := s.failed, s.closed, s.hangs()
 	s.mu.Unlock()
 	switch {
+	case hangs:
+		return s.hanging()
 	case err != nil:
 		return err
 	case closed:

@@ -64,7 +64,7 @@ func (s *Store) tick() time.Duration {
 		s.lower()
 	}
 	switch {
-	case s.failed != nil:
+	case s.failed != nil, s.hangs():
 		return retryAfter
 	case s.opt.Sync.Window > 0 && s.early():
 		return 1 // they came while the sync was under way
@@ -80,7 +80,7 @@ func (s *Store) heal() {
 		s.wake.Wait()
 	}
 	if s.failed != nil && !s.closed {
-		s.turn()
+		_ = s.turn() // the next tick tries again
 	}
 }
 
@@ -117,6 +117,9 @@ func (s *Store) Close() error {
 			t.owner, t.seq = nil, s.backlog.seq
 			t.release()
 		}
+	}
+	for s.backlog.busy { // however long it takes: who closes has a bound of his own
+		s.wake.Wait()
 	}
 	s.heal()
 	err := s.finish()

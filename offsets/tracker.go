@@ -50,6 +50,7 @@ type tracker struct {
 	waiting  int   // rows that are outstanding or only written
 
 	sentCounts bool // passed goes beyond what was sent
+	handedOver bool // nothing more is waited for: what is under way is in doubt
 }
 
 // start begins an assignment: nothing is handed over yet.
@@ -243,6 +244,11 @@ func (r *row) attempt() Attempt {
 // tried is attempt, if there was one and the message has no outcome.
 func (r *row) tried() (a Attempt, ok bool) {
 	return r.attempt(), r.progress == outstanding && r.number > 0
+}
+
+// left is attempt, if there was one and the outcome is not as durable as it has to be.
+func (r *row) left() (a Attempt, ok bool) {
+	return r.attempt(), r.progress != recorded && r.number > 0
 }
 
 // over is what is known of the attempts that are over, if there is something and the message has no outcome on record.

@@ -29,6 +29,10 @@ type Options struct {
 	Now  func() time.Time // nil: time.Now
 	Log  *slog.Logger     // nil: slog.Default
 
+	// Group and Topics are what this process consumes: what the file knows of that is never forgotten.
+	Group  string
+	Topics []string
+
 	half   int64           // size of a half when the file is created; 0: 4 MiB
 	boot   string          // "": the running system's boot id
 	random func() uint64   // nil: the system's

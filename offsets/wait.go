@@ -1,7 +1,9 @@
 package offsets
 
 import (
+	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,7 +12,9 @@ type backlog struct {
 	seq      uint64        // writes since Open, failed ones included
 	synced   uint64        // writes known to be on disk
 	unsynced int           // finished offsets among those in between
-	busy     bool          // somebody is at disk.Sync
+	busy     bool          // somebody is at the disk
+	atDisk   atomic.Int64  // unix nanoseconds: since when the disk has been about it; 0: it is back. Not guarded: the lock may take its time
+	alarm    *time.Timer   // tells who waits when it takes too long
 	took     time.Duration // of the newest sync
 	burst    int           // finished offsets that came during a sync lately
 	hurried  bool          // the next sync is asked for
@@ -42,11 +46,39 @@ func (s *Store) park(seq uint64) {
 	b.resting = append(b.resting, w)
 }
 
+// hangTime is how long the disk may take until nobody waits for it any more: each call that would is answered with an error, until the
+// disk is back.
+const hangTime = 3 * time.Second
+
+// visit has do, which needs the disk, done without the lock. The caller is busy.
+func (s *Store) visit(do func() error) error {
+	b := &s.backlog
+	b.atDisk.Store(time.Now().UnixNano())
+	b.alarm.Reset(hangTime)
+	s.mu.Unlock()
+	err := do()
+	b.atDisk.Store(0)
+	s.mu.Lock()
+	b.alarm.Stop()
+	return err
+}
+
+// hangs tells whether the disk does not come back.
+func (s *Store) hangs() bool {
+	since := s.backlog.atDisk.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) >= hangTime
+}
+
+// hanging says so.
+func (s *Store) hanging() error {
+	return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
+}
+
 // rouse wakes whoever has something to do now: those who wait for the other half, those whose write is on disk, and one of the
 // rest, who runs the next sync; all of them where none is to come.
 func (s *Store) rouse() {
 	s.wake.Broadcast()
-	b, all := &s.backlog, s.failed != nil || s.closed
+	b, all := &s.backlog, s.failed != nil || s.closed || s.hangs()
 	left, leader := b.waiters[:0], false
 	for _, w := range b.waiters {
 		over := w.seq <= b.synced || all
@@ -141,6 +173,8 @@ func (s *Store) reach(seq uint64) error {
 			return s.failed
 		case s.closed:
 			return ErrClosed
+		case s.hangs():
+			return s.hanging()
 		case s.backlog.busy:
 			s.park(seq)
 		default:
@@ -162,11 +196,13 @@ func (s *Store) syncNow() error {
 		s.mu.Lock()
 	}
 	seq, pos, unsynced := b.seq, j.pos, b.unsynced
-	s.mu.Unlock()
-	began := s.opt.Now()
-	err := j.disk.Sync()
-	end := s.opt.Now()
-	s.mu.Lock()
+	var began, end time.Time
+	err := s.visit(func() error {
+		began = s.opt.Now()
+		err := j.disk.Sync()
+		end = s.opt.Now()
+		return err
+	})
 	b.busy = false
 	defer s.rouse()
 	if err != nil {

@@ -320,6 +320,9 @@ func (c *client) Reach(within time.Duration) error {
 	return c.answer(context.Background(), "reach", within)
 }
 
+// TooOld is no broker here.
+func (c *client) TooOld() string { return "" }
+
 // Renew is a new client as the same member.
 func (c *client) Renew() error {
 	c.life.step("renew")
@@ -371,7 +374,7 @@ func (c cluster) ID(ctx context.Context) (string, error) {
 	return "C", c.answer(ctx, "id", time.Hour)
 }
 
-func (c cluster) Topics(ctx context.Context, _ []string) (map[string]kafka.Topic, error) {
+func (c cluster) Topics(ctx context.Context, _ []string, _ kafka.Right) (map[string]kafka.Topic, error) {
 	if err := c.answer(ctx, "topics", time.Hour); err != nil {
 		return nil, err
 	}
@@ -407,6 +410,8 @@ func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (
 	}
 	return out, c.answer(ctx, "since", time.Hour)
 }
+
+func (cluster) Admits(context.Context, string) error { return nil }
 
 func (c cluster) Group(ctx context.Context, _ string) (g kafka.Group, err error) {
 	err = c.answer(ctx, "group", time.Hour)

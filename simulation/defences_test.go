@@ -106,7 +106,7 @@ func missed(t *testing.T, d defence) (took time.Duration, how string, err error)
 		return 0, "", fmt.Errorf("%w\n%s", err, out)
 	}
 	began := time.Now()
-	c := exec.Command(binary, "-test.run", "TestSimulate", "-for", defenceTime.String(), "-test.timeout", (*defenceTime + time.Minute).String(), "-test.outputdir", dir)
+	c := exec.Command(binary, "-test.run", "TestSimulate", "-for", defenceTime.String(), "-histories", "0", "-test.timeout", (*defenceTime + time.Minute).String(), "-test.outputdir", dir)
 	var said bytes.Buffer
 	c.Stdout, c.Stderr = &said, &said
 	if c.Run() == nil {

@@ -130,10 +130,13 @@ func (p platter) Close() error         { return nil }
 func (h *host) start() {
 	w := h.w
 	var l *life
+	var disk *sim.Disk
+	boot := 0
 	w.with(func() {
 		if h.life != nil || h.off || w.closing {
 			return
 		}
+		boot, disk = h.boot, h.disk
 		h.lives++
 		l = &life{host: h, number: h.lives, ended: make(chan struct{})}
 		h.life = l
@@ -143,14 +146,14 @@ func (h *host) start() {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	l.end = end
-	machine := offsets.Machine{Boot: fmt.Sprint("boot ", h.boot), Half: 64 << 10, Random: w.number}
+	machine := offsets.Machine{Boot: fmt.Sprint("boot ", boot), Half: 64 << 10, Random: w.number}
 	log := slog.New(&teller{w: w, who: l.String()})
-	if len(h.disk.Cache) == 0 {
-		if err := machine.Format(h.disk); err != nil { // under another name, and renamed: whole, or not there
+	if n, _ := disk.Size(); n == 0 {
+		if err := machine.Format(disk); err != nil { // under another name, and renamed: whole, or not there
 			panic(err)
 		}
 	}
-	store, err := machine.Open(platter{l, h.disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
+	store, err := machine.Open(platter{l, disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
 		l.store = store
 		l.f, err = l.assemble(log)
@@ -206,26 +209,30 @@ func (l *life) stop() {
 	<-l.ended
 }
 
-// cutPower ends what lives, and leaves of the disk what a platter may hold.
-func (h *host) cutPower() {
-	if l := h.life; l != nil {
-		l.kill("by a power cut")
-	}
-	h.w.platters.Lock()
-	defer h.w.platters.Unlock()
-	h.boot++
-	h.disk = sim.New(h.w.stream("disk"), h.disk.Crash(true))
+// now is the life that there is, nil where there is none.
+func (h *host) now() (l *life) {
+	h.w.with(func() { l = h.life })
+	return l
 }
 
-// lose gives it an empty volume; restore one as it was.
+// cutPower ends what lives, and leaves of the disk what a platter may hold.
+func (h *host) cutPower() {
+	h.restart("by a power cut", func(was *sim.Disk) []byte { return was.Crash(true) })
+}
+
+// renew gives it another volume: an empty one, or one as it was.
 func (h *host) renew(image []byte) {
-	if l := h.life; l != nil {
-		l.kill("with its machine")
+	h.restart("with its machine", func(*sim.Disk) []byte { return image })
+}
+
+func (h *host) restart(how string, image func(was *sim.Disk) []byte) {
+	if l := h.now(); l != nil {
+		l.kill("%s", how)
 	}
 	h.w.platters.Lock()
 	defer h.w.platters.Unlock()
-	h.boot++
-	h.disk = sim.New(h.w.stream("disk"), image)
+	next := sim.New(h.w.stream("disk"), image(h.disk))
+	h.w.with(func() { h.boot, h.disk = h.boot+1, next })
 }
 
 // teller writes the log of a life into the history.

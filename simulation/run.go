@@ -17,7 +17,7 @@ type Result struct {
 }
 
 // run lives a plan through, in a synctest bubble.
-func (w *World) run(plan []event) Result {
+func (w *World) run(plan []event) (r Result) {
 	ticking, end := context.WithCancel(context.Background())
 	go func() {
 		for {
@@ -62,11 +62,13 @@ func (w *World) run(plan []event) Result {
 	end()
 	w.pending.Wait()
 	time.Sleep(time.Minute) // what is left after it stays for ever, and the bubble says so
-	messages := 0
-	for _, l := range w.logs {
-		messages += len(l.records)
-	}
-	return Result{w.failure, w.history, w.service.requests, w.service.repeats, w.kills, messages}
+	w.with(func() {         // a log may still be written
+		r = Result{w.failure, w.history, w.service.requests, w.service.repeats, w.kills, 0}
+		for _, l := range w.logs {
+			r.Messages += len(l.records)
+		}
+	})
+	return r
 }
 
 func (w *World) failed() (yes bool) {

@@ -17,6 +17,7 @@ var (
 	seed     = flag.Uint64("seed", 0, "the one history to run; 0: many")
 	first    = flag.Uint64("first", 1, "the first seed of many")
 	duration = flag.Duration("for", 30*time.Second, "how long many are run")
+	most     = flag.Int("histories", 30, "how many they are at the most; 0: no bound")
 	shrink   = flag.Bool("shrink", false, "leave events of a failing history out, one after the other, as long as it fails")
 	verbose  = flag.Bool("verbose", false, "commits and requests are in the history, too")
 	show     = flag.Bool("show", false, "print the history of -seed also where it is well")
@@ -67,7 +68,7 @@ func TestSimulate(t *testing.T) {
 	}
 	var total Result
 	histories := 0
-	for end, s := time.Now().Add(*duration), *first; time.Now().Before(end); s++ {
+	for end, s := time.Now().Add(*duration), *first; time.Now().Before(end) && (*most == 0 || histories < *most); s++ {
 		r, plan := once(t, s, nil)
 		histories++
 		total.Requests, total.Repeats, total.Kills, total.Messages = total.Requests+r.Requests, total.Repeats+r.Repeats, total.Kills+r.Kills, total.Messages+r.Messages

@@ -46,7 +46,8 @@ func TestNoCollectorNoCost(t *testing.T) {
 			if n := testing.AllocsPerRun(100, func() { h.Push(&a) }); n != 0 {
 				t.Errorf("%v allocations an attempt", n)
 			}
-			if n := runtime.NumGoroutine() - before; n != 0 {
+			// One of an earlier test may have ended meanwhile.
+			if n := runtime.NumGoroutine() - before; n > 0 {
 				t.Errorf("%d goroutines more", n)
 			}
 			if idle := Idle(); len(idle) > 0 {

@@ -108,12 +108,18 @@ func (p *publishers) live(records int, fault, start func()) {
 	start()
 }
 
+func (p *publishers) spooled() float64 {
+	p.Helper()
+	return p.sc.Call(p, 200, "GET", "/status", "")["publish"].(map[string]any)["spooled"].(float64)
+}
+
 // judge wants all that was kept to be in Kafka, in order per key, and no crash to have cost more than its bound.
 func (p *publishers) judge(remark string) {
 	p.Helper()
-	rig.Within(p, 2*patience, "an empty spool", func() bool {
-		return fmt.Sprint(p.sc.Call(p, 200, "GET", "/status", "")["publish"].(map[string]any)["spooled"]) == "0"
-	})
+	for left := p.spooled(); left > 0; { // one of a key after the other
+		rig.Within(p, patience, fmt.Sprintf("fewer than %v records in the spool", left), func() bool { return p.spooled() < left })
+		left = p.spooled()
+	}
 	p.sc.Shut(p, 15*time.Second)
 	seen, next, repeats := map[string]bool{}, map[string]int{}, make([]int, len(p.ends)+1)
 	total := 0

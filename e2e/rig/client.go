@@ -17,16 +17,16 @@ type client struct {
 	admin *kadm.Client
 }
 
-func newClient(brokers string) (*client, error) {
-	kafka, err := kgo.NewClient(
+func newClient(brokers string, more ...kgo.Opt) (*client, error) {
+	kafka, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(strings.Split(brokers, ",")...),
 		kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.ProducerBatchMaxBytes(1<<20),
-		kgo.MaxBufferedRecords(1<<20),
+		kgo.ProducerBatchMaxBytes(1 << 20),
+		kgo.MaxBufferedRecords(1 << 20),
 		kgo.RecordDeliveryTimeout(clientLimit),
-		kgo.MetadataMinAge(50*time.Millisecond),
-	)
+		kgo.MetadataMinAge(50 * time.Millisecond),
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("no client for the brokers %s: %w", brokers, err)
 	}

@@ -80,6 +80,22 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+// Spent is the processor's time that the running process has had so far, to 10 ms.
+func (sc *Sidecar) Spent(t T) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", sc.process.cmd.Process.Pid))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the name
+	fields := strings.Fields(rest)
+	var user, system int64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		t.Fatalf("/proc/PID/stat has no times: %v", err)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
 // Peak is the most memory that the running process had so far, in MiB.
 func (sc *Sidecar) Peak(t T) float64 {
 	t.Helper()

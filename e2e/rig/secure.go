@@ -26,12 +26,13 @@ type Secured struct {
 	CA, Cert, Key  string // PEM files: the authority, and a client's certificate
 	StrangerCA     string // likewise: another authority
 	User, Password string // for PLAIN and SCRAM-SHA-512
+	Guest          string // who may do what Allow says, and no more; with PLAIN and the same password
 }
 
 // OwnSecured starts it.
 func OwnSecured(t T) *Secured {
 	t.Helper()
-	s := &Secured{User: "kpush", Password: "p=ss;w\"rd"}
+	s := &Secured{User: "kpush", Guest: "guest", Password: "p=ss;w\"rd"}
 	authority, key := signed(t, nil, nil, "authority")
 	broker, brokerKey := signed(t, authority, key, "broker")
 	client, clientKey := signed(t, authority, key, "client")
@@ -41,11 +42,13 @@ func OwnSecured(t T) *Secured {
 	s.Cert, s.Key = pemFile(t, dir, "client.pem", "CERTIFICATE", client.Raw), pemFile(t, dir, "client-key.pem", "PRIVATE KEY", pkcs8(t, clientKey))
 	const link = "listener.name.link."
 	login := "org.apache.kafka.common.security.%s required %s;"
+	password := `="` + strings.ReplaceAll(s.Password, `"`, `\\"`) + `"`
 	s.Kafka = Own(t, 1, "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LINK:SASL_SSL",
 		link+"ssl.client.auth=required", link+"ssl.keystore.type=PEM", link+"ssl.truststore.type=PEM",
 		link+"ssl.keystore.key="+line("PRIVATE KEY", pkcs8(t, brokerKey)), link+"ssl.keystore.certificate.chain="+line("CERTIFICATE", broker.Raw),
 		link+"ssl.truststore.certificates="+line("CERTIFICATE", authority.Raw), link+"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512",
-		link+"plain.sasl.jaas.config="+fmt.Sprintf(login, "plain.PlainLoginModule", `user_`+s.User+`="`+strings.ReplaceAll(s.Password, `"`, `\\"`)+`"`),
+		link+"plain.sasl.jaas.config="+fmt.Sprintf(login, "plain.PlainLoginModule", `user_`+s.User+password+` user_`+s.Guest+password),
+		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users=User:ANONYMOUS;User:"+s.User,
 		link+"scram-sha-512.sasl.jaas.config="+fmt.Sprintf(login, "scram.ScramLoginModule", ""))
 	ctx, cancel := limited()
 	defer cancel()
@@ -64,6 +67,34 @@ func (s *Secured) Change(t T, password string) {
 	s.Password = password
 	if err := s.admit(ctx); err != nil {
 		t.Fatalf("The password cannot be changed: %v", err)
+	}
+}
+
+// Allow lets the guest read a topic, or a group.
+func (s *Secured) Allow(t T, topic, group string) { t.Helper(); s.acl(t, topic, group, true) }
+
+// Forbid takes that back.
+func (s *Secured) Forbid(t T, topic, group string) { t.Helper(); s.acl(t, topic, group, false) }
+
+func (s *Secured) acl(t T, topic, group string, allow bool) {
+	t.Helper()
+	ctx, cancel := limited()
+	defer cancel()
+	b := kadm.NewACLs().Allow("User:" + s.Guest).AllowHosts("*").ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpRead)
+	if topic != "" {
+		b.Topics(topic)
+	}
+	if group != "" {
+		b.Groups(group)
+	}
+	var err error
+	if allow {
+		_, err = s.client.admin.CreateACLs(ctx, b)
+	} else {
+		_, err = s.client.admin.DeleteACLs(ctx, b)
+	}
+	if err != nil {
+		t.Fatalf("The guest's rights cannot be changed: %v", err)
 	}
 }
 

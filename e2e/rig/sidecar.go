@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -101,6 +102,16 @@ func (sc *Sidecar) Start(t T) {
 		t.Fatalf("%v", err)
 	}
 	sc.launch(t, sc.env, binary)
+}
+
+// StartWith is Start with so many file descriptors.
+func (sc *Sidecar) StartWith(t T, descriptors int) {
+	t.Helper()
+	binary, err := Binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	sc.launch(t, sc.env, "sh", "-c", `ulimit -n "$1" && exec "$2"`, "sh", strconv.Itoa(descriptors), binary)
 }
 
 // StartAs is Start on a machine of another host name; it needs root.

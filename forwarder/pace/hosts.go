@@ -27,6 +27,8 @@ type hosts struct {
 	until  time.Time // the service asked for a pause
 	closed bool      // Config.Closed, and Ready has not been called
 	down   bool      // all hosts are; what was said last
+	asks   time.Time // when it may be asked something, although it is down
+	asked  int       // the host that was asked last
 }
 
 // host is what is known of one of Config.Hosts.
@@ -44,6 +46,7 @@ type host struct {
 	failed  int       // probes
 	row     int       // probes that one blocked message had since another had one
 	next    time.Time // when it may be probed
+	vouched bool      // an answer to a question has brought it up, and none to a message has come since
 }
 
 // downAfter service faults in a row a host is down. Where nobody listens, one is enough.
@@ -215,9 +218,7 @@ func (s *hosts) unclaim(h *host) {
 
 // heed takes the sign of an attempt.
 func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
-	if sign.RetryAfter > 0 {
-		s.holdOff(min(sign.RetryAfter, max(s.cfg.RetryMaxInterval, retryAfterCap)))
-	}
+	s.holdOff(sign)
 	h := s.list[max(0, t.host)]
 	switch {
 	case sign.Kind == Cancelled:
@@ -235,11 +236,14 @@ func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
 	}
 }
 
-// holdOff lets the service rest, because it asked for that.
-func (s *hosts) holdOff(d time.Duration) {
+// holdOff lets the service rest where it asked for that.
+func (s *hosts) holdOff(sign Sign) {
+	if sign.RetryAfter <= 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if until := time.Now().Add(d); until.After(s.until) {
+	if until := time.Now().Add(min(sign.RetryAfter, max(s.cfg.RetryMaxInterval, retryAfterCap))); until.After(s.until) {
 		s.until = until
 	}
 	s.resting.Store(true)
@@ -302,9 +306,15 @@ func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 		return false
 	}
 	h.ill.Store(false)
+	h.vouched = false
+	h.silence.end(time.Now())
+	return s.bringUp(h)
+}
+
+// bringUp tells whether the rest of the service is over by that. The caller holds mu.
+func (s *hosts) bringUp(h *host) (again bool) {
 	was := h.down
 	h.faults, h.down, h.since, h.failed, h.said = 0, false, time.Time{}, 0, ""
-	h.silence.end(time.Now())
 	if again = s.down; again {
 		s.down = false
 		s.changed(Whole, nil)

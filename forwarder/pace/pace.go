@@ -55,7 +55,9 @@ type Pace struct {
 	at      int         // in ring
 	ration  ration      // bytes of a batch
 	probes  *host       // that the lane which gets its turn now probes; nil: none
-	alarm   *time.Timer // when the rest of the service ends
+	asked   bool        // the newest turn of a service that is down went to a question
+	alarm   *time.Timer // when something may be given out by itself
+	rings   time.Time   // when it goes off
 }
 
 // New calls run on a goroutine of its own whenever there is a turn and something to deliver, and down when one of several hosts, or the
@@ -63,7 +65,7 @@ type Pace struct {
 func New(cfg Config, run func(*Batch), down func(host int, err error)) *Pace {
 	p := &Pace{cfg: cfg, run: run, limit: cfg.Concurrency, ration: ration{most: cfg.BatchBytes, now: cfg.BatchBytes},
 		spare: sync.Pool{New: func() any { return new(Batch) }}}
-	p.alarm = time.AfterFunc(time.Until(never), p.look)
+	p.alarm, p.rings = time.AfterFunc(time.Until(never), p.look), never
 	p.hosts.init(&p.cfg, p.look, down)
 	p.limiter.init(p)
 	return p
@@ -103,14 +105,27 @@ func (p *Pace) dispatch() {
 	}
 }
 
+// lookAt has dispatch look again at a time, if it would not before.
+func (p *Pace) lookAt(at time.Time) {
+	if p.rings.Before(at) && p.rings.After(time.Now()) {
+		return
+	}
+	p.rings = at
+	p.alarm.Reset(time.Until(at))
+}
+
 // grantNext chooses who gets the next turn: one who asked for it, and has it now, or a lane.
 func (p *Pace) grantNext() (*Turn, *lane) {
 	if p.hosts.resting.Load() {
-		if until, down := p.hosts.rest(); !until.IsZero() {
-			p.alarm.Reset(time.Until(until))
+		until, down := p.hosts.rest()
+		if !until.IsZero() {
+			p.lookAt(until)
+		}
+		switch {
+		case down:
+			return p.grantWhileDown(until.IsZero())
+		case !until.IsZero():
 			return nil, nil
-		} else if down {
-			return p.grantProbe()
 		}
 	}
 	retries := len(p.again) > 0 && p.retries < max(1, p.limit/2)

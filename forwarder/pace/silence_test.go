@@ -17,9 +17,9 @@ func silentTurn(p *Pace, host int) *Turn {
 }
 
 // Three different messages without an answer in a row put a host down, the only one, too; an answer in between ends the row, and so
-// does one that came while an attempt waited.
+// does one that came while an attempt waited. An answer to a question does neither.
 func TestWhenAHostStandsStill(t *testing.T) {
-	const answer, wait = '+', '.'
+	const answer, question, wait = '+', '?', '.'
 	for steps, want := range map[string]struct {
 		down bool
 		mine string // of each of the silences
@@ -33,6 +33,9 @@ func TestWhenAHostStandsStill(t *testing.T) {
 		"a.+b.+c.": {false, "mmm"},
 		"abc":      {true, "hhh"},
 		"abcd":     {true, "hhhh"},
+		"a?.b?.c.": {true, "hhh"},
+		"a?b?c":    {true, "hhh"},
+		"abc?.d.":  {true, "hhhh"},
 		"ab+cd":    {false, "mmmm"}, // these two had one answered just before
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -45,6 +48,8 @@ func TestWhenAHostStandsStill(t *testing.T) {
 				switch now := time.Now(); step {
 				case answer:
 					p.hosts.heed(silentTurn(p, 0), good, now)
+				case question:
+					silentTurn(p, 0).Told(0, bad, now)
 				case wait:
 					pass(cfg.ExecTimeout)
 				default:

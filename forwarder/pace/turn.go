@@ -19,6 +19,7 @@ type Turn struct {
 	among   int           // attempts that were under way when the newest one began, with it
 	failing bool          // counted in Pace.failing
 	blocked bool          // its messages may be why the service seems down
+	asks    bool          // it wants a turn for a question
 	granted chan struct{} // closed when it has the turn that it asked for
 }
 

@@ -150,7 +150,7 @@ func TestToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	put(t, file, []byte("first\n"))
 	cfg := hasty(far.URL + "/orders")
-	cfg.ConfirmURL, cfg.ReadyURL = far.URL+"/has", elsewhere.URL+"/up"
+	cfg.ConfirmURLs, cfg.ReadyURLs = []string{far.URL + "/has"}, []string{elsewhere.URL + "/up"}
 	cfg.Credentials = Credentials{Token: "first", TokenFile: file}
 	s := service(t, cfg)
 	want := func(when, token string) Verdict {
@@ -162,8 +162,8 @@ func TestToken(t *testing.T) {
 		return v
 	}
 	want("as it began", "Bearer first")
-	if _, err := s.Has(t.Context(), "id"); err != nil || <-shown != "Bearer first" {
-		t.Errorf("to a question on the service: %v", err)
+	if r := s.Has(t.Context(), 0, "id"); !r.Has || <-shown != "Bearer first" {
+		t.Errorf("to a question on the service: %+v", r)
 	}
 	if err := s.Ready(t.Context()); err != nil || <-shown != "" {
 		t.Errorf("to a question elsewhere: %v", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -23,7 +24,7 @@ func agreed(v *Verdict, a *wire.Answer) {
 		v.fault(true, "a body of 1 MiB or more, of which no more is read, and no errno of a JSON object in it so far (KPUSH_ACK=errno): it has to come first")
 	case !found:
 		v.fault(false, "a body that is no JSON object with errno (KPUSH_ACK=errno)")
-	case errno != "0":
+	case !isZero(errno):
 		v.fault(false, "errno %.40s", errno)
 	default:
 		v.RetryAfter = 0
@@ -33,6 +34,12 @@ func agreed(v *Verdict, a *wire.Answer) {
 // fault makes a message fault of a 2xx, for what is in its body.
 func (v *Verdict) fault(doubt bool, format string, args ...any) {
 	v.Class, v.InDoubt, v.Reason = MessageFault, doubt, fmt.Sprintf("the service answered %d with ", v.Status)+fmt.Sprintf(format, args...)
+}
+
+// isZero tells whether a number is 0, however it is written: some have no integers.
+func isZero(errno string) bool {
+	n, err := strconv.ParseFloat(errno, 64)
+	return err == nil && n == 0 && strings.Trim(errno, "-+.0123456789eE") == ""
 }
 
 // errnoOf is the member errno of a JSON object, of which the end may be missing where it is too large to be read.
@@ -84,12 +91,24 @@ func unreadable(a *wire.Answer) string {
 	switch {
 	case len(a.Body) == 0:
 		return ""
-	case a.Encoding != "" && !strings.EqualFold(a.Encoding, "identity"):
+	case encoded(a):
 		return fmt.Sprintf("a body in Content-Encoding %.20q, although identity was asked for", a.Encoding)
 	case !utf8.Valid(letters(a.Body)) || bytes.IndexByte(a.Body, 0) >= 0:
 		return "a body that is no text in UTF-8"
 	}
 	return ""
+}
+
+// encoded tells whether a body is in another form than it was written in. Some name what is no coding.
+func encoded(a *wire.Answer) bool {
+	for coding := range strings.SplitSeq(a.Encoding, ",") {
+		switch strings.ToLower(strings.TrimSpace(coding)) {
+		case "", "identity", "none", "utf-8", "utf8", "binary", "8bit":
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // letters is a body without the letter that it was cut off in.

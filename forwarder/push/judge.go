@@ -24,12 +24,15 @@ import (
 //	Kafka-Action: ack, retry, skip, dead-letter                             overrides
 //
 // In doubt is what may have reached the service without a whole answer, 502 and 504 included. What ends on a connection that had served
-// before, and what kpush itself wants something for, is neither's fault: no outcome. A 2xx that breaks off in its body is none: the
+// before, and what kpush itself wants something for, is neither's fault: no outcome. Nor is what a server says to a request that it reads
+// in the middle of the one before. A 2xx that breaks off in its body is none: the
 // service may have died over the message. Any other status is, whatever happens to the body behind it.
 func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
 	switch {
 	case a.Stale:
-		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: "a connection that was kept ended instead of an answer: " + clause(a.Err)}
+		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: "no answer on a connection that was kept: " + clause(a.Err)}
+	case a.Last && a.Action == "" && misread(a.Status):
+		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: fmt.Sprintf("the service answered %d and ended a connection that was kept: it may have misread what it had been sent before", a.Status)}
 	case a.Status == 0:
 		return noAnswer(a.Err, a.Sent, execTimeout)
 	}
@@ -52,6 +55,11 @@ func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
 	}
 	v.Reason = fmt.Sprintf("the service answered %d%s", a.Status, v.Reason)
 	return v
+}
+
+// misread tells whether a server says so to what it cannot read as a request.
+func misread(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported
 }
 
 // bom is what some editors put in front of a text, and with them some services.
@@ -79,7 +87,7 @@ func noAnswer(err error, sent bool, execTimeout time.Duration) Verdict {
 	case errors.As(err, new(Ending)):
 		return Verdict{Class: Aborted, Reason: err.Error(), InDoubt: sent}
 	case !sent && ownWant(err) != "":
-		return Verdict{Class: Aborted, Wants: true, Reason: "kpush itself has no " + ownWant(err) + " left, so it waits: " + clause(err)}
+		return Verdict{Class: Aborted, Wants: true, Reason: "kpush itself has no " + ownWant(err) + " left, so it waits"}
 	case !sent:
 		return Verdict{Class: ServiceFault, Absent: absent(err), Reason: "no connection to the service: " + clause(err)}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -130,7 +138,7 @@ func acknowledged(a *wire.Answer, ack string, wait, execTimeout time.Duration) V
 	v := Verdict{Class: Delivered, Status: a.Status}
 	if a.BodyErr != nil {
 		v = noAnswer(a.BodyErr, true, execTimeout)
-		v.Status, v.RetryAfter = a.Status, wait
+		v.Status, v.RetryAfter, v.Reason = a.Status, wait, fmt.Sprintf("the answer %d has no end: %s", a.Status, v.Reason)
 		return v
 	}
 	switch ack {

@@ -17,7 +17,7 @@ const saidMost = 200
 // said is the beginning of an answer's body, for whoever has to find out why the service refuses a message. Where KPUSH_ACK=errno asks for
 // an errmsg that the beginning does not show, it is the errmsg: it may be escaped, or stand behind much else.
 func said(a *wire.Answer, ack string) string {
-	if a.Encoding != "" && !strings.EqualFold(a.Encoding, "identity") {
+	if encoded(a) {
 		return printable(fmt.Appendf(nil, "%d bytes in Content-Encoding %q", len(a.Body), a.Encoding))
 	}
 	text := printable(a.Body)

@@ -26,13 +26,14 @@ type Config struct {
 	Response    int      // bytes of an answer that is no delivery that are kept as they came; 0: none
 	Batch       bool     // a request is a JSON array of messages
 	Most        int      // requests at once
+	Descriptors int      // that connections may use, less one; 0: all
 	ConnTimeout time.Duration
 	ExecTimeout time.Duration // of one attempt; 0: none
 
-	ConfirmURL    string // asked before a message in doubt is sent again; "": it is sent
-	ConfirmDomain string // Domain of ConfirmURL
-	ReadyURL      string // deliveries wait until it answers 2xx; "": they do not
-	ReadyDomain   string // Domain of ReadyURL
+	ConfirmURLs   []string // asked before a message in doubt is sent again, one per host or one for all; none: it is sent
+	ConfirmDomain string   // Domain of ConfirmURLs
+	ReadyURLs     []string // deliveries wait until one of them answers 2xx; none: they do not
+	ReadyDomain   string   // Domain of ReadyURLs
 
 	Credentials Credentials
 
@@ -60,6 +61,7 @@ type host struct {
 	Line
 	opening []byte // of each request
 	name    string // in its header Host
+	place   string // where it is
 }
 
 // Bounds of one question: whether the service has a message, where KPUSH_EXEC_TIMEOUT does not say, and whether it is ready, where that is
@@ -85,13 +87,13 @@ func New(cfg Config) (*Service, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.hosts = append(s.hosts, host{l, head, cmp.Or(cfg.Domain, u.Host)})
+		s.hosts = append(s.hosts, host{l, head, cmp.Or(cfg.Domain, u.Host), place(t)})
 	}
 	var err error
-	if s.confirm, err = s.question(cfg.ConfirmURL, cfg.ConfirmDomain, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
+	if s.confirm, err = s.question(cfg.ConfirmURLs, cfg.ConfirmDomain, cmp.Or(cfg.ExecTimeout, confirmTimeout)); err != nil {
 		return nil, errors.New("KPUSH_CONFIRM_URL is no URL")
 	}
-	if s.ready, err = s.question(cfg.ReadyURL, cfg.ReadyDomain, cmp.Or(min(cfg.ExecTimeout, readyTimeout), readyTimeout)); err != nil {
+	if s.ready, err = s.question(cfg.ReadyURLs, cfg.ReadyDomain, cmp.Or(min(cfg.ExecTimeout, readyTimeout), readyTimeout)); err != nil {
 		return nil, fmt.Errorf("KPUSH_READY_URL: %w", err)
 	}
 	return s, nil
@@ -99,7 +101,7 @@ func New(cfg Config) (*Service, error) {
 
 // line is the way to a target, which keeps so many connections, and the URL of the requests there.
 func (s *Service) line(target string, keeps int) (Line, *url.URL, error) {
-	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, TLS: s.keys.config})
+	w, u, err := wire.New(target, wire.Options{ConnTimeout: s.cfg.ConnTimeout, Idle: keeps, Descriptors: s.cfg.Descriptors, TLS: s.keys.config})
 	if s.cfg.Line != nil && err == nil {
 		return s.cfg.Line, u, nil
 	}
@@ -202,27 +204,6 @@ func sentType(request []byte) string {
 
 // SizeInBatch is what a message takes in the body of a batch at the most.
 func (s *Service) SizeInBatch(m *kafka.Message) int { return s.cfg.sizeInBatch(m) }
-
-// Has asks the service once whether it has a message that is in doubt. An error says that it is not known.
-func (s *Service) Has(ctx context.Context, id string) (bool, error) {
-	status, err := s.confirm.ask(ctx, id)
-	switch {
-	case err != nil:
-		return false, err
-	case status != http.StatusOK && status != http.StatusNotFound:
-		return false, fmt.Errorf("the answer was %d, where 200 means that the service has the message, 404 that it does not", status)
-	}
-	return status == http.StatusOK, nil
-}
-
-// Ready asks once whether the service is ready; an error says why not.
-func (s *Service) Ready(ctx context.Context) error {
-	status, err := s.ready.ask(ctx, "")
-	if err == nil && (status < 200 || status >= 300) {
-		err = fmt.Errorf("it answered %d", status)
-	}
-	return err
-}
 
 // room is what one request and its answer need.
 type room struct {

@@ -531,7 +531,7 @@ func TestHTTPReasonsRepeat(t *testing.T) {
 func TestHTTPRefusesABadURL(t *testing.T) {
 	const bad = "http://[::1"
 	confirm, ready := hasty("http://service/"), hasty("http://service/")
-	confirm.ConfirmURL, ready.ReadyURL = bad, bad
+	confirm.ConfirmURLs, ready.ReadyURLs = []string{bad}, []string{bad}
 	for name, cfg := range map[string]Config{"": hasty(bad), "KPUSH_CONFIRM_URL": confirm, "KPUSH_READY_URL": ready} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "no URL") || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v, want it to name %s", err, name)
@@ -611,6 +611,9 @@ func TestHTTPAnswersThatCannotBeRead(t *testing.T) {
 		"UTF-8 beyond ASCII":      {"", []byte(`{"errno":0,"note":"grüße"}`), ""},
 		"UTF-8 with its mark":     {"", []byte("\xef\xbb\xbf" + `{"errno":0}`), ""},
 		"cut within a character":  {"", []byte(`{"errno":0,"note":"grü`)[:22], "no text in UTF-8"},
+		"no coding":               {"utf-8", []byte(`{"errno":0}`), ""},
+		"none of them":            {"identity, none", []byte(`{"errno":0}`), ""},
+		"one of them":             {"identity, gzip", zipped.Bytes(), `Content-Encoding "identity, gzip"`},
 		"a name nobody can print": {strings.Repeat("x", 100), []byte("ok"), `Content-Encoding "xxxxxxxxxxxxxxxxxxxx", although`},
 	} {
 		far := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -13,7 +13,8 @@ type Answer struct {
 	Keep func(status int) int // how much of a body Body has to hold, what is read beyond it is thrown away; nil: Limit. The caller's
 
 	Sent       bool // something of the request went out, so it may have reached the service
-	Stale      bool // it went out on a connection that had served before, which ended without a byte of an answer
+	Stale      bool // it went out on a connection that had served before, which ended without a byte of an answer, or held the rest of another
+	Last       bool // the answer came on a connection that had served before, and does not any more
 	Err        error
 	Status     int    // 0: no answer
 	Action     string // the header Kafka-Action

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,7 +31,8 @@ type conn struct {
 	under    *underTLS        // nil without TLS
 	in       *bufio.Reader
 	head     answerHead
-	heard    bool  // something of an answer to this exchange has come
+	heard    bool  // something has come in this exchange, and
+	begun    bool  // it begins as an answer does
 	failed   error // what Read failed with, even behind a whole answer
 
 	step   func(fd uintptr) bool // nil with TLS
@@ -77,7 +79,10 @@ func (c *conn) Read(p []byte) (n int, err error) {
 	} else {
 		n, err = c.Conn.Read(p)
 	}
-	if c.heard = c.heard || n > 0; err != nil {
+	if !c.heard && n > 0 {
+		c.heard, c.begun = true, bytes.HasPrefix([]byte("HTTP/"), p[:min(n, len("HTTP/"))])
+	}
+	if err != nil {
 		c.failed = err
 	}
 	return n, err
@@ -160,7 +165,7 @@ func (c *conn) limit(deadline time.Time, exact bool) error {
 // exchange is one request and its answer. The connection is reusable when both were whole and nothing follows them. errUnasked
 // means that nothing went out.
 func (c *conn) exchange(deadline time.Time, head, body []byte, a *Answer) (reusable bool, err error) {
-	c.heard = false
+	c.heard, c.begun = false, false
 	if err := c.limit(deadline, c.step == nil || len(body) > 0); err != nil { // exact where writeThenRead does not write
 		return false, err
 	}
@@ -231,7 +236,9 @@ func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	switch {
 	case status == http.StatusSwitchingProtocols: // the body is the connection, and has no end
 		return false, nil
-	case status == http.StatusNoContent, status == http.StatusNotModified:
+	case status == http.StatusNoContent:
+		return length <= 0 && !c.head.chunked, nil // who says that there is a body may send one
+	case status == http.StatusNotModified:
 		return true, nil
 	case c.head.chunked:
 		if size, err := a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || size == Limit {

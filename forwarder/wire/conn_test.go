@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +141,72 @@ func TestConnSaysWhatFailed(t *testing.T) {
 		a := ask(t.Context(), w, 5*time.Second, bytes.Repeat([]byte("x"), 100))
 		if !a.Sent || a.Err == nil || !strings.Contains(a.Err.Error(), want) {
 			t.Errorf("%v, want %s", a.Err, want)
+		}
+	}
+}
+
+// Descriptors beyond Options.Descriptors are for others, but for one connection at a time: another is not even begun.
+func TestWireLeavesDescriptors(t *testing.T) {
+	var connections atomic.Int64
+	release := make(chan struct{})
+	target := wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		for connections.Add(1); wiretest.Read(r); {
+			<-release
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	w, _, err := New(target, Options{ConnTimeout: time.Second, Idle: 4, Descriptors: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan *Answer)
+	go func() { first <- ask(context.Background(), w, 5*time.Second, nil) }()
+	eventually(t, "a request", func() bool { return connections.Load() == 1 })
+	for range 3 {
+		if a := ask(t.Context(), w, time.Second, nil); !errors.Is(a.Err, syscall.EMFILE) || a.Sent || connections.Load() != 1 {
+			t.Errorf("another one: %v, sent %t, %d connections", a.Err, a.Sent, connections.Load())
+		}
+	}
+	close(release)
+	if a := <-first; a.Status != 200 {
+		t.Errorf("the first: %v", a.Err)
+	}
+	w.take().cut()
+	if a := ask(t.Context(), w, time.Second, nil); a.Status != 200 || connections.Load() != 2 {
+		t.Errorf("after its end: %v, %d connections", a.Err, connections.Load())
+	}
+	w.take().cut()
+}
+
+// The system has no address for what it has no way to, and none where the local ports are used up: UDP tells which it is.
+func TestWireTellsNoWayFromNoPort(t *testing.T) {
+	at := &net.TCPAddr{IP: net.IPv6loopback, Port: 80}
+	failed := func(network string, errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Net: network, Addr: at, Err: os.NewSyscallError("connect", errno)}
+	}
+	for name, row := range map[string]struct{ tcp, udp, want syscall.Errno }{
+		"no IPv6":           {syscall.EADDRNOTAVAIL, syscall.EADDRNOTAVAIL, syscall.ENETUNREACH},
+		"no ports left":     {syscall.EADDRNOTAVAIL, 0, syscall.EADDRNOTAVAIL},
+		"nor a descriptor":  {syscall.EADDRNOTAVAIL, syscall.EMFILE, syscall.EADDRNOTAVAIL},
+		"refused":           {syscall.ECONNREFUSED, syscall.EADDRNOTAVAIL, syscall.ECONNREFUSED},
+		"nothing is failed": {0, syscall.EADDRNOTAVAIL, 0},
+	} {
+		var err error
+		if row.tcp != 0 {
+			err = failed("tcp", row.tcp)
+		}
+		got := unroutable(err, func(network, address string) (net.Conn, error) {
+			if network != "udp" || address != "[::1]:80" {
+				t.Errorf("%s: dialed %s %s", name, network, address)
+			}
+			if row.udp != 0 {
+				return nil, failed("udp", row.udp)
+			}
+			c, _ := net.Pipe()
+			return c, nil
+		})
+		if row.want == 0 && got != nil || row.want != 0 && !errors.Is(got, row.want) {
+			t.Errorf("%s: %v, want %v", name, got, row.want)
 		}
 	}
 }

@@ -33,6 +33,9 @@ var (
 func (h *answerHead) read(in *bufio.Reader) error {
 	*h = answerHead{length: -1, left: Limit, long: h.long}
 	line, err := h.line(in)
+	if err == nil && len(line) == 0 { // behind the answer before, by a service that does not count it
+		line, err = h.line(in)
+	}
 	if err != nil {
 		return err
 	}
@@ -71,18 +74,23 @@ func (h *answerHead) field(line []byte) error {
 	value = bytes.Trim(value, blanks)
 	switch {
 	case same(name, "Content-Length"):
-		n, err := strconv.ParseUint(string(value), 10, strconv.IntSize-1)
-		if err != nil || h.length >= 0 && h.length != int(n) {
-			return errLength
+		for one := range bytes.SplitSeq(value, []byte{','}) { // what proxies join is the same
+			n, err := strconv.ParseUint(string(bytes.Trim(one, blanks)), 10, strconv.IntSize-1)
+			if err != nil || h.length >= 0 && h.length != int(n) {
+				return errLength
+			}
+			h.length = int(n)
 		}
-		h.length = int(n)
 	case same(name, "Transfer-Encoding") && !h.old:
 		for coding := range bytes.SplitSeq(value, []byte{','}) {
-			if !same(bytes.Trim(coding, blanks), "chunked") {
+			switch coding = bytes.Trim(coding, blanks); {
+			case len(coding) == 0 || same(coding, "identity"): // none
+			case !same(coding, "chunked"):
 				return errCoding
+			default:
+				h.close = h.close || h.chunked // said twice, it was done once; who frames like that is not asked again
+				h.chunked = true
 			}
-			h.close = h.close || h.chunked // said twice, it was done once; who frames like that is not asked again
-			h.chunked = true
 		}
 	case same(name, "Connection"):
 		for token := range bytes.SplitSeq(value, []byte{','}) {

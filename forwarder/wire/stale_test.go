@@ -62,8 +62,8 @@ func TestWireForgetsConnectionsAfterSilence(t *testing.T) {
 	}
 }
 
-// The end of a connection that had served before, without a byte of an answer, is told from that of a new one, and from an answer that
-// breaks off; the request may have been read, so it is in doubt.
+// The end of a connection that had served before, without a byte of an answer, or with the rest of another one, is told from that of a new
+// one, and from an answer that breaks off; the request may have been read, so it is in doubt.
 func TestWireTellsAStaleConnection(t *testing.T) {
 	for name, row := range map[string]struct {
 		then  func(net.Conn)
@@ -74,6 +74,11 @@ func TestWireTellsAStaleConnection(t *testing.T) {
 		"reset":           {wiretest.Reset, false, true},
 		"a byte":          {func(c net.Conn) { io.WriteString(c, "H"); c.Close() }, false, false},
 		"half an answer":  {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 200 OK\r\n"); c.Close() }, false, false},
+		"a late body":     {func(c net.Conn) { io.WriteString(c, `{"errno":0}HTTP/1.1 200 OK`+"\r\nContent-Length: 0\r\n\r\n") }, false, true},
+		"half of one":     {func(c net.Conn) { io.WriteString(c, "He"); pass(5 * time.Millisecond); wiretest.Reset(c) }, false, true},
+		"an empty line":   {func(c net.Conn) { io.WriteString(c, "\r\n"); c.Close() }, false, true},
+		"no answer":       {func(c net.Conn) { io.WriteString(c, "HTTP/3 200\r\n\r\n"); c.Close() }, false, false},
+		"new, and a body": {func(c net.Conn) { io.WriteString(c, `{"errno":0}HTTP/1.1 200 OK`+"\r\nContent-Length: 0\r\n\r\n") }, true, false},
 		"new, and closed": {func(c net.Conn) { c.Close() }, true, false},
 		"new, and reset":  {wiretest.Reset, true, false},
 	} {
@@ -97,6 +102,35 @@ func TestWireTellsAStaleConnection(t *testing.T) {
 			if len(w.idle) != 0 {
 				t.Errorf("%s: %d connections are kept", name, len(w.idle))
 			}
+		}
+	}
+}
+
+// The last answer on a connection that had served before is told from others: it may be about what came before the request.
+func TestWireTellsALastAnswer(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer      string
+		first, last bool
+	}{
+		"kept":             {"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", false, false},
+		"closed":           {"HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false, true},
+		"closed, HTTP/1.0": {"HTTP/1.0 501 Bad\r\nContent-Length: 0\r\n\r\n", false, true},
+		"new, and closed":  {"HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true, false},
+	} {
+		w := wireTo(t, wiretest.Bare(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			for served := row.first; wiretest.Read(r); served = true {
+				if served {
+					io.WriteString(c, row.answer)
+				} else {
+					io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+				}
+			}
+		}))
+		if !row.first {
+			ask(t.Context(), w, 5*time.Second, nil)
+		}
+		if a := ask(t.Context(), w, 5*time.Second, nil); a.Last != row.last || a.Status == 204 || a.Err != nil {
+			t.Errorf("%s: last %t, %d, %v", name, a.Last, a.Status, a.Err)
 		}
 	}
 }

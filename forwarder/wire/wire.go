@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,18 +29,21 @@ type Wire struct {
 	name             string             // of the host, as its certificate has to have it
 	connTimeout      time.Duration      // of dial and handshake together
 	most             int                // idle connections kept
+	descriptors      int                // Options.Descriptors
 
 	mu       sync.Mutex
 	idle     []*conn                  // the one used last at the end, and taken first
 	sweeping bool                     // a timer runs that closes what has been idle for too long
 	busy     []*conn                  // those with an exchange under way
 	users    map[context.Context]bool // whose end is waited for: all that busy has, and perhaps more
+	beyond   syscall.RawConn          // the newest connection beyond descriptors
 }
 
 // Options of a Wire.
 type Options struct {
 	ConnTimeout time.Duration      // of dial and handshake together
 	Idle        int                // connections kept while nobody uses them
+	Descriptors int                // the process has more, which are for others; 0: none are. One connection may use those
 	TLS         func() *tls.Config // of https, asked for each connection; nil: the system's authorities
 }
 
@@ -53,7 +57,7 @@ type Gate interface {
 // New reads a service's URL: http, https, or http+unix://SOCKET/path, where SOCKET is the socket's path as
 // url.PathEscape writes it. What it returns beside the wire is the URL of the requests.
 func New(target string, o Options) (*Wire, *url.URL, error) {
-	w := &Wire{network: "tcp", connTimeout: o.ConnTimeout, most: o.Idle}
+	w := &Wire{network: "tcp", connTimeout: o.ConnTimeout, most: o.Idle, descriptors: o.Descriptors}
 	if rest, ok := strings.CutPrefix(target, "http+unix://"); ok {
 		host, path := rest, ""
 		if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -83,6 +87,11 @@ func New(target string, o Options) (*Wire, *url.URL, error) {
 		w.address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 	}
 	return w, u, nil
+}
+
+// Place is where it leads to: the same for all that can share connections.
+func (w *Wire) Place() string {
+	return fmt.Sprintf("%s %s TLS %t", w.network, strings.ToLower(w.address), w.tls != nil)
 }
 
 // Exchange sends head and body and reads the answer into a: within timeout (0: none), and for as long as g's context lasts, whose
@@ -121,9 +130,10 @@ func (w *Wire) Exchange(g Gate, timeout time.Duration, head, body []byte, a *Ans
 		a.Sent = !errors.Is(err, errUnasked) && !errors.Is(err, errUnsent)
 		again = !a.Sent && (idle || waited) && !errors.Is(err, os.ErrDeadlineExceeded) // it had ended before: the next one
 		if err != nil && a.Status == 0 && !again {
-			a.Stale = idle && a.Sent && !c.heard && !errors.Is(err, os.ErrDeadlineExceeded)
+			a.Stale = idle && a.Sent && !c.begun && !errors.Is(err, os.ErrDeadlineExceeded)
 			w.forget(began)
 		}
+		a.Last = idle && !reusable && a.Status != 0
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err, a.Stale = cause, false
@@ -143,44 +153,6 @@ func after(timeout time.Duration) (deadline time.Time) {
 		deadline = time.Now().Add(timeout)
 	}
 	return deadline
-}
-
-// deadPeer is how long a peer may be silent that has acknowledged all and that the network does not reach any more, also where an exchange
-// may last for hours. What it has not acknowledged the system repeats for some 15 minutes; TCP_USER_TIMEOUT would be shorter, but it
-// also counts the time in which a busy service has no room for a request.
-const deadPeer = 30 * time.Second
-
-var dialer = net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: deadPeer / 2, Interval: deadPeer / 6, Count: 3}}
-
-// dial makes a connection; an error means that no request was sent.
-func (w *Wire) dial(ctx context.Context, deadline time.Time) (*conn, error) {
-	until := time.Now().Add(w.connTimeout)
-	if !deadline.IsZero() && deadline.Before(until) {
-		until = deadline
-	}
-	limited, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	socket, err := dialer.DialContext(limited, w.network, w.address)
-	var c *conn
-	if err == nil {
-		if c, err = w.secured(limited, socket); err != nil {
-			socket.Close()
-		}
-	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return nil, cause
-	}
-	return c, err
-}
-
-// secured makes a connection of a socket, behind TLS where the URL is one of https.
-func (w *Wire) secured(ctx context.Context, socket net.Conn) (*conn, error) {
-	if w.tls == nil {
-		return newConn(ctx, socket, nil)
-	}
-	config := w.tls().Clone()
-	config.ServerName = cmp.Or(config.ServerName, w.name)
-	return newConn(ctx, socket, config)
 }
 
 // take is the idle connection that was used last; nil: there is none.

@@ -409,6 +409,36 @@ func TestWireOverTLS(t *testing.T) {
 // trusts has new connections use a configuration of their own.
 func trusts(w *Wire, own *tls.Config) { w.tls = func() *tls.Config { return own } }
 
+// Many servers leave out TLS's goodbye. Where the end of the connection is that of the body, it is one as without TLS; a reset is none, and
+// what has a length, or chunks, has broken off.
+func TestWireOverTLSWithoutAGoodbye(t *testing.T) {
+	for name, row := range map[string]struct {
+		raw   string
+		end   func(socket net.Conn)
+		whole bool
+	}{
+		"until the end":           {"HTTP/1.0 200 OK\r\n\r\nok", func(c net.Conn) { c.Close() }, true},
+		"until the end, HTTP/1.1": {"HTTP/1.1 200 OK\r\n\r\nok", func(c net.Conn) { c.Close() }, true},
+		"until a reset":           {"HTTP/1.0 200 OK\r\n\r\nok", func(c net.Conn) { pass(20 * time.Millisecond); wiretest.Reset(c) }, false},
+		"a length":                {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", func(c net.Conn) { c.Close() }, false},
+		"chunks":                  {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", func(c net.Conn) { c.Close() }, false},
+		"no answer":               {"", func(c net.Conn) { c.Close() }, false},
+	} {
+		target, roots := wiretest.BareTLS(t, func(_ int, c net.Conn, r *bufio.Reader) {
+			if wiretest.Read(r) {
+				io.WriteString(c, row.raw)
+				row.end(c.(*tls.Conn).NetConn().(*wiretest.Corked).Conn)
+			}
+		})
+		w := wireTo(t, target)
+		trusts(w, &tls.Config{RootCAs: roots})
+		a := ask(t.Context(), w, 5*time.Second, nil)
+		if whole := a.Status == 200 && a.BodyErr == nil; whole != row.whole || whole && string(a.Body) != "ok" || len(w.idle) > 0 {
+			t.Errorf("%s: %d %q, %v, %v", name, a.Status, a.Body, a.Err, a.BodyErr)
+		}
+	}
+}
+
 func TestWireToASocketWhereNobodyListens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "app.sock")
 	w := wireTo(t, "http+unix://"+url.PathEscape(path)+"/")

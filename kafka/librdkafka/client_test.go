@@ -12,6 +12,7 @@ import (
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/kpush/kpush/kafka"
 )
@@ -48,8 +49,8 @@ type realRig struct {
 	logs   *logBook
 }
 
-func newRealRig(t *testing.T) *realRig {
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"))
+func newRealRig(t *testing.T, more ...kfake.Opt) *realRig {
+	fake, err := kfake.NewCluster(append(more, kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +123,7 @@ func TestTranslate(t *testing.T) {
 		client.ErrUnknownMemberID: kafka.ErrNotMember, client.ErrFencedInstanceID: kafka.ErrNotMember,
 		client.ErrOffsetMetadataTooLarge: kafka.ErrMetadataSize, client.ErrMaxPollExceeded: kafka.ErrUnpolled,
 		client.ErrTopicAuthorizationFailed: kafka.ErrForbidden, client.ErrInvalidCommitOffsetSize: kafka.ErrNotTaken,
+		client.ErrGroupAuthorizationFailed: kafka.ErrNotAdmitted, client.ErrBadMsg: kafka.ErrUnreadable, client.ErrBadCompression: kafka.ErrUnreadable,
 	} {
 		err := client.NewError(code, "the reason", false)
 		if got := translate(err); !errors.Is(got, want) || !strings.Contains(got.Error(), "the reason") || errors.As(got, new(kafka.FatalError)) {
@@ -133,6 +135,51 @@ func TestTranslate(t *testing.T) {
 	}
 	if other := errors.New("x"); translate(other) != other || translate(nil) != nil {
 		t.Error("what is not librdkafka's was changed")
+	}
+}
+
+// Why a broker cannot be reached is in the same words each time, and says whose address it is: the user's, or one that Kafka has given.
+func TestUnreachable(t *testing.T) {
+	for said, want := range map[string]struct{ text, address string }{
+		"kafka:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)":                             {"kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused", ""},
+		"kafka:9092/1: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after 12ms in state CONNECT, 243 identical error(s) suppressed)": {"kafka:9092: Connect to ipv4#10.0.0.1:9092 failed: Connection refused", "kafka:9092"},
+		"GroupCoordinator: kafka:9092: Failed to resolve 'kafka:9092': Name or service not known (after 1ms in state CONNECT)":                    {"kafka:9092: Failed to resolve 'kafka:9092': Name or service not known", "kafka:9092"},
+		"sasl_ssl://kafka:9093/bootstrap: SASL authentication error: Authentication failed (after 7ms in state AUTH_REQ)":                         {"kafka:9093: SASL authentication error: Authentication failed", ""},
+		"sasl_ssl://[::1]:9093/7: SSL handshake failed: Disconnected (after 9ms in state SSL_HANDSHAKE)":                                          {"[::1]:9093: SSL handshake failed: Disconnected", "[::1]:9093"},
+		"Local: Broker transport failure": {"Local: Broker transport failure", ""},
+	} {
+		err := translate(client.NewError(client.ErrTransport, said, false))
+		told, _ := errors.AsType[kafka.AddressError](err)
+		if err.Error() != "no broker can be reached: "+want.text || told.Address != want.address || !errors.Is(err, kafka.ErrNoBroker) {
+			t.Errorf("%s\nbecame %v, of %q", said, err, told.Address)
+		}
+	}
+}
+
+// A broker before Kafka 2.3 is known as one before anything is joined, and whoever asks for nothing gets none of the lines that say so.
+func TestBrokersTooOldForStaticMembers(t *testing.T) {
+	for _, row := range []struct {
+		version *kversion.Versions
+		old     bool
+	}{{kversion.V2_2_0(), true}, {kversion.V2_3_0(), false}, {nil, false}} {
+		r := newRealRig(t, kfake.MaxVersions(row.version))
+		c, err := New(r.config(), slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Committed([]kafka.Partition{{Topic: "orders"}}, 10*time.Second) // whatever it is: a broker has been asked what it can do
+		for end := time.Now().Add(5 * time.Second); row.old && c.TooOld() == "" && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if is := c.TooOld(); (is != "") != row.old || row.old && !strings.Contains(is, r.fake.ListenAddrs()[0]) {
+			t.Errorf("too old: %q, want %t", is, row.old)
+		}
+		if lines := r.logs.with("ApiKey"); len(lines) > 0 {
+			t.Errorf("%d lines nobody has asked for: %s", len(lines), lines[0])
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -170,7 +217,7 @@ func taken(t *testing.T, cfg Config) {
 
 // The buffer bounds librdkafka's share, too, and a user's property wins over a default.
 func TestConsumerDefaults(t *testing.T) {
-	for buffer, want := range map[int64][3]int{1 << 20: {256, 1 << 20, 64 << 10}, 16 << 20: {4096, 4 << 20, 256 << 10}, 1 << 30: {256 << 10, 256 << 20, 256 << 10}} {
+	for buffer, want := range map[int64][3]int{1 << 20: {256, 64 << 10, 64 << 10}, 16 << 20: {4096, 256 << 10, 256 << 10}, 1 << 30: {256 << 10, 4 << 20, 256 << 10}} {
 		got := Properties(Config{Buffer: buffer})
 		if is := [3]int{got["queued.max.messages.kbytes"].(int), got["fetch.max.bytes"].(int), got["max.partition.fetch.bytes"].(int)}; is != want {
 			t.Errorf("buffer %d: %v, want %v", buffer, is, want)

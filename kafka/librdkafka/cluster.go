@@ -110,15 +110,19 @@ func (a *Cluster) ID(ctx context.Context) (id string, err error) {
 }
 
 // Topics have their ids in standard base64, as Kafka has them.
-func (a *Cluster) Topics(ctx context.Context, names []string) (map[string]kafka.Topic, error) {
-	found := make(map[string]kafka.Topic)
-	return found, a.describe(ctx, names, func(d client.TopicDescription) {
+func (a *Cluster) Topics(ctx context.Context, names []string, may kafka.Right) (map[string]kafka.Topic, error) {
+	found, missing := make(map[string]kafka.Topic), []error(nil)
+	err := a.describe(ctx, names, func(d client.TopicDescription) {
 		t := kafka.Topic{Partitions: int32(len(d.Partitions))}
 		if d.TopicID.GetMostSignificantBits() != 0 || d.TopicID.GetLeastSignificantBits() != 0 {
 			t.ID = d.TopicID.String()
 		}
 		found[d.Name] = t
+		if !allowed(d.AuthorizedOperations, rights[may]) {
+			missing = append(missing, fmt.Errorf("%s: %w: %s is missing", d.Name, kafka.ErrForbidden, may))
+		}
 	})
+	return found, errors.Join(append(missing, err)...)
 }
 
 // Partitions lists all of the topics' partitions.
@@ -153,7 +157,7 @@ func (a *Cluster) describe(ctx context.Context, topics []string, each func(clien
 	var got client.DescribeTopicsResult
 	for {
 		err := a.ask(func(c *client.AdminClient) (err error) {
-			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime))
+			got, err = c.DescribeTopics(ctx, client.NewTopicCollectionOfTopicNames(topics), client.SetAdminRequestTimeout(describeTime), client.SetAdminOptionIncludeAuthorizedOperations(true))
 			return err
 		})
 		if err == nil {

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
@@ -39,10 +41,16 @@ func (c Config) fresh() map[string]string {
 
 // handle is one client of librdkafka's: a kafka.Reader, and with a subscription a member of a group.
 type handle struct {
-	c       *client.Consumer
-	log     *slog.Logger
+	c     *client.Consumer
+	rk    unsafe.Pointer // librdkafka's own
+	log   *slog.Logger
+	quiet bool // nobody has asked for the client's debugging
+	versions
 	queue   *queue // messages and events
 	member  membership
+	polled  polled
+	topics  map[string]string // of messages: one string for each
+	on      kafka.Rebalance
 	endLogs func()
 	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
 	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
@@ -63,7 +71,7 @@ func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (kafka.Reader,
 }
 
 func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
-	conf := client.ConfigMap{"log.queue": true, "client.id": id}
+	conf, theirs := client.ConfigMap{"log.queue": true, "client.id": id}, cfg.fresh()
 	for k, v := range Properties(cfg) {
 		conf[k] = v
 	}
@@ -71,14 +79,16 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 	if cfg.InstanceID != "" {
 		conf["group.instance.id"] = cfg.InstanceID
 	}
-	for k, v := range cfg.fresh() {
+	for k, v := range theirs {
 		conf[k] = v
 	}
+	conf["debug"] = strings.TrimPrefix(theirs["debug"]+",feature", ",") // see versions
 	c, err := client.NewConsumer(&conf)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", kafka.ErrRefused, err)
 	}
-	l := &handle{c: c, log: log, mine: map[kafka.Partition]bool{}, given: make(chan struct{}), member: membership{asking: make(chan struct{}, 1)}}
+	l := &handle{c: c, log: log, quiet: theirs["debug"] == "", topics: map[string]string{}, mine: map[kafka.Partition]bool{}, given: make(chan struct{}),
+		member: membership{asking: make(chan struct{}, 1)}}
 	if err := l.listen(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -86,19 +96,23 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 }
 
 // listen opens the client's queues.
-func (l *handle) listen() error {
+func (l *handle) listen() (err error) {
+	if l.rk, err = hidden(l.c, "rk"); err != nil {
+		return err
+	}
 	q, err := hidden(l.c, "rkq")
 	if err != nil {
 		return err
 	}
-	if l.member.rk, err = hidden(l.c, "rk"); err != nil {
-		return err
-	}
-	l.member.queue = q
+	l.member.rk, l.member.queue = l.rk, q
 	if l.queue, err = newQueue(q); err != nil {
 		return err
 	}
-	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) { logLine(l.log, tag, text, severity) })
+	l.endLogs, err = logQueue(l.c, func(tag, text string, severity int) {
+		if l.versions.hear(tag, text); severity < 7 || !l.quiet {
+			logLine(l.log, tag, text, severity)
+		}
+	})
 	if err != nil {
 		l.queue.close()
 	}
@@ -117,60 +131,30 @@ func logLine(log *slog.Logger, tag, text string, severity int) {
 	log.Log(context.Background(), level, "librdkafka: "+text, "tag", tag)
 }
 
-// subscribe joins the group. After each rebalance fetching of what stays goes on at once.
+// subscribe joins the group. The client calls back while it closes; else Poll does.
 func (l *handle) subscribe(topics []string, on kafka.Rebalance) error {
-	return l.c.SubscribeTopics(topics, func(c *client.Consumer, ev client.Event) error {
-		select {
-		case <-l.given: // its Close asks: whatever was assigned is gone
-			return c.IncrementalUnassign(toKafka(slices.Collect(maps.Keys(l.mine))))
-		default:
+	l.on = on
+	return translate(l.c.SubscribeTopics(topics, func(_ *client.Consumer, ev client.Event) error {
+		switch e := ev.(type) {
+		case client.AssignedPartitions:
+			l.rebalanced(true, fromKafka(e.Partitions))
+		case client.RevokedPartitions:
+			l.rebalanced(false, fromKafka(e.Partitions))
 		}
-		l.rebalance(ev, c.AssignmentLost(), on)
-		l.nudge()
 		return nil
-	})
+	}))
 }
 
-// Poll waits for librdkafka's queue in Go: see queue.
-func (l *handle) Poll(timeout time.Duration) (*kafka.Message, error) {
-	got := l.c.Poll(0)
-	if got == nil {
-		l.queue.wait(timeout)
-		got = l.c.Poll(0)
+// rebalanced tells what the group has given, or takes. After each rebalance fetching of what stays goes on at once.
+func (l *handle) rebalanced(given bool, tps []kafka.Partition) {
+	select {
+	case <-l.given: // its Close asks: whatever was assigned is gone
+		_ = l.c.IncrementalUnassign(toKafka(slices.Collect(maps.Keys(l.mine)))) // nobody hears of it any more
+		return
+	default:
 	}
-	switch e := got.(type) {
-	case *client.Message:
-		if e.TopicPartition.Error != nil {
-			return nil, translate(e.TopicPartition.Error)
-		}
-		return message(e), nil
-	case client.Error:
-		if e.IsFatal() {
-			return nil, l.member.fatal(e)
-		}
-		return nil, translate(e)
-	}
-	return nil, nil
-}
-
-func message(e *client.Message) *kafka.Message {
-	m := &kafka.Message{
-		Partition: kafka.Partition{Topic: *e.TopicPartition.Topic, Number: e.TopicPartition.Partition},
-		Offset:    int64(e.TopicPartition.Offset),
-		Timestamp: -1,
-		Key:       e.Key,
-		Value:     e.Value,
-	}
-	if e.TimestampType != client.TimestampNotAvailable {
-		m.Timestamp = e.Timestamp.UnixMilli()
-	}
-	if len(e.Headers) > 0 {
-		m.Headers = make([]kafka.Header, len(e.Headers))
-		for i, h := range e.Headers {
-			m.Headers[i] = kafka.Header{Name: h.Key, Value: h.Value}
-		}
-	}
-	return m
+	l.rebalance(given, tps, l.c.AssignmentLost())
+	l.nudge()
 }
 
 // Assign adds partitions to what is fetched.

@@ -72,6 +72,7 @@ func (a *Cluster) Group(ctx context.Context, name string) (found kafka.Group, er
 			}
 			state := C.GoString(g.state)
 			found.Rebalancing = state == "PreparingRebalance" || state == "CompletingRebalance"
+			found.Assignor = C.GoString(g.protocol)
 			for _, m := range unsafe.Slice(g.members, g.member_cnt) {
 				found.Members = append(found.Members, C.GoString(m.member_id))
 			}

@@ -101,6 +101,9 @@ func (m *Consumer) Member() string {
 	return ""
 }
 
+// TooOld is a broker that knows no static members.
+func (m *Consumer) TooOld() string { return m.current.Load().tooOld() }
+
 // Wake ends a Poll, or the next one.
 func (m *Consumer) Wake() { m.current.Load().queue.wake() }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// polled is a member of the group that somebody polls. It starts what it is given at once.
-type polled struct {
+// played is a member of the group that somebody polls. It starts what it is given at once.
+type played struct {
 	*Consumer
 	r     *realRig
 	calls chan func() // for the goroutine that polls
@@ -28,7 +28,7 @@ type polled struct {
 	in    func() // runs in the callback of a revoke; nil: nothing
 }
 
-func (r *realRig) polled(id string, in func()) *polled {
+func (r *realRig) polled(id string, in func()) *played {
 	r.Helper()
 	cfg := r.config()
 	cfg.InstanceID, cfg.Properties["heartbeat.interval.ms"] = id, "100"
@@ -36,7 +36,7 @@ func (r *realRig) polled(id string, in func()) *polled {
 	if err != nil {
 		r.Fatal(err)
 	}
-	p := &polled{Consumer: c, r: r, calls: make(chan func()), in: in}
+	p := &played{Consumer: c, r: r, calls: make(chan func()), in: in}
 	if err := p.Subscribe([]string{"orders"}, kafka.Rebalance{Assigned: p.assigned, Revoked: p.revoked}); err != nil {
 		r.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func (r *realRig) polled(id string, in func()) *polled {
 	return p
 }
 
-func (p *polled) note(what string, err error) {
+func (p *played) note(what string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if what != "" {
@@ -71,7 +71,7 @@ func (p *polled) note(what string, err error) {
 	}
 }
 
-func (p *polled) assigned(tps []kafka.Partition) {
+func (p *played) assigned(tps []kafka.Partition) {
 	at := make([]kafka.Position, len(tps))
 	for i, t := range tps {
 		at[i].Partition = t
@@ -84,7 +84,7 @@ func (p *polled) assigned(tps []kafka.Partition) {
 	}
 }
 
-func (p *polled) revoked(tps []kafka.Partition, lost bool) {
+func (p *played) revoked(tps []kafka.Partition, lost bool) {
 	if p.in != nil && !lost {
 		p.in()
 	}
@@ -95,7 +95,7 @@ func (p *polled) revoked(tps []kafka.Partition, lost bool) {
 	p.note(map[bool]string{true: "lost ", false: "revoked "}[lost]+sorted(tps), nil)
 }
 
-func (p *polled) all() []string {
+func (p *played) all() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.heard)
@@ -107,7 +107,7 @@ func sorted(tps []kafka.Partition) string {
 }
 
 // hears waits until it has heard n times of something, the last time of what, and returns what it heard before.
-func (p *polled) hears(n int, what string) (before []string) {
+func (p *played) hears(n int, what string) (before []string) {
 	p.r.Helper()
 	for late := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		heard := p.all()
@@ -190,9 +190,9 @@ func TestAMemberExpelledInADrain(t *testing.T) {
 
 // An assignment that is lost stays so, whatever is put in or taken out before the callback that says it.
 func TestWhatIsLostStaysLost(t *testing.T) {
-	for name, do := range map[string]func(p *polled) error{
-		"put in":    func(p *polled) error { return p.Assign(nil) },
-		"taken out": func(p *polled) error { return p.Unassign([]kafka.Partition{{Topic: "orders", Number: 1}}) },
+	for name, do := range map[string]func(p *played) error{
+		"put in":    func(p *played) error { return p.Assign(nil) },
+		"taken out": func(p *played) error { return p.Unassign([]kafka.Partition{{Topic: "orders", Number: 1}}) },
 	} {
 		r := newRealRig(t)
 		p := r.polled("first", nil)
@@ -217,7 +217,7 @@ func TestWhatIsLostStaysLost(t *testing.T) {
 func TestCloseOfAClientThatFails(t *testing.T) {
 	for name, inside := range map[string]bool{"before the close": false, "in the close": true} {
 		r := newRealRig(t)
-		var first *polled
+		var first *played
 		fail := func() { // another process with its id comes
 			r.polled("first", nil).hears(1, "assigned "+all)
 			for first.member.failed() == nil {

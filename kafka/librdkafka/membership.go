@@ -48,8 +48,6 @@ import (
 	"time"
 	"unsafe"
 
-	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -57,7 +55,7 @@ import (
 // stands still: where a membership ends in the middle of a rebalance it keeps the partitions, and once it has joined anew it goes on
 // with them, or has them revoked in good order, though others may have had them in between. It forgets that one is lost, too, when
 // partitions are put in or taken out before the callback has run. But whenever a membership ends it forgets the member id, or the
-// generation. See decision 23.
+// generation. See decision 24.
 type membership struct {
 	rk    unsafe.Pointer
 	queue unsafe.Pointer         // of its events
@@ -145,22 +143,20 @@ func (m *membership) leave(poll func()) error {
 	return nil
 }
 
-// rebalance has on told what librdkafka says, and what it does not say: see membership.
-func (l *handle) rebalance(ev client.Event, lost bool, on kafka.Rebalance) {
+// rebalance has l.on told what librdkafka says, and what it does not say: see membership.
+func (l *handle) rebalance(given bool, tps []kafka.Partition, lost bool) {
 	ended, now := l.member.ended(), l.member.now()
-	switch e := ev.(type) {
-	case client.AssignedPartitions:
-		given := fromKafka(e.Partitions)
-		if ended && now != "" && len(l.mine) > 0 {
-			kept := slices.Collect(maps.Keys(l.mine))
-			on.Revoked(kept, true)
-			given = append(given, kept...)
-		}
-		if now != "" || l.member.given.Load() == nil { // else it joins anew, and another callback comes
-			l.member.given.Store(&now)
-		}
-		on.Assigned(given)
-	case client.RevokedPartitions:
-		on.Revoked(fromKafka(e.Partitions), lost || ended)
+	if !given {
+		l.on.Revoked(tps, lost || ended)
+		return
 	}
+	if ended && now != "" && len(l.mine) > 0 {
+		kept := slices.Collect(maps.Keys(l.mine))
+		l.on.Revoked(kept, true)
+		tps = append(tps, kept...)
+	}
+	if now != "" || l.member.given.Load() == nil { // else it joins anew, and another callback comes
+		l.member.given.Store(&now)
+	}
+	l.on.Assigned(tps)
 }

@@ -48,7 +48,7 @@ func NewProducer(cfg Config, log *slog.Logger) (*Producer, error) {
 }
 
 // Sizes of what goes to a broker together: batchMost, or so many times a fourth of it as the topic's bound asks for, down to one record
-// each. Where the bound is not known it is batchUnknown: what less than that may refuse is named in docs/publish.md.
+// each. Where the bound is not known it is batchUnknown: a topic that takes less than that may refuse small records that came together.
 const (
 	batchMost    = 1 << 20
 	batchUnknown = batchMost >> 6

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // Properties are librdkafka's settings where c.Properties does not say otherwise, under a bound of c.Buffer bytes. The queue of
@@ -13,11 +15,12 @@ import (
 // fetch.queue.backoff.ms belongs to the queue's size: its default of a second would throttle a small queue to about a thousand
 // messages a second. max.partition.fetch.bytes bounds the run of one partition, so that the other lanes do not idle.
 // fetch.wait.max.ms is left at its 500: so late a partition can join a fetch that waits, after a rebalance or a pause, and each fetch
-// is work for nothing where nothing comes. Of a buffer beyond 8 GiB librdkafka gets as much as it can count.
+// is work for nothing where nothing comes. check.crcs: what was damaged is not delivered. Of a buffer beyond 8 GiB librdkafka gets as
+// much as it can count.
 func Properties(c Config) map[string]any {
 	buffer := c.Buffer
 	return map[string]any{
-		"partition.assignment.strategy":      "cooperative-sticky",
+		"partition.assignment.strategy":      kafka.Assignor,
 		"enable.auto.commit":                 false,
 		"enable.auto.offset.store":           false,
 		"auto.offset.reset":                  "error",
@@ -27,9 +30,11 @@ func Properties(c Config) map[string]any {
 		"queued.min.messages":                2000,
 		"queued.max.messages.kbytes":         int(min(2_097_151, max(256, buffer/4/1024))),
 		"fetch.queue.backoff.ms":             10,
-		"fetch.max.bytes":                    int(min(2_147_483_135, max(1<<20, buffer/4))),
+		"fetch.max.bytes":                    int(fetchMost(buffer)),
+		"message.max.bytes":                  int(fetchMost(buffer)), // or librdkafka raises fetch.max.bytes to it
 		"max.partition.fetch.bytes":          int(min(256<<10, max(64<<10, buffer/16))),
 		"fetch.error.backoff.ms":             100,
+		"check.crcs":                         true,
 		"socket.timeout.ms":                  15000,
 		"socket.keepalive.enable":            true,
 		"reconnect.backoff.ms":               50,
@@ -39,6 +44,11 @@ func Properties(c Config) map[string]any {
 		"log.connection.close":               false,
 	}
 }
+
+// fetchMost is what a broker may answer to one fetch, in bytes; a batch that is larger comes alone. It is the only bound of what is unpacked at
+// once, of which nobody knows the size before, and librdkafka unpacks all of an answer: so it is little. More would be no faster: another
+// fetch is under way while this one waits in the queue.
+func fetchMost(buffer int64) int64 { return min(4<<20, max(64<<10, buffer/64)) }
 
 // producerProperties are a producer's, the user's on top. librdkafka looks for what is late once a second, so it gets a second less
 // than the caller waits. Its own bounds of the queue are out of the way of Producer's, which counts keys and headers, too. What goes to a

@@ -3,6 +3,8 @@ package librdkafka
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
@@ -24,10 +26,12 @@ func translate(err error) error {
 		kind = kafka.ErrOutOfRange
 	case client.ErrUnknownTopicOrPart, client.ErrUnknownTopic, client.ErrUnknownPartition:
 		kind = kafka.ErrNoTopic
+	case client.ErrBadMsg, client.ErrBadCompression, client.ErrNotImplemented, client.ErrInvalidMsg, client.ErrInvalidMsgSize, client.ErrMsgSizeTooLarge, client.ErrUnsupportedCompressionType:
+		kind = kafka.ErrUnreadable
 	case client.ErrAllBrokersDown:
 		kind = kafka.ErrAllDown
 	case client.ErrTransport, client.ErrResolve, client.ErrAuthentication, client.ErrSsl:
-		kind = kafka.ErrNoBroker
+		return unreachable(e)
 	case client.ErrRebalanceInProgress, client.ErrIllegalGeneration:
 		kind = kafka.ErrRebalancing
 	case client.ErrUnknownMemberID, client.ErrFencedInstanceID:
@@ -40,10 +44,36 @@ func translate(err error) error {
 		kind = kafka.ErrForbidden
 	case client.ErrInvalidCommitOffsetSize:
 		kind = kafka.ErrNotTaken
+	case client.ErrGroupAuthorizationFailed:
+		kind = kafka.ErrNotAdmitted
 	default:
-		return e
+		if !strings.HasPrefix(e.String(), "JoinGroup failed: ") {
+			return e
+		}
+		kind = kafka.ErrNotAdmitted
 	}
 	return fmt.Errorf("%w: %s", kind, e.String())
+}
+
+// broker is how librdkafka begins a word about a broker; one whose address another broker has told has its number behind that, or is
+// the coordinator.
+var broker = regexp.MustCompile(`^(GroupCoordinator: )?(?:[a-z_]+://)?([^ ]+?)(?:/(bootstrap|\d+))?: `)
+
+// counted is what changes in it with each time.
+var counted = regexp.MustCompile(` \(after \d+ms in state [A-Z_]+(?:, \d+ identical error\(s\) suppressed)?\)`)
+
+// unreachable is why a broker cannot be reached, in the same words each time.
+func unreachable(e client.Error) error {
+	text := counted.ReplaceAllString(e.String(), "")
+	at := broker.FindStringSubmatch(text)
+	if at == nil {
+		return fmt.Errorf("%w: %s", kafka.ErrNoBroker, text)
+	}
+	err := fmt.Errorf("%w: %s: %s", kafka.ErrNoBroker, at[2], text[len(at[0]):])
+	if told := at[1] != "" || at[3] != "" && at[3] != "bootstrap"; told {
+		return kafka.AddressError{Address: at[2], Err: err}
+	}
+	return err
 }
 
 func toKafka(of []kafka.Partition) []client.TopicPartition {

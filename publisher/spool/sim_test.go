@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	simStates = flag.Int("states", 1000, "crash states that TestSimulated looks at")
+	simStates = flag.Int("states", 600, "crash states that TestSimulated looks at")
 	simSeed   = flag.Uint64("seed", 0, "first seed of TestSimulated")
 )
 
@@ -56,6 +56,7 @@ type world struct {
 	again   map[string]map[*known]bool // by topic: what came again after the newest crash
 	before  map[*known]int             // how often each had arrived at it
 	window  int
+	hurry   bool // the life ends at once: what has failed is not mended
 	states  int
 	lives   int
 	trace   []string
@@ -194,6 +195,7 @@ func (w *world) add() {
 	for i, wait := range waiting {
 		err := <-wait
 		w.say("add %d+%d: %v", of[i][0].number, len(of[i]), err)
+		w.hurry = w.hurry || err != nil && w.rng.IntN(2) == 0
 		for _, k := range of[i] {
 			k.kept, k.never = err == nil, err != nil && !errors.Is(err, kafka.ErrUnknown)
 		}
@@ -233,7 +235,7 @@ func (w *world) live(n int) {
 				q.step()
 			}
 		}
-		if w.volume.Off {
+		if w.volume.Off || w.hurry {
 			return
 		}
 	}
@@ -241,6 +243,7 @@ func (w *world) live(n int) {
 
 // survive ends the process, or the machine, looks at some of the states that the volume may be in, and goes on with the last.
 func (w *world) survive() {
+	w.hurry = false
 	power := w.volume.Off || w.volume.Dropped || w.rng.IntN(2) == 0
 	w.say("crash, power %v", power)
 	w.asked, w.down = nil, false // what the producer had is lost, or in Kafka without an answer

@@ -240,6 +240,7 @@ func TestADiskThatFails(t *testing.T) {
 			time.Sleep(time.Second)
 			want(t, "S4: what is sent", k.all(), "[a/0 a/1]")
 			s.Close(t.Context())
+			want(t, "a file on which a write has failed is not written any more, so it is gone", v.Files["a/00000000000000000000"] == nil, true)
 			next, _ := stage(t, k, func(o *Options) { o.disk = v.After(false) })
 			left, _ := next.Status()
 			want(t, "S4: left", left, 0)
@@ -448,6 +449,17 @@ var damages = []struct {
 	{"a torn tail", func(v *sim.Volume, s []string) {
 		v.Files[s[2]].Cache = v.Files[s[2]].Cache[:len(v.Files[s[2]].Cache)-1]
 	}, "", 29},
+	{"two of the three records of a group", func(v *sim.Volume, s []string) {
+		d := v.Files[s[2]]
+		h, _ := decodeHead(d.Cache)
+		var group []byte
+		for range 3 {
+			group = appendFrame(group, &kafka.Record{Value: []byte("x")}, time.Now())
+		}
+		at := h.position + int64(len(d.Cache)) - headSize
+		seal(group, h.life, at, at)
+		d.Cache = append(d.Cache, group[:len(group)/3*2]...)
+	}, "", 30},
 	{"zeros at the end", func(v *sim.Volume, s []string) {
 		v.Files[s[2]].Cache = append(v.Files[s[2]].Cache, make([]byte, 5000)...)
 	}, "", 30},
@@ -515,6 +527,33 @@ func TestDamage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What was only written when the process died is on the disk before a start believes it: a power cut after it changes nothing.
+func TestAPowerCutAfterAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, v := stage(t, &sink{hold: true}, func(o *Options) { o.segment = 1000 })
+		for n := range 9 {
+			want(t, "add", add(s, "a", "k", strings.Repeat(fmt.Sprint(n), 500)), nil)
+		}
+		q := s.queue("a")
+		second, end := q.segments[1].base, q.end
+		s.Close(t.Context())
+		mark, _ := v.Open("a/mark")
+		if _, err := mark.WriteAt(head{life: 3, position: second, end: end, topic: "a"}.encode(), headSize); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = stage(t, &sink{}, func(o *Options) { o.disk, o.idle = v.After(false), true })
+		left, _ := s.Status()
+		for range 20 {
+			next, err := Open(Options{Dir: "/v", Limit: 1 << 20, Log: slog.New(slog.DiscardHandler), disk: s.disk.(*sim.Volume).After(true), idle: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now, _ := next.Status()
+			want(t, "left", now, left)
+		}
+	})
 }
 
 // The bytes of format 1 are read for ever.
