@@ -27,15 +27,16 @@ func drained(p *partition, atMost time.Duration, cause error) {
 func TestALongDrainHoldsUpNobody(t *testing.T) {
 	for _, guarantee := range []int{2, 1} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBook()
-			r := newRig(t, small(), b.keeping(func(d *Delivery) Verdict {
+			b, cfg := newBook(), small()
+			cfg.RevokeTimeout = 20 * time.Second
+			r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
 				if d.Partition == t0 {
 					<-time.After(10 * time.Second)
 				}
 				return good
 			}))
 			if guarantee == 1 {
-				r.assemble(small(), r.f.parts.Handler, offsets.InMemory(offsets.Options{}), r.f.log)
+				r.assemble(cfg, r.f.parts.Handler, offsets.InMemory(offsets.Options{}), r.f.log)
 			}
 			r.run()
 			for _, p := range []kafka.Partition{t0, t1, t2} {
