@@ -66,7 +66,9 @@ func TestStatusOfAPartition(t *testing.T) {
 			t.Errorf("before it is a member: %s, cluster %q", s.State, s.Cluster)
 		}
 		r.kafka.give(t0, t1)
-		pass(sampleTime + time.Second)
+		synctest.Wait()
+		first := untilNext(sampleTime)
+		pass(first + time.Second)
 		s := r.f.Status()
 		if s.State != Running || s.Cluster != "C" || s.Service.InFlight != 4 || s.Service.Waiting != 11-4 {
 			t.Errorf("%s, cluster %q, in flight %d, waiting %d", s.State, s.Cluster, s.Service.InFlight, s.Service.Waiting)
@@ -78,8 +80,8 @@ func TestStatusOfAPartition(t *testing.T) {
 		if want := time.Since(begun) + time.Hour - 3*time.Second; p.Oldest != want {
 			t.Errorf("the oldest one is %s old, want %s", p.Oldest, want)
 		}
-		if p.PerSecond < 3 || p.PerSecond > 10 {
-			t.Errorf("%f outcomes a second after 49 in 5 s", p.PerSecond)
+		if want := 49 / first.Seconds() / 2; p.PerSecond < want*0.9 || p.PerSecond > want*1.1 {
+			t.Errorf("%f outcomes a second after 49 in %s, half of that is %f", p.PerSecond, first, want)
 		}
 		if p := r.partitionStatus(t1); p.End != 0 || p.Oldest != 0 || p.PerSecond != 0 || p.InFlight != 0 || p.Done != 0 || p.Paused != nil {
 			t.Errorf("nothing to do: %+v", p)

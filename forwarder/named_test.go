@@ -146,7 +146,7 @@ func TestWhatFlapsIsSaidOnceAMinute(t *testing.T) {
 		r := newRig(t, small(), handle(always)).run()
 		for i := range 600 {
 			var fault error
-			if i%2 == 0 {
+			if i/3%2 == 0 { // whenever in a second it is looked
 				fault = fmt.Errorf("t: %w", kafka.ErrNoTopic)
 			}
 			r.kafka.spoil(func(string) error { return fault }, nil)

@@ -189,7 +189,7 @@ func TestHangingRetriesLeaveHalf(t *testing.T) {
 		done := 0
 		r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
 			if d.Offset < 100 { // hangs
-				<-time.After(time.Minute)
+				_ = sleep(d.Attempt(), time.Minute)
 				return Verdict{Class: MessageFault, InDoubt: true}
 			}
 			<-time.After(10 * time.Millisecond)

@@ -173,7 +173,7 @@ func TestPartitionsAreOpenedSideBySide(t *testing.T) {
 		r := newRig(t, small(), b.keeping(always))
 		assign := r.f.consumer.assign
 		r.f.consumer.assign = func(k offsets.Key, st offsets.Start) (*offsets.Partition, error) {
-			time.Sleep(5 * time.Second) // a slow disk, in a bubble
+			time.Sleep(3 * time.Second) // a slow disk, in a bubble
 			return assign(k, st)
 		}
 		r.run()
@@ -185,8 +185,8 @@ func TestPartitionsAreOpenedSideBySide(t *testing.T) {
 		for _, p := range []kafka.Partition{t0, t1, t2} {
 			r.until(p.String(), func() bool { return r.kafka.storedAt(p) == 3 })
 		}
-		if took := time.Since(begin); took > 7*time.Second {
-			t.Errorf("three partitions took %v on a disk of 5 s", took)
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("three partitions took %v on a disk of 3 s", took)
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)
