@@ -89,9 +89,10 @@ func TestALongDrainHoldsUpNobody(t *testing.T) {
 // What was paused stays so on both sides of a stand-in: a stuck partition is not read on and on, and flows when it may again.
 func TestALongDrainKeepsPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBook()
+		b, cfg := newBook(), tight()
+		cfg.RevokeTimeout = cfg.DrainTimeout
 		stuck := true
-		r := newRig(t, tight(), b.keeping(func(d *Delivery) Verdict {
+		r := newRig(t, cfg, b.keeping(func(d *Delivery) Verdict {
 			switch {
 			case d.Partition == t0:
 				<-time.After(24 * time.Second)
