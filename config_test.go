@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,5 +110,34 @@ func TestMovingOver(t *testing.T) {
 		if idle := ready(t, set...).Idle(); len(set) < 6 || len(idle) > 0 {
 			t.Errorf("%s: %q: %q", page, set, idle)
 		}
+	}
+}
+
+// Each option of the origin has its variable on the page for those who come from there, and what is written there is taken.
+func TestMovingOverFromPHP(t *testing.T) {
+	page, err := os.ReadFile("docs/from-php.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := regexp.MustCompile(`(?m)^\| KPUSH_\S+ \| ([a-z_]+) \|`).FindAllStringSubmatch(string(table), -1)
+	for _, option := range options {
+		if !strings.Contains(string(page), "\n    '"+option[1]+"' ") {
+			t.Errorf("the page has no %s", option[1])
+		}
+	}
+	set := []string{"KPUSH_BROKERS="} // its cluster names them
+	for _, said := range regexp.MustCompile(`(?m)^(?:    '|\];).*// (?:and )?(KPUSH_[^(\n]*)`).FindAllStringSubmatch(string(page), -1) {
+		for _, variable := range strings.Split(strings.ReplaceAll(said[1], ", KPUSH_", "\nKPUSH_"), "\n") {
+			if strings.Contains(variable, "=") {
+				set = append(set, strings.TrimSpace(variable))
+			}
+		}
+	}
+	if idle := ready(t, set...).Idle(); len(set) < 20 || len(options) < 15 || len(idle) > 0 {
+		t.Errorf("%d options, %q: %q", len(options), set, idle)
 	}
 }

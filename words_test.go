@@ -111,6 +111,55 @@ func TestPagesLinkToWhatThereIs(t *testing.T) {
 	}
 }
 
+// Each test that a page names is there, and each scenario of the origin's authors has one.
+func TestPagesNameTestsThatThereAre(t *testing.T) {
+	all, known := pages(t), map[string][]string{} // directory → tests
+	named := regexp.MustCompile("`([a-z0-9/]+)\\.((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	for path, text := range all {
+		for _, name := range named.FindAllStringSubmatch(text, -1) {
+			dir := name[1]
+			if dir == "main" {
+				dir = "."
+			}
+			if known[dir] == nil {
+				known[dir] = tests(t, dir)
+			}
+			if !slices.Contains(known[dir], name[2]) {
+				t.Errorf("%s names %s.%s, which is no test", path, name[1], name[2])
+			}
+		}
+	}
+	_, list, _ := strings.Cut(all["docs/from-php.md"], "| scenario |")
+	rows := strings.Split(strings.TrimSpace(list), "\n")[2:]
+	for _, row := range rows {
+		if !named.MatchString(row) {
+			t.Errorf("no test is named in %q", row)
+		}
+	}
+	if len(rows) != 32 {
+		t.Errorf("docs/from-php.md has %d scenarios; the origin's authors had 32", len(rows))
+	}
+}
+
+// tests are those of the package in a directory.
+func tests(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests in %s: %v", dir, err)
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range regexp.MustCompile(`(?m)^func (\w+)\(\w+ \*testing\.`).FindAllStringSubmatch(string(text), -1) {
+			names = append(names, f[1])
+		}
+	}
+	return names
+}
+
 // headings are those of a page as a link names them.
 func headings(text string) (all []string) {
 	for _, h := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {

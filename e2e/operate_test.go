@@ -195,12 +195,12 @@ func TestASeekBringsExactlyThat(t *testing.T) {
 func TestReplicasAnswerForTheirOwn(t *testing.T) {
 	t.Parallel()
 	k, svc := kafka(t), service(t)
-	topic := k.Topic(t, 2)
+	topic := k.Topic(t, 4)
 	first := sidecar(t, k, topic, svc)
 	second := sidecar(t, k, topic, svc)
 	count := func(sc *rig.Sidecar) int { return len(sc.Call(t, 200, "GET", "/status", "")["partitions"].([]any)) }
-	rig.Within(t, patience, "a partition each", func() bool { return count(first) == 1 && count(second) == 1 })
-	for _, number := range []int{0, 1} {
+	rig.Within(t, patience, "two partitions each", func() bool { return count(first) == 2 && count(second) == 2 })
+	for number := range 4 {
 		codes := map[int]int{}
 		for _, sc := range []*rig.Sidecar{first, second} {
 			code, _ := sc.Try(t, "POST", "/pause", fmt.Sprintf(`{"topic":%q,"partition":%d}`, topic, number))

@@ -133,6 +133,64 @@ func TestAStuckPartitionStarvesNobody(t *testing.T) {
 	t.Logf("Behind a stuck message wait 5 MB with a buffer of 1 MiB: messages of the other partition took %s (bound %v).", spread(waits), bound)
 }
 
+// TestAStuckGroupDisturbsNobody: two groups, each with the same two topics and a service of its own. A message of one keeps failing: the other
+// topic, the other partition and the other group go on. Killed, and crashed, while it is stuck, it is stuck there again, goes on
+// counting its attempts, and loses nothing.
+func TestAStuckGroupDisturbsNobody(t *testing.T) {
+	t.Parallel()
+	const partitions, count, at = 2, 50, 5
+	k, ill, well := kafka(t), service(t), service(t)
+	orders, invoices := k.Topic(t, partitions), k.Topic(t, partitions)
+	ill.Rule(func(r *rig.Request) rig.Action {
+		if r.Topic == orders && r.Partition == 0 {
+			return poison(at)(r)
+		}
+		return rig.Action{}
+	})
+	produced := append(k.Produce(t, orders, numbered("order", partitions, count)...), k.Produce(t, invoices, numbered("invoice", partitions, count)...)...)
+	topics := "KPUSH_TOPIC=" + orders + "," + invoices
+	stuck := sidecar(t, k, orders, ill, topics)
+	other := sidecar(t, k, orders, well, topics, "KPUSH_GROUP="+invoices)
+	hears(t, well, 0, produced)
+	attempts := 0
+	for _, end := range []func(){
+		func() { stuck.Kill() },
+		func() { stuck.Signal(t, syscall.SIGSEGV); stuck.Wait(t, 2, patience) }, // how Go ends by one
+		func() {},
+	} {
+		since := attempts
+		rig.Within(t, patience, "three more attempts of the message, and all else", func() bool {
+			for _, r := range ill.Requests() {
+				if r.Topic == orders && r.Partition == 0 && r.Offset == at {
+					attempts = max(attempts, r.Attempt)
+				}
+			}
+			return attempts >= since+3 && ill.Delivered() == 2*count-(count/partitions-at)
+		})
+		if end(); !stuck.Alive() {
+			ill.Orphaned(t)
+			stuck.Start(t)
+		}
+	}
+	newest := 0
+	for _, r := range ill.Requests() {
+		if r.Topic != orders || r.Partition != 0 || r.Offset != at {
+			continue
+		}
+		if r.Attempt <= newest {
+			t.Errorf("%s comes behind attempt %d.", r, newest)
+		}
+		newest = r.Attempt
+	}
+	ill.Rule(nil)
+	hears(t, ill, 0, produced)
+	stuck.Shut(t, 10*time.Second)
+	other.Shut(t, 10*time.Second)
+	ill.Judge(produced).Kept(t, 2*concurrency)
+	well.Judge(produced).Kept(t, 0)
+	committedIsEnd(t, k, orders)
+}
+
 func TestAMessageIsGivenUpAfterItsRetries(t *testing.T) {
 	k, svc := kafka(t), service(t)
 	svc.Rule(poison(3))
