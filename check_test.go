@@ -147,6 +147,11 @@ func TestMemory(t *testing.T) {
 			t.Errorf("KPUSH_BUFFER=%s: %d, want %d", value, got, want)
 		}
 	}
+	for spool, want := range map[string]int64{"0": 84 << 20, "1GiB": 132 << 20} { // as docs/sizing.md says
+		if c := ready(t, "KPUSH_PUBLISH_SPOOL="+spool); memory(c)+publishMemory(c) != want {
+			t.Errorf("KPUSH_PUBLISH_SPOOL=%s: %d, want %d", spool, memory(c)+publishMemory(c), want)
+		}
+	}
 }
 
 // A start warns of each variable that is set and has no effect.
