@@ -49,6 +49,23 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
+// The changelog is by version, as `make release` and the forge's notes look for it, each with something to say.
+func TestChangelogIsByVersion(t *testing.T) {
+	text, seen := pages(t)["CHANGELOG.md"], map[string]bool{}
+	for i, part := range strings.Split("\n"+text, "\n## ")[1:] {
+		version, said, _ := strings.Cut(part, "\n")
+		if unreleased := version == "Unreleased" && i == 0; seen[version] || !unreleased && !regexp.MustCompile(`^\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?$`).MatchString(version) {
+			t.Errorf("a version called %q", version)
+		} else if !unreleased && strings.TrimSpace(said) == "" {
+			t.Errorf("nothing is said of %s", version)
+		}
+		seen[version] = true
+	}
+	if len(seen) == 0 {
+		t.Error("there is no version")
+	}
+}
+
 // elsewhere are variables that are none of the binary's.
 var elsewhere = []string{"KPUSH_TEST_BROKERS", "KPUSH_E2E_KAFKA", "KPUSH_E2E_NOTE"}
 
