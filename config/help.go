@@ -53,6 +53,7 @@ These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) wh
 const helpOutro = `
 A variable with (_FILE) can hold a secret: NAME_FILE names a file to read it from. An empty variable counts as not set.
 Durations have a unit (2s, 500ms), and so have sizes (512KiB, 16MiB, 1GiB). All errors of a start are reported together.
+The origin is the PHP proxy that kpush replaces.
 `
 
 // helpWidth is the longest line that Help prints, in columns.

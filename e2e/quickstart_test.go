@@ -135,5 +135,18 @@ for customer, total in sqlite3.connect(sys.argv[1]).execute("SELECT * FROM accou
 	if len(accounts) != 2*customers {
 		t.Errorf("There are the accounts %q.", accounts)
 	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sql := regexp.MustCompile("(?ms)^```sql\n(.*?)^```$").FindSubmatch(readme); run(t, nil, python, "-c", `import sqlite3, sys
+db = sqlite3.connect(":memory:", isolation_level=None)
+db.executescript("CREATE TABLE done (id TEXT PRIMARY KEY); CREATE TABLE account (customer INTEGER, total INTEGER); INSERT INTO account VALUES (17, 0)")
+for time in range(2):
+    try: db.executescript(sys.argv[1])
+    except sqlite3.IntegrityError: db.rollback(); print("again")
+print(db.execute("SELECT total FROM account").fetchall())`, string(sql[1])) != "again\n[(12,)]" {
+		t.Error("README's transaction is not one that acts once.")
+	}
 	t.Logf("%d orders over 3 kills: each once on its account, %d invoices twice.", count, twice)
 }
