@@ -200,7 +200,13 @@ func TestPagesCodeIsSound(t *testing.T) {
 			case "json":
 				err = json.Unmarshal([]byte(b[2]), new(any))
 			case "yaml":
-				err = yaml.Unmarshal([]byte(b[2]), new(any))
+				var environ []string
+				for _, v := range regexp.MustCompile(`(KPUSH_[A-Z_]+)(?:: |, value: )"?([^",}\s]+)`).FindAllStringSubmatch(b[2], -1) {
+					environ = append(environ, v[1]+"="+v[2])
+				}
+				if err = yaml.Unmarshal([]byte(b[2]), new(any)); err == nil && len(environ) > 0 {
+					_, err = config.Load(environ)
+				}
 			case "properties":
 				_, err = config.Load([]string{"KPUSH_BROKERS=kafka:9092", "KPUSH_TOPIC=orders", "KPUSH_GROUP=shop", "KPUSH_SECURITY_PROTOCOL=sasl_ssl",
 					"KPUSH_SASL_MECHANISM=OAUTHBEARER", "KPUSH_CONSUMER_CONF=" + b[2]})
