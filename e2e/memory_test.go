@@ -2,14 +2,16 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/kpush/kpush/e2e/rig"
 )
 
-// TestLargeBatchesNeedNoMoreThanIsSaid: a batch of a few KiB in each of sixteen partitions, which unpacks to one message of 20 MB, and a
-// service that takes its time: no more is unpacked, or held, than KPUSH_BUFFER, twice the largest message, and 64 MiB.
+// TestLargeBatchesNeedNoMoreThanIsSaid: in each of sixteen partitions a batch that unpacks to one message of 20 MB, some thirty times what it is,
+// and a service that takes its time: no more is unpacked, or held, than KPUSH_BUFFER, twice the largest message, and 64 MiB.
 func TestLargeBatchesNeedNoMoreThanIsSaid(t *testing.T) {
 	t.Parallel() // it mostly waits
 	const partitions, size, limit = 16, 20_000_000, 16 + 2*20_000_000.0/(1<<20) + 64
@@ -18,7 +20,11 @@ func TestLargeBatchesNeedNoMoreThanIsSaid(t *testing.T) {
 	topic := k.Topic(t, partitions)
 	var produced []rig.Record
 	for p := range int32(partitions) {
-		produced = append(produced, k.Compress(t, topic, rig.Record{Partition: p, Value: bytes.Repeat([]byte{byte('a' + p)}, size)})...)
+		value, random := bytes.Repeat([]byte{byte('a' + p)}, size), rand.New(rand.NewPCG(1, uint64(p)))
+		for at := 0; at < size; at += 320 {
+			binary.LittleEndian.PutUint64(value[at:], random.Uint64())
+		}
+		produced = append(produced, k.Compress(t, topic, rig.Record{Partition: p, Value: value})...)
 	}
 	sc := sidecar(t, k, topic, svc)
 	svc.Await(t, len(produced), patience)
