@@ -22,13 +22,13 @@ func memory(c *config.Config) int64 { return idleMost + int64(c.Buffer)*3/2 }
 // another one is unpacked or stuck.
 func largeMemory(c *config.Config) int64 { return 64<<20 + int64(c.Buffer) }
 
-// makeRoom has Go's collector hold to that as soon as a message of so many bytes has come: librdkafka has one of them, too, and some MiB of
-// its own.
+// makeRoom has Go's collector hold to that as soon as a message of so many bytes has come: librdkafka has two of them for moments, one that
+// is being copied and one that it unpacks, and some MiB of its own. Go has to have room for one beside another all the same.
 func makeRoom(c *config.Config) func(size int64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return nil // the user's
 	}
-	return func(size int64) { debug.SetMemoryLimit(largeMemory(c) + size - librdkafkaMost) }
+	return func(size int64) { debug.SetMemoryLimit(max(largeMemory(c)-librdkafkaMost, 2*size+16<<20)) }
 }
 
 // librdkafkaMost is what librdkafka, the program and what is not Go's take without a message, in bytes.
