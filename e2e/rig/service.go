@@ -151,8 +151,8 @@ func (s *Service) Door(path string, f func() int) {
 	s.doors[path] = f
 }
 
-// Confirms opens a door that answers whether the service has a message, as KPUSH_CONFIRM_URL asks it: 200 or 404. It
-// answers only once no request of that message is under way. It returns the door's URL, and how to count its answers.
+// Confirms opens a door that answers whether the service has a message, as KPUSH_CONFIRM_URL asks it: 200 or 404; 503 while a request of
+// it is under way for longer than a caller waits. It returns the door's URL, and how to count its answers.
 func (s *Service) Confirms(t T) (url string, answers func() int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,12 +166,15 @@ func (s *Service) Confirms(t T) (url string, answers func() int) {
 		asked++
 		mu.Unlock()
 		has := false
-		Until(5*time.Second, func() bool {
+		_, known := Until(5*time.Second, func() bool {
 			var open bool
 			has, open = s.has(h.URL.Query().Get("id"))
 			return !open
 		})
-		if !has {
+		switch {
+		case !known:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case !has:
 			w.WriteHeader(http.StatusNotFound)
 		}
 	})}
