@@ -57,14 +57,15 @@ func TestTwentyKills(t *testing.T) {
 
 // TestAStopFinishesWhatIsInFlight: the service gets its answer out, the commit is made, and a restart repeats nothing.
 func TestAStopFinishesWhatIsInFlight(t *testing.T) {
-	const partitions = 4
+	t.Parallel() // it mostly waits
+	const partitions, session, took = 4, 6 * time.Second, 8 * time.Second
 	k, svc := kafka(t), service(t)
-	svc.Rule(rig.Slow(700 * time.Millisecond))
+	svc.Rule(rig.Slow(took))
 	topic := k.Topic(t, partitions)
 	produced := k.ProduceEvenly(t, topic, partitions, 40, 100)
-	sc := sidecar(t, k, topic, svc)
+	sc := sidecar(t, k, topic, svc, fmt.Sprintf("KPUSH_CONSUMER_CONF=session.timeout.ms=%d", session.Milliseconds()))
 	rig.Within(t, patience, "a request in flight in every partition", func() bool { return svc.InFlight() == partitions })
-	stop := sc.Shut(t, 10*time.Second)
+	stop := sc.Shut(t, took+5*time.Second)
 	if svc.Delivered() != partitions || svc.Attempts() != partitions {
 		t.Errorf("A stop with %d requests in flight came to %d deliveries in %d requests.", partitions, svc.Delivered(), svc.Attempts())
 	}

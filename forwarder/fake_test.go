@@ -61,6 +61,7 @@ type fakeKafka struct {
 	width          int32                       // partitions of each topic; 0: ten
 	closing        func()                      // may block
 	closeFault     error
+	leaves         time.Time // from then on the client sends no heartbeats
 	clusterClosed  func(asking int)
 	rebalancing    bool   // the group
 	listed, member string // the id of this process there, and as it knows it
@@ -159,7 +160,7 @@ func (k *fakeKafka) all() (tps []kafka.Partition) {
 
 func (k *fakeKafka) Subscribe(_ []string, on kafka.Rebalance) error {
 	k.on = on
-	k.with(func() { k.calls = append(k.calls, "subscribe") })
+	k.with(func() { k.calls, k.leaves = append(k.calls, "subscribe"), time.Time{} })
 	return nil
 }
 
@@ -257,8 +258,11 @@ func (k *fakeKafka) Commit(cs []kafka.Commit) error {
 	for _, c := range cs {
 		k.calls = append(k.calls, fmt.Sprintf("commit %s@%d", c.Partition, c.Offset))
 	}
-	fault := k.commitFault
+	fault, expelled := k.commitFault, !k.leaves.IsZero() && time.Since(k.leaves) > 10*time.Second
 	k.mu.Unlock()
+	if expelled {
+		return kafka.ErrNotMember
+	}
 	if fault != nil {
 		if err := fault(cs); err != nil {
 			return err
@@ -428,6 +432,7 @@ func (k *fakeKafka) Member() (id string) {
 func (k *fakeKafka) Unsubscribe() error {
 	k.with(func() {
 		k.calls = append(k.calls, "unsubscribe")
+		k.leaves = time.Now()
 		tps := slices.Collect(maps.Keys(k.owned))
 		if k.rebalancing {
 			return // as librdkafka does: once the group has joined
@@ -443,6 +448,11 @@ func (k *fakeKafka) Unsubscribe() error {
 }
 
 func (k *fakeKafka) Close() error {
+	k.with(func() {
+		if k.leaves.IsZero() {
+			k.leaves = time.Now()
+		}
+	})
 	if k.closing != nil {
 		k.closing()
 	}

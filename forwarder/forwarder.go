@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -172,13 +173,14 @@ func inBackground(do func()) (done <-chan struct{}) {
 	return over
 }
 
-// stop ends the membership. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
+// stop drains all partitions, and then ends the membership: a client that leaves, or closes, sends no heartbeats any more. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
 // member without partitions that only closes is missed by the group for its session timeout); one that means to come
 // back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
 	c, deadline := f.consumer, f.stopBegins()
 	done := make(chan error, 1)
 	go func() {
+		c.drain(slices.Collect(maps.Values(c.parts)), errStopping)
 		if !f.cfg.ComesBack {
 			if err := c.client.Unsubscribe(); err != nil {
 				f.log.Warn("cannot unsubscribe", "error", err)
@@ -252,11 +254,12 @@ func (f *Forwarder) revokeDeadline() time.Time {
 	return time.Now().Add(min(f.cfg.RevokeTimeout, f.cfg.PollInterval*3/4))
 }
 
-func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/4) }
+// reserve is the part of DrainTimeout that the last commit and leaving may take.
+func (f *Forwarder) reserve() time.Duration { return min(3*time.Second, f.cfg.DrainTimeout/8) }
 
 // margin is the part of DrainTimeout that noticing the stop before, and closing the file after it, may take.
 func (f *Forwarder) margin() time.Duration {
-	return min(time.Second, max(f.cfg.DrainTimeout/10, min(250*time.Millisecond, f.cfg.DrainTimeout/2)))
+	return min(time.Second, max(f.cfg.DrainTimeout/20, min(250*time.Millisecond, f.cfg.DrainTimeout/4)))
 }
 
 // uncommitted says what becomes of progress that Kafka was not told of.

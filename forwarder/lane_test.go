@@ -195,7 +195,10 @@ func TestNothingAfterARevoke(t *testing.T) {
 // the group waits for it. A lost one gets no time, nor does one that is lost meanwhile.
 func TestDrainDeadline(t *testing.T) {
 	const revoked, lost, stopped = 0, 1, 2
-	groupWaits := func(k *fakeKafka) { k.rebalancing = true }
+	groupWaits := func(k *fakeKafka) { // an Unsubscribe meanwhile would be put off
+		k.rebalancing = true
+		time.AfterFunc(5*time.Second, func() { k.with(func() { k.rebalancing = false }) })
+	}
 	expelled := func(k *fakeKafka) { k.member = "" }
 	for _, row := range []struct {
 		name      string

@@ -51,6 +51,7 @@ type Publisher struct {
 
 	open    atomic.Int64 // records in the producer's queue that are not the spool's
 	unsaid  atomic.Int64 // failures after a 202 that the log has not told of yet
+	dropped atomic.Int64 // all of them
 	saidAt  atomic.Int64
 	waiting atomic.Int64 // since when Kafka has acknowledged nothing although there is something; 0: it has
 	reason  atomic.Value // why the newest record failed
@@ -104,6 +105,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closing = true
 	p.mu.Unlock()
+	dropped := p.dropped.Load()
 	for p.flush(ctx) > 0 || p.inside() > 0 { // those that read a body, and answers that are being written
 		if ctx.Err() != nil {
 			break
@@ -114,7 +116,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 		p.spool.Drain(ctx)
 		p.spool.Close(ctx)
 	}
-	left := p.open.Load()
+	left := p.open.Load() + p.dropped.Load() - dropped
 	if left == 0 {
 		return nil
 	}
@@ -171,6 +173,7 @@ func (p *Publisher) came(topic string, async bool, err error) {
 		return
 	}
 	p.unsaid.Add(1)
+	p.dropped.Add(1)
 	now := time.Now().UnixNano()
 	if said := p.saidAt.Load(); now-said > int64(time.Minute) && p.saidAt.CompareAndSwap(said, now) {
 		p.log.Error("records that were answered with 202 are not in Kafka, or nobody knows", "records", p.unsaid.Swap(0), "topic", topic, "error", err.Error())

@@ -445,9 +445,17 @@ func TestACallerWhoHasGone(t *testing.T) {
 
 // A stop takes nothing new, waits for what is under way, and counts what is not acknowledged.
 func TestClose(t *testing.T) {
-	for _, comes := range []bool{true, false} {
+	for _, row := range []struct {
+		comes bool
+		fault error
+		want  string
+	}{
+		{true, nil, ""},
+		{true, kafka.ErrUnknown, "1 published records were not acknowledged"}, // whoever waits was told
+		{false, nil, "2 published records were not acknowledged"},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			f := &fake{hold: make(chan struct{})}
+			f := &fake{hold: make(chan struct{}), answer: func(kafka.Record) (kafka.Produced, error) { return kafka.Produced{}, row.fault }}
 			p := newTest(f)
 			ask(p, "POST /topics/orders?async=true", "", "v")
 			waits := make(chan int)
@@ -461,15 +469,15 @@ func TestClose(t *testing.T) {
 			if w := ask(p, "POST /topics/orders", "", "v"); w.Code != 503 || w.Header().Get("Connection") != "close" {
 				t.Errorf("a stopping door answers %d %v", w.Code, w.Header())
 			}
-			if comes {
+			if row.comes {
 				close(f.hold)
 			}
 			go func() { <-waits }()
 			err := <-ended
-			if comes != (err == nil) || err != nil && !strings.Contains(err.Error(), "2 published records were not acknowledged") {
-				t.Errorf("acknowledged %v: %v", comes, err)
+			if (row.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%+v: %v", row, err)
 			}
-			if !comes {
+			if !row.comes {
 				close(f.hold)
 			}
 		})
