@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,16 +20,23 @@ import (
 
 // host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for the disk.
 type host struct {
-	w      *World
-	name   string
-	boot   int
-	disk   *sim.Disk
-	copy   []byte    // of the volume,
-	copied time.Time // so long ago
-	life   *life     // nil: none
-	lives  int
-	off    bool // nobody starts it again
-	until  time.Time
+	w     *World
+	name  string
+	boot  int
+	disk  *sim.Disk
+	audit string // the file beside the disk, as the newest life has it; "": none
+	copy  backup
+	life  *life // nil: none
+	lives int
+	off   bool // nobody starts it again
+	until time.Time
+}
+
+// backup is a copy of the volume, and when it was made.
+type backup struct {
+	disk  []byte
+	audit string
+	at    time.Time
 }
 
 func (h *host) cut() bool { return time.Now().Before(h.until) }
@@ -34,6 +44,7 @@ func (h *host) cut() bool { return time.Now().Before(h.until) }
 // life is one process.
 type life struct {
 	host   *host
+	dir    string // its part of the volume beside the disk: what an earlier life has left there, it finds
 	number int
 	f      *forwarder.Forwarder
 	store  *offsets.Store
@@ -56,6 +67,26 @@ func (l *life) step(what string) {
 	if kill {
 		l.kill("at step %d, %s", l.steps, what)
 	}
+}
+
+// unpack gives a life what is on the volume beside the disk. Each has a directory of its own: one that was killed still winds down here when the
+// next begins, and would hold its lock.
+func (l *life) unpack(audit string) error {
+	return errors.Join(os.Mkdir(l.dir, 0o700), duplicate(audit, l.auditFile()))
+}
+
+func (l *life) auditFile() string { return filepath.Join(l.dir, "audit.jsonl") }
+
+// duplicate copies a file that may not be there.
+func duplicate(from, to string) error {
+	if from == "" {
+		return nil
+	}
+	b, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, os.WriteFile(to, b, 0o600))
 }
 
 // kill ends it as kill -9 does. What runs of it winds down, without an effect.
@@ -131,15 +162,15 @@ func (h *host) start() {
 	w := h.w
 	var l *life
 	var disk *sim.Disk
-	boot := 0
+	boot, audit := 0, ""
 	w.with(func() {
 		if h.life != nil || h.off || w.closing {
 			return
 		}
 		boot, disk = h.boot, h.disk
 		h.lives++
-		l = &life{host: h, number: h.lives, ended: make(chan struct{})}
-		h.life = l
+		l = &life{host: h, number: h.lives, ended: make(chan struct{}), dir: filepath.Join(w.dir, fmt.Sprintf("%s, life %d", h.name, h.lives))}
+		h.life, audit, h.audit = l, h.audit, l.auditFile()
 	})
 	if l == nil {
 		return
@@ -152,6 +183,9 @@ func (h *host) start() {
 		if err := machine.Format(disk); err != nil { // under another name, and renamed: whole, or not there
 			panic(err)
 		}
+	}
+	if err := l.unpack(audit); err != nil {
+		panic(err)
 	}
 	store, err := machine.Open(platter{l, disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
@@ -198,7 +232,7 @@ func (l *life) assemble(log *slog.Logger) (*forwarder.Forwarder, error) {
 	c := newClient(w, l, instance)
 	cfg := forwarder.Config{Brokers: "kafka:9092", Topics: []string{topic}, Group: "g", InstanceID: instance, ComesBack: w.cfg.comesBack, Session: session, PollInterval: 5 * time.Minute,
 		Order: w.cfg.order, Concurrency: w.cfg.concurrency, Hosts: []string{"service"}, ExecTimeout: execTimeout, RetryNums: 3, RetryInterval: 200 * time.Millisecond, RetryMaxInterval: 400 * time.Millisecond,
-		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, RevokeTimeout: revokeTimeout, SkipLog: filepath.Join(w.dir, l.host.name)}
+		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, RevokeTimeout: revokeTimeout, SkipLog: filepath.Join(l.dir, "skipped.jsonl")}
 	return forwarder.New(cfg, forwarder.Parts{Consumer: c, Cluster: cluster{c}, Reader: func(at []kafka.Position) (kafka.Reader, error) { return c.reader(at) }, Store: l.store, Handler: l}, log)
 }
 
@@ -217,22 +251,34 @@ func (h *host) now() (l *life) {
 
 // cutPower ends what lives, and leaves of the disk what a platter may hold.
 func (h *host) cutPower() {
-	h.restart("by a power cut", func(was *sim.Disk) []byte { return was.Crash(true) })
+	h.restart("by a power cut", func() backup { return backup{disk: h.disk.Crash(true), audit: h.audit} })
+}
+
+// save makes a copy of the volume.
+func (h *host) save() {
+	h.w.platters.Lock()
+	defer h.w.platters.Unlock()
+	h.copy = backup{slices.Clone(h.disk.Cache), filepath.Join(h.w.dir, h.name+", copy"), time.Now()}
+	if err := errors.Join(os.RemoveAll(h.copy.audit), duplicate(h.audit, h.copy.audit)); err != nil {
+		panic(err)
+	}
 }
 
 // renew gives it another volume: an empty one, or one as it was.
-func (h *host) renew(image []byte) {
-	h.restart("with its machine", func(*sim.Disk) []byte { return image })
+func (h *host) renew(volume backup) {
+	h.restart("with its machine", func() backup { return volume })
 }
 
-func (h *host) restart(how string, image func(was *sim.Disk) []byte) {
+func (h *host) restart(how string, left func() backup) {
 	if l := h.now(); l != nil {
 		l.kill("%s", how)
 	}
 	h.w.platters.Lock()
 	defer h.w.platters.Unlock()
-	next := sim.New(h.w.stream("disk"), image(h.disk))
-	h.w.with(func() { h.boot, h.disk = h.boot+1, next })
+	h.w.with(func() {
+		volume := left()
+		h.boot, h.disk, h.audit = h.boot+1, sim.New(h.w.stream("disk"), volume.disk), volume.audit
+	})
 }
 
 // teller writes the log of a life into the history.

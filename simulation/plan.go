@@ -109,16 +109,14 @@ func (w *World) happen(e event) {
 			})
 		}
 	case "empty volume":
-		h.renew(nil)
+		h.renew(backup{})
 		w.later(restart, h.start)
 	case "copy":
-		w.platters.Lock()
-		h.copy, h.copied = slices.Clone(h.disk.Cache), time.Now()
-		w.platters.Unlock()
+		h.save()
 	case "put the copy back":
-		if len(h.copy) > 0 {
+		if h.copy.disk != nil {
 			h.renew(h.copy)
-			w.with(func() { w.service.excuse(h.copied) })
+			w.with(func() { w.service.excuse(h.copy.at) })
 			w.later(restart, h.start)
 		}
 	case "cut off":

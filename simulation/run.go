@@ -102,7 +102,9 @@ func (w *World) resume() {
 			w.later(0, func() {
 				ctx, end := w.deadline()
 				defer end()
-				_, _ = l.f.Resume(ctx, "simulation", "", -1) // it may have ended
+				if _, err := l.f.Resume(ctx, "simulation", "", -1); err != nil {
+					w.with(func() { w.say("%s does not resume: %v", l, err) })
+				}
 			})
 		}
 	}

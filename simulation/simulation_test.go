@@ -67,7 +67,7 @@ func TestSimulate(t *testing.T) {
 		return
 	}
 	var total Result
-	histories := 0
+	histories, began := 0, time.Now()
 	for end, s := time.Now().Add(*duration), *first; time.Now().Before(end) && (*most == 0 || histories < *most); s++ {
 		r, plan := once(t, s, nil)
 		histories++
@@ -77,7 +77,7 @@ func TestSimulate(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d histories in %v: %d messages, %d requests, %d repeats, all flagged, %d kills", histories, *duration, total.Messages, total.Requests, total.Repeats, total.Kills)
+	t.Logf("%d histories in %v: %d messages, %d requests, %d repeats, all flagged, %d kills", histories, time.Since(began).Round(time.Millisecond), total.Messages, total.Requests, total.Repeats, total.Kills)
 }
 
 func report(t *testing.T, seed uint64, plan []event, r Result) {
