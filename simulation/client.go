@@ -240,12 +240,12 @@ func (c *client) End(p kafka.Partition) (end int64) {
 // answer waits as long as an answer takes, and says whether there is one.
 func (c *client) answer(ctx context.Context, what string, within time.Duration) error {
 	c.life.step(what)
-	there := false
-	c.w.with(func() { there = c.reachable() })
-	took := time.Millisecond
-	if !there {
-		took = within
-	}
+	there, took := false, time.Millisecond
+	c.w.with(func() {
+		if there = c.reachable(); !there && !c.life.dead { // nobody waits for what a dead process is told
+			took = within
+		}
+	})
 	select {
 	case <-time.After(took):
 	case <-ctx.Done():

@@ -20,16 +20,17 @@ import (
 
 // host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for the disk.
 type host struct {
-	w     *World
-	name  string
-	boot  int
-	disk  *sim.Disk
-	audit string // the file beside the disk, as the newest life has it; "": none
-	copy  backup
-	life  *life // nil: none
-	lives int
-	off   bool // nobody starts it again
-	until time.Time
+	w      *World
+	name   string
+	boot   int
+	disk   *sim.Disk
+	synced time.Time // belongs to the platters' lock, as the disk does
+	audit  string    // the file beside the disk, as the newest life has it; "": none
+	copy   backup
+	life   *life // nil: none
+	lives  int
+	off    bool // nobody starts it again
+	until  time.Time
 }
 
 // backup is a copy of the volume, and when it was made.
@@ -147,9 +148,16 @@ func (p platter) ReadAt(b []byte, at int64) (int, error) {
 	return p.disk.ReadAt(b, at)
 }
 
+// Sync that fails may take from memory what was written since the last one that did not.
 func (p platter) Sync() error {
 	time.Sleep(300 * time.Microsecond)
-	_, err := p.do("sync", func() (int, error) { return 0, p.disk.Sync() })
+	_, err := p.do("sync", func() (int, error) {
+		err := p.disk.Sync()
+		if err == nil {
+			p.disk.Dropped, p.host.synced = false, time.Now()
+		}
+		return 0, err
+	})
 	return err
 }
 
@@ -187,6 +195,9 @@ func (h *host) start() {
 	if err := l.unpack(audit); err != nil {
 		panic(err)
 	}
+	if h.dropped(disk) {
+		w.with(func() { w.service.excuse(h.synced, false) })
+	}
 	store, err := machine.Open(platter{l, disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
 		l.store = store
@@ -221,6 +232,13 @@ func (h *host) start() {
 			w.later(time.Second, h.start)
 		}
 	}()
+}
+
+// dropped tells whether a sync that failed has taken pages from memory, and nobody has written them again.
+func (h *host) dropped(disk *sim.Disk) bool {
+	h.w.platters.Lock()
+	defer h.w.platters.Unlock()
+	return disk.Dropped
 }
 
 func (l *life) assemble(log *slog.Logger) (*forwarder.Forwarder, error) {

@@ -116,7 +116,7 @@ func (w *World) happen(e event) {
 	case "put the copy back":
 		if h.copy.disk != nil {
 			h.renew(h.copy)
-			w.with(func() { w.service.excuse(h.copy.at) })
+			w.with(func() { w.service.excuse(h.copy.at, true) })
 			w.later(restart, h.start)
 		}
 	case "cut off":

@@ -11,10 +11,11 @@ import (
 // deed is what the service knows of a message: the truth that all is judged by.
 type deed struct {
 	key     string
-	begun   int  // requests that have come
-	running int  // of those, what is being done
-	done    int  // and what was done, whoever heard of it
-	excused bool // nothing that kpush can read knows of it: see excuse
+	begun   int       // requests that have come
+	running int       // of those, what is being done
+	done    int       // and what was done, whoever heard of it
+	newest  time.Time // when the newest of them came
+	excused bool      // nothing that kpush can read knows of it: see excuse
 }
 
 // service counts requests. Its owner is the world's lock.
@@ -76,18 +77,20 @@ func (s *service) begin(l *life, it *push.Item) *deed {
 	}
 	d.begun++
 	d.running++
+	d.newest = time.Now()
 	return d
 }
 
-// excuse is for a copy of a volume that is put back: where Kafka has taken no commit of a partition since it was made, nobody can tell it from
-// the volume, and what was sent since is in neither.
-func (s *service) excuse(copied time.Time) {
+// excuse is for a volume that holds no more than it did then, and does not know it: what was sent since is not in it. A copy that was put back can be
+// told from the volume where Kafka has taken a commit of the partition since, which names what the volume held. Where a sync that failed has taken
+// pages from memory some of what came later may be left, so that nothing is missed of it (known: false).
+func (s *service) excuse(holds time.Time, known bool) {
 	for p, deeds := range s.deeds {
-		if s.w.group.taken[p].After(copied) {
+		if known && s.w.group.taken[p].After(holds) {
 			continue
 		}
 		for _, d := range deeds {
-			d.excused = d.excused || d.begun > 0
+			d.excused = d.excused || d.newest.After(holds)
 		}
 	}
 }

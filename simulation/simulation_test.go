@@ -88,7 +88,8 @@ func report(t *testing.T, seed uint64, plan []event, r Result) {
 	for _, e := range plan {
 		fmt.Fprintln(&events, "   ", e)
 	}
-	t.Errorf("seed %d (again: go test ./simulation -run TestSimulate -seed %[1]d -shrink): %s\n%d events:\n%s\nthe end of its history:\n%s", seed, r.Failure, len(plan), &events, strings.Join(r.History[max(0, len(r.History)-60):], "\n"))
+	at := slices.IndexFunc(r.History, func(line string) bool { return strings.Contains(line, "  FAILURE: ") })
+	t.Errorf("seed %d (again: go test ./simulation -run TestSimulate -seed %[1]d -shrink): %s\n%d events:\n%s\nits history, around that:\n%s", seed, r.Failure, len(plan), &events, strings.Join(r.History[max(0, at-60):min(at+30, len(r.History))], "\n"))
 }
 
 // smaller leaves events out as long as the history fails.
