@@ -58,7 +58,7 @@ func (c *client) Member() (id string) {
 func (c *client) Wake() { c.wake() }
 
 // reachable tells whether the cluster hears of it.
-func (c *client) reachable() bool { return !c.life.dead && !c.life.host.cut() }
+func (c *client) reachable() bool { return !c.life.dead && !c.life.host.cut() && !c.life.host.stands() }
 
 func (c *client) Subscribe(_ []string, on kafka.Rebalance) error {
 	c.life.step("subscribe")
@@ -105,6 +105,7 @@ func (c *client) Poll(timeout time.Duration) (*kafka.Message, error) {
 
 // due is what the group has to tell.
 func (c *client) due() func() error {
+	astray := c.outOfRange()
 	switch {
 	case c.life.dead:
 		return func() error { return kafka.FatalError{Err: errKilled} } // what winds down has to end
@@ -130,6 +131,9 @@ func (c *client) due() func() error {
 	case len(c.wanted) > 0:
 		gone := c.wanted
 		return func() error { c.revoke(gone, false, false); return nil }
+	case len(astray) > 0:
+		delete(c.at, astray[0].Partition) // nothing of it is fetched any more, until it is assigned anew
+		return func() error { return kafka.PartitionError{Position: astray[0], Err: kafka.ErrOutOfRange} }
 	case len(c.given) > 0:
 		given := c.given
 		c.given = nil
@@ -139,6 +143,16 @@ func (c *client) due() func() error {
 		return func() error { c.on.Assigned(given); return nil }
 	}
 	return nil
+}
+
+// outOfRange are positions that the log does not have.
+func (c *client) outOfRange() (all []kafka.Position) {
+	for p, at := range c.at {
+		if l := c.w.logs[p]; at < l.oldest || at > l.next {
+			all = append(all, kafka.Position{Partition: p, Offset: at})
+		}
+	}
+	return all
 }
 
 // revoke runs the callback, and tells the group of it.
@@ -181,10 +195,10 @@ func (c *client) fetch() *kafka.Message {
 			continue
 		}
 		l := c.w.logs[p]
-		if r, ok := l.from(max(c.at[p], l.oldest)); ok {
+		if r, ok := l.from(c.at[p]); ok {
 			c.at[p] = r.offset + 1
 			c.turn++
-			return r.message(p)
+			return r.message(p, c.w.topicID())
 		}
 	}
 	return nil
@@ -273,10 +287,19 @@ func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []ka
 	return out, nil
 }
 
+// sent is when a commit was, and up to when its volume was on the disk then.
+type sent struct {
+	at     time.Time
+	synced time.Time
+}
+
 // Commit meets the fault of its time: refused, slow, or done with a lost answer. While somebody has yet to give something up it may wait.
 func (c *client) Commit(cs []kafka.Commit) error {
-	fault, wait, member, round := "", time.Duration(0), 0, 0
-	c.w.with(func() { member, round = c.member, c.w.group.round }) // it goes out as from whom it was asked for
+	fault, wait, member, round, goes := "", time.Duration(0), 0, 0, sent{at: time.Now()}
+	c.w.with(func() { // it goes out as from whom it was asked for
+		member, round = c.member, c.w.group.round
+		goes.synced = c.life.host.synced
+	})
 	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
 		return err
 	}
@@ -305,7 +328,7 @@ func (c *client) Commit(cs []kafka.Commit) error {
 			err = kafka.ErrRebalancing
 		default:
 			for _, commit := range cs {
-				c.w.committed(c, commit)
+				c.w.committed(c, commit, goes)
 			}
 			if fault == "lost" {
 				err = errors.New("Local: Timed out")
@@ -378,8 +401,8 @@ func (c cluster) Topics(ctx context.Context, _ []string, _ kafka.Right) (map[str
 	if err := c.answer(ctx, "topics", time.Hour); err != nil {
 		return nil, err
 	}
-	found := kafka.Topic{ID: topicID}
-	c.w.with(func() { found.Partitions = int32(len(c.w.logs)) })
+	var found kafka.Topic
+	c.w.with(func() { found = kafka.Topic{ID: c.w.topicID(), Partitions: int32(len(c.w.logs))} })
 	return map[string]kafka.Topic{topic: found}, nil
 }
 

@@ -16,7 +16,8 @@ type group struct {
 	members []*client // in the order in which they joined
 	owner   map[kafka.Partition]*client
 	commits map[kafka.Partition]kafka.Commit
-	taken   map[kafka.Partition]time.Time // when the newest was
+	vouched map[kafka.Partition]time.Time // up to when the newest one tells what the volume held
+	ever    map[kafka.Position]bool       // what was committed
 	names   int
 	round   int // the generation: what was sent in an earlier one is refused
 }

@@ -32,7 +32,8 @@ var faults = map[string]int{
 	"kill": 3, "kill at a step": 4, "power cut": 2, "SIGTERM": 3, "empty volume": 1, "copy": 1, "put the copy back": 1, "cut off": 2,
 	"service down": 2, "service slow": 2, "service hangs": 1, "service faults": 2, "service breaks": 2, "service busy": 1,
 	"commits refused": 1, "commits slow": 1, "commits lost": 1, "disk hangs": 1, "disk fails": 1, "disk is full": 1,
-	"pause": 1, "partition added": 1, "retention": 1,
+	"pause": 1, "partition added": 1, "retention": 1, "stands still": 2, "topic made again": 1, "service host dies": 1,
+	"operator seeks": 1, "operator skips": 1, "operator resets": 1,
 }
 
 // newPlan draws what happens to a world: at least ten faults, and at least a thousand messages.
@@ -116,19 +117,30 @@ func (w *World) happen(e event) {
 	case "put the copy back":
 		if h.copy.disk != nil {
 			h.renew(h.copy)
-			w.with(func() { w.service.excuse(h.copy.at, true) })
 			w.later(restart, h.start)
 		}
 	case "cut off":
 		w.with(func() { h.until = time.Now().Add(3 * e.long) })
 	case "pause":
 		if l != nil && l.f != nil {
-			w.operate(l, e)
+			w.pause(l, e)
 		}
 	case "partition added":
 		w.with(func() { w.logs[kafka.Partition{Topic: topic, Number: int32(len(w.logs))}] = &plog{}; w.group.balance() })
 	case "retention":
 		w.with(w.retain)
+	case "stands still":
+		w.with(func() { h.frozen = time.Now().Add(3 * e.long) })
+	case "topic made again":
+		w.with(w.remake)
+	case "service host dies":
+		w.with(func() { w.modes[serviceHost(e.n%w.cfg.services)] = mode{"down", time.Now().Add(e.long)} })
+	case "operator seeks":
+		w.later(0, func() { w.seek(e) })
+	case "operator skips":
+		w.later(0, func() { w.skip(e) })
+	case "operator resets":
+		w.later(0, func() { w.reset(e) })
 	default:
 		if kind == "disk" {
 			kind += " " + h.name
@@ -146,16 +158,17 @@ func cutWord(s string) (first, rest string, ok bool) {
 	return s, "", false
 }
 
-// operate pauses a life's partitions, and resumes them, whoever has them then.
-func (w *World) operate(l *life, e event) {
-	w.later(0, func() {
-		ctx, end := w.deadline()
-		defer end()
-		if _, err := l.f.Pause(ctx, "simulation", "", -1); err != nil {
-			w.with(func() { w.say("%s is not paused: %v", l, err) })
-		}
-	})
-	w.later(e.long, func() { w.resume() })
+// remake is a topic that is deleted and made again under its name: what was of it is gone, and with it what the group has committed.
+func (w *World) remake() {
+	w.made++
+	for p := range w.logs {
+		w.logs[p] = &plog{}
+		delete(w.group.commits, p)
+		delete(w.group.vouched, p)
+	}
+	w.asked = map[kafka.Partition][]int64{}
+	s := &w.service
+	s.deeds, s.lanes, w.low, w.undone = map[kafka.Partition]map[int64]*deed{}, map[lane][]int64{}, map[kafka.Partition]int{}, 0
 }
 
 // retain drops the older half of what is committed of each partition.
