@@ -11,7 +11,7 @@ import (
 type account struct {
 	killed, powerCut bool                          // what was in memory alone, or not on the platter, is gone
 	troubled         bool                          // its disk has failed, hung or was full: what the service took could not be recorded
-	outcast          bool                          // it was cut off, stood still, or was expelled
+	outcast          bool                          // it was expelled, or fenced, while it lived
 	committed        map[kafka.Partition]time.Time // when its newest commit was sent that Kafka has
 	repeats          int                           // of what it had a complete 2xx for
 }
@@ -31,15 +31,20 @@ func (l *life) most() int {
 }
 
 // charge is a request for a message that was answered with a complete 2xx before. It counts for the life that had the answer, but where the message goes
-// to another volume: what was done since the newest commit is known to nobody there.
+// to another volume: what was done since the newest commit is known to nobody there, nor what was not on record when that was made.
 func (s *service) charge(l *life, p kafka.Partition, offset int64, d *deed) {
 	by := d.by
+	d.by = nil // what is tried again before it has another answer is no other repeat
 	s.repeats++
-	if moved := by.host != l.host || by.volume != l.volume; moved && !d.answered.Before(by.committed[p]) {
-		return
+	most := by.most()
+	if by.host != l.host || by.volume != l.volume {
+		if !d.answered.Before(by.committed[p]) {
+			return
+		}
+		most = max(most, s.w.cfg.concurrency)
 	}
-	if by.repeats++; by.repeats > by.most() {
+	if by.repeats++; by.repeats > most {
 		s.w.fail("%s sends %s/%d again, the answer to which %s had at %v: that is %d repeats of what that had, and no more than %d are promised",
-			l, p, offset, by, d.answered.Sub(s.w.began).Round(time.Millisecond), by.repeats, by.most())
+			l, p, offset, by, d.answered.Sub(s.w.began).Round(time.Millisecond), by.repeats, most)
 	}
 }

@@ -251,24 +251,28 @@ func (c *client) End(p kafka.Partition) (end int64) {
 	return end
 }
 
-// answer waits as long as an answer takes, and says whether there is one.
+// answer waits as long as an answer takes, and says whether there is one. What was asked while Kafka could not be reached comes through when it can.
 func (c *client) answer(ctx context.Context, what string, within time.Duration) error {
 	c.life.step(what)
-	there, took := false, time.Millisecond
-	c.w.with(func() {
-		if there = c.reachable(); !there && !c.life.dead { // nobody waits for what a dead process is told
-			took = within
+	for late := time.Now().Add(within); ; {
+		there := false
+		c.w.with(func() { there = c.reachable() })
+		took := time.Millisecond
+		if !there {
+			took = 100 * time.Millisecond
 		}
-	})
-	select {
-	case <-time.After(took):
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		select {
+		case <-time.After(took):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		switch {
+		case there:
+			return nil
+		case c.life.isDead(), time.Now().After(late): // nobody waits for what a dead process is told
+			return fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
+		}
 	}
-	if !there {
-		return fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
-	}
-	return nil
 }
 
 func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []kafka.Commit, err error) {

@@ -87,6 +87,11 @@ func (l *life) step(what string) {
 	}
 }
 
+func (l *life) isDead() (yes bool) {
+	l.host.w.with(func() { yes = l.dead })
+	return yes
+}
+
 func (l *life) stands() bool { return !l.dead && l.host.stands() }
 
 // kill ends it as kill -9 does. What runs of it winds down, without an effect.

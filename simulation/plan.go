@@ -175,7 +175,7 @@ func (w *World) remake() {
 func (w *World) retain() {
 	for p, l := range w.logs {
 		if c, ok := w.group.commits[p]; ok {
-			l.oldest = max(l.oldest, l.oldest+(c.Offset-l.oldest)/2)
+			l.oldest = max(l.oldest, l.oldest+(min(c.Offset, l.next)-l.oldest)/2)
 		}
 	}
 }

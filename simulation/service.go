@@ -81,8 +81,9 @@ func (s *service) begin(l *life, it *push.Item) *deed {
 		s.w.fail("%s sends %s/%d, which there is not", l, it.Partition, it.Offset)
 		return &deed{}
 	}
-	s.judge(l, it, d)
-	if it.TopicID != s.w.topicID() {
+	if it.TopicID == s.w.topicID() {
+		s.judge(l, it, d)
+	} else {
 		d.misread = l
 	}
 	d.begun++

@@ -159,6 +159,14 @@ func (w *World) produce(p kafka.Partition, n int, r *rand.Rand) {
 // topicID is the topic's, which is another one each time it is made. Under the lock.
 func (w *World) topicID() string { return fmt.Sprintf("AAAAAAAAAAAAAAAAAAAA%02d", w.made) }
 
+// wanted tells whether an operator has asked for an offset: nothing is sent before Kafka has that, so it is the one, or the first message from there on.
+func (w *World) wanted(p kafka.Partition, offset int64) bool {
+	return slices.ContainsFunc(w.asked[p], func(at int64) bool {
+		r, ok := w.logs[p].from(at)
+		return at <= offset && (!ok || offset <= r.offset)
+	})
+}
+
 // committed is a commit that the coordinator takes, as it was sent; it judges it. Under the lock.
 func (w *World) committed(c *client, commit kafka.Commit, s sent) {
 	p := commit.Partition
@@ -170,7 +178,7 @@ func (w *World) committed(c *client, commit kafka.Commit, s sent) {
 	}
 	switch applies := !marked || m.TopicID == w.topicID(); {
 	case !applies: // it counts for a topic that is gone
-	case m.Lineage != before.Lineage && slices.Contains(w.asked[p], commit.Offset):
+	case m.Lineage != before.Lineage && w.wanted(p, commit.Offset):
 		w.say("%s/%d goes on at %d, as an operator has asked", p.Topic, p.Number, commit.Offset)
 		w.service.again(p, commit.Offset)
 	case ok && before.TopicID == m.TopicID && commit.Offset < was.Offset:
