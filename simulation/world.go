@@ -162,7 +162,7 @@ func (w *World) topicID() string { return fmt.Sprintf("AAAAAAAAAAAAAAAAAAAA%02d"
 // wanted tells whether an operator has asked for an offset: nothing is sent before Kafka has that, so it is the one, or the first message from there on.
 func (w *World) wanted(p kafka.Partition, offset int64) bool {
 	return slices.ContainsFunc(w.asked[p], func(at int64) bool {
-		r, ok := w.logs[p].from(at)
+		r, ok := w.logs[p].from(max(at, w.logs[p].oldest))
 		return at <= offset && (!ok || offset <= r.offset)
 	})
 }
