@@ -143,13 +143,13 @@ func (s *service) pass(p kafka.Partition, offset int64, d *deed) {
 // again begins a partition anew at an offset: what is there is to be done again, what is not done in front of it never.
 func (s *service) again(p kafka.Partition, at int64) {
 	for offset, d := range s.deeds[p] {
-		switch was := d.over(); {
-		case offset < at:
-			d.skipped = d.skipped || !was
-		default:
-			d.excused = d.excused || d.running > 0 // whoever sent it may still wait, and be heard
-			d.done, d.skipped, d.by = 0, false, nil
+		if offset < at {
+			d.skipped = d.skipped || d.done == 0
+			continue
 		}
+		d.excused = d.excused || d.running > 0 // whoever sent it may still wait, and be heard
+		d.done, d.by = 0, nil
+		d.skipped = offset < s.w.logs[p].oldest // retention has taken it, but somebody may have it in memory
 	}
 	s.count(p)
 }
