@@ -326,7 +326,9 @@ func (c *client) Commit(cs []kafka.Commit) error {
 		switch {
 		case c.life.dead || !c.reachable():
 			err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
-		case c.expelled || c.fenced || !c.joined || member != c.member:
+		case c.fenced:
+			err = errors.New("Local: Fatal error")
+		case c.expelled || !c.joined || member != c.member:
 			err = kafka.ErrNotMember
 		case round != c.w.group.round:
 			err = kafka.ErrRebalancing

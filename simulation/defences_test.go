@@ -25,7 +25,7 @@ type defence struct{ name, file, old, less string }
 var defences = []defence{
 	{"a message in doubt is flagged", "forwarder/item.go", "it.InDoubt = it.attempt.InDoubt\n", "it.InDoubt = false\n"},
 	{"an attempt that was interrupted is in doubt", "forwarder/item.go", "it.attempt.InDoubt = it.attempt.InDoubt || v.InDoubt && v.Class != push.Delivered", "_ = v.InDoubt"},
-	{"an intent without an end is in doubt", "offsets/record.go", "a.InDoubt = r.doubt || r.stage == underWay", "a.InDoubt = r.doubt"},
+	{"an intent that the file has without an end is in doubt", "offsets/image.go", "InDoubt: f.kind == intentKind || f.flags", "InDoubt: f.flags"},
 	{"a commit's mark carries a ceiling", "forwarder/commit.go", "m.Ceiling, started = p.ceiling.mark(next, goesOn && store.Keeps())", "_, started = p.ceiling.mark(next, goesOn && store.Keeps())\n	m.Ceiling = 0"},
 	{"no request passes the ceiling that Kafka has", "forwarder/ceiling.go", "case offset >= c.at:", "case offset >= c.at && false:"},
 	{"the ceiling of whoever was before is handed on", "forwarder/ceiling.go", "if c.inherits > next {", "if false {"},

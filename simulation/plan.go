@@ -37,6 +37,9 @@ var faults = map[string]int{
 	"operator seeks": 1, "operator skips": 1, "operator resets": 1,
 }
 
+// ends are how a process ends.
+var ends = []string{"kill", "kill at a step", "power cut", "SIGTERM"}
+
 // newPlan draws what happens to a world: at least ten faults, and at least a thousand messages.
 func newPlan(w *World) (plan []event) {
 	r := w.stream("plan")
@@ -55,7 +58,11 @@ func newPlan(w *World) (plan []event) {
 		if r.IntN(3) > 0 { // in the middle of work
 			at = plan[r.IntN(20)].at + time.Duration(r.Int64N(int64(200*time.Millisecond)))
 		}
-		plan = append(plan, event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))})
+		e := event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))}
+		if plan = append(plan, e); r.IntN(4) == 0 { // what follows may come before that is over
+			e.at, e.what = e.at+time.Duration(r.Int64N(int64(8*time.Second))), ends[r.IntN(len(ends))]
+			plan = append(plan, e)
+		}
 	}
 	plan = append(plan, event{what: "produce", n: 40})
 	slices.SortStableFunc(plan, func(a, b event) int { return int(a.at - b.at) })
