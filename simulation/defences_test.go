@@ -45,7 +45,7 @@ var defences = []defence{
 	{"nothing is committed after a hand-over", "forwarder/commit.go", "return p.stage.Load() != stage", "return false"},
 	{"only what is on record is committed", "offsets/tracker.go", "for t.head < len(t.rows) && t.rows[t.head].progress == recorded {", "for t.head < len(t.rows) && (t.rows[t.head].progress == recorded || t.rows[t.head].stage == underWay) {"},
 	{"what is done already goes no further", "forwarder/partition.go", "if !p.rec.Fetched(m.Offset) {", "if !p.rec.Fetched(m.Offset) && false {"},
-	{"what was done out of order is in the mark", "forwarder/commit.go", "Offset: next, Done: done,", "Offset: next,"},
+	{"what was done out of order is in the mark", "forwarder/commit.go", "Offset: next, Done: done,", "Offset: next, Done: done[:0],"},
 	{"attempts of a life before are counted as tried", "offsets/tracker.go", "	if a, ok := t.attempts[offset]; ok {\n		r.note(a, unsent)", "	if a, ok := t.attempts[offset]; ok && a.Offset < 0 {\n		r.note(a, unsent)"},
 	{"doubt is handed over with what could not be recorded", "forwarder/pen.go", "				p.rec.Doubt(a)", "				_ = a"},
 	{"a snapshot is on the disk before facts follow it", "offsets/journal.go", "		err = j.disk.Sync()\n", "		err = nil\n"},
