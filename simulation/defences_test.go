@@ -49,7 +49,7 @@ var defences = []defence{
 	{"attempts of a life before are counted as tried", "offsets/tracker.go", "	if a, ok := t.attempts[offset]; ok {\n		r.note(a, unsent)", "	if a, ok := t.attempts[offset]; ok && a.Offset < 0 {\n		r.note(a, unsent)"},
 	{"doubt is handed over with what could not be recorded", "forwarder/pen.go", "				p.rec.Doubt(a)", "				_ = a"},
 	{"a snapshot is on the disk before facts follow it", "offsets/journal.go", "		err = j.disk.Sync()\n", "		err = nil\n"},
-	{"a failed write closes the file", "offsets/journal.go", "	if s.failed == nil {\n		s.opt.Log.Error(\"offsets: nothing", "	if false {\n		s.opt.Log.Error(\"offsets: nothing"},
+	{"a failed write closes the file", "offsets/journal.go", "		case s.failed != nil:\n			return s.failed\n", ""},
 	{"a member that stood still, or was cut off, proves itself first", "forwarder/lease.go", "func (l *lease) valid() bool { return !l.doubted.Load() && !l.stale() }", "func (l *lease) valid() bool { return true }"},
 	{"a pause is handed on", "forwarder/commit.go", "Paused: p.gate.isShut(), ", ""},
 	{"what is fetched again behind a reader is dropped", "forwarder/consumer.go", "	if p.reading.again && m.Offset < p.reading.next {\n		return", "	if false {\n		return"},

@@ -180,24 +180,28 @@ func (h *host) start() {
 		w.later(time.Second, h.start)
 		return
 	}
-	go func() {
-		defer close(l.ended)
-		err := l.f.Run(ctx)
-		_ = store.Close()
-		again := false
-		w.with(func() {
-			if !l.dead {
-				w.say("%s has ended: %v", l, err)
-			}
-			l.dead = true // what Run has left behind ends with the process
-			if h.life == l {
-				h.life, again = nil, true
-			}
-		})
-		if again {
-			w.later(time.Second, h.start)
+	go l.run(ctx)
+}
+
+// run lives until the process ends; where it has ended by itself another one begins a second later.
+func (l *life) run(ctx context.Context) {
+	h, w := l.host, l.host.w
+	defer close(l.ended)
+	err := l.f.Run(ctx)
+	_ = l.store.Close()
+	again := false
+	w.with(func() {
+		if !l.dead {
+			w.say("%s has ended: %v", l, err)
 		}
-	}()
+		l.dead = true // what Run has left behind ends with the process
+		if h.life == l {
+			h.life, again = nil, true
+		}
+	})
+	if again {
+		w.later(time.Second, h.start)
+	}
 }
 
 // forgive has the oracle know what nobody can tell the volume's next life: a sync that failed has taken pages from memory, and nobody has written
@@ -294,29 +298,4 @@ func (h *host) restart(how string, left func() backup) {
 		volume := left()
 		h.boot, h.disk, h.audit = h.boot+1, sim.New(h.w.stream(fmt.Sprint("disk ", h.name, h.boot)), volume.disk), volume.audit
 	})
-}
-
-// teller writes the log of a life into the history.
-type teller struct {
-	w    *World
-	who  string
-	with string
-}
-
-func (t *teller) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (t *teller) WithGroup(string) slog.Handler                    { return t }
-
-func (t *teller) WithAttrs(attrs []slog.Attr) slog.Handler {
-	c := *t
-	for _, a := range attrs {
-		c.with += " " + a.String()
-	}
-	return &c
-}
-
-func (t *teller) Handle(_ context.Context, r slog.Record) error {
-	text := r.Message + t.with
-	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	t.w.with(func() { t.w.say("  %s: %s", t.who, text) })
-	return nil
 }

@@ -18,15 +18,24 @@ func (w *World) pause(l *life, e event) {
 	w.later(0, func() {
 		ctx, end := w.deadline()
 		defer end()
-		if _, err := l.f.Pause(ctx, "simulation", "", -1); err != nil {
-			w.with(func() { w.say("%s is not paused: %v", l, err) })
-		}
+		before := 0
+		w.with(func() { before = w.resumes })
+		ps, err := l.f.Pause(ctx, "simulation", "", -1)
+		w.with(func() {
+			if err != nil {
+				w.say("%s is not paused: %v", l, err)
+			}
+			for _, p := range ps {
+				w.paused[p] = err == nil && before == w.resumes
+			}
+		})
 	})
 	w.later(e.long, func() { w.resume() })
 }
 
 // resume is said to each process.
 func (w *World) resume() {
+	w.with(func() { w.resumes++; clear(w.paused) })
 	for _, h := range w.hosts {
 		if l := h.now(); l != nil && l.f != nil {
 			w.later(0, func() {
@@ -115,6 +124,7 @@ func (w *World) reset(e event) {
 		if len(w.group.members) == 0 && !w.group.ever[at] {
 			w.say("an operator resets %s to %d", at.Partition, at.Offset)
 			w.group.commits[at.Partition] = kafka.Commit{Partition: at.Partition, Offset: at.Offset}
+			delete(w.paused, at.Partition) // nothing in Kafka says so any more
 			w.service.again(at.Partition, at.Offset)
 		}
 		for _, h := range w.hosts {

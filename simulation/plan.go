@@ -87,12 +87,7 @@ func (w *World) happen(e event) {
 			w.say("%s: %s, %d, %v", h.name, e.what, e.n, e.long.Round(time.Millisecond))
 		}
 	})
-	kind, what, _ := cutWord(e.what)
 	switch e.what {
-	case "produce":
-		w.with(func() {
-			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
-		})
 	case "kill":
 		if l != nil {
 			l.kill("as planned")
@@ -127,6 +122,19 @@ func (w *World) happen(e event) {
 			h.renew(h.copy)
 			w.later(restart, h.start)
 		}
+	default:
+		w.befall(h, l, e)
+	}
+}
+
+// befall is what ends no process.
+func (w *World) befall(h *host, l *life, e event) {
+	kind, what, _ := cutWord(e.what)
+	switch e.what {
+	case "produce":
+		w.with(func() {
+			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
+		})
 	case "cut off":
 		w.with(func() { h.until = time.Now().Add(3 * e.long) })
 	case "pause":
@@ -175,7 +183,7 @@ func (w *World) remake() {
 		delete(w.group.commits, p)
 		delete(w.group.vouched, p)
 	}
-	w.asked = map[kafka.Partition][]int64{}
+	w.asked, w.paused = map[kafka.Partition][]int64{}, map[kafka.Partition]bool{}
 	s := &w.service
 	s.deeds, s.lanes, w.low, w.undone = map[kafka.Partition]map[int64]*deed{}, map[lane][]int64{}, map[kafka.Partition]int{}, 0
 }

@@ -42,6 +42,8 @@ type World struct {
 	hosts   []*host
 	modes   map[string]mode
 	asked   map[kafka.Partition][]int64 // where operators have wanted it to go on
+	paused  map[kafka.Partition]bool    // by an operator, who was told that it is
+	resumes int
 	undone  int
 	kills   int
 	closing bool // nothing starts any more
@@ -67,7 +69,7 @@ type mode struct {
 }
 
 func newWorld(seed uint64, dir string) *World {
-	w := &World{seed: seed, dir: dir, began: time.Now(), logs: map[kafka.Partition]*plog{}, low: map[kafka.Partition]int{}, modes: map[string]mode{}, asked: map[kafka.Partition][]int64{}}
+	w := &World{seed: seed, dir: dir, began: time.Now(), logs: map[kafka.Partition]*plog{}, low: map[kafka.Partition]int{}, modes: map[string]mode{}, asked: map[kafka.Partition][]int64{}, paused: map[kafka.Partition]bool{}}
 	w.random = w.stream("numbers")
 	r := w.stream("settings")
 	w.cfg = settings{order: []string{"partition", "key", "none"}[r.IntN(3)], concurrency: []int{1, 4, 16}[r.IntN(3)], partitions: 1 + r.IntN(6), hosts: 1 + r.IntN(4), services: 1 + r.IntN(3),
@@ -158,40 +160,6 @@ func (w *World) produce(p kafka.Partition, n int, r *rand.Rand) {
 
 // topicID is the topic's, which is another one each time it is made. Under the lock.
 func (w *World) topicID() string { return fmt.Sprintf("AAAAAAAAAAAAAAAAAAAA%02d", w.made) }
-
-// wanted tells whether an operator has asked for an offset: nothing is sent before Kafka has that, so it is the one, or the first message from there on.
-func (w *World) wanted(p kafka.Partition, offset int64) bool {
-	return slices.ContainsFunc(w.asked[p], func(at int64) bool {
-		r, ok := w.logs[p].from(max(at, w.logs[p].oldest))
-		return at <= offset && (!ok || offset <= r.offset)
-	})
-}
-
-// committed is a commit that the coordinator takes, as it was sent; it judges it. Under the lock.
-func (w *World) committed(c *client, commit kafka.Commit, s sent) {
-	p := commit.Partition
-	was, ok := w.group.commits[p]
-	before, _ := start.ParseMark(was.Meta)
-	m, marked := start.ParseMark(commit.Meta)
-	if w.verbose {
-		w.say("%s commits %s@%d %s", c.life, p, commit.Offset, commit.Meta)
-	}
-	switch applies := !marked || m.TopicID == w.topicID(); {
-	case !applies: // it counts for a topic that is gone
-	case m.Lineage != before.Lineage && w.wanted(p, commit.Offset):
-		w.say("%s/%d goes on at %d, as an operator has asked", p.Topic, p.Number, commit.Offset)
-		w.service.again(p, commit.Offset)
-	case ok && before.TopicID == m.TopicID && commit.Offset < was.Offset:
-		w.fail("%s commits %s@%d behind %d", c.life, p, commit.Offset, was.Offset)
-	default:
-		if low := w.service.lowest(p); commit.Offset > low {
-			w.fail("%s commits %s@%d, and %d is not done", c.life, p, commit.Offset, low)
-		}
-	}
-	w.group.ever[kafka.Position{Partition: p, Offset: commit.Offset}] = true
-	w.group.commits[p], w.group.vouched[p], c.life.committed[p] = commit, s.synced, s.at
-	c.life.host.restored = backup{}
-}
 
 // settled tells whether all is done and committed. Under the lock.
 func (w *World) settled() bool {
