@@ -16,7 +16,7 @@ import (
 
 var (
 	defenceTime = flag.Duration("defences", 0, "take each defence out, and run histories without it for so long at the most; 0: do not")
-	only        = flag.String("only", "", "with -defences: the ones whose name holds this")
+	only        = flag.String("only", "", "with -defences: those whose name this regular expression fits")
 )
 
 // defence is a line of the program without which it is wrong: old is taken out, or replaced by less.
@@ -72,7 +72,7 @@ func TestEachDefenceIsMissed(t *testing.T) {
 		return // make defences
 	}
 	for _, d := range defences {
-		if d.old == "" || !strings.Contains(d.name, *only) {
+		if fits, err := regexp.MatchString(*only, d.name); err != nil || !fits {
 			continue
 		}
 		took, how, err := missed(t, d)
