@@ -200,6 +200,7 @@ func (c *client) fetch() *kafka.Message {
 			c.turn++
 			return r.message(p, c.w.topicID())
 		}
+		c.at[p] = l.next // behind what is no message
 	}
 	return nil
 }

@@ -153,6 +153,9 @@ func (w *World) produce(p kafka.Partition, n int, r *rand.Rand) {
 		w.service.produced(p, l.append(fmt.Sprint("key ", r.IntN(8)), gap))
 		w.undone++
 	}
+	if r.IntN(3) == 0 {
+		l.next++ // the end of a transaction
+	}
 	for _, m := range w.group.members {
 		m.wake()
 	}
@@ -165,7 +168,7 @@ func (w *World) topicID() string { return fmt.Sprintf("AAAAAAAAAAAAAAAAAAAA%02d"
 func (w *World) settled() bool {
 	for p, l := range w.logs {
 		c, ok := w.group.commits[p]
-		if m, marked := start.ParseMark(c.Meta); len(l.records) > 0 && (!ok || marked && m.TopicID != w.topicID() || c.Offset < l.records[len(l.records)-1].offset+1) {
+		if m, marked := start.ParseMark(c.Meta); len(l.records) > 0 && (!ok || marked && m.TopicID != w.topicID() || c.Offset < l.next) {
 			return false
 		}
 	}
