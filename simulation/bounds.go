@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -36,6 +37,9 @@ func (s *service) charge(l *life, p kafka.Partition, offset int64, d *deed) {
 	by := d.by
 	d.by = nil // what is tried again before it has another answer is no other repeat
 	s.repeats++
+	if slices.ContainsFunc(s.w.asked[p], func(at int64) bool { return at <= offset }) {
+		return // an operator wants it again; what was known of it went with that, though Kafka has not heard of it yet
+	}
 	most := by.most()
 	if by.host != l.host || by.volume != l.volume {
 		if !d.answered.Before(by.committed[p]) {

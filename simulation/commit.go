@@ -86,6 +86,7 @@ func (w *World) committed(c *client, commit kafka.Commit, s sent) {
 	case !applies: // it counts for a topic that is gone
 	case m.Lineage != before.Lineage && w.wanted(p, commit.Offset):
 		w.say("%s/%d goes on at %d, as an operator has asked", p.Topic, p.Number, commit.Offset)
+		w.asked[p] = slices.DeleteFunc(w.asked[p], func(at int64) bool { return at <= commit.Offset })
 		w.service.again(p, commit.Offset)
 	case ok && before.TopicID == m.TopicID && commit.Offset < was.Offset:
 		w.fail("%s commits %s@%d behind %d", c.life, p, commit.Offset, was.Offset)

@@ -63,7 +63,7 @@ var defences = []defence{
 	{"retention does not stall", "forwarder/start/decide.go", "k.Bounds.Oldest-1, gap))\n		d.Start.Next = k.Bounds.Oldest\n", "k.Bounds.Oldest-1, gap))\n"},
 	{"a lost partition is cancelled", "forwarder/rebalance.go", "		c.lose(tps, errLost)", "		_ = c.lose"},
 	{"a record waits for the disk", "offsets/record.go", "		err = p.store.await()\n", ""},
-	{"a start is on the disk before it delivers", "offsets/store.go", "if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {", "if s.failed != nil {"},
+	{"a start is on the disk before it delivers", "offsets/store.go", "if err := s.flush(s.backlog.seq); err != nil || s.failed != nil {", "if err := error(nil); err != nil || s.failed != nil {"},
 }
 
 // TestEachDefenceIsMissed takes them out one at a time, and wants a history that fails.

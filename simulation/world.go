@@ -41,7 +41,7 @@ type World struct {
 	service service
 	hosts   []*host
 	modes   map[string]mode
-	asked   map[kafka.Partition][]int64 // where operators have wanted it to go on
+	asked   map[kafka.Partition][]int64 // where operators want it to go on, as long as Kafka has not heard of it
 	paused  map[kafka.Partition]bool    // by an operator, who was told that it is
 	resumes int
 	undone  int
