@@ -53,7 +53,7 @@ faults: ## kill -9, power cuts, broken disks and brokers, again and again, again
 
 # every history follows from its seed: SEED=n is one of them, made smaller if it fails
 simulate: ## the core in a simulated world that fails in every way, for MINUTES=10; SEED=n: one history (docs/simulation.md)
-	go test ./simulation -run TestSimulate -v -timeout 0 $(if $(filter-out 1,$(SEED)),-seed $(SEED) -shrink,-histories 0 -for $(or $(MINUTES),10)m -first $$(date +%s))
+	go test ./simulation -run TestSimulate -v -timeout 0 $(if $(filter-out 1,$(SEED)),-seed $(SEED) -shrink,-workers $$(nproc) -for $(or $(MINUTES),10)m -first $$(date +%s))
 
 defences: ## each defence taken out of the program in turn: the simulation has to miss it within a minute (an hour at the most)
 	go test ./simulation -run TestEachDefenceIsMissed -defences 1m -v -timeout 0

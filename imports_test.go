@@ -27,7 +27,7 @@ var rooms = map[string]struct{ may, tests, why string }{
 	"volume":     {"", "", "files, whatever they hold"},
 	"volume/sim": {"volume", "", "a disk that fails, for tests"},
 
-	"simulation": {"forwarder forwarder/push kafka offsets volume/sim", "", "the core in a world that is made up; nobody imports it"},
+	"simulation": {"forwarder forwarder/push forwarder/start kafka offsets volume/sim", "kafka/librdkafka", "the core in a world that is made up; nobody imports it"},
 
 	"publisher":       {"kafka publisher/spool", "", "a request becomes records, by whatever client"},
 	"publisher/spool": {"kafka volume", "volume/sim", "it keeps records, whoever asks for it, and whatever sends them"},

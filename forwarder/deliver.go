@@ -211,9 +211,9 @@ func (d *delivery) Cleared() (waited bool, err error) {
 	if waited {
 		d.began = time.Now()
 		d.batch.Delayed(d.began)
-		if err == nil {
-			err = context.Cause(d.ctx())
-		}
+	}
+	if err == nil && d.ctx().Err() != nil { // the partition may be somebody else's
+		err = context.Cause(d.ctx())
 	}
 	return waited, err
 }

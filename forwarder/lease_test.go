@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
@@ -109,6 +110,57 @@ func TestLease(t *testing.T) {
 		l.doubted.Store(false)
 		if !l.valid() {
 			t.Error("not held after the proof")
+		}
+	})
+}
+
+// A commit of nothing proves nothing: who has lost all is in doubt until Kafka has taken a commit of what it gets next.
+func TestACommitOfNothingProvesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(always)).run()
+		r.f.lease.doubted.Store(true)
+		r.f.committer.now()
+		pass(time.Minute)
+		if r.f.lease.valid() {
+			t.Error("the membership is proven by nothing")
+		}
+		r.kafka.produce(t0, 10, 10)
+		r.kafka.give(t0)
+		r.until("it goes on", func() bool { return r.kafka.storedAt(t0) == 10 })
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// dialing is a Handler whose connection takes a second.
+type dialing struct{ sent atomic.Int64 }
+
+func (d *dialing) Push(at *push.Attempt) Verdict {
+	time.Sleep(time.Second)
+	if _, err := at.Gate.Cleared(); err != nil {
+		return Verdict{Class: Aborted, Reason: err.Error()}
+	}
+	d.sent.Add(1)
+	return good
+}
+
+// A partition that is lost while an attempt has not gone out yet takes it back, whatever the lease says.
+func TestNothingIsSentOfAPartitionThatWasLostMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dialing{}
+		r := newRig(t, small(), d).run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		pass(500 * time.Millisecond)
+		r.kafka.take(true, t0)
+		pass(time.Minute)
+		if n := d.sent.Load(); n != 0 {
+			t.Errorf("%d requests of a partition that is somebody else's", n)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
 		}
 	})
 }

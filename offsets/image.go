@@ -19,6 +19,7 @@ type image struct {
 	sound int    // frames that were read
 	end   uint32 // one past the last sound frame
 	torn  int    // frames that were written but not whole
+	hole  bool   // sound ones come behind one that is not
 	clean bool
 }
 
@@ -137,6 +138,7 @@ func (m *image) read(b []byte, seal int, path string) error {
 		at := m.header.byteOf(m.half, hole)
 		return damaged(path, at, fmt.Sprintf("is damaged at byte %d, in a part that was safely on disk", at))
 	}
+	m.hole = m.torn > 0
 	if end := int(m.end); end < m.header.capacity() && p.claims(b[headerSize+end*frameSize:]) {
 		m.torn++
 	}

@@ -155,12 +155,14 @@ func random() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt.
+// adopt takes over what was read. After a power cut the ceilings are all that is known of lost intents: they become doubt. So they do where
+// frames are missing in front of sound ones although the machine was up all the time: neither a kill nor a write that fails does that, but a sync
+// that fails may take pages from memory.
 func (s *Store) adopt(m *image) {
 	j := &s.journal
 	j.header, j.half, j.place, j.pos, s.table = m.header, m.half, m.header.place(), m.end, m.table
 	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
-	lost := !m.clean && m.header.boot != s.opt.boot
+	lost := !m.clean && (m.header.boot != s.opt.boot || m.hole)
 	for _, t := range m.current {
 		s.table.count(t)
 		if lost {

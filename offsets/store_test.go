@@ -164,6 +164,10 @@ func TestInDoubt(t *testing.T) {
 			p.Release()
 			s.tick()
 		}, 0, "1,3"},
+		{"kill -9 after a sync that failed and took a page from memory", "boot 0", func(t *testing.T, s *Store, _ *Partition) {
+			_, err := s.journal.disk.WriteAt(make([]byte, frameSize), s.journal.header.byteOf(s.journal.half, int(s.journal.pos)-2))
+			must(t, err)
+		}, 16, "1,2,3,4"},
 		{"handover, power cut before the sync", "boot 1", func(_ *testing.T, s *Store, p *Partition) { p.Release() }, 16, "1,2,3,4"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

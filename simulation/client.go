@@ -58,7 +58,7 @@ func (c *client) Member() (id string) {
 func (c *client) Wake() { c.wake() }
 
 // reachable tells whether the cluster hears of it.
-func (c *client) reachable() bool { return !c.life.dead && !c.life.host.cut() }
+func (c *client) reachable() bool { return !c.life.dead && !c.life.host.cut() && !c.life.host.stands() }
 
 func (c *client) Subscribe(_ []string, on kafka.Rebalance) error {
 	c.life.step("subscribe")
@@ -105,6 +105,7 @@ func (c *client) Poll(timeout time.Duration) (*kafka.Message, error) {
 
 // due is what the group has to tell.
 func (c *client) due() func() error {
+	astray := c.outOfRange()
 	switch {
 	case c.life.dead:
 		return func() error { return kafka.FatalError{Err: errKilled} } // what winds down has to end
@@ -130,6 +131,9 @@ func (c *client) due() func() error {
 	case len(c.wanted) > 0:
 		gone := c.wanted
 		return func() error { c.revoke(gone, false, false); return nil }
+	case len(astray) > 0:
+		delete(c.at, astray[0].Partition) // nothing of it is fetched any more, until it is assigned anew
+		return func() error { return kafka.PartitionError{Position: astray[0], Err: kafka.ErrOutOfRange} }
 	case len(c.given) > 0:
 		given := c.given
 		c.given = nil
@@ -139,6 +143,16 @@ func (c *client) due() func() error {
 		return func() error { c.on.Assigned(given); return nil }
 	}
 	return nil
+}
+
+// outOfRange are positions that the log does not have.
+func (c *client) outOfRange() (all []kafka.Position) {
+	for p, at := range c.at {
+		if l := c.w.logs[p]; at < l.oldest || at > l.next {
+			all = append(all, kafka.Position{Partition: p, Offset: at})
+		}
+	}
+	return all
 }
 
 // revoke runs the callback, and tells the group of it.
@@ -181,11 +195,12 @@ func (c *client) fetch() *kafka.Message {
 			continue
 		}
 		l := c.w.logs[p]
-		if r, ok := l.from(max(c.at[p], l.oldest)); ok {
+		if r, ok := l.from(c.at[p]); ok {
 			c.at[p] = r.offset + 1
 			c.turn++
-			return r.message(p)
+			return r.message(p, c.w.topicID())
 		}
+		c.at[p] = l.next // behind what is no message
 	}
 	return nil
 }
@@ -237,24 +252,28 @@ func (c *client) End(p kafka.Partition) (end int64) {
 	return end
 }
 
-// answer waits as long as an answer takes, and says whether there is one.
+// answer waits as long as an answer takes, and says whether there is one. What was asked while Kafka could not be reached comes through when it can.
 func (c *client) answer(ctx context.Context, what string, within time.Duration) error {
 	c.life.step(what)
-	there := false
-	c.w.with(func() { there = c.reachable() })
-	took := time.Millisecond
-	if !there {
-		took = within
+	for late := time.Now().Add(within); ; {
+		there := false
+		c.w.with(func() { there = c.reachable() })
+		took := time.Millisecond
+		if !there {
+			took = 100 * time.Millisecond
+		}
+		select {
+		case <-time.After(took):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		switch {
+		case there:
+			return nil
+		case c.life.isDead(), time.Now().After(late): // nobody waits for what a dead process is told
+			return fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
+		}
 	}
-	select {
-	case <-time.After(took):
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	if !there {
-		return fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
-	}
-	return nil
 }
 
 func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []kafka.Commit, err error) {
@@ -271,49 +290,6 @@ func (c *client) Committed(ps []kafka.Partition, within time.Duration) (out []ka
 		}
 	})
 	return out, nil
-}
-
-// Commit meets the fault of its time: refused, slow, or done with a lost answer. While somebody has yet to give something up it may wait.
-func (c *client) Commit(cs []kafka.Commit) error {
-	fault, wait, member, round := "", time.Duration(0), 0, 0
-	c.w.with(func() { member, round = c.member, c.w.group.round }) // it goes out as from whom it was asked for
-	if err := c.answer(context.Background(), "commit", 15*time.Second); err != nil {
-		return err
-	}
-	c.w.with(func() {
-		fault = c.w.now("commits")
-		if c.w.group.rebalancing() && c.w.dice("join", int64(c.member), cs[0].Offset).IntN(2) == 0 {
-			wait = 300 * time.Millisecond
-		}
-	})
-	switch fault {
-	case "refused":
-		return errors.New("Broker: Request timed out")
-	case "slow":
-		wait += 2 * time.Second
-	}
-	time.Sleep(wait)
-	c.life.step("commit arrives")
-	var err error
-	c.w.with(func() {
-		switch {
-		case c.life.dead || !c.reachable():
-			err = fmt.Errorf("%w: %w", kafka.ErrNoBroker, errSilent)
-		case c.expelled || c.fenced || !c.joined || member != c.member:
-			err = kafka.ErrNotMember
-		case round != c.w.group.round:
-			err = kafka.ErrRebalancing
-		default:
-			for _, commit := range cs {
-				c.w.committed(c, commit)
-			}
-			if fault == "lost" {
-				err = errors.New("Local: Timed out")
-			}
-		}
-	})
-	c.life.step("commit answered")
-	return err
 }
 
 func (c *client) Reach(within time.Duration) error {
@@ -348,78 +324,4 @@ func (c *client) Close() error {
 		}
 	})
 	return nil
-}
-
-// reader is one without a group.
-type reader struct {
-	*client
-}
-
-func (c *client) reader(at []kafka.Position) (kafka.Reader, error) {
-	r := newClient(c.w, c.life, "")
-	for _, a := range at {
-		r.at[a.Partition] = a.Offset
-	}
-	return reader{r}, nil
-}
-
-func (r reader) Close() error { return nil }
-
-// cluster is what is asked beside consuming.
-type cluster struct{ *client }
-
-func (c cluster) Close() {}
-
-func (c cluster) ID(ctx context.Context) (string, error) {
-	return "C", c.answer(ctx, "id", time.Hour)
-}
-
-func (c cluster) Topics(ctx context.Context, _ []string, _ kafka.Right) (map[string]kafka.Topic, error) {
-	if err := c.answer(ctx, "topics", time.Hour); err != nil {
-		return nil, err
-	}
-	found := kafka.Topic{ID: topicID}
-	c.w.with(func() { found.Partitions = int32(len(c.w.logs)) })
-	return map[string]kafka.Topic{topic: found}, nil
-}
-
-func (c cluster) Partitions(ctx context.Context, _ []string) (all []kafka.Partition, err error) {
-	err = c.answer(ctx, "partitions", time.Hour)
-	c.w.with(func() { all = c.w.partitions() })
-	return all, err
-}
-
-func (c cluster) Bounds(ctx context.Context, ps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
-	if err := c.answer(ctx, "bounds", time.Hour); err != nil {
-		return nil, err
-	}
-	out := map[kafka.Partition]kafka.Bounds{}
-	c.w.with(func() {
-		for _, p := range ps {
-			l := c.w.logs[p]
-			out[p] = kafka.Bounds{Oldest: l.oldest, End: l.next, High: l.next}
-		}
-	})
-	return out, nil
-}
-
-func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (map[kafka.Partition]int64, error) {
-	out := map[kafka.Partition]int64{}
-	for _, p := range ps {
-		out[p] = -1
-	}
-	return out, c.answer(ctx, "since", time.Hour)
-}
-
-func (cluster) Admits(context.Context, string) error { return nil }
-
-func (c cluster) Group(ctx context.Context, _ string) (g kafka.Group, err error) {
-	err = c.answer(ctx, "group", time.Hour)
-	c.w.with(func() {
-		g.Rebalancing = c.w.group.rebalancing()
-		for _, m := range c.w.group.members {
-			g.Members = append(g.Members, fmt.Sprint(m.member))
-		}
-	})
-	return g, err
 }

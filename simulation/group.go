@@ -16,7 +16,8 @@ type group struct {
 	members []*client // in the order in which they joined
 	owner   map[kafka.Partition]*client
 	commits map[kafka.Partition]kafka.Commit
-	taken   map[kafka.Partition]time.Time // when the newest was
+	vouched map[kafka.Partition]time.Time // up to when the newest one tells what the volume held
+	ever    map[kafka.Position]bool       // what was committed
 	names   int
 	round   int // the generation: what was sent in an earlier one is refused
 }
@@ -27,7 +28,7 @@ func (g *group) join(c *client) {
 		if c.instance == "" || old.instance != c.instance {
 			continue
 		}
-		old.fenced, old.expelled = true, true
+		old.fenced, old.expelled, old.life.outcast = true, true, true
 		g.remove(old)
 		for p, o := range g.owner {
 			if o == old {
@@ -69,7 +70,7 @@ func (g *group) tick(now time.Time) {
 			m.seen = now
 		} else if now.Sub(m.seen) > session {
 			g.w.say("%s is expelled from the group", m.life)
-			m.expelled = true
+			m.expelled, m.life.outcast = true, true
 			g.leave(m)
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/forwarder"
@@ -15,25 +17,43 @@ import (
 	"github.com/kpush/kpush/volume/sim"
 )
 
-// host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for the disk.
+// host is a machine with its volume, on which one process lives after the other. Its fields belong to the world's lock, but for what is on the disk.
 type host struct {
-	w      *World
-	name   string
-	boot   int
-	disk   *sim.Disk
-	copy   []byte    // of the volume,
-	copied time.Time // so long ago
-	life   *life     // nil: none
-	lives  int
-	off    bool // nobody starts it again
-	until  time.Time
+	w             *World
+	name          string
+	boot          int
+	disk          *sim.Disk
+	volumes       int       // that were replaced by another
+	wrote, synced time.Time // when the disk was written to last, and up to when that is on the platter
+	audit         string    // the file beside the disk, as the newest life has it; "": none
+	copy          backup
+	restored      backup  // the copy that was put back, until the partitions of a life have started on it; disk nil: none
+	life          *life   // nil: none
+	lives         []*life // all that there were
+	off           bool    // nobody starts it again
+	until         time.Time
+	frozen        time.Time
 }
 
-func (h *host) cut() bool { return time.Now().Before(h.until) }
+// backup is a copy of the volume, and when it was made.
+type backup struct {
+	disk  []byte
+	audit string
+	at    time.Time // when it was made
+	put   time.Time // when it was put back,
+	lives int       // and how many have begun since
+}
+
+// cut tells whether Kafka does not hear of it, stands whether its process stands still. Both under the world's lock.
+func (h *host) cut() bool    { return time.Now().Before(h.until) }
+func (h *host) stands() bool { return time.Now().Before(h.frozen) }
 
 // life is one process.
 type life struct {
 	host   *host
+	disk   *sim.Disk
+	volume int    // of the host's: their number
+	dir    string // its part of the volume beside the disk: what an earlier life has left there, it finds
 	number int
 	f      *forwarder.Forwarder
 	store  *offsets.Store
@@ -42,21 +62,37 @@ type life struct {
 	steps  int
 	killAt int  // the step at which it is killed; 0: none
 	dead   bool // killed, or at its end: nothing of it has an effect any more
+	account
 }
 
 func (l *life) String() string { return fmt.Sprintf("%s, life %d", l.host.name, l.number) }
 
-// step is a call of a seam: a moment at which the process may be killed.
+// write is the call that is made with a lock held, and a bubble's clock stands still while somebody waits for a lock.
+const write = "write"
+
+// step is a call of a seam: a moment at which the process may be killed, and at which it stands while the host does, but for a write.
 func (l *life) step(what string) {
-	kill := false
+	kill, stands := false, false
 	l.host.w.with(func() {
 		l.steps++
 		kill = l.steps == l.killAt && !l.dead
+		stands = what != write && l.stands()
 	})
 	if kill {
 		l.kill("at step %d, %s", l.steps, what)
 	}
+	for stands {
+		time.Sleep(100 * time.Millisecond)
+		l.host.w.with(func() { stands = l.stands() })
+	}
 }
+
+func (l *life) isDead() (yes bool) {
+	l.host.w.with(func() { yes = l.dead })
+	return yes
+}
+
+func (l *life) stands() bool { return !l.dead && l.host.stands() }
 
 // kill ends it as kill -9 does. What runs of it winds down, without an effect.
 func (l *life) kill(how string, args ...any) {
@@ -67,7 +103,7 @@ func (l *life) kill(how string, args ...any) {
 		}
 		w.say("%s is killed, %s", l, fmt.Sprintf(how, args...))
 		w.kills++
-		l.dead = true
+		l.dead, l.killed = true, true
 		l.host.life = nil
 	})
 	l.end()
@@ -76,70 +112,41 @@ func (l *life) kill(how string, args ...any) {
 // errKilled is what the disk says to a process that is no more.
 var errKilled = errors.New("killed")
 
-// platter is the host's disk as one life has it.
-type platter struct {
-	*life
-	disk *sim.Disk
-	mu   *sync.Mutex
+// unpack gives a life what is on the volume beside the disk. Each has a directory of its own: one that was killed still winds down here when the
+// next begins, and would hold its lock.
+func (l *life) unpack(audit string) error {
+	return errors.Join(os.Mkdir(l.dir, 0o700), duplicate(audit, l.auditFile()))
 }
 
-func (p platter) do(what string, call func() (int, error)) (n int, err error) {
-	p.step(what)
-	dead, mode := false, ""
-	p.host.w.with(func() { dead, mode = p.dead, p.host.w.now("disk "+p.host.name) })
-	switch {
-	case dead:
-		return 0, errKilled
-	case mode == "hangs" && what == "sync":
-		time.Sleep(3 * time.Second)
+func (l *life) auditFile() string { return filepath.Join(l.dir, "audit.jsonl") }
+
+// duplicate copies a file that may not be there.
+func duplicate(from, to string) error {
+	if from == "" {
+		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.disk.Power.Fault = nil; mode == "fails" || mode == "is full" {
-		kind := sim.FailPartly
-		if mode == "is full" {
-			kind = sim.Full
-		}
-		p.disk.Power.Fault = func(int) sim.Fault { return kind }
+	b, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	n, err = call()
-	return n, err
+	return errors.Join(err, os.WriteFile(to, b, 0o600))
 }
-
-func (p platter) WriteAt(b []byte, at int64) (int, error) {
-	return p.do("write", func() (int, error) { return p.disk.WriteAt(b, at) })
-}
-
-func (p platter) ReadAt(b []byte, at int64) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.disk.ReadAt(b, at)
-}
-
-func (p platter) Sync() error {
-	time.Sleep(300 * time.Microsecond)
-	_, err := p.do("sync", func() (int, error) { return 0, p.disk.Sync() })
-	return err
-}
-
-func (p platter) Size() (int64, error) { return p.disk.Size() }
-func (p platter) ReadOnly() bool       { return false }
-func (p platter) Close() error         { return nil }
 
 // start begins a life; where the volume cannot be opened, or the process ends by itself, another one begins a second later.
 func (h *host) start() {
 	w := h.w
 	var l *life
 	var disk *sim.Disk
-	boot := 0
+	boot, audit := 0, ""
 	w.with(func() {
 		if h.life != nil || h.off || w.closing {
 			return
 		}
 		boot, disk = h.boot, h.disk
-		h.lives++
-		l = &life{host: h, number: h.lives, ended: make(chan struct{})}
-		h.life = l
+		l = &life{host: h, number: len(h.lives) + 1, disk: disk, volume: h.volumes, ended: make(chan struct{}), account: account{committed: map[kafka.Partition]time.Time{}}}
+		l.dir = filepath.Join(w.dir, l.String())
+		h.lives = append(h.lives, l)
+		h.life, audit, h.audit = l, h.audit, l.auditFile()
 	})
 	if l == nil {
 		return
@@ -153,6 +160,10 @@ func (h *host) start() {
 			panic(err)
 		}
 	}
+	if err := l.unpack(audit); err != nil {
+		panic(err)
+	}
+	h.forgive(disk)
 	store, err := machine.Open(platter{l, disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
 		l.store = store
@@ -169,36 +180,65 @@ func (h *host) start() {
 		w.later(time.Second, h.start)
 		return
 	}
-	go func() {
-		defer close(l.ended)
-		err := l.f.Run(ctx)
-		_ = store.Close()
-		again := false
-		w.with(func() {
-			if !l.dead {
-				w.say("%s has ended: %v", l, err)
-			}
-			l.dead = true // what Run has left behind ends with the process
-			if h.life == l {
-				h.life, again = nil, true
-			}
-		})
-		if again {
-			w.later(time.Second, h.start)
+	go l.run(ctx)
+}
+
+// run lives until the process ends; where it has ended by itself another one begins a second later.
+func (l *life) run(ctx context.Context) {
+	h, w := l.host, l.host.w
+	defer close(l.ended)
+	err := l.f.Run(ctx)
+	_ = l.store.Close()
+	again := false
+	w.with(func() {
+		if !l.dead {
+			w.say("%s has ended: %v", l, err)
 		}
-	}()
+		l.dead = true // what Run has left behind ends with the process
+		if h.life == l {
+			h.life, again = nil, true
+		}
+	})
+	if again {
+		w.later(time.Second, h.start)
+	}
+}
+
+// forgive has the oracle know what nobody can tell the volume's next life: a sync that failed has taken pages from memory, and nobody has written
+// them again; or that a copy is one where it was opened before, and no partition started.
+func (h *host) forgive(disk *sim.Disk) {
+	h.w.platters.Lock()
+	dropped := disk.Dropped
+	h.w.platters.Unlock()
+	h.w.with(func() {
+		if dropped {
+			h.w.service.excuse(h.synced, time.Now(), false)
+			for _, l := range h.lives {
+				l.powerCut = l.powerCut || l.disk == disk
+			}
+		}
+		if h.restored.disk == nil {
+			return
+		}
+		if h.restored.lives++; h.restored.lives > 1 {
+			h.w.service.excuse(h.restored.at, h.restored.put, false)
+		}
+	})
 }
 
 func (l *life) assemble(log *slog.Logger) (*forwarder.Forwarder, error) {
 	w := l.host.w
-	instance := ""
+	instance, services := "", []string(nil)
+	for i := range w.cfg.services {
+		services = append(services, fmt.Sprint("service ", i))
+	}
 	if w.cfg.static {
 		instance = l.host.name
 	}
 	c := newClient(w, l, instance)
 	cfg := forwarder.Config{Brokers: "kafka:9092", Topics: []string{topic}, Group: "g", InstanceID: instance, ComesBack: w.cfg.comesBack, Session: session, PollInterval: 5 * time.Minute,
-		Order: w.cfg.order, Concurrency: w.cfg.concurrency, Hosts: []string{"service"}, ExecTimeout: execTimeout, RetryNums: 3, RetryInterval: 200 * time.Millisecond, RetryMaxInterval: 400 * time.Millisecond,
-		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, RevokeTimeout: revokeTimeout, SkipLog: filepath.Join(w.dir, l.host.name)}
+		Order: w.cfg.order, Concurrency: w.cfg.concurrency, Hosts: services, ExecTimeout: execTimeout, RetryNums: 3, RetryInterval: 200 * time.Millisecond, RetryMaxInterval: 400 * time.Millisecond,
+		CommitInterval: 200 * time.Millisecond, Reset: "earliest", Buffer: 1 << 20, DrainTimeout: drainTimeout, RevokeTimeout: revokeTimeout, SkipLog: filepath.Join(l.dir, "skipped.jsonl")}
 	return forwarder.New(cfg, forwarder.Parts{Consumer: c, Cluster: cluster{c}, Reader: func(at []kafka.Position) (kafka.Reader, error) { return c.reader(at) }, Store: l.store, Handler: l}, log)
 }
 
@@ -215,47 +255,47 @@ func (h *host) now() (l *life) {
 	return l
 }
 
+const byPower = "by a power cut"
+
 // cutPower ends what lives, and leaves of the disk what a platter may hold.
 func (h *host) cutPower() {
-	h.restart("by a power cut", func(was *sim.Disk) []byte { return was.Crash(true) })
+	h.restart(byPower, func() backup { return backup{disk: h.disk.Crash(true), audit: h.audit} })
+}
+
+// save makes a copy of the volume.
+func (h *host) save() {
+	h.w.platters.Lock()
+	defer h.w.platters.Unlock()
+	h.copy = backup{disk: slices.Clone(h.disk.Cache), audit: filepath.Join(h.w.dir, h.name+", copy"), at: time.Now()}
+	if err := errors.Join(os.RemoveAll(h.copy.audit), duplicate(h.audit, h.copy.audit)); err != nil {
+		panic(err)
+	}
 }
 
 // renew gives it another volume: an empty one, or one as it was.
-func (h *host) renew(image []byte) {
-	h.restart("with its machine", func(*sim.Disk) []byte { return image })
+func (h *host) renew(volume backup) {
+	h.restart("with its machine", func() backup { return volume })
+	h.w.with(func() {
+		h.volumes++
+		h.wrote, h.synced = volume.at, volume.at
+		if h.restored = volume; volume.disk != nil {
+			h.restored.put = time.Now()
+			h.w.service.excuse(volume.at, time.Now(), true)
+		}
+	})
 }
 
-func (h *host) restart(how string, image func(was *sim.Disk) []byte) {
+func (h *host) restart(how string, left func() backup) {
 	if l := h.now(); l != nil {
 		l.kill("%s", how)
 	}
 	h.w.platters.Lock()
 	defer h.w.platters.Unlock()
-	next := sim.New(h.w.stream("disk"), image(h.disk))
-	h.w.with(func() { h.boot, h.disk = h.boot+1, next })
-}
-
-// teller writes the log of a life into the history.
-type teller struct {
-	w    *World
-	who  string
-	with string
-}
-
-func (t *teller) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-func (t *teller) WithGroup(string) slog.Handler                    { return t }
-
-func (t *teller) WithAttrs(attrs []slog.Attr) slog.Handler {
-	c := *t
-	for _, a := range attrs {
-		c.with += " " + a.String()
-	}
-	return &c
-}
-
-func (t *teller) Handle(_ context.Context, r slog.Record) error {
-	text := r.Message + t.with
-	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	t.w.with(func() { t.w.say("  %s: %s", t.who, text) })
-	return nil
+	h.w.with(func() {
+		for _, l := range h.lives {
+			l.powerCut = l.powerCut || how == byPower && l.disk == h.disk
+		}
+		volume := left()
+		h.boot, h.disk, h.audit = h.boot+1, sim.New(h.w.stream(fmt.Sprint("disk ", h.name, h.boot)), volume.disk), volume.audit
+	})
 }

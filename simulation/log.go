@@ -36,6 +36,6 @@ func (l *plog) from(offset int64) (record, bool) {
 }
 
 // message is a record as a client hands it over.
-func (r record) message(p kafka.Partition) *kafka.Message {
-	return &kafka.Message{Partition: p, Offset: r.offset, Timestamp: 1, Key: []byte(r.key), Value: []byte("v")}
+func (r record) message(p kafka.Partition, topicID string) *kafka.Message {
+	return &kafka.Message{Partition: p, Offset: r.offset, Timestamp: 1, Key: []byte(r.key), Value: []byte(topicID)}
 }

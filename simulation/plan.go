@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -32,8 +33,12 @@ var faults = map[string]int{
 	"kill": 3, "kill at a step": 4, "power cut": 2, "SIGTERM": 3, "empty volume": 1, "copy": 1, "put the copy back": 1, "cut off": 2,
 	"service down": 2, "service slow": 2, "service hangs": 1, "service faults": 2, "service breaks": 2, "service busy": 1,
 	"commits refused": 1, "commits slow": 1, "commits lost": 1, "disk hangs": 1, "disk fails": 1, "disk is full": 1,
-	"pause": 1, "partition added": 1, "retention": 1,
+	"pause": 1, "partition added": 1, "retention": 1, "stands still": 2, "topic made again": 1, "service host dies": 1,
+	"operator seeks": 1, "operator skips": 1, "operator resets": 1,
 }
+
+// ends are how a process ends.
+var ends = []string{"kill", "kill at a step", "power cut", "SIGTERM"}
 
 // newPlan draws what happens to a world: at least ten faults, and at least a thousand messages.
 func newPlan(w *World) (plan []event) {
@@ -53,7 +58,11 @@ func newPlan(w *World) (plan []event) {
 		if r.IntN(3) > 0 { // in the middle of work
 			at = plan[r.IntN(20)].at + time.Duration(r.Int64N(int64(200*time.Millisecond)))
 		}
-		plan = append(plan, event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))})
+		e := event{at, kinds[r.IntN(len(kinds))], r.IntN(w.cfg.hosts), r.IntN(400), time.Duration(r.Int64N(int64(8 * time.Second)))}
+		if plan = append(plan, e); r.IntN(4) == 0 { // what follows may come before that is over
+			e.at, e.what = e.at+time.Duration(r.Int64N(int64(8*time.Second))), ends[r.IntN(len(ends))]
+			plan = append(plan, e)
+		}
 	}
 	plan = append(plan, event{what: "produce", n: 40})
 	slices.SortStableFunc(plan, func(a, b event) int { return int(a.at - b.at) })
@@ -78,12 +87,7 @@ func (w *World) happen(e event) {
 			w.say("%s: %s, %d, %v", h.name, e.what, e.n, e.long.Round(time.Millisecond))
 		}
 	})
-	kind, what, _ := cutWord(e.what)
 	switch e.what {
-	case "produce":
-		w.with(func() {
-			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
-		})
 	case "kill":
 		if l != nil {
 			l.kill("as planned")
@@ -109,28 +113,51 @@ func (w *World) happen(e event) {
 			})
 		}
 	case "empty volume":
-		h.renew(nil)
+		h.renew(backup{})
 		w.later(restart, h.start)
 	case "copy":
-		w.platters.Lock()
-		h.copy, h.copied = slices.Clone(h.disk.Cache), time.Now()
-		w.platters.Unlock()
+		h.save()
 	case "put the copy back":
-		if len(h.copy) > 0 {
+		if h.copy.disk != nil {
 			h.renew(h.copy)
-			w.with(func() { w.service.excuse(h.copied) })
 			w.later(restart, h.start)
 		}
+	default:
+		w.befall(h, l, e)
+	}
+}
+
+// befall is what ends no process.
+func (w *World) befall(h *host, l *life, e event) {
+	kind, what, _ := cutWord(e.what)
+	switch e.what {
+	case "produce":
+		w.with(func() {
+			w.produce(kafka.Partition{Topic: topic, Number: int32(e.host)}, e.n, w.dice("produce", int64(e.at)))
+		})
 	case "cut off":
 		w.with(func() { h.until = time.Now().Add(3 * e.long) })
 	case "pause":
 		if l != nil && l.f != nil {
-			w.operate(l, e)
+			w.pause(l, e)
 		}
 	case "partition added":
 		w.with(func() { w.logs[kafka.Partition{Topic: topic, Number: int32(len(w.logs))}] = &plog{}; w.group.balance() })
 	case "retention":
 		w.with(w.retain)
+	case "stands still":
+		w.with(func() { h.frozen = time.Now().Add(3 * e.long) })
+		w.resume() // so that a commit has no answer: the lease's own clock does not stand still here (docs/simulation.md)
+	case "topic made again":
+		w.with(w.remake)
+	case "service host dies":
+		w.with(func() { w.modes[serviceHost(e.n%w.cfg.services)] = mode{"down", time.Now().Add(e.long)} })
+	case "operator seeks":
+		w.later(0, func() { w.seek(e) })
+	case "operator skips":
+		w.later(0, func() { w.skip(e) })
+	case "operator resets":
+		w.later(0, func() { w.reset(e) })
 	default:
 		if kind == "disk" {
 			kind += " " + h.name
@@ -148,22 +175,24 @@ func cutWord(s string) (first, rest string, ok bool) {
 	return s, "", false
 }
 
-// operate pauses a life's partitions, and resumes them, whoever has them then.
-func (w *World) operate(l *life, e event) {
-	w.later(0, func() {
-		ctx, end := w.deadline()
-		defer end()
-		if _, err := l.f.Pause(ctx, "simulation", "", -1); err != nil {
-			w.with(func() { w.say("%s is not paused: %v", l, err) })
-		}
-	})
-	w.later(e.long, func() { w.resume() })
+// remake is a topic that is deleted and made again under its name: what was of it is gone, and with it what the group has committed.
+func (w *World) remake() {
+	w.made++
+	for p := range w.logs {
+		w.logs[p] = &plog{}
+		delete(w.group.commits, p)
+		delete(w.group.vouched, p)
+	}
+	w.asked, w.paused = map[kafka.Partition][]int64{}, map[kafka.Partition]bool{}
+	s := &w.service
+	s.deeds, s.lanes, w.low, w.undone = map[kafka.Partition]map[int64]*deed{}, map[lane][]int64{}, map[kafka.Partition]int{}, 0
 }
 
 // retain drops the older half of what is committed of each partition.
 func (w *World) retain() {
 	for p, l := range w.logs {
-		if c, ok := w.group.commits[p]; ok {
+		c := w.group.commits[p]
+		if m, _ := start.ParseMark(c.Meta); m.TopicID == w.topicID() {
 			l.oldest = max(l.oldest, l.oldest+(c.Offset-l.oldest)/2)
 		}
 	}

@@ -40,6 +40,9 @@ func (w *World) run(plan []event) (r Result) {
 		}
 		w.happen(e)
 	}
+	if !w.failed() {
+		time.Sleep(time.Until(w.began.Add(length)))
+	}
 	w.heal()
 	over := time.Now()
 	for round := 0; !w.failed(); round++ {
@@ -82,7 +85,7 @@ func (w *World) heal() {
 		w.say("all faults are over")
 		w.modes = map[string]mode{}
 		for _, h := range w.hosts {
-			h.until = time.Time{}
+			h.until, h.frozen = time.Time{}, time.Time{}
 			if h.life != nil {
 				h.life.killAt = 0
 			}
@@ -91,25 +94,6 @@ func (w *World) heal() {
 	for _, h := range w.hosts {
 		w.later(time.Second, h.start)
 	}
-}
-
-// resume is an operator's, in each process.
-func (w *World) resume() {
-	for _, h := range w.hosts {
-		var l *life
-		w.with(func() { l = h.life })
-		if l != nil && l.f != nil {
-			w.later(0, func() {
-				ctx, end := w.deadline()
-				defer end()
-				_, _ = l.f.Resume(ctx, "simulation", "", -1) // it may have ended
-			})
-		}
-	}
-}
-
-func (w *World) deadline() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), 10*time.Second)
 }
 
 // tell writes down what each process says of itself.

@@ -1,13 +1,16 @@
 package simulation
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +19,10 @@ import (
 var (
 	seed     = flag.Uint64("seed", 0, "the one history to run; 0: many")
 	first    = flag.Uint64("first", 1, "the first seed of many")
+	stride   = flag.Uint64("stride", 1, "from one seed to the next")
+	workers  = flag.Int("workers", 1, "processes that share the seeds: a history has one thread")
 	duration = flag.Duration("for", 30*time.Second, "how long many are run")
-	most     = flag.Int("histories", 30, "how many they are at the most; 0: no bound")
+	most     = flag.Int("histories", 0, "how many they are at the most; 0: no bound")
 	shrink   = flag.Bool("shrink", false, "leave events of a failing history out, one after the other, as long as it fails")
 	verbose  = flag.Bool("verbose", false, "commits and requests are in the history, too")
 	show     = flag.Bool("show", false, "print the history of -seed also where it is well")
@@ -66,9 +71,13 @@ func TestSimulate(t *testing.T) {
 		report(t, *seed, plan, r)
 		return
 	}
+	if *workers > 1 {
+		share(t)
+		return
+	}
 	var total Result
-	histories := 0
-	for end, s := time.Now().Add(*duration), *first; time.Now().Before(end) && (*most == 0 || histories < *most); s++ {
+	histories, began := 0, time.Now()
+	for end, s := time.Now().Add(*duration), *first; time.Now().Before(end) && (*most == 0 || histories < *most); s += *stride {
 		r, plan := once(t, s, nil)
 		histories++
 		total.Requests, total.Repeats, total.Kills, total.Messages = total.Requests+r.Requests, total.Repeats+r.Repeats, total.Kills+r.Kills, total.Messages+r.Messages
@@ -77,7 +86,29 @@ func TestSimulate(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d histories in %v: %d messages, %d requests, %d repeats, all flagged, %d kills", histories, *duration, total.Messages, total.Requests, total.Repeats, total.Kills)
+	t.Logf("%d histories in %v: %d messages, %d requests, %d repeats, all flagged, %d kills", histories, time.Since(began).Round(time.Millisecond), total.Messages, total.Requests, total.Repeats, total.Kills)
+}
+
+// share runs as many processes as workers are asked for, which take turns with the seeds. Where one fails the others end.
+func share(t *testing.T) {
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	var all sync.WaitGroup
+	for i := range *workers {
+		all.Go(func() {
+			args := []string{"-test.run=^TestSimulate$", "-test.v", "-test.timeout=0", "-for=" + duration.String(), fmt.Sprint("-histories=", (*most+*workers-1) / *workers),
+				fmt.Sprint("-first=", *first+uint64(i)), fmt.Sprint("-stride=", *workers)}
+			out, err := exec.CommandContext(ctx, os.Args[0], args...).CombinedOutput()
+			if ctx.Err() != nil {
+				return
+			}
+			if t.Logf("%s", out); err != nil {
+				t.Error(err)
+				end()
+			}
+		})
+	}
+	all.Wait()
 }
 
 func report(t *testing.T, seed uint64, plan []event, r Result) {
@@ -88,7 +119,8 @@ func report(t *testing.T, seed uint64, plan []event, r Result) {
 	for _, e := range plan {
 		fmt.Fprintln(&events, "   ", e)
 	}
-	t.Errorf("seed %d (again: go test ./simulation -run TestSimulate -seed %[1]d -shrink): %s\n%d events:\n%s\nthe end of its history:\n%s", seed, r.Failure, len(plan), &events, strings.Join(r.History[max(0, len(r.History)-60):], "\n"))
+	at := slices.IndexFunc(r.History, func(line string) bool { return strings.Contains(line, "  FAILURE: ") })
+	t.Errorf("seed %d (again: go test ./simulation -run TestSimulate -seed %[1]d -shrink): %s\n%d events:\n%s\nits history, around that:\n%s", seed, r.Failure, len(plan), &events, strings.Join(r.History[max(0, at-60):min(at+30, len(r.History))], "\n"))
 }
 
 // smaller leaves events out as long as the history fails.

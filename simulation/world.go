@@ -9,16 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 	"github.com/kpush/kpush/volume/sim"
 )
 
 const (
-	topic, topicID = "orders", "AAAAAAAAAAAAAAAAAAAAAQ"
-	execTimeout    = 2 * time.Second
-	drainTimeout   = 5 * time.Second
-	revokeTimeout  = 3 * time.Second
+	topic         = "orders"
+	execTimeout   = 2 * time.Second
+	drainTimeout  = 5 * time.Second
+	revokeTimeout = 3 * time.Second
 )
 
 // World is all there is beside kpush. One lock guards the most of it; no call under it waits.
@@ -31,6 +32,7 @@ type World struct {
 	platters sync.Mutex // of all hosts: one call at a time
 
 	mu      sync.Mutex
+	made    int // how often the topic was made
 	history []string
 	failure string
 	logs    map[kafka.Partition]*plog
@@ -39,6 +41,9 @@ type World struct {
 	service service
 	hosts   []*host
 	modes   map[string]mode
+	asked   map[kafka.Partition][]int64 // where operators want it to go on, as long as Kafka has not heard of it
+	paused  map[kafka.Partition]bool    // by an operator, who was told that it is
+	resumes int
 	undone  int
 	kills   int
 	closing bool // nothing starts any more
@@ -52,6 +57,7 @@ type settings struct {
 	concurrency       int
 	partitions        int
 	hosts             int
+	services          int // hosts of the service
 	static, comesBack bool
 	sync              offsets.Sync
 }
@@ -63,14 +69,14 @@ type mode struct {
 }
 
 func newWorld(seed uint64, dir string) *World {
-	w := &World{seed: seed, dir: dir, began: time.Now(), logs: map[kafka.Partition]*plog{}, low: map[kafka.Partition]int{}, modes: map[string]mode{}}
+	w := &World{seed: seed, dir: dir, began: time.Now(), logs: map[kafka.Partition]*plog{}, low: map[kafka.Partition]int{}, modes: map[string]mode{}, asked: map[kafka.Partition][]int64{}, paused: map[kafka.Partition]bool{}}
 	w.random = w.stream("numbers")
 	r := w.stream("settings")
-	w.cfg = settings{order: []string{"partition", "key", "none"}[r.IntN(3)], concurrency: []int{1, 4, 16}[r.IntN(3)], partitions: 1 + r.IntN(6), hosts: 1 + r.IntN(4),
+	w.cfg = settings{order: []string{"partition", "key", "none"}[r.IntN(3)], concurrency: []int{1, 4, 16}[r.IntN(3)], partitions: 1 + r.IntN(6), hosts: 1 + r.IntN(4), services: 1 + r.IntN(3),
 		static: r.IntN(2) == 0, sync: []offsets.Sync{{}, offsets.DefaultSync, {Window: -1}}[r.IntN(3)]}
 	w.cfg.comesBack = w.cfg.static && r.IntN(2) == 0
-	w.group = group{w: w, owner: map[kafka.Partition]*client{}, commits: map[kafka.Partition]kafka.Commit{}, taken: map[kafka.Partition]time.Time{}}
-	w.service = service{w: w, deeds: map[kafka.Partition]map[int64]*deed{}, lanes: map[lane][]int64{}}
+	w.group = group{w: w, owner: map[kafka.Partition]*client{}, commits: map[kafka.Partition]kafka.Commit{}, vouched: map[kafka.Partition]time.Time{}, ever: map[kafka.Position]bool{}}
+	w.service = newService(w)
 	for i := range w.cfg.partitions {
 		w.logs[kafka.Partition{Topic: topic, Number: int32(i)}] = &plog{}
 	}
@@ -147,29 +153,22 @@ func (w *World) produce(p kafka.Partition, n int, r *rand.Rand) {
 		w.service.produced(p, l.append(fmt.Sprint("key ", r.IntN(8)), gap))
 		w.undone++
 	}
+	if r.IntN(3) == 0 {
+		l.next++ // the end of a transaction
+	}
 	for _, m := range w.group.members {
 		m.wake()
 	}
 }
 
-// committed is a commit that the coordinator takes; it judges it. Under the lock.
-func (w *World) committed(c *client, commit kafka.Commit) {
-	if was, ok := w.group.commits[commit.Partition]; ok && commit.Offset < was.Offset {
-		w.fail("%s commits %s@%d behind %d", c.life, commit.Partition, commit.Offset, was.Offset)
-	}
-	if low := w.service.lowest(commit.Partition); commit.Offset > low {
-		w.fail("%s commits %s@%d, and %d is not done", c.life, commit.Partition, commit.Offset, low)
-	}
-	if w.verbose {
-		w.say("%s commits %s@%d %s", c.life, commit.Partition, commit.Offset, commit.Meta)
-	}
-	w.group.commits[commit.Partition], w.group.taken[commit.Partition] = commit, time.Now()
-}
+// topicID is the topic's, which is another one each time it is made. Under the lock.
+func (w *World) topicID() string { return fmt.Sprintf("AAAAAAAAAAAAAAAAAAAA%02d", w.made) }
 
 // settled tells whether all is done and committed. Under the lock.
 func (w *World) settled() bool {
 	for p, l := range w.logs {
-		if c, ok := w.group.commits[p]; len(l.records) > 0 && (!ok || c.Offset < l.records[len(l.records)-1].offset+1) {
+		c, ok := w.group.commits[p]
+		if m, marked := start.ParseMark(c.Meta); len(l.records) > 0 && (!ok || marked && m.TopicID != w.topicID() || c.Offset < l.next) {
 			return false
 		}
 	}

@@ -70,7 +70,8 @@ type Decision struct {
 //
 // A commit with the mark of another lineage than the file's is newer than the file: another machine obeyed an
 // operator in between. No request starts before the first commit of a lineage is acknowledged, so the file cannot hold
-// facts of a lineage that Kafka has not seen. A mark of this very volume, which holds all that it held then, is older.
+// facts of a lineage that Kafka has not seen. A mark of this very volume, which holds all that it held then, is older, unless nothing vouches for that:
+// then the beginning of the mark's lineage may be what was lost.
 func Decide(k Knowledge) Decision {
 	m, ours := ParseMark(k.Commit.Meta)
 	ours = ours && m.Offset == k.Commit.Offset
@@ -111,7 +112,7 @@ func Decide(k Knowledge) Decision {
 		if k.Saved != nil {
 			d.Said = append(d.Said, fmt.Sprintf("the committed offset %d was not written by kpush, which had finished everything below %d: it is obeyed", k.Commit.Offset, k.Saved.Next))
 		}
-	case k.Saved != nil && k.Saved.Lineage != m.Lineage && m.Volume == k.Volume && k.Holds(m.Edition):
+	case k.Saved != nil && k.Saved.Lineage != m.Lineage && m.Volume == k.Volume && k.Holds(m.Edition) && !k.Saved.Unvouched:
 		d.fromSaved(k) // this volume began another lineage since, and died before it was committed
 	case k.Saved == nil || k.Saved.Lineage != m.Lineage:
 		d.takeOver(m)

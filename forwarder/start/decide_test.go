@@ -118,6 +118,7 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		})), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 2},
 		{name: "this volume began another lineage, and died before its first commit", know: by(100, marked(100, func(m *Mark) { m.Lineage, m.Edition = 5, "1" })), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},
 		{name: "another lineage, of a copy of this volume that was further", know: by(100, marked(100, func(m *Mark) { m.Lineage, m.Edition = 5, "2" })), by: fromCommit, next: 100, lineage: 5},
+		{name: "another lineage of this volume, where nothing was synced and the power was cut", know: all(by(100, marked(100, func(m *Mark) { m.Lineage, m.Edition, m.Ceiling = 5, "1", 300 })), func(k *Knowledge) { k.Saved.Unvouched = true }), by: fromCommit, next: 100, lineage: 5, ceiling: 300},
 		{name: "what is to come is not in doubt", know: all(noFile, by(200, marked(200, func(m *Mark) { m.Ceiling = 5000 }))), by: fromCommit, next: 200, lineage: 7, ceiling: 1000},
 		{name: "a power cut, and nothing was synced", know: all(by(110, marked(110, func(m *Mark) { m.Ceiling, m.Edition = 600, "1" })), func(k *Knowledge) { k.Saved.Unvouched = true }), by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 600, tried: 1},
 
