@@ -32,7 +32,9 @@ lint: ## go vet and gofmt
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these files: $$unformatted" >&2; exit 1; }
 
 unit: ## every package but e2e, with the race detector
-	go test -race -timeout 8m $$(go list ./... | grep -v /e2e)
+	go test -race -timeout 8m $$(go list ./... | grep -v -e /e2e -e /simulation)
+	go test -race -timeout 2m ./simulation -for 5s
+	go test -timeout 2m ./simulation
 	go test -race -timeout 2m -tags otel ./tracing
 
 # one package after the other: the stories measure time, and one that only missed a bound of time is told once more, alone; a failed one leaves its logs in bin/

@@ -167,7 +167,9 @@ func (h *host) start() {
 	store, err := machine.Open(platter{l, disk, &h.w.platters}, "offsets", offsets.Options{Sync: w.cfg.sync, Log: log})
 	if err == nil {
 		l.store = store
-		l.f, err = l.assemble(log)
+		var f *forwarder.Forwarder
+		f, err = l.assemble(log)
+		w.with(func() { l.f = f })
 	}
 	if err != nil {
 		w.with(func() {
@@ -255,6 +257,14 @@ func (h *host) now() (l *life) {
 	return l
 }
 
+// runs tells whether the life has got as far as that; nil has not.
+func (l *life) runs() (runs bool) {
+	if l != nil {
+		l.host.w.with(func() { runs = l.f != nil })
+	}
+	return runs
+}
+
 const byPower = "by a power cut"
 
 // cutPower ends what lives, and leaves of the disk what a platter may hold.
@@ -264,10 +274,12 @@ func (h *host) cutPower() {
 
 // save makes a copy of the volume.
 func (h *host) save() {
+	audit := ""
+	h.w.with(func() { audit = h.audit })
 	h.w.platters.Lock()
 	defer h.w.platters.Unlock()
 	h.copy = backup{disk: slices.Clone(h.disk.Cache), audit: filepath.Join(h.w.dir, h.name+", copy"), at: time.Now()}
-	if err := errors.Join(os.RemoveAll(h.copy.audit), duplicate(h.audit, h.copy.audit)); err != nil {
+	if err := errors.Join(os.RemoveAll(h.copy.audit), duplicate(audit, h.copy.audit)); err != nil {
 		panic(err)
 	}
 }

@@ -37,7 +37,7 @@ func (w *World) pause(l *life, e event) {
 func (w *World) resume() {
 	w.with(func() { w.resumes++; clear(w.paused) })
 	for _, h := range w.hosts {
-		if l := h.now(); l != nil && l.f != nil {
+		if l := h.now(); l.runs() {
 			w.later(0, func() {
 				ctx, end := w.deadline()
 				defer end()
@@ -83,12 +83,14 @@ func (w *World) skip(e event) {
 		var d *deed
 		w.with(func() {
 			at.Offset = w.service.lowest(at.Partition)
-			if d = w.service.deeds[at.Partition][at.Offset]; d != nil && d.begun > 0 && l != nil && !w.closing {
-				d.skipped = true // from now on it may be
-				w.service.count(at.Partition)
+			if d = w.service.deeds[at.Partition][at.Offset]; d == nil || d.begun == 0 || l == nil || w.closing {
+				d = nil
+				return
 			}
+			d.skipped = true // from now on it may be
+			w.service.count(at.Partition)
 		})
-		if d == nil || !d.skipped || l == nil {
+		if d == nil {
 			continue
 		}
 		ctx, end := w.deadline()

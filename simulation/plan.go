@@ -138,7 +138,7 @@ func (w *World) befall(h *host, l *life, e event) {
 	case "cut off":
 		w.with(func() { h.until = time.Now().Add(3 * e.long) })
 	case "pause":
-		if l != nil && l.f != nil {
+		if l.runs() {
 			w.pause(l, e)
 		}
 	case "partition added":

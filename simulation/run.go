@@ -99,9 +99,8 @@ func (w *World) heal() {
 // tell writes down what each process says of itself.
 func (w *World) tell() {
 	for _, h := range w.hosts {
-		var l *life
-		w.with(func() { l = h.life })
-		if l == nil || l.f == nil {
+		l := h.now()
+		if !l.runs() {
 			w.with(func() { w.say("%s has no process", h.name) })
 			continue
 		}
