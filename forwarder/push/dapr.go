@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/kpush/kpush/forwarder/wire"
 )
@@ -37,7 +38,8 @@ func statusOf(body []byte) (status string, known bool) {
 	}
 	err := json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
 	if errors.Is(err, io.ErrUnexpectedEOF) && len(body) >= wire.Limit-len(bom) {
-		return answer.Status, json.Unmarshal(leading(body, "status"), &answer.Status) == nil
+		named := func(name string) bool { return strings.EqualFold(name, "status") } // as encoding/json, and so Dapr, takes it
+		return answer.Status, json.Unmarshal(leading(body, named), &answer.Status) == nil
 	}
 	return answer.Status, true
 }

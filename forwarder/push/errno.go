@@ -42,24 +42,18 @@ func isZero(errno string) bool {
 	return err == nil && n == 0 && strings.Trim(errno, "-+.0123456789eE") == ""
 }
 
-// errnoOf is the member errno of a JSON object, of which the end may be missing where it is too large to be read.
+// errnoOf is the member errno of a JSON object, of which the end may be missing where it is too large to be read. It has just that name, for
+// whoever wrote the service compares it so, too; of several it is the last, as PHP has it.
 func errnoOf(body []byte) (errno string, found bool) {
-	var all struct {
-		Errno *json.RawMessage `json:"errno"`
-	}
-	if json.Unmarshal(body, &all) != nil && len(body) >= wire.Limit-len(bom) {
-		if member := leading(body, "errno"); member != nil {
-			all.Errno = &member
-		}
-	}
-	if all.Errno == nil {
+	if len(body) < wire.Limit-len(bom) && !json.Valid(body) {
 		return "", false
 	}
-	return strings.Trim(string(*all.Errno), `"`), true
+	member := leading(body, func(name string) bool { return name == "errno" })
+	return strings.Trim(string(member), `"`), member != nil
 }
 
-// leading is the last member of that name in what there is of a JSON object; nil: there is none, or it is no JSON.
-func leading(body []byte, name string) (member json.RawMessage) {
+// leading is the last member that is so named in what there is of a JSON object; nil: there is none, or it is no JSON.
+func leading(body []byte, is func(name string) bool) (member json.RawMessage) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil
@@ -75,7 +69,7 @@ func leading(body []byte, name string) (member json.RawMessage) {
 			return member
 		case err != nil || !ok:
 			return nil
-		case strings.EqualFold(called, name):
+		case is(called):
 			member = next
 		}
 	}

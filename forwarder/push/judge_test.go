@@ -114,6 +114,14 @@ func TestErrno(t *testing.T) {
 		`{"errno":0} {"errno":1}`:           MessageFault,
 		`{"errno":0`:                        MessageFault,
 		`PHP Notice: x {"errno":0}`:         MessageFault,
+		`{"errno":5,"Errno":0}`:             MessageFault, // another name
+		`{"errno":0,"ERRNO":7}`:             Delivered,
+		`{"Errno":0}`:                       MessageFault,
+		`{"Errno":1,"\u0065rrno":0}`:        Delivered,
+		`{"errno":0,"errno":5}`:             MessageFault, // PHP takes the last one
+		`{"errno":5,"errno":0}`:             Delivered,
+		`{"errno":0,"errno":null}`:          MessageFault,
+		`{"data":{"errno":0}}`:              MessageFault,
 	} {
 		v := judge(&wire.Answer{Sent: true, Status: 200, Body: []byte(body)}, "errno", time.Minute)
 		if v.Class != want || v.InDoubt {
@@ -195,7 +203,10 @@ func TestErrnoOfALargeAnswer(t *testing.T) {
 	pad := func(b string) string { return b + strings.Repeat("ü", wire.Limit/2) + `"}` }
 	for body, want := range map[string]Class{
 		pad(`{"errno":0,"data":"`):                           Delivered,
-		pad("\xef\xbb\xbf" + ` { "Errno" : "0" , "data":"x`): Delivered,
+		pad("\xef\xbb\xbf" + ` { "errno" : "0" , "data":"x`): Delivered,
+		pad(`{"Errno":0,"data":"`):                           MessageFault,
+		pad(`{"errno":7,"Errno":0,"data":"`):                 MessageFault,
+		pad(`{"errno":0,"Errno":7,"data":"`):                 Delivered,
 		pad(`{"a":{"errno":1},"b":[{}],"errno":0,"d":"`):     Delivered,
 		pad(`{"errno":7,"data":"`):                           MessageFault,
 		pad(`{"data":"`):                                     MessageFault,
