@@ -237,6 +237,13 @@ func TestRequests(t *testing.T) {
 		{"POST /topics/orders", asJSON, `[]`, 400, `cannot be read`},
 		{"POST /topics/orders", asJSON, `{"records":[{"value":1}]} x`, 400, `cannot be read`},
 		{"POST /topics/orders", asJSON, `{"records":[{"vlaue":1}]}`, 400, `record 0: unknown field`},
+		{"POST /topics/orders", asJSON, `{"records":[{"value":1,"Value":null}]}`, 400, `record 0: unknown field \"Value\"`}, // no tombstone instead of a value
+		{"POST /topics/orders", asJSON, `{"records":[{"KEY":1}]}`, 400, `record 0: unknown field \"KEY\"`},
+		{"POST /topics/orders", asJSON, `{"records":[{"headers":[{"key":"h","Value":"AA=="}]}]}`, 400, `record 0: header unknown field \"Value\"`},
+		{"POST /topics/orders", asJSON, `{"records":[{"headers":[7]}]}`, 400, `record 0: header is not an object`},
+		{"POST /topics/orders", asJSON, `{"records":[{"partition":"one"}]}`, 400, `record 0: partition cannot unmarshal string`},
+		{"POST /topics/orders", asJSON, `{"records":[{"value":1}],"Records":[{"value":2}]}`, 200, `orders/-1@0 null="1"`}, // what is beside records is passed over
+		{"POST /topics/orders", asJSON, `{"Records":[{"value":1}]}`, 400, `records is empty`},
 		{"POST /topics/orders", asJSON, `{"records":[{},7]}`, 400, `record 1: `},
 		{"POST /topics/orders", asJSON, `{"records":[null]}`, 400, `record 0: `},
 		{"POST /topics/orders", asJSON, `{"records":[{"partition":-1}]}`, 400, `partition is a number`},

@@ -5,7 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -72,7 +73,10 @@ func (c call) records(body []byte, format func(json.RawMessage) ([]byte, error))
 	if !utf8.Valid(body) {
 		return nil, refuse(400, "the body is not UTF-8")
 	}
-	var all struct{ Records []json.RawMessage }
+	var all struct {
+		Other   json.RawMessage   `json:"RECORDS"` // a name in other capitals goes to the field that it fits first
+		Records []json.RawMessage `json:"records"`
+	}
 	if err := json.Unmarshal(body, &all); err != nil {
 		return nil, refuse(400, `the body cannot be read as {"records":[…]}: %s`, strings.TrimPrefix(err.Error(), "json: "))
 	}
@@ -97,55 +101,68 @@ func (c call) records(body []byte, format func(json.RawMessage) ([]byte, error))
 func (c call) one(raw json.RawMessage, format func(json.RawMessage) ([]byte, error)) (kafka.Record, error) {
 	r := kafka.Record{Topic: c.topic, Partition: c.partition}
 	var fields struct {
-		Key, Value json.RawMessage
-		Partition  *int32
-		Timestamp  *int64
-		Headers    []struct {
-			Key   string
-			Value *string
-		}
+		key, value json.RawMessage
+		partition  *int32
+		timestamp  *int64
+		headers    []json.RawMessage
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&fields); err != nil {
-		return r, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
+	err := exactly(raw, map[string]any{"key": &fields.key, "value": &fields.value, "partition": &fields.partition, "timestamp": &fields.timestamp, "headers": &fields.headers})
+	if err != nil {
+		return r, err
 	}
-	if _, err := d.Token(); err != io.EOF || raw[0] != '{' {
-		return r, fmt.Errorf("is not an object")
-	}
-	var err error
-	if there(fields.Key) {
-		if r.Key, err = format(fields.Key); err != nil {
+	if there(fields.key) {
+		if r.Key, err = format(fields.key); err != nil {
 			return r, fmt.Errorf("key %w", err)
 		}
 	}
-	if there(fields.Value) {
-		if r.Value, err = format(fields.Value); err != nil {
+	if there(fields.value) {
+		if r.Value, err = format(fields.value); err != nil {
 			return r, fmt.Errorf("value %w", err)
 		}
 	}
-	if p := fields.Partition; p != nil {
+	if p := fields.partition; p != nil {
 		if *p < 0 {
 			return r, fmt.Errorf("partition is a number from 0")
 		}
 		r.Partition = *p
 	}
-	if at := fields.Timestamp; at != nil {
+	if at := fields.timestamp; at != nil {
 		if *at < 0 {
 			return r, fmt.Errorf("timestamp is milliseconds since 1970")
 		}
 		r.Timestamp = *at
 	}
-	for _, h := range fields.Headers {
-		header := kafka.Header{Name: h.Key}
-		if h.Value != nil {
-			if header.Value, err = base64.StdEncoding.DecodeString(*h.Value); err != nil {
-				return r, fmt.Errorf("header %.40q is not base64", h.Key)
+	for _, raw := range fields.headers {
+		var header kafka.Header
+		var value *string
+		if err = exactly(raw, map[string]any{"key": &header.Name, "value": &value}); err != nil {
+			return r, fmt.Errorf("header %w", err)
+		}
+		if value != nil {
+			if header.Value, err = base64.StdEncoding.DecodeString(*value); err != nil {
+				return r, fmt.Errorf("header %.40q is not base64", header.Name)
 			}
 		}
 		r.Headers = append(r.Headers, header)
 	}
 	return r, nil
+}
+
+// exactly reads an object whose members have just these names: encoding/json would take a Value for the value, and lose one of two.
+func exactly(raw json.RawMessage, fields map[string]any) error {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil || members == nil {
+		return fmt.Errorf("is not an object")
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if fields[name] == nil {
+			return fmt.Errorf("unknown field %.40q", name)
+		}
+		if err := json.Unmarshal(members[name], fields[name]); err != nil {
+			return fmt.Errorf("%s %s", name, strings.TrimPrefix(err.Error(), "json: "))
+		}
+	}
+	return nil
 }
 
 func there(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
