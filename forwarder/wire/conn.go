@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"os"
 	"syscall"
 	"time"
@@ -241,7 +240,7 @@ func (c *conn) readBody(a *Answer) (whole bool, err error) {
 	case status == http.StatusNotModified:
 		return true, nil
 	case c.head.chunked:
-		if size, err := a.read(httputil.NewChunkedReader(c.in), Limit); err != nil || size == Limit {
+		if size, err := a.read(&chunks{in: c.in}, Limit); err != nil || size == Limit {
 			return false, err
 		}
 		return true, c.skipTrailer()

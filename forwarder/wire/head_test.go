@@ -123,7 +123,7 @@ func TestHeadReads(t *testing.T) {
 }
 
 // What net/http refuses, and servers or what stands before them send: a coding that is none, or was said twice, a length that was joined, an
-// empty line too many behind the answer before. A 204 that speaks of a body may be followed by one, so nothing more is asked there.
+// empty line too many behind the answer before, blanks before a chunk's extension. A 204 that speaks of a body may be followed by one, so nothing more is asked there.
 func TestHeadReadsMore(t *testing.T) {
 	const chunks = "\r\n2\r\nok\r\n0\r\n\r\n"
 	for _, row := range []struct {
@@ -134,6 +134,8 @@ func TestHeadReadsMore(t *testing.T) {
 		{plain + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n" + chunks, "ok", false},
 		{plain + "Transfer-Encoding: chunked, chunked\r\n" + chunks, "ok", false},
 		{plain + "transfer-encoding: Chunked ,chunked\r\n" + chunks, "ok", false},
+		{plain + "Transfer-Encoding: chunked\r\n\r\n2 ;a=b\r\nok\r\n0\r\n\r\n", "ok", true},
+		{plain + "Transfer-Encoding: chunked\r\n\r\n1\t ; a = \";\"\r\no\r\n1 \t\r\nk\r\n0 \t;x\r\nA: 1\r\n\r\n", "ok", true},
 		{plain + "Transfer-Encoding: identity\r\n" + two + "\r\nok", "ok", true},
 		{plain + "Transfer-Encoding: identity\r\n\r\nok", "ok", false},
 		{plain + "Transfer-Encoding: chunked, Identity\r\n" + chunks, "ok", true},
@@ -292,6 +294,7 @@ func FuzzHead(f *testing.F) {
 		plain + "Trailer: Content-Length\r\n" + two + "\r\nok",
 		plain + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\nTrailer: A\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\nmore",
 		" HTTP/1.0 \n0", // a blank before everything
+		plain + "Transfer-Encoding: chunked\r\n\r\n1;a=b\r\no\r\n001 \r\nk\r\n0;\t\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n" + two + "\r\nok", "HTTP/1.0 200 OK\r\n\r\nok",
 		plain + "Kafka-Action:\r\n\tskip\r\n \r\nRetry-After: Wed,\n 21 Oct\r\n" + two + "\r\nok",
 		plain + "Kafka-Action:abc d\r\n" + two + "\r\nok", // a piece ends before the blank
