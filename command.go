@@ -27,6 +27,7 @@ func command(args []string) int {
 	flags := flag.NewFlagSet("kpush", flag.ContinueOnError)
 	flags.Usage = func() { new(config.Config).Help(os.Stderr) }
 	help := flags.Bool("help", false, "")
+	flags.BoolVar(help, "h", false, "")
 	show := flags.Bool("version", false, "")
 	probe := flags.Bool("healthz", false, "")
 	check := flags.Bool("check", false, "")

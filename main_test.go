@@ -172,10 +172,31 @@ func TestExitCodes(t *testing.T) {
 	}
 	t.Setenv("KPUSH_HEALTH_ADDR", nowhere(t))
 	for args, want := range map[string]int{
-		"-version": 0, "-help": 0, "-nonsense": exitConfig, "start": exitConfig, "-healthz": exitFailed, "-offsets " + dir: exitFailed, "": exitConfig,
+		"-version": 0, "-help": 0, "-h": 0, "-nonsense": exitConfig, "start": exitConfig, "-healthz": exitFailed, "-offsets " + dir: exitFailed, "": exitConfig,
 	} {
 		if got := command(strings.Fields(args)); got != want {
 			t.Errorf("kpush %s ends with %d, want %d", args, got, want)
+		}
+	}
+}
+
+// Whoever asks for help gets it, and on stdout, so that it can be searched.
+func TestHelpIsOnStdout(t *testing.T) {
+	stdout := os.Stdout
+	defer func() { os.Stdout = stdout }()
+	var want strings.Builder
+	new(config.Config).Help(&want)
+	for _, asked := range []string{"-help", "-h", "--h"} {
+		file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		os.Stdout = file
+		code := command([]string{asked})
+		os.Stdout = stdout
+		if got, err := os.ReadFile(file.Name()); err != nil || code != 0 || string(got) != want.String() {
+			t.Errorf("kpush %s ends with %d, and %d bytes on stdout (%v), want 0 and %d", asked, code, len(got), err, want.Len())
 		}
 	}
 }
