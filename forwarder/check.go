@@ -172,7 +172,7 @@ func (c checked) row() string {
 	if b.High > b.End {
 		end, behind = fmt.Sprintf("%s (%d)", end, b.High), fmt.Sprintf("%s (%d)", behind, max(0, b.High-from))
 	}
-	return fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d", c.Partition, c.topicID, b.Oldest, end, committed, by, behind, outOfOrder, lag-outOfOrder)
+	return fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d", c.Partition, offsets.URLSafe(c.topicID), b.Oldest, end, committed, by, behind, outOfOrder, lag-outOfOrder)
 }
 
 // author says who committed, as a start judges it (start.Decide), and what the mark knows of what is done above the offset. applies: a

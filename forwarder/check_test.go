@@ -17,7 +17,7 @@ import (
 // Each row says of a partition where it goes on, who says so, and what is left to do.
 func TestCheckedRow(t *testing.T) {
 	mark := func(change func(*start.Mark)) string {
-		m := start.Mark{Cluster: "C", TopicID: "T", Volume: "V", Lineage: 7, Offset: 20, Done: offsets.Ranges{{From: 22, To: 25}, {From: 30, To: 31}}}
+		m := start.Mark{Cluster: "C", TopicID: "T+/==", Volume: "V", Lineage: 7, Offset: 20, Done: offsets.Ranges{{From: 22, To: 25}, {From: 30, To: 31}}}
 		change(&m)
 		return m.Text(start.MarkSize)
 	}
@@ -41,8 +41,8 @@ func TestCheckedRow(t *testing.T) {
 		{"the log has lost some", mark(is), 20, kafka.Bounds{Oldest: 24, End: 50, High: 50}, "50|20|kpush|26|2|24"},
 		{"the log was cut", mark(is), 20, kafka.Bounds{End: 10, High: 10}, "10|20|kpush|0|0|0"},
 	} {
-		c := checked{kafka.Commit{Partition: t0, Offset: row.offset, Meta: row.meta}, row.bounds, "C", "T"}
-		if got := strings.ReplaceAll(c.row(), "\t", "|"); !strings.HasSuffix(got, "|"+row.want) || !strings.HasPrefix(got, "t/0|T|") {
+		c := checked{kafka.Commit{Partition: t0, Offset: row.offset, Meta: row.meta}, row.bounds, "C", "T+/=="}
+		if got := strings.ReplaceAll(c.row(), "\t", "|"); !strings.HasSuffix(got, "|"+row.want) || !strings.HasPrefix(got, "t/0|T-_|") {
 			t.Errorf("%s: %s, want it to end in %s", row.name, got, row.want)
 		}
 	}

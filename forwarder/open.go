@@ -259,7 +259,7 @@ func (c *consumer) sayStart(o *opening) {
 	if o.Saved == nil {
 		for _, k := range c.f.parts.Store.Foreign(o.Identity) {
 			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
-				"cluster", k.Cluster, "group", k.Group, "topic_id", k.TopicID)
+				"cluster", k.Cluster, "group", k.Group, "topic_id", offsets.URLSafe(k.TopicID))
 		}
 	}
 	for _, s := range o.Said {
@@ -304,7 +304,7 @@ func (c *consumer) compare(ctx context.Context, topics map[string]kafka.Topic) {
 		}
 		err := c.do(ctx, func(c *consumer) error {
 			c.log.Warn("the topic was deleted and made again: what was delivered of the old one does not count for the new one",
-				p.where(), "was", was, "is", is)
+				p.where(), "was", offsets.URLSafe(was), "is", offsets.URLSafe(is))
 			c.restart(errRemade, p)
 			return nil
 		})

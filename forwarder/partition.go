@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +54,7 @@ type reading struct {
 }
 
 func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, start offsets.Start) *partition {
-	p := &partition{Partition: kafka.Partition{Topic: identity.Topic, Number: identity.Partition}, identity: identity, topicID: urlSafe(identity.TopicID), lineage: start.Lineage,
+	p := &partition{Partition: kafka.Partition{Topic: identity.Topic, Number: identity.Partition}, identity: identity, topicID: offsets.URLSafe(identity.TopicID), lineage: start.Lineage,
 		f: f, rec: rec, page: rec, reading: reading{next: start.Next, came: time.Now()}}
 	p.ceiling.open(start, f.parts.Store.Keeps(), f.headroom())
 	p.lanes = f.pace.Open(p)
@@ -65,12 +64,6 @@ func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, st
 	p.stock.touch(now)
 	p.gauge.open(f.counts.topic(p.Topic), start.Next, now)
 	return p
-}
-
-// urlSafe is a topic id as kafka-topics --describe writes it. The file and the marks have it in standard base64, whose slashes would part
-// a message's id.
-func urlSafe(id string) string {
-	return strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(id, "="))
 }
 
 // push takes a message that the consumer handed over. What is finished already goes no further.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // Resent is what came of sending a skipped message again.
@@ -164,7 +165,7 @@ func (f *Forwarder) push(ctx context.Context, s *skipped, known SkippedMessage) 
 		m.Headers = append(m.Headers, k)
 	}
 	id := strings.SplitN(s.ID, "/", 4)
-	it := &push.Item{Message: &m, TopicID: urlSafe(strings.Join(id[min(3, len(id)):], "")), Group: f.cfg.Group, Attempt: known.Attempts + 1, InDoubt: known.InDoubt}
+	it := &push.Item{Message: &m, TopicID: offsets.URLSafe(strings.Join(id[min(3, len(id)):], "")), Group: f.cfg.Group, Attempt: known.Attempts + 1, InDoubt: known.InDoubt}
 	if id := f.cluster.Load(); id != nil {
 		it.Cluster = *id
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // The skip log is listed, and sent again on request: each once, outside the order, with what it was.
@@ -285,7 +286,7 @@ func TestALongSkipLogTakesNoMemory(t *testing.T) {
 // A message's id has the topic's as Kafka's own tools write it: one part, however many slashes standard base64 has in it.
 func TestAMessagesIDHasFourParts(t *testing.T) {
 	for id, want := range map[string]string{"a/b+c/d==": "a_b-c_d", "USiVIew0TVeSVDySqVN7wg": "USiVIew0TVeSVDySqVN7wg", "": ""} {
-		if got := urlSafe(id); got != want {
+		if got := offsets.URLSafe(id); got != want {
 			t.Errorf("%q became %q, want %q", id, got, want)
 		}
 	}

@@ -81,7 +81,7 @@ func peek(dir string) (*image, error) {
 func (t *slot) describe(out []byte) []byte {
 	s, k := t.saved(), t.key
 	out = fmt.Appendf(out, "%s/%d cluster=%s topic-id=%s group=%s next=%d done=%s committed=%d ceiling=%d in-doubt-below=%d lineage=%x at=%s\n",
-		k.Topic, k.Partition, cmp.Or(k.Cluster, "-"), cmp.Or(k.TopicID, "-"), cmp.Or(k.Group, "-"), s.Next,
+		k.Topic, k.Partition, cmp.Or(k.Cluster, "-"), cmp.Or(URLSafe(k.TopicID), "-"), cmp.Or(k.Group, "-"), s.Next,
 		cmp.Or(s.Done.String(), "-"), s.Committed, t.ceiling, s.Ceiling, s.Lineage, utc(t.at))
 	for _, a := range s.Attempts {
 		doubt := ""

@@ -542,6 +542,26 @@ func TestStress(t *testing.T) {
 	}
 }
 
+// A topic's id is shown as Kafka's tools write it, and kept as Kafka has it.
+func TestDumpShowsTopicIDsAsKafka(t *testing.T) {
+	var out bytes.Buffer
+	dir, key := t.TempDir(), testKey
+	key.TopicID = "+A/uGuid4SO6eyhBBMXZ4g=="
+	s, err := Open(dir, Options{})
+	must(t, err)
+	_, err = s.Assign(key, Start{Lineage: 1, Committed: -1})
+	must(t, err, s.Close(), Dump(&out, dir))
+	if !strings.Contains(out.String(), " topic-id=-A_uGuid4SO6eyhBBMXZ4g ") {
+		t.Errorf("got\n%s", &out)
+	}
+	s, err = Open(dir, Options{})
+	must(t, err)
+	if _, known := s.Saved(key); !known {
+		t.Error("the file does not know the id that it was given")
+	}
+	must(t, s.Close())
+}
+
 // TestDump: a person can read what the file says.
 func TestDump(t *testing.T) {
 	var out bytes.Buffer

@@ -3,6 +3,7 @@ package offsets
 import (
 	"cmp"
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -11,6 +12,12 @@ type Key struct {
 	Cluster, Group, Topic string
 	TopicID               string // "" where the cluster has none
 	Partition             int32
+}
+
+// URLSafe is a topic id as Kafka's tools write it, which is how people see it. The file and the marks have it in standard base64, whose
+// slashes would part a message's id.
+func URLSafe(topicID string) string {
+	return strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(topicID, "="))
 }
 
 // Sync says when a record reaches the disk. The zero value is always: a write returns only when it is on disk, many writers
