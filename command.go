@@ -64,7 +64,7 @@ func command(args []string) int {
 	}
 	cfg, err := config.Load(os.Environ())
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, withOthers(cfg, err))
 		return exitConfig
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

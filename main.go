@@ -49,7 +49,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 	defer traces.Stop() // the volume is closed by then: the next process need not wait for a collector
 	door, producer, err := openDoor(cfg, log.Logger)
 	if err != nil {
-		return configError{err}
+		return withOthers(cfg, err)
 	}
 	f, volume, closeVolume, err := take(cfg, door, producer, traces, log.Logger)
 	defer func() {
@@ -57,7 +57,7 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		closeVolume()
 	}()
 	if err != nil {
-		return configError{err}
+		return withOthers(cfg, err)
 	}
 	if err := openSpool(cfg, door, producer, log.Logger); err != nil {
 		return configError{err}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,6 +177,38 @@ func TestExitCodes(t *testing.T) {
 	} {
 		if got := command(strings.Fields(args)); got != want {
 			t.Errorf("kpush %s ends with %d, want %d", args, got, want)
+		}
+	}
+}
+
+// What is wrong is said at once, all of it and each once: who mends a line a start needs as many starts. What follows from another line is left out.
+func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	at := " KPUSH_BROKERS=" + nowhere(t) + " KPUSH_OFFSETS_DIR=" + missing
+	consumes := " KPUSH_TOPIC=orders KPUSH_GROUP=shop" + at
+	const unknown = "No such configuration property"
+	for name, row := range map[string]struct {
+		variables string
+		want      []string // in each line, in order
+	}{
+		"three kinds":            {"KPUSH_RETRY_INTERVAL=5 KPUSH_CONSUMER_CONF=nosuch=1" + consumes, []string{"KPUSH_RETRY_INTERVAL=5", unknown, missing}},
+		"both clients":           {"KPUSH_PRODUCER_CONF=nosuchtoo=1 KPUSH_CONSUMER_CONF=nosuch=1" + consumes, []string{"nosuchtoo", `"nosuch"`, missing}},
+		"consumer and volume":    {"KPUSH_CONSUMER_CONF=nosuch=1" + consumes, []string{missing, unknown}},
+		"credentials":            {"KPUSH_SECURITY_PROTOCOL=sasl_plaintext KPUSH_SASL_MECHANISM=PLAIN" + consumes, []string{"KPUSH_SASL_USERNAME", "KPUSH_SASL_PASSWORD", missing}},
+		"a wrong name":           {"KPUSH_OFSETS_DIR=/data" + consumes, []string{"KPUSH_OFSETS_DIR"}},
+		"a volume nobody needs":  {"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_RETRY_INTERVAL=5" + consumes, []string{"KPUSH_RETRY_INTERVAL=5"}},
+		"publish only":           {"KPUSH_PUBLISH_TOPICS=/" + at, []string{"KPUSH_PUBLISH_TOPICS=/"}},
+		"publish only and spool": {"KPUSH_PUBLISH_TOPICS=/ KPUSH_PUBLISH_SPOOL=1MiB" + at, []string{"KPUSH_PUBLISH_TOPICS=/", missing}},
+	} {
+		cfg, err := config.Load(strings.Fields(row.variables))
+		if err != nil {
+			err = withOthers(cfg, err)
+		} else {
+			err = run(t.Context(), cfg, newLog(new(config.Config), io.Discard))
+		}
+		lines := strings.Split(fmt.Sprint(err), "\n")
+		if !slices.EqualFunc(lines, row.want, strings.Contains) || !errors.As(err, new(configError)) {
+			t.Errorf("%s: %q, want %q", name, lines, row.want)
 		}
 	}
 }

@@ -40,8 +40,8 @@ type loader struct {
 	config   Config
 }
 
-// Load reads environ (as os.Environ gives it). Its error holds everything that is wrong, a line each, in the table's
-// order, and never a value that may be a secret.
+// Load reads environ (as os.Environ gives it). Its error holds everything that is wrong, a line each, which begins with the variable's
+// name, in the table's order, and never a value that may be a secret. There is a Config all the same, for whoever looks for more that is wrong.
 func Load(environ []string) (*Config, error) {
 	l := &loader{vars: map[string]string{}, problems: map[string][]error{}}
 	brokers := l.read(environ)
@@ -53,7 +53,7 @@ func Load(environ []string) (*Config, error) {
 		all = append(all, l.problems[f.name]...)
 	}
 	if err := errors.Join(append(all, l.unknown...)...); err != nil {
-		return nil, err
+		return &l.config, err
 	}
 	l.noteIdle()
 	return &l.config, nil

@@ -175,9 +175,11 @@ var reportLine = regexp.MustCompile(`^"?KPUSH_[^\n]*[^ \n]$`)
 func survive(t *testing.T, environ []string) {
 	t.Helper()
 	c, err := Load(environ)
-	if (c == nil) == (err == nil) {
-		t.Fatalf("%q gives %v and %v", environ, c, err)
+	if c == nil {
+		t.Fatalf("%q gives nothing to look further for what is wrong, and %v", environ, err)
 	}
+	c.Producer()
+	c.Member("")
 	if err == nil {
 		if attrs := c.Effective(); len(attrs) == 0 || len(c.Targets()) == 0 {
 			t.Fatalf("%q is taken, and says nothing", environ)
@@ -189,6 +191,7 @@ func survive(t *testing.T, environ []string) {
 		}
 		return
 	}
+	c.Kafka()
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		if !reportLine.MatchString(line) {
 			t.Fatalf("%q is reported in a line that names no variable: %q", environ, line)
