@@ -51,10 +51,10 @@ func (m Mark) Text(limit int) string {
 		switch {
 		case len(m.Done) > 0 && len(m.Done) >= len(m.Attempts):
 			m.Ceiling = max(m.Ceiling, m.Done[len(m.Done)-1].To)
-			m.Done = m.Done[:len(m.Done)/2]
+			m.Done = m.Done[:fewer(len(m.Done), limit, len(s))]
 		case len(m.Attempts) > 0:
 			m.Ceiling = max(m.Ceiling, m.Attempts[len(m.Attempts)-1].Offset+1)
-			m.Attempts = m.Attempts[:len(m.Attempts)/2]
+			m.Attempts = m.Attempts[:fewer(len(m.Attempts), limit, len(s))]
 		case limit < BareSize:
 			return ""
 		default:
@@ -62,6 +62,9 @@ func (m Mark) Text(limit int) string {
 		}
 	}
 }
+
+// fewer is how many of n are tried next: about as many as fit, seven eighths at the most, so that little is left out in vain.
+func fewer(n, limit, size int) int { return max(n/2, min(n*7/8, n*limit/size)) }
 
 func (m Mark) encode() string {
 	var b strings.Builder
