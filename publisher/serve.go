@@ -165,7 +165,7 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 		held += size
 		grown := make([]byte, len(body), held)
 		copy(grown, body)
-		n, err := io.ReadFull(from, grown[len(body):held])
+		n, err := fill(from, grown[len(body):held])
 		body = grown[:len(body)+n]
 		if err == nil && int64(len(body)) == r.ContentLength {
 			return body, held, nil
@@ -176,7 +176,7 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 			if r.ContentLength >= 0 {
 				size = min(size, r.ContentLength-held)
 			}
-		case err == io.EOF || err == io.ErrUnexpectedEOF && r.ContentLength < 0:
+		case err == io.EOF:
 			return body, held, nil
 		case errors.As(err, new(*http.MaxBytesError)):
 			return nil, held, refuse(413, "the body may have %d bytes", most)
@@ -186,6 +186,16 @@ func (p *Publisher) read(w http.ResponseWriter, r *http.Request) (body []byte, h
 			return nil, held, refuse(400, "the body broke off")
 		}
 	}
+}
+
+// fill reads until p is full, or r is at its end: io.EOF. io.ReadFull would say of an end within p what r says of one that broke off.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
 }
 
 // batch is the records of a request, and what has come of them.
