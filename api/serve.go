@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"sync"
 	"syscall"
 	"time"
 
@@ -47,12 +46,13 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 	if p.Descriptors > 0 {
 		l = frugal{l, p.Descriptors}
 	}
-	g := &guests{most: guestsMost, all: map[net.Conn]time.Time{}}
-	s := &http.Server{Handler: careful(h), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
-		IdleTimeout: idleTime, MaxHeaderBytes: headMost, ConnState: g.change,
+	g := &guests{most: guestsMost, all: map[net.Conn]*guest{}}
+	s := &http.Server{Handler: patient(careful(h)), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: headMost, BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: g.meet, ConnState: g.change,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
 	if p.Publish {
-		g.most, s.MaxHeaderBytes, s.ConnContext = callersMost, publisher.HeadMost, publisher.ConnContext
+		g.most, s.MaxHeaderBytes = callersMost, publisher.HeadMost
+		s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return g.meet(publisher.ConnContext(ctx, c), c) }
 		l = publisher.Listen(l)
 	}
 	context.AfterFunc(ctx, func() { s.Close() })
@@ -97,37 +97,4 @@ func careful(h http.Handler) http.Handler {
 		maps.Copy(w.Header(), precautions)
 		h.ServeHTTP(w, r)
 	})
-}
-
-// guests are the connections of a port, so many at the most. One more closes the one of which nothing new was heard for longest,
-// whether it is idle or sends its request slowly: who only holds connections never locks out a caller that asks and leaves, such as
-// the kubelet.
-type guests struct {
-	most int
-	mu   sync.Mutex
-	all  map[net.Conn]time.Time // since when each has been as it is
-}
-
-// change is the server's ConnState.
-func (g *guests) change(c net.Conn, s http.ConnState) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, known := g.all[c]
-	switch {
-	case s == http.StateClosed || s == http.StateHijacked:
-		delete(g.all, c)
-	case known || s == http.StateNew: // anything else was closed below, and does not know it yet
-		g.all[c] = time.Now()
-	}
-	if len(g.all) <= g.most {
-		return
-	}
-	var out net.Conn
-	for other, since := range g.all {
-		if out == nil || since.Before(g.all[out]) {
-			out = other
-		}
-	}
-	delete(g.all, out)
-	_ = out.Close() // its reader notices
 }

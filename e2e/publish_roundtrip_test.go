@@ -78,6 +78,7 @@ func again(from *bufio.Reader, door, topic string) (status int, err error) {
 	if _, err := c.Write(out.Bytes()); err != nil {
 		return 503, nil
 	}
+	_ = c.(*net.TCPConn).CloseWrite() // it has said all, and reads
 	w, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return 503, nil

@@ -437,7 +437,7 @@ func TestKafkaMayTakeLongerThanTheBody(t *testing.T) {
 	}
 }
 
-// Who does not wait to the end has no 2xx, should anybody still read it.
+// Who is not waited for to the end has no 2xx, should anybody still read it.
 func TestACallerWhoHasGone(t *testing.T) {
 	f := &fake{hold: make(chan struct{})}
 	defer close(f.hold)

@@ -20,7 +20,8 @@ const Path = "/topics/"
 // readTime bounds how long a body may come, and an answer go. A variable for tests.
 var readTime = 15 * time.Second
 
-// ServeHTTP answers POST and GET of a topic. Who calls has been looked at.
+// ServeHTTP answers POST and GET of a topic. Who calls has been looked at; the request's context ends with its connection, and not where
+// the caller only says nothing more.
 func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	a := answer{mode: modeSync}
@@ -270,7 +271,7 @@ func (b *batch) done() {
 	}
 }
 
-// wait returns when all have their outcome, after so long, or when the caller has gone; at once for who does not want to know.
+// wait returns when all have their outcome, after so long, or when the caller is sent away; at once for who does not want to know.
 func (b *batch) wait(ctx context.Context, most time.Duration) {
 	if b.async {
 		return
