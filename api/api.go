@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -139,7 +140,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := a.serve(w, r); err != nil {
 		if statusOf(err) == http.StatusRequestEntityTooLarge {
-			w.Header().Set("Connection", "close") // the rest of the body is nobody's business
+			w.Header().Set("Connection", "close") // the answer does not wait for the rest of the body
 		}
 		write(w, statusOf(err), map[string]string{"error": oneLine(err)})
 	}
@@ -232,9 +233,11 @@ func write(w http.ResponseWriter, status int, body any) {
 	if err != nil {
 		text, status = fmt.Appendf(nil, `{"error":%q}`, "kpush has a bug here: "+err.Error()), http.StatusInternalServerError
 	}
+	text = append(text, '\n')
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // an error here means that the caller has gone
+	_, _ = w.Write(text) // an error here means that the caller has gone
 }
 
 // oneLine is a sentence, whatever has been joined into it.

@@ -2,12 +2,17 @@ package api
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kpush/kpush/publisher"
 )
 
 // A caller that ends its side behind a whole request, as nc -N does, still reads: nothing that waits ends for that.
@@ -35,6 +40,72 @@ func TestCallersWhoHaveSaidAll(t *testing.T) {
 		_ = c.(*net.TCPConn).CloseWrite()
 		if w, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || w.StatusCode != 200 {
 			t.Errorf("%q: %v %v", request, w, err)
+		}
+	}
+}
+
+// Who writes all of a body before it reads, as most clients do, sees why it is refused, however large the body is.
+func TestAnswersBeforeTheBody(t *testing.T) {
+	a := newTest(&fake{}, "")
+	a.about.Publish = publisher.New(publisher.Config{Topics: []string{"orders"}, BodyMost: 8 << 20, Buffer: 32 << 20}, publisher.Parts{}, a.log)
+	addr := serveAt(t, t.Context(), Port{Variable: "KPUSH_API_ADDR", Name: "api", Addr: "127.0.0.1:0", Publish: true}, a)
+	for _, row := range []struct {
+		request string
+		size    int
+		want    int
+	}{
+		{"POST /topics/orders", 8<<20 + 1, 413}, {"POST /topics/orders", 100 << 20, 413}, {"POST /topics/secret", 20 << 20, 403},
+		{"POST /topics/orders?kye=k", 20 << 20, 400}, {"PUT /topics/orders", 20 << 20, 405}, {"POST /skip", 20 << 20, 413},
+		{"POST /status", 20 << 20, 405}, {"POST /nothing", 300 << 10, 404}, {"GET /audit", 20 << 20, 200},
+	} {
+		for _, head := range []string{fmt.Sprintf("Content-Length: %d\r\n\r\n", row.size), fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", row.size)} {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			all := net.Buffers{fmt.Appendf(nil, "%s HTTP/1.1\r\nHost: localhost\r\n%s", row.request, head), make([]byte, row.size)}
+			if strings.Contains(head, "chunked") {
+				all = append(all, []byte("\r\n0\r\n\r\n"))
+			}
+			if _, err := all.WriteTo(c); err != nil {
+				t.Errorf("%s, %d bytes, %.20s: it cannot say all: %v", row.request, row.size, head, err)
+			}
+			if w, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || w.StatusCode != row.want {
+				t.Errorf("%s, %d bytes, %.20s: %v %v, want %d", row.request, row.size, head, w, err, row.want)
+			}
+			c.Close()
+		}
+	}
+}
+
+// Who never ends its body, or never lets go, is not listened to for ever.
+func TestAnswersBeforeABodyWithoutEnd(t *testing.T) {
+	const most = 300 * time.Millisecond
+	server := httptest.NewServer(lingering(newTest(&fake{}, ""), most))
+	defer server.Close()
+	for _, rest := range []string{"", "x"} {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "POST /skip HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n")
+		begin, from := time.Now(), bufio.NewReader(c)
+		_ = c.SetReadDeadline(begin.Add(5 * time.Second))
+		if w, err := http.ReadResponse(from, nil); err != nil || w.StatusCode != 413 || time.Since(begin) > most/2 {
+			t.Errorf("%v %v after %v", w, err, time.Since(begin))
+		} else if _, err := io.Copy(io.Discard, w.Body); err != nil || time.Since(begin) > most/2 {
+			t.Errorf("the answer is not whole at once: %v after %v", err, time.Since(begin))
+		}
+		for err = nil; err == nil && time.Since(begin) < 5*time.Second; time.Sleep(time.Millisecond) {
+			_, err = io.WriteString(c, rest)
+			if rest == "" {
+				_, err = from.ReadByte()
+			}
+		}
+		if took := time.Since(begin); took < most || took > most+2*time.Second {
+			t.Errorf("%q: closed after %v", rest, took)
 		}
 	}
 }

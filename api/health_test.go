@@ -69,8 +69,13 @@ func TestHealthAnswersNothingElse(t *testing.T) {
 // serve starts Serve on a free port and returns the address it logged.
 func serve(t *testing.T, ctx context.Context, h http.Handler) string {
 	t.Helper()
+	return serveAt(t, ctx, HealthPort("127.0.0.1:0"), h)
+}
+
+func serveAt(t *testing.T, ctx context.Context, p Port, h http.Handler) string {
+	t.Helper()
 	var log bytes.Buffer
-	if err := Serve(ctx, HealthPort("127.0.0.1:0"), h, slog.New(slog.NewJSONHandler(&log, nil))); err != nil {
+	if err := Serve(ctx, p, h, slog.New(slog.NewJSONHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	var line struct{ Addr string }

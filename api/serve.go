@@ -47,7 +47,7 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 		l = frugal{l, p.Descriptors}
 	}
 	g := &guests{most: guestsMost, all: map[net.Conn]*guest{}}
-	s := &http.Server{Handler: patient(careful(h)), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+	s := &http.Server{Handler: patient(lingering(careful(h), lingerTime)), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: headMost, BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: g.meet, ConnState: g.change,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
 	if p.Publish {
