@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +15,10 @@ import (
 	"github.com/kpush/kpush/forwarder"
 )
 
-// Each call reaches the forwarder as what it means, and answers what came of it.
+// kinds are what callers say that their JSON is; curl -d says that it is a form.
+var kinds = []string{"", "application/json", "application/x-www-form-urlencoded", "text/plain"}
+
+// Each call reaches the forwarder as what it means, whatever Content-Type says of its JSON, and answers what came of it.
 func TestCalls(t *testing.T) {
 	f := &fake{status: busy()}
 	a := newTest(f, "")
@@ -46,20 +51,45 @@ func TestCalls(t *testing.T) {
 		{"GET /audit", ``, `audit`, `{"audit":[{"time":"2026-11-30T12:00:00Z","who":"me","did":"skip","to":"blocked"}]}`},
 		{"HEAD /audit", ``, `audit`, ""},
 	} {
-		w := ask(t, a, row.request, row.body, "User-Agent: curl/8\x01ö")
-		want := row.asked
-		if strings.HasPrefix(row.request, "POST") {
-			want += " by 192.0.2.1 curl/8"
+		for _, kind := range kinds {
+			w := ask(t, a, row.request, row.body, "User-Agent: curl/8\x01ö", "Content-Type: "+kind)
+			want := row.asked
+			if strings.HasPrefix(row.request, "POST") {
+				want += " by 192.0.2.1 curl/8"
+			}
+			if got := f.took(); got != want {
+				t.Errorf("%s %s asks for %s, want %s", row.request, row.body, got, want)
+			}
+			if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || !strings.HasSuffix(got, row.answer) {
+				t.Errorf("%s %s: %d %s, want %s", row.request, row.body, w.Code, got, row.answer)
+			}
+			if kind := w.Header().Get("Content-Type"); kind != "application/json" {
+				t.Errorf("%s: Content-Type %s", row.request, kind)
+			}
 		}
-		if got := f.took(); got != want {
-			t.Errorf("%s %s asks for %s, want %s", row.request, row.body, got, want)
+	}
+}
+
+// What docs/operate.md has for curl is a call, as curl says it.
+func TestDocumentedCalls(t *testing.T) {
+	text, err := os.ReadFile("../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`curl -s (?:-d '([^']*)' )?127\.0\.0\.1:9401(/\w+)(?: -d '([^']*)')?`).FindAllSubmatch(text, -1)
+	posts := 0
+	for _, call := range all {
+		request, body, headers := "GET "+string(call[2]), string(call[1])+string(call[3]), []string{"User-Agent: curl/8"}
+		if body != "" {
+			request, headers = "POST "+string(call[2]), append(headers, asForm)
+			posts++
 		}
-		if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || !strings.HasSuffix(got, row.answer) {
-			t.Errorf("%s %s: %d %s, want %s", row.request, row.body, w.Code, got, row.answer)
+		if w := ask(t, newTest(&fake{status: busy()}, ""), request, body, headers...); w.Code != 200 {
+			t.Errorf("%s: %d %s", call[0], w.Code, w.Body)
 		}
-		if kind := w.Header().Get("Content-Type"); kind != "application/json" {
-			t.Errorf("%s: Content-Type %s", row.request, kind)
-		}
+	}
+	if posts == 0 || posts == len(all) {
+		t.Errorf("%d calls are found, %d of them POST", len(all), posts)
 	}
 }
 

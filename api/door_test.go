@@ -50,13 +50,21 @@ var callers = []struct {
 	{"GET /", "Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate", false, 200},
 	{"GET /", "Sec-Fetch-Site: none|Sec-Fetch-Mode: navigate", false, 200},
 	{"GET /pause", "", false, 405},
-	{"POST /pause", "Content-Type: text/plain", false, 400},
+	{"POST /pause", "Content-Type: text/plain", false, 200},
 	{"POST /pause", "Content-Type: application/json; charset=utf-8", false, 200},
-	{"POST /pause", "Content-Type: application/json, text/plain", false, 400},
-	{"POST /pause", "Content-Type: multipart/form-data; boundary=x", false, 400},
-	{"POST /pause", asForm, false, 403},
+	{"POST /pause", "Content-Type: application/json, text/plain", false, 200},
+	{"POST /pause", "Content-Type: multipart/form-data; boundary=x", false, 200},
+	{"POST /pause", "Content-Type: text/plain|Origin: http://evil.example", false, 403},
+	{"POST /pause", "Content-Type: text/plain|Sec-Fetch-Site: cross-site", false, 403},
+	{"POST /pause", "Content-Type: text/plain|Host: evil.example", false, 403},
+	{"POST /pause", asForm, false, 200},
+	{"POST /pause", asForm, true, 401},
 	{"POST /pause", asForm + "|Origin: http://evil.example", false, 403},
-	{"POST /pause", asForm + "|Sec-Fetch-Site: none", false, 403},
+	{"POST /pause", asForm + "|Origin: null", false, 403},
+	{"POST /pause", asForm + "|Sec-Fetch-Site: cross-site|Sec-Fetch-Mode: navigate", false, 403},
+	{"POST /pause", asForm + "|Sec-Fetch-Site: same-site", false, 403},
+	{"POST /pause", asForm + "|Host: evil.example", false, 403},
+	{"POST /pause", asForm + "|Sec-Fetch-Site: none", false, 200},
 	{"GET /status", "", true, 401},
 	{"GET /", "", true, 401},
 	{"POST /pause", "", true, 401},
@@ -97,6 +105,31 @@ func TestDoor(t *testing.T) {
 			if !strings.Contains(fmt.Sprint(w.Header()), header) {
 				t.Errorf("%s: %s is not among the headers", row.request, header)
 			}
+		}
+	}
+}
+
+// What is no JSON is a form of the page, or nothing.
+func TestBodiesThatAreNoJSON(t *testing.T) {
+	for _, row := range []struct {
+		headers, body string
+		want          int
+		says          string
+	}{
+		{asForm, "blocked=true", 403, "from the status page only"},
+		{asForm, "", 403, "from the status page only"},
+		{asForm + "|Sec-Fetch-Site: none", "blocked=true", 403, "from the status page only"},
+		{asForm + "|Origin: http://evil.example", "blocked=true", 403, "another site"},
+		{asForm + "; charset=utf-8", "blocked=true", 403, "from the status page only"},
+		{"Content-Type: text/plain", "blocked=true", 400, "has to be a JSON object"},
+		{"Content-Type: multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"blocked\"\r\n\r\ntrue\r\n--x--\r\n", 400, "has to be a JSON object"},
+		{"Content-Type: multipart/form-data; boundary=x|Sec-Fetch-Site: same-origin", "--x--\r\n", 400, "has to be a JSON object"},
+		{"Content-Type: ;", "", 400, "has to be a JSON object"},
+	} {
+		f := &fake{}
+		w := ask(t, newTest(f, ""), "POST /skip", row.body, strings.Split(row.headers, "|")...)
+		if did := f.took(); w.Code != row.want || !strings.Contains(w.Body.String(), row.says) || did != "" {
+			t.Errorf("%s %q: %d %s, and did %q", row.headers, row.body, w.Code, w.Body, did)
 		}
 	}
 }
