@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -127,11 +128,7 @@ func lines(r *http.Request, prefix string) (out []kafka.Header) {
 		c.mu.Lock()
 		head, whole := c.head, c.whole && !c.answered
 		if whole {
-			for line := range bytes.Lines(head) {
-				if name, value, ok := bytes.Cut(line, []byte(":")); ok && hasPrefixFold(string(name), prefix) {
-					out = append(out, kafka.Header{Name: string(name[len(prefix):]), Value: append([]byte{}, bytes.Trim(value, " \t\r\n")...)})
-				}
-			}
+			out = linesOf(head, prefix)
 		}
 		c.mu.Unlock()
 		if len(out) == want {
@@ -147,6 +144,28 @@ func lines(r *http.Request, prefix string) (out []kafka.Header) {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b kafka.Header) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// linesOf reads them. A line that begins with a blank goes on with the one before, with one blank in between, as net/http has it.
+func linesOf(head []byte, prefix string) (out []kafka.Header) {
+	ours := false // the line before
+	for line := range bytes.Lines(head) {
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		switch text := bytes.TrimRight(line, "\r\n"); {
+		case len(text) == 0:
+			return out // what is behind it is a body
+		case text[0] == ' ' || text[0] == '\t':
+			if ours {
+				last := &out[len(out)-1]
+				last.Value = bytes.Trim(fmt.Appendf(last.Value, " %s", bytes.Trim(text, " \t")), " ")
+			}
+		default:
+			if ours = ok && hasPrefixFold(string(name), prefix); ours {
+				out = append(out, kafka.Header{Name: string(name[len(prefix):]), Value: append([]byte{}, bytes.Trim(value, " \t\r\n")...)})
+			}
+		}
+	}
 	return out
 }
 
