@@ -65,7 +65,7 @@ type API struct {
 // Bounds of what one call waits for. A volume that hangs holds up the forwarder, never a caller.
 const (
 	statusTime   = 2 * time.Second
-	commandTime  = 12 * time.Second // of requestTime
+	commandTime  = 12 * time.Second // of answerTime
 	resendTime   = 2 * time.Minute  // the service, or Kafka, answers meanwhile, message by message
 	commandsMost = 8
 )
@@ -171,7 +171,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	most := cmp.Or(call.most, commandTime)
 	if call.most > 0 {
 		c := http.NewResponseController(w)
-		_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Now().Add(most+requestTime-commandTime)) // a test's recorder has none
+		_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Now().Add(most+answerTime-requestTime-commandTime)) // a test's recorder has none
 	}
 	// What has begun does not end with its caller, and may say a moment before the end how far it has come.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), most-time.Second)

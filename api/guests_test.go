@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kpush/kpush/publisher"
@@ -106,6 +107,74 @@ func TestAnswersBeforeABodyWithoutEnd(t *testing.T) {
 		}
 		if took := time.Since(begin); took < most || took > most+2*time.Second {
 			t.Errorf("%q: closed after %v", rest, took)
+		}
+	}
+}
+
+// pipes is a listener in a bubble.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error { return nil }
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A body that does not come is said so, on each port; one that comes late leaves a command its time.
+func TestSlowBodies(t *testing.T) {
+	for _, row := range []struct {
+		request, body  string
+		comes, command time.Duration
+		want           int
+		after          time.Duration
+	}{
+		{"POST /pause", "", time.Hour, 0, 408, requestTime},
+		{"POST /pause", "{", 0, 0, 408, requestTime},
+		{"POST /resend", "", time.Hour, 0, 408, requestTime},
+		{"POST /pause", "{}", 14 * time.Second, 11 * time.Second, 200, 25 * time.Second},
+		{"POST /resend", `{"all":true}`, 14 * time.Second, time.Minute, 200, 74 * time.Second},
+		{"POST /nothing", "", time.Hour, 0, 404, requestTime},
+		{"GET /healthz", "", time.Hour, 0, 404, requestTime},
+		{"POST /topics/orders", "", time.Hour, 0, 408, requestTime},
+	} {
+		for _, head := range []string{"Content-Length: 12\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nc\r\n"} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{hangs: make(chan struct{})}
+				a := newTest(f, "")
+				a.about.Publish = publisher.New(publisher.Config{Topics: []string{"orders"}, BodyMost: 8 << 20, Buffer: 32 << 20}, publisher.Parts{}, a.log)
+				l := make(pipes)
+				serveOn(t.Context(), l, Port{Name: "api", Publish: true}, a, a.log)
+				c, there := net.Pipe()
+				l <- there
+				go func() {
+					_, _ = io.WriteString(c, row.request+" HTTP/1.1\r\nHost: localhost\r\n"+head)
+					pass(row.comes)
+					body := row.body
+					if row.want == 200 {
+						body = fmt.Sprintf("%-12s", body)
+						if strings.Contains(head, "chunked") {
+							body += "\r\n0\r\n\r\n"
+						}
+					}
+					_, _ = io.WriteString(c, body) // it may be closed by now
+					pass(row.command)
+					close(f.hangs)
+				}()
+				begin := time.Now()
+				w, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if took := time.Since(begin); err != nil || w.StatusCode != row.want || took != row.after {
+					t.Errorf("%s %q %.20s: %v %v after %v, want %d after %v", row.request, row.body, head, w, err, took, row.want, row.after)
+				}
+				c.Close()
+				close(l)
+				<-f.hangs
+			})
 		}
 	}
 }

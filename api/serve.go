@@ -29,7 +29,8 @@ func HealthPort(addr string) Port {
 // What a caller may cost, on either port. Nobody needs more, and a sidecar has little to give.
 const (
 	headTime    = 5 * time.Second
-	requestTime = 15 * time.Second // from the end of the head to that of the answer, too
+	requestTime = 15 * time.Second // to the end of the body
+	answerTime  = 30 * time.Second // from the end of the head: a body may take its time, and a command commandTime
 	idleTime    = 30 * time.Second
 	headMost    = 8 << 10
 	guestsMost  = 64
@@ -43,11 +44,16 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 		return fmt.Errorf("%s=%s cannot be listened on: %w", p.Variable, p.Addr, err)
 	}
 	log.Info(p.Name+" listens", "addr", l.Addr().String())
+	serveOn(ctx, l, p, h, log)
+	return nil
+}
+
+func serveOn(ctx context.Context, l net.Listener, p Port, h http.Handler, log *slog.Logger) {
 	if p.Descriptors > 0 {
 		l = frugal{l, p.Descriptors}
 	}
 	g := &guests{most: guestsMost, all: map[net.Conn]*guest{}}
-	s := &http.Server{Handler: patient(lingering(careful(h), lingerTime)), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: requestTime,
+	s := &http.Server{Handler: patient(lingering(careful(h), lingerTime)), ReadHeaderTimeout: headTime, ReadTimeout: requestTime, WriteTimeout: answerTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: headMost, BaseContext: func(net.Listener) context.Context { return ctx }, ConnContext: g.meet, ConnState: g.change,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)} // what strangers send is no error of ours
 	if p.Publish {
@@ -61,7 +67,6 @@ func Serve(ctx context.Context, p Port, h http.Handler, log *slog.Logger) error 
 			log.Error("a port is not answered any more", "port", p.Name, "error", err)
 		}
 	}()
-	return nil
 }
 
 // frugal is a listener that closes a connection whose descriptor is one of those that are for others.
