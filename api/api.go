@@ -108,7 +108,7 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, forwarder.ErrNoSuch):
 		return http.StatusNotFound
-	case errors.Is(err, forwarder.ErrNotOurs), errors.Is(err, forwarder.ErrNotFailing), errors.Is(err, forwarder.ErrEnding):
+	case errors.Is(err, forwarder.ErrNotOurs), errors.Is(err, forwarder.ErrMoves), errors.Is(err, forwarder.ErrNotFailing), errors.Is(err, forwarder.ErrEnding):
 		return http.StatusConflict
 	}
 	return http.StatusServiceUnavailable

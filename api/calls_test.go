@@ -174,7 +174,7 @@ func TestMistakes(t *testing.T) {
 // What the forwarder refuses has a status of its own.
 func TestRefusals(t *testing.T) {
 	for err, code := range map[error]int{
-		fmt.Errorf("orders/9: %w", forwarder.ErrNoSuch): 404, fmt.Errorf("orders/1: %w", forwarder.ErrNotOurs): 409, fmt.Errorf("orders/1/5: %w", forwarder.ErrNotFailing): 409,
+		fmt.Errorf("orders/9: %w", forwarder.ErrNoSuch): 404, fmt.Errorf("orders/1: %w", forwarder.ErrNotOurs): 409, fmt.Errorf("orders/1 %w", forwarder.ErrMoves): 409, fmt.Errorf("orders/1/5: %w", forwarder.ErrNotFailing): 409,
 		fmt.Errorf("no record: %w", context.DeadlineExceeded): 503, forwarder.ErrEnding: 409, fmt.Errorf("behind the end: %w", forwarder.ErrAsked): 400, errors.New("the volume\nhangs"): 503,
 	} {
 		for _, request := range []string{"POST /pause", "POST /resume", "POST /skip", "GET /skipped", "GET /audit"} {

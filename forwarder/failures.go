@@ -64,10 +64,23 @@ func (f *failures) noteDoubt(one *failure, attempts int, v push.Verdict) {
 }
 
 func (f *failures) remove(one *failure) {
-	one.skip(nil)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	one.skip(nil)
 	delete(f.m, one)
+}
+
+// end ends the wait of messages, and says of how many nobody has ended it before.
+func (f *failures) end(list []*failure, why error) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, one := range list {
+		if one.ctx.Err() == nil {
+			one.skip(why)
+			n++
+		}
+	}
+	return n
 }
 
 // blocked are those that keep failing, oldest offset first in each partition.

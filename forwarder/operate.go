@@ -14,6 +14,7 @@ import (
 // What an operator's command may fail for, beside a volume or a Kafka that does not answer in time. Each is wrapped with a sentence.
 var (
 	ErrNotOurs    = errors.New("not assigned to this process")
+	ErrMoves      = errors.New("ends or starts here at this moment")
 	ErrNoSuch     = errors.New("no such topic or partition")
 	ErrNotFailing = errors.New("not failing")
 	ErrEnding     = errors.New("kpush is stopping")
@@ -65,11 +66,11 @@ func (f *Forwarder) Audit() ([]Moved, error) {
 	return all, err
 }
 
-// owned are the partitions of a topic ("": of all) that deliver, or that one.
+// owned are the partitions of a topic ("": of all) that deliver, or that one. While the process stops there are none.
 func (f *Forwarder) owned(topic string, number int32) ([]*partition, error) {
 	var all []*partition
 	for _, p := range f.consumer.running() {
-		if (topic == "" || p.Topic == topic) && (number == All || p.Number == number) && p.goes() {
+		if isMeant(p.Partition, topic, number) && p.goes() {
 			all = append(all, p)
 		}
 	}
@@ -77,12 +78,35 @@ func (f *Forwarder) owned(topic string, number int32) ([]*partition, error) {
 	switch {
 	case topic != "" && !slices.Contains(f.cfg.Topics, topic):
 		return nil, fmt.Errorf("%s: %w in KPUSH_TOPIC", topic, ErrNoSuch)
-	case len(all) == 0 && number != All && !f.exists(topic, number):
-		return nil, fmt.Errorf("%s: %w", where(topic, number), ErrNoSuch)
-	case len(all) == 0:
-		return nil, fmt.Errorf("%s is %w: ask the replica that has it, or wait until it is started", where(topic, number), ErrNotOurs)
+	case len(all) > 0:
+		return all, nil
 	}
-	return all, nil
+	err := f.absent(topic, number)
+	if errors.Is(err, ErrNotOurs) && number != All && !f.exists(topic, number) {
+		err = fmt.Errorf("%s: %w", where(topic, number), ErrNoSuch)
+	}
+	return nil, err
+}
+
+// absent says why what was asked for is not to be had here.
+func (f *Forwarder) absent(topic string, number int32) error {
+	if _, stopping := f.health.stopDeadline(); stopping {
+		return ErrEnding
+	}
+	a := f.consumer.published.Load()
+	moves := slices.ContainsFunc(a.running, func(p *partition) bool { return isMeant(p.Partition, topic, number) })
+	for t, why := range a.pending {
+		moves = moves || isMeant(t, topic, number) && !errors.As(why, new(holdError))
+	}
+	if moves {
+		return fmt.Errorf("%s %w: ask again", where(topic, number), ErrMoves)
+	}
+	return fmt.Errorf("%s is %w: ask the replica that has it, or wait until it is started", where(topic, number), ErrNotOurs)
+}
+
+// isMeant tells whether a command for a topic ("": for all) and a number, or All, is about a partition.
+func isMeant(t kafka.Partition, topic string, number int32) bool {
+	return (topic == "" || t.Topic == topic) && (number == All || t.Number == number)
 }
 
 // exists tells whether a topic has a partition, as far as Kafka says so.
@@ -116,7 +140,7 @@ func await(ctx context.Context, what string, done func() bool) error {
 	return nil
 }
 
-// Skip gives failing messages up, as skipped, and says how many. They are on record when it returns.
+// Skip gives failing messages up, as skipped, and says how many it was the first to skip. They are on record when it returns.
 func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, error) {
 	list, to, err := f.selected(s)
 	if err != nil {
@@ -125,9 +149,8 @@ func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, err
 	if err := f.audit(who, "skip", to); err != nil {
 		return 0, err
 	}
-	f.giveUp(list)
-	skipped := 0
-	return len(list), await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
+	n, skipped := f.giveUp(list), 0
+	return n, await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
 		for skipped < len(list) && list[skipped].isOver() {
 			skipped++
 		}
@@ -157,14 +180,13 @@ func (f *Forwarder) selected(s Selection) (list []*failure, to string, err error
 	return list, to, nil
 }
 
-// giveUp skips failing messages, as soon as the skip log takes them.
-func (f *Forwarder) giveUp(list []*failure) {
-	for _, one := range list {
-		one.skip(errSkipped)
-	}
-	if len(list) > 0 {
+// giveUp skips failing messages, as soon as the skip log takes them, and says how many it is the first to skip.
+func (f *Forwarder) giveUp(list []*failure) int {
+	n := f.failures.end(list, errSkipped)
+	if n > 0 {
 		f.evidence.found()
 	}
+	return n
 }
 
 // SkipBlocked gives up every message that is blocked now, as SIGUSR1 asks for, and says how many there were. It waits for nothing: who
@@ -174,9 +196,9 @@ func (f *Forwarder) SkipBlocked() int {
 	if err := f.audit("SIGUSR1", "skip", "blocked"); err != nil {
 		f.log.Warn("SIGUSR1 is not in the audit", "error", err)
 	}
-	f.giveUp(list)
-	f.log.Info("SIGUSR1: blocked messages are skipped", "count", len(list))
-	return len(list)
+	n := f.giveUp(list)
+	f.log.Info("SIGUSR1: blocked messages are skipped", "count", n)
+	return n
 }
 
 // Pause lets no new attempt begin at partitions of a topic ("": of all topics), until Resume. It is in Kafka when it returns: it
@@ -197,8 +219,8 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 		return nil, err
 	}
 	for t, why := range f.consumer.published.Load().pending {
-		if (topic == "" || t.Topic == topic) && (number == All || t.Number == number) && !errors.As(why, new(holdError)) {
-			return nil, fmt.Errorf("%s is %w yet: it is about to start; ask again", t, ErrNotOurs)
+		if isMeant(t, topic, number) && !errors.As(why, new(holdError)) {
+			return nil, fmt.Errorf("%s %w: ask again", t, ErrMoves)
 		}
 	}
 	if err := f.audit(who, did, where(topic, number)); err != nil {
@@ -219,7 +241,7 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 		return partitionsOf(ps), err
 	}
 	if i := untold(); i >= 0 {
-		return partitionsOf(ps), fmt.Errorf("%s is %w any more, and Kafka has not taken %s of it: ask again", ps[i].Partition, ErrNotOurs, what)
+		return partitionsOf(ps), fmt.Errorf("Kafka has not taken %s: %w", what, f.absent(ps[i].Topic, ps[i].Number))
 	}
 	return partitionsOf(ps), nil
 }

@@ -317,3 +317,39 @@ func TestASkipThatComesTooLate(t *testing.T) {
 		})
 	}
 }
+
+// Of many who skip one message at once, one has skipped it; it is on record for each of them.
+func TestSkipsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		r := newRig(t, small(), handle(func(*Delivery) Verdict {
+			if tries++; tries > 1 {
+				pass(3 * time.Second)
+			}
+			return bad
+		})).run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		pass(3 * time.Second) // the second attempt is under way
+		counts := make(chan int, 8)
+		for range 8 {
+			go func() {
+				n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0, Offset: 0}})
+				if page, bad := r.f.Skipped(0, 100); err != nil || bad != nil || len(page.Messages) != 1 {
+					t.Errorf("%v; the skip log has %v, %v", err, page, bad)
+				}
+				counts <- n
+			}()
+		}
+		all := 0
+		for range 8 {
+			all += <-counts
+		}
+		if all != 1 {
+			t.Errorf("%d were skipped of one", all)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

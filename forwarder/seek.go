@@ -56,7 +56,7 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 		}
 		for _, p := range ps {
 			if c.parts[p.Partition] != p {
-				return fmt.Errorf("%s is %w any more", p.Partition, ErrNotOurs)
+				return f.absent(p.Topic, p.Number)
 			}
 		}
 		begun.Store(true)

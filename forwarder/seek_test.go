@@ -153,3 +153,51 @@ func TestASeekOfManyPartitions(t *testing.T) {
 		}
 	})
 }
+
+// Of seeks of one partition at once one is done; the others are told that it restarts, and not that another replica has it. Whoever comes
+// while the process stops is told that.
+func TestSeeksAtOnce(t *testing.T) {
+	for _, apart := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, small(), handle(func(*Delivery) Verdict {
+				pass(3 * time.Second)
+				return good
+			})).run()
+			r.kafka.produce(t0, 5, 10)
+			r.kafka.give(t0)
+			pass(time.Second)
+			errs := make(chan error, 2)
+			for range 2 {
+				go func() {
+					_, err := r.f.Seek(t.Context(), "op", "t", 0, Target{Beginning: true})
+					errs <- err
+				}()
+				pass(apart)
+			}
+			first, second := <-errs, <-errs
+			if first == nil {
+				first, second = second, first
+			}
+			if second != nil || !errors.Is(first, ErrMoves) || errors.Is(first, ErrNotOurs) || !strings.Contains(first.Error(), "t/0 ends or starts here at this moment: ask again") {
+				t.Errorf("%v apart: %v; %v", apart, first, second)
+			}
+			pass(time.Second)
+			if _, err := r.f.Pause(t.Context(), "op", "t", 0); err != nil {
+				t.Errorf("a moment later: %v", err)
+			}
+			go r.end(nil)
+			pass(time.Second)
+			_, seek := r.f.Seek(t.Context(), "op", "t", 0, Target{End: true})
+			_, pause := r.f.Pause(t.Context(), "op", "t", 0)
+			_, skip := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}})
+			for what, err := range map[string]error{"seek": seek, "pause": pause, "skip": skip} {
+				if !errors.Is(err, ErrEnding) {
+					t.Errorf("a %s while the process stops: %v", what, err)
+				}
+			}
+			if err := <-r.ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
