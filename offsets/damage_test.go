@@ -30,7 +30,7 @@ func lived(t testing.TB) []byte {
 	o.random = func() uint64 { return 0xabcdef }
 	s = mustOpen(t, dir, o)
 	saved, _ := s.Saved(testKey)
-	p = mustAssign(t, s, testKey, Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Lineage: 7, Committed: 11})
+	p = mustAssign(t, s, testKey, Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Lineage: 7, Committed: 11, Had: Ranges{{70, 80}, {200, 300}}})
 	work(t, p, 60, 11, 35)
 	must(t, s.Close())
 	return readFile(t, dir)

@@ -57,7 +57,8 @@
 // short, or of another place never verifies.
 //
 // A slot is a Key in one lineage; its number is never used twice, so a fact belongs to it for ever, and of the slots of a Key
-// the highest counts. A slot is on disk before the first fact of it is written.
+// the highest counts. A slot is on disk before the first fact of it is written. What earlier slots have finished goes along as
+// had frames, and what this one has below its Next as finished ones: nothing is kept back for that, it says what a rewind brings again.
 //
 // # What is believed
 //

@@ -23,6 +23,7 @@ const legend = `# What the words mean. First line: the file. Then a line for eac
 # cluster, topic-id, group   whose offsets these are; they apply to no other cluster, group or topic, a topic that was deleted and made again included
 # next             every offset below has its outcome: delivered, or skipped. The first message that has not
 # done             offsets above next that have their outcome already, first-last; they are not sent again. -: none
+# replay           offsets from next on that were done before an operator had it begin anew: they come with Kafka-Replay: true. -: none
 # committed        the offset that Kafka has acknowledged last; it may be behind next by one KPUSH_COMMIT_INTERVAL. -1: none
 # ceiling          no request has gone out for an offset at or above it; after a power cut what lies below counts as in doubt. 0: none
 # in-doubt-below   what is below and has no outcome may have been sent: the power was cut, or another machine died. 0: nothing
@@ -80,9 +81,9 @@ func peek(dir string) (*image, error) {
 
 func (t *slot) describe(out []byte) []byte {
 	s, k := t.saved(), t.key
-	out = fmt.Appendf(out, "%s/%d cluster=%s topic-id=%s group=%s next=%d done=%s committed=%d ceiling=%d in-doubt-below=%d lineage=%x at=%s\n",
+	out = fmt.Appendf(out, "%s/%d cluster=%s topic-id=%s group=%s next=%d done=%s replay=%s committed=%d ceiling=%d in-doubt-below=%d lineage=%x at=%s\n",
 		k.Topic, k.Partition, cmp.Or(k.Cluster, "-"), cmp.Or(URLSafe(k.TopicID), "-"), cmp.Or(k.Group, "-"), s.Next,
-		cmp.Or(s.Done.String(), "-"), s.Committed, t.ceiling, s.Ceiling, s.Lineage, utc(t.at))
+		cmp.Or(s.Done.String(), "-"), cmp.Or(s.Had.TrimBelow(s.Next).String(), "-"), s.Committed, t.ceiling, s.Ceiling, s.Lineage, utc(t.at))
 	for _, a := range s.Attempts {
 		doubt := ""
 		if a.InDoubt {

@@ -35,6 +35,8 @@ const (
 	syncedKind    kind = 12 // the frames before number offset are on disk
 	movedKind     kind = 13 // the file goes on in the other half; offset: its generation
 	cleanKind     kind = 14 // the frames before number offset are on disk, and the process ended
+	hadKind       kind = 15 // value ≤ n < offset was finished in an earlier lineage
+	hadBitsKind   kind = 16 // offset+i was, where bit i of value is set
 )
 
 const (
@@ -168,12 +170,12 @@ func attemptFrame(k kind, slot uint32, a Attempt) frame {
 	return f
 }
 
-// doneFrames packs a set: long ranges as they are, the rest 64 offsets a frame.
-func doneFrames(out []frame, slot uint32, done Ranges) []frame {
+// setFrames packs a set: long ranges as they are, the rest 64 offsets a frame.
+func setFrames(out []frame, slot uint32, done Ranges, long, bits kind) []frame {
 	for i := 0; i < len(done); {
 		r := done[i]
 		if r.To-r.From >= 64 {
-			out = append(out, finishedFrame(slot, r.From, r.To))
+			out = append(out, frame{kind: long, slot: slot, offset: r.To, value: uint64(r.From)})
 			i++
 			continue
 		}
@@ -182,7 +184,7 @@ func doneFrames(out []frame, slot uint32, done Ranges) []frame {
 			r := done[i]
 			mask |= (math.MaxUint64 >> (64 - (r.To - r.From))) << (r.From - base)
 		}
-		out = append(out, frame{kind: bitsKind, slot: slot, offset: base, value: mask})
+		out = append(out, frame{kind: bits, slot: slot, offset: base, value: mask})
 	}
 	return out
 }

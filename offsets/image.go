@@ -207,10 +207,11 @@ func (r *reader) take(f frame) bool {
 	case finishedKind:
 		t.finish(int64(f.value), f.offset)
 	case bitsKind:
-		for v := f.value; v != 0; v &= v - 1 {
-			at := f.offset + int64(bits.TrailingZeros64(v))
-			t.finish(at, at+1)
-		}
+		each(f, t.finish)
+	case hadKind:
+		t.had = t.had.Add(int64(f.value), f.offset)
+	case hadBitsKind:
+		each(f, func(from, to int64) { t.had = t.had.Add(from, to) })
 	case intentKind, settledKind:
 		t.attempts[f.offset] = Attempt{Offset: f.offset, Number: int(f.value >> 32), Faults: int(uint32(f.value)),
 			InDoubt: f.kind == intentKind || f.flags&inDoubtFlag != 0}
@@ -226,6 +227,14 @@ func (r *reader) take(f frame) bool {
 	return true
 }
 
+// each calls with every offset of a frame of bits.
+func each(f frame, with func(from, to int64)) {
+	for v := f.value; v != 0; v &= v - 1 {
+		at := f.offset + int64(bits.TrailingZeros64(v))
+		with(at, at+1)
+	}
+}
+
 // current is the newest slot of every Key.
 func (r *reader) current() map[Key]*slot {
 	out := make(map[Key]*slot)
@@ -236,7 +245,9 @@ func (r *reader) current() map[Key]*slot {
 		}
 		t.key = k
 		t.sort()
+		all := slices.Clone(t.done)
 		t.absorb()
+		t.had, t.first = t.had.Union(all.Below(t.next)), t.next
 		maps.DeleteFunc(t.attempts, func(o int64, _ Attempt) bool { return o < t.next || t.done.Contains(o) })
 		out[k] = t.slot
 	}

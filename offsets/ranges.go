@@ -63,6 +63,14 @@ func (r Ranges) Union(o Ranges) Ranges {
 	return out
 }
 
+// Below returns what lies below offset, in memory of its own.
+func (r Ranges) Below(offset int64) (out Ranges) {
+	for _, x := range r {
+		out = out.Add(x.From, min(x.To, offset))
+	}
+	return out
+}
+
 // TrimBelow returns what lies at or above offset. It may change and reuse the memory of r.
 func (r Ranges) TrimBelow(offset int64) Ranges {
 	i := sort.Search(len(r), func(i int) bool { return r[i].To > offset })

@@ -38,7 +38,9 @@ type part struct {
 	top      int64 // the highest position ever
 	msgs     map[int64]*msg
 	position int64
-	ceiling  int64 // that the last recovery found
+	ever     map[int64]bool // had an outcome, in whatever lineage
+	had      Ranges         // that the lineage began with
+	ceiling  int64          // that the last recovery found
 	p        *Partition
 	assigned bool // Assign returned for this lineage
 	pending  []pendingDone
@@ -77,7 +79,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	first, size := newFile(w.opts)
 	w.disk = sim.New(w.rng, append(first, make([]byte, int(size)-len(first))...))
 	for i := range 2 {
-		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}, maybe: map[uint64]bool{}})
+		w.parts = append(w.parts, &part{key: Key{"c", "g", "t", "i", int32(i)}, msgs: map[int64]*msg{}, maybe: map[uint64]bool{}, ever: map[int64]bool{}})
 	}
 	return w
 }
@@ -225,7 +227,7 @@ func (w *world) work(p *part) {
 	}
 	o, m := r.offset, p.msgs[r.offset]
 	if m.done || m.sent > 0 && w.rng.IntN(2) == 0 {
-		m.done = true
+		m.done, p.ever[o] = true, true
 		if q := w.parts[w.rng.IntN(len(w.parts))]; w.rng.IntN(2) == 0 && w.doneThen(p, o, q) {
 			return
 		}
@@ -271,7 +273,7 @@ func (w *world) together(p *part, rows []row) {
 		fresh = nil
 	}
 	for _, o := range open {
-		p.msgs[o].done = true
+		p.msgs[o].done, p.ever[o] = true, true
 	}
 	done = append(done, open...)
 	for _, o := range fresh {
@@ -350,9 +352,9 @@ func (w *world) wantFlag(p *part, o int64, flagged bool) {
 // assign begins from what the file says, or in a new lineage.
 func (w *world) assign(p *part) {
 	saved, ok := w.store.Saved(p.key)
-	st := Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Ceiling: saved.Ceiling, Lineage: saved.Lineage, Committed: saved.Committed}
+	st := Start{Next: saved.Next, Done: saved.Done, Attempts: saved.Attempts, Ceiling: saved.Ceiling, Lineage: saved.Lineage, Committed: saved.Committed, Had: saved.Had}
 	if !ok || w.rng.IntN(12) == 0 {
-		st = Start{Next: int64(w.rng.IntN(50)), Lineage: w.rng.Uint64(), Committed: -1}
+		st = Start{Next: int64(w.rng.IntN(50)), Lineage: w.rng.Uint64(), Committed: -1, Had: saved.Had.Union(saved.Done)}
 		p.maybe[st.Lineage] = true
 	}
 	h, err := w.store.Assign(p.key, st)
@@ -362,6 +364,7 @@ func (w *world) assign(p *part) {
 	}
 	if p.lineage != st.Lineage {
 		w.rewind(p, st.Lineage, st.Next)
+		p.had = st.Had
 	}
 	p.p, p.assigned = h, true
 	p.position, _ = h.Progress()
@@ -382,6 +385,7 @@ func (w *world) check(s *Store, power, exact bool) {
 	w.states++
 	for _, p := range w.parts {
 		saved, ok := s.Saved(p.key)
+		w.checkHad(p, saved)
 		if !ok || saved.Lineage != p.lineage {
 			if p.assigned && (!ok || !p.maybe[saved.Lineage]) {
 				w.fatal("the lineage %x of %d is lost: %+v", p.lineage, p.key.Partition, saved)
@@ -416,6 +420,20 @@ func (w *world) check(s *Store, power, exact bool) {
 		}
 		if saved.Next > max(p.top, p.start) {
 			w.fatal("next %d is beyond %d, the last offset of %d", saved.Next, p.top, p.key.Partition)
+		}
+	}
+}
+
+// checkHad: what a lineage has begun with is never lost, and nothing is said to be finished that never was.
+func (w *world) checkHad(p *part, saved Saved) {
+	if saved.Lineage == p.lineage && saved.Had.Union(p.had).String() != saved.Had.String() {
+		w.fatal("%d was begun with %s finished before, and the file says %s", p.key.Partition, p.had, saved.Had)
+	}
+	for _, r := range saved.Had {
+		for o := r.From; o < r.To; o++ {
+			if exists(o) && !p.ever[o] {
+				w.fatal("false fact: %d of %d was never finished; %s", o, p.key.Partition, saved.Had)
+			}
 		}
 	}
 }

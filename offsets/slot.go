@@ -13,6 +13,8 @@ type slot struct {
 	number    uint32
 	key       Key
 	lineage   uint64
+	first     int64     // all from it on below next was finished in this lineage
+	had       Ranges    // finished in earlier ones, or below first
 	doubt     int64     // unfinished offsets below may have been sent in a life whose intents are lost
 	ceiling   int64     // no request of this slot has passed it
 	ceilingOn int64     // the part of ceiling that is known to be on disk
@@ -33,6 +35,9 @@ func newSlot(number uint32) *slot {
 	return &slot{number: number, committed: -1, tracker: tracker{attempts: make(map[int64]Attempt)}}
 }
 
+// past is what was finished in earlier lineages, or below next in this one, in memory of its own.
+func (t *slot) past() Ranges { return t.had.Union(Ranges(nil).Add(t.first, t.next)) }
+
 // saved is what a new assignment may believe.
 func (t *slot) saved() Saved {
 	ceiling := t.doubt
@@ -42,6 +47,7 @@ func (t *slot) saved() Saved {
 	return Saved{
 		Next:      t.next,
 		Done:      t.finished(written),
+		Had:       t.past(),
 		Attempts:  t.tried(),
 		Ceiling:   ceiling,
 		Unvouched: t.unvouched,
@@ -55,7 +61,7 @@ func (t *slot) saved() Saved {
 func (t *slot) join(st Start) (changed bool) {
 	before := t.saved()
 	t.next = max(t.next, st.Next)
-	t.done = t.done.Union(st.Done)
+	t.done, t.had = t.done.Union(st.Done), t.had.Union(st.Had)
 	t.absorb()
 	for _, a := range st.Attempts {
 		t.try(a)
@@ -102,7 +108,9 @@ func (t *slot) frames(out []frame, identity bool) []frame {
 	if t.owner != nil && t.ceiling > 0 {
 		out = append(out, frame{kind: ceilingKind, slot: t.number, offset: t.ceiling})
 	}
-	out = doneFrames(out, t.number, t.finished(written))
+	past := t.past()
+	out = setFrames(out, t.number, past.Below(t.next).Union(t.finished(written)), finishedKind, bitsKind)
+	out = setFrames(out, t.number, past.TrimBelow(t.next), hadKind, hadBitsKind)
 	for _, a := range t.tried() {
 		out = append(out, attemptFrame(settledKind, t.number, a))
 	}

@@ -241,7 +241,7 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 	if fresh {
 		s.table.slots++
 		t = newSlot(s.table.slots)
-		t.key, t.lineage, t.at = k, st.Lineage, s.opt.Now().Unix()
+		t.key, t.lineage, t.first, t.at = k, st.Lineage, st.Next, s.opt.Now().Unix()
 	}
 	p := &Partition{store: s, slot: t}
 	changed, unvouched := t.join(st), t.unvouched

@@ -33,7 +33,7 @@ func again(t *testing.T, s *Store, k Key) Start {
 	if !ok {
 		t.Fatalf("nothing saved for %v", k)
 	}
-	return Start{Next: v.Next, Done: v.Done, Attempts: v.Attempts, Ceiling: v.Ceiling, Lineage: v.Lineage, Committed: v.Committed}
+	return Start{Next: v.Next, Done: v.Done, Attempts: v.Attempts, Ceiling: v.Ceiling, Lineage: v.Lineage, Committed: v.Committed, Had: v.Had}
 }
 
 // TestSavedRoundTrip: all that Start says is on disk when Assign returns, whatever the shape.
@@ -42,6 +42,7 @@ func TestSavedRoundTrip(t *testing.T) {
 		"zero":     {Committed: -1},
 		"all":      {Next: 1 << 40, Done: Ranges{{1<<40 + 5, 1<<40 + 7}, {1<<40 + 100, 1<<40 + 1000}}, Lineage: 1 << 63, Committed: 77, Ceiling: 1<<40 + 9, Attempts: []Attempt{{Offset: 1 << 40, Number: 70000, Faults: 66000}, {Offset: 1<<40 + 3, Number: 1, InDoubt: true}}},
 		"absorbed": {Next: 5, Done: Ranges{{5, 9}}, Committed: 5},
+		"rewound":  {Next: 5, Done: Ranges{{7, 9}}, Committed: 5, Had: Ranges{{0, 20}, {21, 22}, {40, 1 << 41}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -50,10 +51,11 @@ func TestSavedRoundTrip(t *testing.T) {
 			s = reopen(t, s, dir, "boot 0")
 			got, _ := s.Saved(testKey)
 			if st.Done != nil && st.Next == st.Done[0].From {
+				st.Had = st.Had.Add(st.Next, st.Done[0].To)
 				st.Next, st.Done = st.Done[0].To, nil
 			}
-			want := Saved{st.Next, st.Done, st.Attempts, st.Ceiling, false, st.Committed, st.Lineage, time.Unix(1_800_000_000, 0)}
-			if got.Next != want.Next || got.Done.String() != want.Done.String() || !slices.Equal(got.Attempts, want.Attempts) ||
+			want := Saved{st.Next, st.Done, st.Had, st.Attempts, st.Ceiling, false, st.Committed, st.Lineage, time.Unix(1_800_000_000, 0)}
+			if got.Next != want.Next || got.Done.String() != want.Done.String() || got.Had.String() != want.Had.String() || !slices.Equal(got.Attempts, want.Attempts) ||
 				got.Ceiling != want.Ceiling || got.Committed != want.Committed || got.Lineage != want.Lineage || !got.At.Equal(want.At) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
@@ -567,8 +569,8 @@ func TestDump(t *testing.T) {
 	var out bytes.Buffer
 	dir := dirWith(t, lived(t))
 	must(t, Dump(&out, dir))
-	want := filePath(dir) + `: format 1, volume 3c6ef372fe94f82a, created 2027-01-15T08:00:00Z, half B, generation 4, 95 frames of 112, 0 torn, stopped cleanly
-orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 done=12-34,36-59 committed=11 ceiling=0 in-doubt-below=0 lineage=7 at=2027-01-15T08:00:00Z
+	want := filePath(dir) + `: format 1, volume 3c6ef372fe94f82a, created 2027-01-15T08:00:00Z, half B, generation 4, 103 frames of 112, 0 torn, stopped cleanly
+orders/3 cluster=cluster-1 topic-id=tAuGuid4SO6eyhBBMXZ4fQ group=group next=11 done=12-34,36-59 replay=70-79,200-299 committed=11 ceiling=0 in-doubt-below=0 lineage=7 at=2027-01-15T08:00:00Z
   offset 11: attempts 1, message faults 0 in doubt
   offset 35: attempts 1, message faults 0 in doubt
 `

@@ -182,7 +182,7 @@ func TestDoneFrames(t *testing.T) {
 			r = r.Add(at, to)
 			at = to + 1 + int64(rng.IntN([]int{2, 70}[rng.IntN(2)]))
 		}
-		frames := doneFrames(nil, 1, r)
+		frames := setFrames(nil, 1, r, finishedKind, bitsKind)
 		rd := reader{slots: make(map[uint32]*found)}
 		for _, f := range frames {
 			rd.take(f)

@@ -67,6 +67,7 @@ func (o Options) complete() Options {
 type Saved struct {
 	Next      int64     // every offset below has its final outcome, or is not this group's business
 	Done      Ranges    // finished at or above Next
+	Had       Ranges    // finished in earlier lineages, or below Next in this one, as far as the file knows
 	Attempts  []Attempt // unfinished messages that were tried, or may have been, by offset
 	Ceiling   int64     // >0 only if intents may have been lost: any unfinished offset below may have been sent
 	Unvouched bool      // the power was cut, and nothing was ever synced (Sync.Window < 0): intents may be lost, and Ceiling, too
@@ -91,6 +92,7 @@ type Start struct {
 	Ceiling   int64  // unfinished offsets below it are in doubt
 	Lineage   uint64 // the same as Saved.Lineage: the facts of the file go on. Another: they never apply again
 	Committed int64
+	Had       Ranges // finished before, to be said of what comes again: nothing is kept back for it
 }
 
 // InDoubt counts the messages below end that may have reached the service although nothing says that they are done.
