@@ -203,7 +203,8 @@ func (c *committer) mark(p *partition, goesOn bool) (m start.Mark, state commitS
 	next, done := p.rec.Progress()
 	store := c.f.parts.Store
 	m = start.Mark{Cluster: p.identity.Cluster, TopicID: p.identity.TopicID, Volume: store.VolumeID(), Edition: store.Edition(),
-		Lineage: p.lineage, Paused: p.gate.isShut(), Offset: next, Done: done, Attempts: p.rec.Unfinished()}
+		Lineage: p.lineage, Paused: p.gate.isShut(), Offset: next, Done: done, Attempts: p.rec.Unfinished(),
+		Had: slices.Clone(p.replay).TrimBelow(next)}
 	var started sample
 	m.Ceiling, started = p.ceiling.mark(next, goesOn && store.Keeps())
 	return m, commitState{next, m.Ceiling, changes, started}

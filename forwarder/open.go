@@ -290,7 +290,6 @@ func (c *consumer) open(o *opening, paused func() func(kafka.Partition) bool) (*
 	if o.Paused = o.Paused || !o.Marked && paused()(p.Partition); o.Paused {
 		p.gate.shut()
 	}
-	p.replay = o.Replay
 	return p, nil
 }
 

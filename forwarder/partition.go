@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +29,7 @@ type partition struct {
 	ceiling  ceiling
 	stock    stock
 	reading  reading
-	replay   offsets.Ranges // done before an operator had it begin anew
+	replay   offsets.Ranges // done before an operator had it begin anew; never changed
 	gate     gate
 	gauge    gauge
 
@@ -55,7 +56,7 @@ type reading struct {
 
 func newPartition(f *Forwarder, identity offsets.Key, rec *offsets.Partition, start offsets.Start) *partition {
 	p := &partition{Partition: kafka.Partition{Topic: identity.Topic, Number: identity.Partition}, identity: identity, topicID: offsets.URLSafe(identity.TopicID), lineage: start.Lineage,
-		f: f, rec: rec, page: rec, reading: reading{next: start.Next, came: time.Now()}}
+		f: f, rec: rec, page: rec, replay: slices.Clone(start.Had).TrimBelow(start.Next), reading: reading{next: start.Next, came: time.Now()}}
 	p.ceiling.open(start, f.parts.Store.Keeps(), f.headroom())
 	p.lanes = f.pace.Open(p)
 	p.soft, p.stop = context.WithCancelCause(context.Background())

@@ -130,6 +130,116 @@ func TestSeekSurvivesACrash(t *testing.T) {
 	})
 }
 
+// A replay says that it is one until all of it has come, over a stop and a kill, on this machine and on another one; what is new does not.
+// It begins with a seek, or with Kafka's tools.
+func TestAReplaySaysSoOverRestarts(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		for _, moves := range []bool{false, true} {
+			for _, tool := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					name := fmt.Sprintf("killed %t, moves %t, tool %t", killed, moves, tool)
+					var said sync.Map      // offset: whether it came as a replay
+					var takes atomic.Int64 // below it
+					takes.Store(20)
+					service := handle(func(d *Delivery) Verdict {
+						if d.Offset >= takes.Load() {
+							return Verdict{Class: Busy}
+						}
+						said.Store(d.Offset, d.Replay)
+						return good
+					})
+					r := newRig(t, small(), service)
+					restart := func() {
+						var before kafka.Commit
+						r.kafka.with(func() { before = r.kafka.stored[t0] })
+						if err := r.stop(); err != nil {
+							t.Fatal(err)
+						}
+						if killed {
+							r.kafka.with(func() { r.kafka.stored[t0] = before }) // as if the stop had not been
+						}
+					}
+					again := func() {
+						r.again(small(), service).run()
+						r.kafka.give(t0)
+						pass(time.Minute)
+					}
+					r.kafka.produce(t0, 20, 10)
+					r.run()
+					r.kafka.give(t0)
+					pass(time.Minute)
+					takes.Store(8)
+					if tool {
+						restart()
+						r.kafka.with(func() { r.kafka.stored[t0] = kafka.Commit{Partition: t0, Offset: 5} })
+						again()
+					} else if _, err := r.f.Seek(t.Context(), "op", "t", All, Target{Offset: 5}); err != nil {
+						t.Fatal(err)
+					}
+					r.kafka.produce(t0, 2, 10)
+					pass(time.Minute)
+					said.Clear()
+					takes.Store(12)
+					for range 2 {
+						restart()
+						if moves {
+							r.dir = t.TempDir()
+						}
+						again()
+						takes.Store(1000)
+					}
+					for o := range int64(22) {
+						replay, came := said.Load(o)
+						if came != (o >= 8) || came && replay != (o < 20) {
+							t.Errorf("%s: %d came %t, as a replay: %v", name, o, came, replay)
+						}
+					}
+					if err := r.stop(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Whoever began at the newest message and goes back was never sent what comes then, nor what a seek has passed over.
+func TestWhatNobodyWasSentIsNoReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Reset = "latest"
+		var said sync.Map
+		service := handle(func(d *Delivery) Verdict { said.Store(d.Offset, d.Replay); return good })
+		r := newRig(t, cfg, service)
+		r.kafka.produce(t0, 10, 10)
+		r.run()
+		r.kafka.give(t0)
+		pass(time.Minute)
+		r.kafka.produce(t0, 5, 10)
+		pass(time.Minute)
+		_, err := r.f.Pause(t.Context(), "op", "", All)
+		r.kafka.produce(t0, 5, 10)
+		pass(time.Minute)
+		for _, to := range []Target{{End: true}, {Beginning: true}} {
+			_, sought := r.f.Seek(t.Context(), "op", "t", All, to)
+			err = errors.Join(err, sought)
+		}
+		_, resumed := r.f.Resume(t.Context(), "op", "", All)
+		if err = errors.Join(err, resumed); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		for o := range int64(20) {
+			if replay, came := said.Load(o); !came || replay != (o >= 10 && o < 15) {
+				t.Errorf("%d came %t, as a replay: %v", o, came, replay)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A topic's partitions drain together: a seek takes as long as the slowest request, not as all of them.
 func TestASeekOfManyPartitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

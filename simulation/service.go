@@ -97,6 +97,9 @@ func (s *service) judge(l *life, it *push.Item, d *deed) {
 	if (d.done > 0 || d.running > 0) && !flagged {
 		s.w.fail("%s sends %s/%d (attempt %d) again without a flag: it was done %d times, and is under way %d times", l, it.Partition, it.Offset, it.Attempt, d.done, d.running)
 	}
+	if it.Replay && !d.over() {
+		s.w.fail("%s says of %s/%d that it had an outcome before, and it had none", l, it.Partition, it.Offset)
+	}
 	if s.w.paused[it.Partition] {
 		s.w.fail("%s sends %s/%d, which an operator has paused", l, it.Partition, it.Offset)
 	}

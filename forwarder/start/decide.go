@@ -56,9 +56,7 @@ type Decision struct {
 	Lost  int64    // offsets that were passed over without an outcome
 	// Paused: an operator wants no attempts, until an operator resumes them.
 	Paused bool
-	Marked bool // Kafka's commit has a mark that says so, or not
-	// Replay is what was done before an operator had it begin anew, as far as the file knows.
-	Replay offsets.Ranges
+	Marked bool  // Kafka's commit has a mark that says so, or not
 	Hold   error // the partition cannot start until somebody acts; the sentence says what to do
 }
 
@@ -130,6 +128,7 @@ func Decide(k Knowledge) Decision {
 		d.join(k, m)
 	}
 	d.fit(k, !none)
+	d.fitHad(k)
 	// what comes from now on was never sent
 	d.Start.Ceiling = min(d.Start.Ceiling, k.Bounds.High)
 	d.Start.Attempts = slices.DeleteFunc(d.Start.Attempts, func(a offsets.Attempt) bool { // finished in the meantime, or gone
@@ -141,7 +140,16 @@ func Decide(k Knowledge) Decision {
 // replays notes what the file has of the history that an operator has ended.
 func (d *Decision) replays(k Knowledge) {
 	if k.Saved != nil {
-		d.Replay = offsets.Ranges{{From: 0, To: k.Saved.Next}}.Union(k.Saved.Done).TrimBelow(d.Start.Next)
+		d.Start.Had = k.Saved.Had.Union(k.Saved.Done)
+	}
+}
+
+// fitHad leaves out what the log does not hold any more. Where it ends below, it was cut: what comes at those offsets is another
+// message, and no file may say so of it in a later life.
+func (d *Decision) fitHad(k Knowledge) {
+	d.Start.Had = d.Start.Had.TrimBelow(k.Bounds.Oldest)
+	if n := len(d.Start.Had); n > 0 && d.Start.Had[n-1].To > k.Bounds.High {
+		d.Start.Had, d.Start.Lineage = nil, NewLineage()
 	}
 }
 
@@ -164,12 +172,12 @@ func (d *Decision) resetTo(k Knowledge) {
 func (d *Decision) fromSaved(k Knowledge) {
 	d.By = fromFile
 	s := k.Saved
-	d.Start = offsets.Start{Next: s.Next, Done: s.Done, Attempts: s.Attempts, Ceiling: s.Ceiling, Lineage: s.Lineage, Committed: s.Committed}
+	d.Start = offsets.Start{Next: s.Next, Done: s.Done, Attempts: s.Attempts, Ceiling: s.Ceiling, Lineage: s.Lineage, Committed: s.Committed, Had: s.Had}
 }
 
 func (d *Decision) takeOver(m Mark) {
 	d.By = fromCommit
-	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Attempts: m.Attempts, Ceiling: m.Ceiling, Lineage: m.Lineage, Committed: m.Offset}
+	d.Start = offsets.Start{Next: m.Offset, Done: m.Done, Attempts: m.Attempts, Ceiling: m.Ceiling, Lineage: m.Lineage, Committed: m.Offset, Had: m.Had}
 }
 
 // join adds what the commit's mark knows to what the file knows of the same lineage. The mark's ceiling is older than the
@@ -178,7 +186,7 @@ func (d *Decision) takeOver(m Mark) {
 // where the volume was put back from a copy that is older than the mark.
 func (d *Decision) join(k Knowledge, m Mark) {
 	behind := d.Start.Next < m.Offset
-	d.Start.Done = d.Start.Done.Union(m.Done)
+	d.Start.Done, d.Start.Had = d.Start.Done.Union(m.Done), d.Start.Had.Union(m.Had)
 	d.Start.Committed = max(d.Start.Committed, m.Offset)
 	d.Start.Attempts = mergeAttempts(d.Start.Attempts, m.Attempts)
 	if behind {

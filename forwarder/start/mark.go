@@ -14,12 +14,13 @@ import (
 // committed and what else was finished. It is believed only where cluster, topic id and offset match the commit it
 // came with: other tools wipe the metadata, MirrorMaker copies it to another cluster's offsets.
 //
-//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [p=1] [u=CEILING] [d=DONE] [a=ATTEMPTS]
+//	kpush1 c=CLUSTER t=TOPICID l=LINEAGE v=VOLUME o=OFFSET [e=EDITION] [p=1] [u=CEILING] [d=DONE] [a=ATTEMPTS] [r=HAD]
 //
 // p says that an operator has paused the partition. EDITION is what the volume held then (offsets.Store.Edition), by which an older copy of it is known.
-// DONE are ranges above the offset, ATTEMPTS entries offset:number:faults[:d] (d: in doubt), both counted from OFFSET.
+// DONE are ranges above the offset, ATTEMPTS entries offset:number:faults[:d] (d: in doubt), HAD ranges that were done before an operator
+// had it begin anew, all counted from OFFSET.
 // Unknown fields are passed over. ASCII, at most MarkSize characters: what does not fit of DONE is left out (it costs
-// repeats, flagged through the ceiling), what does not fit of ATTEMPTS is covered by the ceiling.
+// repeats, flagged through the ceiling), what does not fit of ATTEMPTS is covered by the ceiling. HAD goes first: it costs a header.
 type Mark struct {
 	Cluster, TopicID string
 	Volume, Edition  string // Edition "": written by a kpush that did not say
@@ -29,6 +30,7 @@ type Mark struct {
 	Ceiling          int64 // no request has passed it; 0: nothing but attempts is in doubt
 	Done             offsets.Ranges
 	Attempts         []offsets.Attempt
+	Had              offsets.Ranges // what comes of it is a replay
 }
 
 // Sizes of a mark's text.
@@ -49,6 +51,8 @@ func (m Mark) Text(limit int) string {
 			return s
 		}
 		switch {
+		case len(m.Had) > 0:
+			m.Had = m.Had[:len(m.Had)/2]
 		case len(m.Done) > 0 && len(m.Done) >= len(m.Attempts):
 			m.Ceiling = max(m.Ceiling, m.Done[len(m.Done)-1].To)
 			m.Done = m.Done[:fewer(len(m.Done), limit, len(s))]
@@ -79,12 +83,8 @@ func (m Mark) encode() string {
 	if m.Ceiling > 0 {
 		fmt.Fprintf(&b, " u=%d", m.Ceiling-m.Offset)
 	}
-	before := " d="
-	for _, r := range m.Done {
-		fmt.Fprintf(&b, "%s%d-%d", before, r.From-m.Offset, r.To-1-m.Offset)
-		before = ","
-	}
-	before = " a="
+	m.encodeSet(&b, " d=", m.Done)
+	before := " a="
 	for _, a := range m.Attempts {
 		fmt.Fprintf(&b, "%s%d:%d:%d", before, a.Offset-m.Offset, a.Number, a.Faults)
 		if a.InDoubt {
@@ -92,7 +92,15 @@ func (m Mark) encode() string {
 		}
 		before = ","
 	}
+	m.encodeSet(&b, " r=", m.Had)
 	return b.String()
+}
+
+func (m Mark) encodeSet(b *strings.Builder, before string, set offsets.Ranges) {
+	for _, r := range set {
+		fmt.Fprintf(b, "%s%d-%d", before, r.From-m.Offset, r.To-1-m.Offset)
+		before = ","
+	}
 }
 
 // Bare tells whether the mark says only that kpush made the commit.
@@ -104,7 +112,7 @@ func ParseMark(s string) (m Mark, ok bool) {
 	if len(fields) == 0 || fields[0] != markVersion {
 		return Mark{}, false
 	}
-	var ceiling, done, attempts string
+	var ceiling, done, attempts, had string
 	var err error
 	for _, f := range fields[1:] {
 		k, v, _ := strings.Cut(f, "=")
@@ -129,6 +137,8 @@ func ParseMark(s string) (m Mark, ok bool) {
 			done = v
 		case "a":
 			attempts = v
+		case "r":
+			had = v
 		}
 		if err != nil {
 			return Mark{}, false
@@ -141,7 +151,7 @@ func ParseMark(s string) (m Mark, ok bool) {
 		}
 		m.Ceiling = m.Offset + n
 	}
-	return m, m.Offset >= 0 && m.parseDone(done) && m.parseAttempts(attempts)
+	return m, m.Offset >= 0 && m.parseSet(&m.Done, done) && m.parseAttempts(attempts) && m.parseSet(&m.Had, had)
 }
 
 // reaches tells whether n, counted from the offset, is an offset.
@@ -149,13 +159,13 @@ func (m *Mark) reaches(n int64) bool { return n >= 0 && n < math.MaxInt64-m.Offs
 
 func isComma(r rune) bool { return r == ',' }
 
-func (m *Mark) parseDone(s string) bool {
+func (m *Mark) parseSet(set *offsets.Ranges, s string) bool {
 	for r := range strings.FieldsFuncSeq(s, isComma) {
 		var from, to int64
 		if n, err := fmt.Sscanf(r, "%d-%d", &from, &to); n != 2 || err != nil || from < 0 || to < from || !m.reaches(to) {
 			return false
 		}
-		m.Done = m.Done.Add(m.Offset+from, m.Offset+to+1)
+		*set = set.Add(m.Offset+from, m.Offset+to+1)
 	}
 	return true
 }

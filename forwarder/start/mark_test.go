@@ -27,6 +27,9 @@ func randomMark(rng *rand.Rand) Mark {
 		m.Attempts = append(m.Attempts, offsets.Attempt{Offset: at, Number: 1 + rng.IntN(100), Faults: rng.IntN(5), InDoubt: rng.IntN(2) == 0})
 		at += 1 + rng.Int64N(9)
 	}
+	if rng.IntN(2) == 0 {
+		m.Had = m.Had.Add(m.Offset+5, m.Offset+90).Add(m.Offset+1000, m.Offset+2000)
+	}
 	return m
 }
 
@@ -38,6 +41,7 @@ func TestMarkRoundTrip(t *testing.T) {
 		{Cluster: "C", Offset: 10, Ceiling: 11},
 		{Cluster: "C", Volume: "V", Edition: "2.17.9f3a.1 =", Offset: 10},
 		{Cluster: "C", Offset: 10, Ceiling: 1010, Done: offsets.Ranges{{From: 10, To: 11}, {From: 15, To: 4000}}},
+		{Cluster: "C", Offset: 10, Had: offsets.Ranges{{From: 10, To: 11}, {From: 15, To: 4000}}},
 		{Cluster: "C", Offset: 10, Attempts: []offsets.Attempt{{Offset: 10, Number: 3, Faults: 2, InDoubt: true}, {Offset: 12, Number: 1}}},
 	} {
 		s := m.Text(MarkSize)
@@ -65,6 +69,9 @@ func TestMarkIsLossyInOrder(t *testing.T) {
 		}
 		if u := got.Done.Union(m.Done); u.String() != m.Done.String() {
 			t.Fatalf("it claims %s, done is %s", got.Done, m.Done)
+		}
+		if u := got.Had.Union(m.Had); u.String() != m.Had.String() || len(got.Had) > 0 && len(got.Done) < len(m.Done) {
+			t.Fatalf("it claims %s to come again of %s, and done %s of %s", got.Had, m.Had, got.Done, m.Done)
 		}
 		if len(got.Done) < len(m.Done) {
 			cut++
