@@ -87,7 +87,7 @@ func (w *World) skip(e event) {
 				d = nil
 				return
 			}
-			d.skipped = true // from now on it may be
+			d.skipped, d.had = true, true // from now on it may be
 			w.service.count(at.Partition)
 		})
 		if d == nil {

@@ -19,6 +19,7 @@ type deed struct {
 	by       *life     // who had a complete 2xx, nil: nobody
 	answered time.Time // and when
 	skipped  bool      // an operator has, or may have
+	had      bool      // an outcome, whatever an operator has asked for since
 	excused  bool      // nothing that kpush can read knows of it: see excuse
 	misread  *life     // who has sent it as a message of the topic that was before
 }
@@ -97,7 +98,7 @@ func (s *service) judge(l *life, it *push.Item, d *deed) {
 	if (d.done > 0 || d.running > 0) && !flagged {
 		s.w.fail("%s sends %s/%d (attempt %d) again without a flag: it was done %d times, and is under way %d times", l, it.Partition, it.Offset, it.Attempt, d.done, d.running)
 	}
-	if it.Replay && !d.over() {
+	if it.Replay && !d.had {
 		s.w.fail("%s says of %s/%d that it had an outcome before, and it had none", l, it.Partition, it.Offset)
 	}
 	if s.w.paused[it.Partition] {
@@ -132,6 +133,7 @@ func (s *service) end(p kafka.Partition, offset int64, d *deed, done bool) {
 		return
 	}
 	was := d.over()
+	d.had = true
 	if d.done++; !was && s.deeds[p][offset] == d {
 		s.w.undone--
 		s.pass(p, offset, d)
