@@ -52,7 +52,7 @@ func (m Mark) Text(limit int) string {
 		}
 		switch {
 		case len(m.Had) > 0:
-			m.Had = m.Had[:len(m.Had)/2]
+			m.Had = m.Had[:fewer(len(m.Had), limit, len(s))]
 		case len(m.Done) > 0 && len(m.Done) >= len(m.Attempts):
 			m.Ceiling = max(m.Ceiling, m.Done[len(m.Done)-1].To)
 			m.Done = m.Done[:fewer(len(m.Done), limit, len(s))]
