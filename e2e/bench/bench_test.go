@@ -192,8 +192,8 @@ func BenchmarkIdle(b *testing.B) {
 		percent := 100 * (p.cpu(s) - used[i]).Seconds() / length.Seconds()
 		now := p.memory(s, "VmRSS")
 		book.row(row{scene: s.name, name: names[i], figures: figures{rss: p.memory(s, "VmHWM")}, remark: fmt.Sprintf("%.2f %% CPU, %.1f MiB, of which anonymous %.1f", percent, now, p.memory(s, "RssAnon"))})
-		s.holds("CPU "+names[i], percent, atMost(0.5, " %"))
-		s.holds("RSS "+names[i], now, atMost(24, " MiB"))
+		s.holds("CPU "+names[i], percent, atMost(0.35, " %"))
+		s.holds("RSS "+names[i], now, atMost(28, " MiB"))
 		s.holds("anonymous memory "+names[i], p.memory(s, "RssAnon"), atMost(8, " MiB"))
 	}
 }

@@ -17,7 +17,7 @@ import (
 const keys = 100_000
 
 // fill makes a topic and spreads the messages evenly over its partitions, a key always in the same one, in batches of
-// 256 KiB as busy producers make them: one fetch brings long runs of one partition.
+// 16 KiB as Java's producers make them by default.
 func (s *scene) fill(partitions, count, size int) string {
 	s.Helper()
 	topic := s.k.Topic(s, int32(partitions))
@@ -37,7 +37,7 @@ func (s *scene) fill(partitions, count, size int) string {
 func (s *scene) producer(topic string, opts ...kgo.Opt) *kgo.Client {
 	s.Helper()
 	producer, err := kgo.NewClient(append(opts, kgo.SeedBrokers(strings.Split(s.k.Brokers, ",")...), kgo.DefaultProduceTopic(topic),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(256<<10), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16<<10), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	if err != nil {
 		s.Fatalf("No producer for %s: %v", s.k.Brokers, err)
 	}
