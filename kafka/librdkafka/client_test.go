@@ -217,7 +217,7 @@ func taken(t *testing.T, cfg Config) {
 
 // The buffer bounds librdkafka's share, too, and a user's property wins over a default.
 func TestConsumerDefaults(t *testing.T) {
-	for buffer, want := range map[int64][3]int{1 << 20: {256, 64 << 10, 64 << 10}, 16 << 20: {4096, 256 << 10, 256 << 10}, 1 << 30: {256 << 10, 4 << 20, 256 << 10}} {
+	for buffer, want := range map[int64][3]int{1 << 20: {256, 64 << 10, 16 << 10}, 16 << 20: {4096, 1 << 20, 64 << 10}, 1 << 30: {256 << 10, 4 << 20, 256 << 10}} {
 		got := Properties(Config{Buffer: buffer})
 		if is := [3]int{got["queued.max.messages.kbytes"].(int), got["fetch.max.bytes"].(int), got["max.partition.fetch.bytes"].(int)}; is != want {
 			t.Errorf("buffer %d: %v, want %v", buffer, is, want)
