@@ -21,6 +21,8 @@ type committer struct {
 	limit int // characters of metadata; smaller where the broker allows less
 	rests atomic.Bool
 
+	owes atomic.Bool // a hand-over that Kafka has not taken
+
 	refused  map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
 	accepted int                  // commits
 }
@@ -245,11 +247,17 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		p.stage.Store(handingOver)
 		defer p.stage.Store(gone)
 	}
+	owe := func() {
+		if slices.ContainsFunc(ps, (*partition).owes) {
+			c.owes.Store(true)
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
 	select {
 	case c.token <- struct{}{}:
 	case <-ctx.Done():
+		owe()
 		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; "+c.f.uncommitted(), "partitions", len(ps))
 		return
 	}
@@ -264,10 +272,12 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 				tries++
 			}
 		}
+		owe()
 	})
 	select {
 	case <-done:
 	case <-ctx.Done():
+		owe()
 		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; "+c.f.uncommitted(), "partitions", len(ps))
 	}
 }

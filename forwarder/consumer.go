@@ -32,7 +32,8 @@ type consumer struct {
 	client    kafka.Consumer
 	assign    func(offsets.Key, offsets.Start) (*offsets.Partition, error) // opens a record
 	stopping  context.Context
-	calls     chan func() // from other goroutines
+	calls     chan func()   // from other goroutines
+	over      chan struct{} // closed when nobody takes them any more
 	published atomic.Pointer[assignment]
 
 	source  kafka.Reader // what is polled: client, or the reader beside it
@@ -54,7 +55,7 @@ type moments struct {
 
 func newConsumer(f *Forwarder) *consumer {
 	c := &consumer{f: f, log: f.log, health: &f.health, budget: f.budget, client: f.parts.Consumer, source: f.parts.Consumer,
-		assign: f.parts.Store.Assign, calls: make(chan func(), 16),
+		assign: f.parts.Store.Assign, over: make(chan struct{}), calls: make(chan func(), 16),
 		parts: map[kafka.Partition]*partition{}, pending: map[kafka.Partition]error{},
 		past: past{left: map[kafka.Partition]earlier{}, asked: map[kafka.Partition]int64{}},
 		when: moments{busy: time.Now(), made: time.Now()}}
@@ -68,12 +69,21 @@ func (c *consumer) do(ctx context.Context, what func(*consumer) error) error {
 	select {
 	case c.calls <- func() { done <- what(c) }:
 		c.client.Wake()
+	case <-c.over:
+		return ErrEnding
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	select {
 	case err := <-done:
 		return err
+	case <-c.over:
+		select {
+		case err := <-done:
+			return err
+		default:
+			return ErrEnding
+		}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -83,6 +93,7 @@ func (c *consumer) do(ctx context.Context, what func(*consumer) error) error {
 // up it does not poll, and when that lasts it holds back: it polls on, with the partitions paused that hold messages, so that
 // the group sees a living member and a message of a partition that is not stuck is delivered.
 func (c *consumer) loop(ctx context.Context) (err error) {
+	defer close(c.over)
 	defer context.AfterFunc(ctx, c.client.Wake)()
 	for now := time.Now(); ctx.Err() == nil && err == nil; { // the clock has its price, too
 		now, err = c.step(now)

@@ -178,6 +178,7 @@ func inBackground(do func()) (done <-chan struct{}) {
 // back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
 	c, deadline := f.consumer, f.stopBegins()
+	f.committer.owes.Store(false) // what an earlier rebalance left is the next owner's
 	done := make(chan error, 1)
 	go func() {
 		c.drain(slices.Collect(maps.Values(c.parts)), errStopping)
@@ -225,10 +226,7 @@ func (f *Forwarder) stop() error {
 
 // owes tells whether there is something that Kafka has not been told, or that has not ended.
 func (f *Forwarder) owes() bool {
-	return slices.ContainsFunc(f.consumer.running(), func(p *partition) bool {
-		next, _ := p.rec.Progress()
-		return p.gauge.underWay.Load() > 0 || p.ceiling.due(next, p.changes.Load(), false)
-	})
+	return f.committer.owes.Load() || slices.ContainsFunc(f.consumer.running(), func(p *partition) bool { return p.gauge.underWay.Load() > 0 || p.owes() })
 }
 
 // stopBegins sets the stop's deadline, once, and lets nothing new start.
@@ -244,14 +242,24 @@ func (f *Forwarder) stopBegins() (deadline time.Time) {
 // its time for the last commit and for leaving.
 func (f *Forwarder) drainDeadline() time.Time {
 	if deadline, stopping := f.health.stopDeadline(); stopping {
-		return deadline.Add(-f.reserve())
+		return soonest(deadline.Add(-f.reserve()), f.polledDeadline())
 	}
 	return f.revokeDeadline()
 }
 
 // revokeDeadline is drainDeadline where the group waits for it. It has to come before the group takes this member for dead.
 func (f *Forwarder) revokeDeadline() time.Time {
-	return time.Now().Add(min(f.cfg.RevokeTimeout, f.cfg.PollInterval*3/4))
+	return soonest(time.Now().Add(f.cfg.RevokeTimeout), f.polledDeadline())
+}
+
+// polledDeadline is how long nobody need poll: beyond max.poll.interval.ms the client leaves the group.
+func (f *Forwarder) polledDeadline() time.Time { return time.Now().Add(f.cfg.PollInterval * 3 / 4) }
+
+func soonest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // reserve is the part of DrainTimeout that the last commit and leaving may take.

@@ -217,6 +217,7 @@ func TestDrainDeadline(t *testing.T) {
 		{"lost", lost, 20 * time.Second, 25 * time.Second, "", nil, 0, 0},
 		{"lost meanwhile", revoked, time.Hour, 25 * time.Second, "", expelled, 3 * time.Second, 0},
 		{"a stop", stopped, 20 * time.Second, 5 * time.Second, "", nil, 20 * time.Second, 1},
+		{"a stop, too slow for the poll interval", stopped, time.Hour, 5 * time.Second, "12000", nil, 9 * time.Second, 0},
 		{"a stop, too slow", stopped, time.Hour, 5 * time.Second, "", nil, 22 * time.Second, 0},
 		{"a stop that the group waits for", stopped, time.Hour, 5 * time.Second, "", groupWaits, 7 * time.Second, 0},
 		{"a stop of one that is lost meanwhile", stopped, time.Hour, 5 * time.Second, "", expelled, 3 * time.Second, 0},

@@ -187,6 +187,9 @@ func TestSkip(t *testing.T) {
 		if _, err := r.f.Skip(t.Context(), "op", Selection{Blocked: true}); !errors.Is(err, ErrEnding) {
 			t.Errorf("after the end: %v", err)
 		}
+		if err := r.f.consumer.do(t.Context(), func(*consumer) error { return nil }); !errors.Is(err, ErrEnding) {
+			t.Errorf("what nobody does any more: %v", err)
+		}
 	})
 }
 

@@ -138,6 +138,12 @@ func (p *partition) changed() {
 	p.f.committer.stir()
 }
 
+// owes tells whether there is something that Kafka has not been told.
+func (p *partition) owes() bool {
+	next, _ := p.rec.Progress()
+	return p.ceiling.due(next, p.changes.Load(), false)
+}
+
 func (p *partition) where() slog.Attr {
 	return slog.Group("", "topic", p.Topic, "partition", p.Number)
 }

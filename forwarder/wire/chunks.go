@@ -57,7 +57,7 @@ func (c *chunks) next() error {
 	if err != nil {
 		return brokenOff(err)
 	}
-	if bytes.IndexByte(line, '\r') != len(line)-2 {
+	if n := len(line); n < 2 || bytes.IndexByte(line, '\r') != n-2 {
 		return errChunk
 	}
 	size, _, _ := bytes.Cut(line[:len(line)-2], []byte(";"))

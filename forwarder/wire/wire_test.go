@@ -161,6 +161,8 @@ func TestWireBrokenAnswers(t *testing.T) {
 		{"chunk with a sign", head + "Transfer-Encoding: chunked\r\n\r\n+2\r\nok\r\n0\r\n\r\n", 200, "invalid byte in chunk length"},
 		{"chunk of more than there is", head + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nok\r\n0\r\n\r\n", 200, "invalid byte in chunk length"},
 		{"chunk's line with LF", head + "Transfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n", 200, "invalid byte in chunk length"},
+		{"nothing but LF for a chunk's line", head + "Transfer-Encoding: chunked\r\n\r\n\n2\r\nok\r\n0\r\n\r\n", 200, "invalid byte in chunk length"},
+		{"nothing but LF behind a chunk", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n\nok\r\n", 200, "invalid byte in chunk length"},
 		{"long line of a chunk", head + "Transfer-Encoding: chunked\r\n\r\n2;" + strings.Repeat("secret", headRoom/6) + "\r\nok\r\n0\r\n\r\n", 200, "too long"},
 		{"long lines of chunks", head + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("2;"+strings.Repeat("secret", 100)+"\r\nok\r\n", 100) + "0\r\n\r\n", 200, "too long"},
 		{"no last chunk", head + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", 200, "unexpected EOF"},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -54,6 +55,7 @@ type handle struct {
 	endLogs func()
 	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
 	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
+	closing atomic.Bool              // no new calls
 	given   chan struct{}            // closed when it has been given up: nobody hears of it any more
 }
 
@@ -199,12 +201,14 @@ func (l *handle) Positions(of []kafka.Partition) ([]kafka.Position, error) {
 
 // Close may block for ever, where a broker is silent.
 func (l *handle) Close() error {
+	l.closing.Store(true)
 	l.asking.Wait()
 	l.queue.close()
 	l.endLogs()
 	if err := l.member.leave(func() { l.c.Poll(100) }); err != nil {
 		return err
 	}
+	l.asking.Wait() // who came in just before
 	return l.c.Close()
 }
 
@@ -214,7 +218,7 @@ var nudgeAfter = []time.Duration{5 * time.Millisecond, 40 * time.Millisecond, 15
 // nudge makes librdkafka look at its partitions again. During a rebalance callback it pauses all of them, and the resume
 // behind it does not wake the threads of the brokers, which sleep for up to a second; any request wakes them.
 func (l *handle) nudge() {
-	if len(l.mine) == 0 {
+	if len(l.mine) == 0 || l.closing.Load() {
 		return
 	}
 	ask := toKafka(slices.Collect(maps.Keys(l.mine)))

@@ -66,11 +66,13 @@ func (m *Consumer) enter() (*handle, error) {
 	l.asking.Add(1)
 	select {
 	case <-l.given: // it may be closed already
-		l.asking.Done()
-		return nil, kafka.ErrRenewed
 	default:
-		return l, nil
+		if !l.closing.Load() {
+			return l, nil
+		}
 	}
+	l.asking.Done()
+	return nil, kafka.ErrRenewed
 }
 
 // Reach asks any broker for metadata, and the group's coordinator for a commit. What Kafka says does not matter, as long as it does:
@@ -95,7 +97,10 @@ func (m *Consumer) Reach(timeout time.Duration) error {
 // Member is the id under which the group gave what is assigned, "" once that membership has ended or the client has failed.
 func (m *Consumer) Member() string {
 	l := m.current.Load()
-	if given := l.member.given.Load(); given != nil && l.member.failed() == nil && !l.member.ended() {
+	if ended, _ := l.member.ended(); ended || l.member.failed() != nil {
+		return ""
+	}
+	if given := l.member.given.Load(); given != nil {
 		return *given
 	}
 	return ""
@@ -140,7 +145,7 @@ func (m *Consumer) Commit(cs []kafka.Commit) error {
 			Offset: client.Offset(cs[i].Offset), Metadata: &cs[i].Meta}
 	}
 	l, done := m.current.Load(), make(chan error, 1)
-	if l.member.ended() {
+	if ended, known := l.member.ended(); ended || !known {
 		// Kafka would take it for the word of the member that the client is by then, or fence that one: both share the instance id.
 		return fmt.Errorf("%w: its partitions may be somebody else's", kafka.ErrNotMember)
 	}

@@ -241,3 +241,23 @@ func TestCloseOfAClientThatFails(t *testing.T) {
 		}
 	}
 }
+
+// A client that has no time to say who it is, is a member all the same: nothing is committed until it has, and then all is well.
+func TestAMemberWithoutTimeForAnAnswer(t *testing.T) {
+	r := newRealRig(t)
+	p := r.polled("first", nil)
+	asking := p.current.Load().member.asking
+	asking <- struct{}{}
+	p.hears(1, "assigned "+all)
+	commit := func() error {
+		return p.Commit([]kafka.Commit{{Partition: kafka.Partition{Topic: "orders", Number: 0}, Offset: 1}})
+	}
+	if err := commit(); !errors.Is(err, kafka.ErrNotMember) {
+		t.Errorf("a commit of nobody: %v", err)
+	}
+	<-asking
+	if err := commit(); err != nil || p.Member() == "" {
+		t.Errorf("a commit of member %q: %v", p.Member(), err)
+	}
+	p.end()
+}

@@ -61,6 +61,8 @@ type membership struct {
 	queue unsafe.Pointer         // of its events
 	given atomic.Pointer[string] // nil: nothing was given yet; "": what was, by a membership that had ended by then
 
+	learns atomic.Bool // under which one they were is asked again: the client had no time for an answer
+
 	left atomic.Bool // on purpose: the client forgets the member id then, too
 
 	asking chan struct{} // whoever asks librdkafka's thread has its only place
@@ -71,8 +73,9 @@ type membership struct {
 // askTime is how long librdkafka's thread, which answers within a millisecond, may take.
 const askTime = time.Second
 
-// now is the client's member id, "" where it has heard that it is no member.
-func (m *membership) now() string {
+// now is the client's member id, "" where it has heard that it is no member. It is not known where the client's thread has no time: that says
+// nothing of the membership.
+func (m *membership) now() (id string, known bool) {
 	answer := make(chan string, 1)
 	go func() {
 		m.asking <- struct{}{}
@@ -87,9 +90,9 @@ func (m *membership) now() string {
 	}()
 	select {
 	case id := <-answer:
-		return id
+		return id, true
 	case <-time.After(askTime):
-		return ""
+		return "", false
 	}
 }
 
@@ -99,10 +102,32 @@ func (m *membership) gone() bool {
 	return m.over
 }
 
-// ended tells whether the membership under which partitions were given has, as far as the client has heard.
-func (m *membership) ended() bool {
+// ended tells whether the membership under which partitions were given has, as far as the client has heard, and is known to have heard.
+func (m *membership) ended() (ended, known bool) {
 	given := m.given.Load()
-	return given != nil && (*given == "" || *given != m.now())
+	if given != nil && *given == "" {
+		return true, true
+	}
+	if given == nil && !m.learns.Load() {
+		return false, true
+	}
+	id, known := m.now()
+	if known && id != "" && m.learns.CompareAndSwap(true, false) {
+		m.given.Store(&id)
+		return false, true
+	}
+	return known && !m.learns.Load() && id != *m.given.Load(), known
+}
+
+// assigned notes under which id partitions are given.
+func (m *membership) assigned(id string, known bool) {
+	switch {
+	case !known:
+		m.learns.Store(true)
+	case id != "" || m.given.Load() == nil: // else it joins anew, and another callback comes
+		m.given.Store(&id)
+		m.learns.Store(false)
+	}
 }
 
 // failed is why the client is of no use any more, nil while it is.
@@ -118,7 +143,8 @@ func (m *membership) failed() error {
 
 // fatal is what a failure means.
 func (m *membership) fatal(err error) error {
-	return kafka.FatalError{Err: err, Expelled: !m.left.Load() && m.ended()}
+	ended, _ := m.ended()
+	return kafka.FatalError{Err: err, Expelled: !m.left.Load() && ended}
 }
 
 // leave closes the membership; polls are for the callbacks. The client's own Close waits for ever where it has failed, before or in it.
@@ -145,18 +171,17 @@ func (m *membership) leave(poll func()) error {
 
 // rebalance has l.on told what librdkafka says, and what it does not say: see membership.
 func (l *handle) rebalance(given bool, tps []kafka.Partition, lost bool) {
-	ended, now := l.member.ended(), l.member.now()
+	ended, _ := l.member.ended()
 	if !given {
 		l.on.Revoked(tps, lost || ended)
 		return
 	}
-	if ended && now != "" && len(l.mine) > 0 {
+	now, known := l.member.now()
+	if (ended && now != "" || !known) && len(l.mine) > 0 {
 		kept := slices.Collect(maps.Keys(l.mine))
 		l.on.Revoked(kept, true)
 		tps = append(tps, kept...)
 	}
-	if now != "" || l.member.given.Load() == nil { // else it joins anew, and another callback comes
-		l.member.given.Store(&now)
-	}
+	l.member.assigned(now, known)
 	l.on.Assigned(tps)
 }
