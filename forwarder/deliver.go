@@ -91,7 +91,7 @@ func (d *delivery) more() bool { return len(d.items) > 0 && d.p.goes() }
 func (d *delivery) next() bool {
 	for _, it := range d.items {
 		d.close(it)
-		it.over()
+		it.over(false)
 	}
 	if !d.unrecorded {
 		d.pen.flush() // of the batch before, where this one was stopped before its intent
@@ -288,7 +288,7 @@ func (d *delivery) complete() {
 	if len(d.items) > 0 && !slices.ContainsFunc(d.items, func(it *item) bool { return !it.delivered() }) {
 		for _, it := range d.items {
 			d.close(it)
-			it.over()
+			it.over(true)
 		}
 		d.pen.postpone(d.p, d.items)
 		d.items, d.unrecorded = d.items[:0], true
@@ -324,7 +324,7 @@ func (d *delivery) finish(done []*item) bool {
 		return false
 	}
 	for _, it := range done {
-		it.over()
+		it.over(true)
 	}
 	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return slices.Contains(done, it) })
 	if len(d.items) > 0 {

@@ -22,7 +22,8 @@ type failure struct {
 	BlockedStatus                 // guarded by failures.mu
 	ctx           context.Context // ends when the partition stops, or the message is skipped
 	skip          context.CancelCauseFunc
-	over          chan struct{} // closed when its message has its outcome on record
+	over          chan struct{} // closed when its message has its outcome on record, or its partition has gone
+	done          bool          // it has; to be looked at when over is closed
 }
 
 // isOver tells whether the message has its outcome on record, or its partition has gone.

@@ -152,9 +152,10 @@ func (d *delivery) close(it *item) {
 	}
 }
 
-// over tells who waits for the end of a failing message that it has come, or that the partition has gone.
-func (it *item) over() {
+// over tells who waits for the end of a failing message that it has come, done where its outcome is on record, or that the partition has gone.
+func (it *item) over(done bool) {
 	if it.closed != nil {
+		it.closed.done = done
 		close(it.closed.over)
 		it.closed = nil
 	}

@@ -150,12 +150,20 @@ func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, err
 		return 0, err
 	}
 	n, skipped := f.giveUp(list), 0
-	return n, await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
+	if err := await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
 		for skipped < len(list) && list[skipped].isOver() {
 			skipped++
 		}
 		return skipped == len(list)
-	})
+	}); err != nil {
+		return n, err
+	}
+	for _, one := range list {
+		if !one.done {
+			return n, fmt.Errorf("%s/%d is not skipped: %w", one.Partition, one.Offset, f.absent(one.Topic, one.Number))
+		}
+	}
+	return n, nil
 }
 
 // selected are the failing messages that are meant, and what to call them.

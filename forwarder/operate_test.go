@@ -356,3 +356,25 @@ func TestSkipsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// A skip that could not be put on record before its partition went is none, and says so: the message goes on at whoever has it then.
+func TestASkipThatItsPartitionLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.DeadLetterTopic = "dead"
+		r := newRig(t, cfg, handle(func(*Delivery) Verdict { return bad }))
+		r.letters.spoil(func(ctx context.Context, _ kafka.Record) error { return kafka.ErrNoBroker }, nil)
+		r.run()
+		r.kafka.produce(t0, 3, 10)
+		r.kafka.give(t0)
+		pass(time.Minute)
+		time.AfterFunc(time.Second, func() { r.kafka.take(false, t0) })
+		_, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}})
+		if !errors.Is(err, ErrNotOurs) || !strings.Contains(err.Error(), "t/0/0 is not skipped") {
+			t.Errorf("%v", err)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -13,7 +13,7 @@ type backlog struct {
 	synced   uint64        // writes known to be on disk
 	unsynced int           // finished offsets among those in between
 	busy     bool          // somebody is at the disk
-	atDisk   atomic.Int64  // unix nanoseconds: since when the disk has been about it; 0: it is back. Not guarded: the lock may take its time
+	atDisk   atomic.Int64  // nanoseconds since born: since when the disk has been about it; 0: it is back. Not guarded: the lock may take its time
 	alarm    *time.Timer   // tells who waits when it takes too long
 	took     time.Duration // of the newest sync
 	burst    int           // finished offsets that came during a sync lately
@@ -50,10 +50,13 @@ func (s *Store) park(seq uint64) {
 // disk is back.
 const hangTime = 3 * time.Second
 
+// born is what times are counted from: a clock that is set does not change them.
+var born = time.Now()
+
 // visit has do, which needs the disk, done without the lock. The caller is busy.
 func (s *Store) visit(do func() error) error {
 	b := &s.backlog
-	b.atDisk.Store(time.Now().UnixNano())
+	b.atDisk.Store(int64(time.Since(born)))
 	b.alarm.Reset(hangTime)
 	s.mu.Unlock()
 	err := do()
@@ -66,7 +69,7 @@ func (s *Store) visit(do func() error) error {
 // hangs tells whether the disk does not come back.
 func (s *Store) hangs() bool {
 	since := s.backlog.atDisk.Load()
-	return since != 0 && time.Since(time.Unix(0, since)) >= hangTime
+	return since != 0 && time.Since(born)-time.Duration(since) >= hangTime
 }
 
 // hanging says so.
