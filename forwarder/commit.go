@@ -247,17 +247,16 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		p.stage.Store(handingOver)
 		defer p.stage.Store(gone)
 	}
-	owe := func() {
+	defer func() {
 		if slices.ContainsFunc(ps, (*partition).owes) {
 			c.owes.Store(true)
 		}
-	}
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
 	select {
 	case c.token <- struct{}{}:
 	case <-ctx.Done():
-		owe()
 		c.f.log.Warn("a commit is still under way: the last progress of given up partitions stays uncommitted; "+c.f.uncommitted(), "partitions", len(ps))
 		return
 	}
@@ -272,12 +271,10 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 				tries++
 			}
 		}
-		owe()
 	})
 	select {
 	case <-done:
 	case <-ctx.Done():
-		owe()
 		c.f.log.Warn("Kafka does not answer the last commit of given up partitions; "+c.f.uncommitted(), "partitions", len(ps))
 	}
 }

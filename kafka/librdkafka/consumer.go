@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
@@ -43,7 +42,6 @@ func (c Config) fresh() map[string]string {
 // handle is one client of librdkafka's: a kafka.Reader, and with a subscription a member of a group.
 type handle struct {
 	c     *client.Consumer
-	rk    unsafe.Pointer // librdkafka's own
 	log   *slog.Logger
 	quiet bool // nobody has asked for the client's debugging
 	versions
@@ -99,14 +97,14 @@ func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
 
 // listen opens the client's queues.
 func (l *handle) listen() (err error) {
-	if l.rk, err = hidden(l.c, "rk"); err != nil {
+	if l.member.rk, err = hidden(l.c, "rk"); err != nil {
 		return err
 	}
 	q, err := hidden(l.c, "rkq")
 	if err != nil {
 		return err
 	}
-	l.member.rk, l.member.queue = l.rk, q
+	l.member.queue = q
 	if l.queue, err = newQueue(q); err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ import (
 	"time"
 	"unsafe"
 
+	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -130,15 +132,24 @@ func (m *membership) assigned(id string, known bool) {
 	}
 }
 
-// failed is why the client is of no use any more, nil while it is.
-func (m *membership) failed() error {
+// fatality is the error that has ended the client, 0 while there is none.
+func (m *membership) fatality() (code client.ErrorCode, text string) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	var text [512]C.char
-	if m.over || C.rd_kafka_fatal_error(m.rk, &text[0], C.size_t(len(text))) == 0 {
-		return nil
+	if m.over {
+		return 0, ""
 	}
-	return errors.New(C.GoString(&text[0]))
+	var room [512]C.char
+	code = client.ErrorCode(C.rd_kafka_fatal_error(m.rk, &room[0], C.size_t(len(room))))
+	return code, C.GoString(&room[0])
+}
+
+// failed is why the client is of no use any more, nil while it is.
+func (m *membership) failed() error {
+	if code, text := m.fatality(); code != 0 {
+		return errors.New(text)
+	}
+	return nil
 }
 
 // fatal is what a failure means.

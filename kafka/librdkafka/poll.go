@@ -11,7 +11,6 @@ LIBRDKAFKA void *rd_kafka_queue_poll(void *queue, int timeout_ms);
 LIBRDKAFKA int rd_kafka_event_type(void *event);
 LIBRDKAFKA int rd_kafka_event_error(void *event);
 LIBRDKAFKA int rd_kafka_event_error_is_fatal(void *event);
-LIBRDKAFKA int rd_kafka_fatal_error(void *rk, char *text, size_t size);
 LIBRDKAFKA const char *rd_kafka_event_error_string(void *event);
 LIBRDKAFKA void *rd_kafka_event_topic_partition_list(void *event);
 LIBRDKAFKA void *rd_kafka_event_topic_partition(void *event);
@@ -47,7 +46,6 @@ static void poll_into(void *queue, polled *p) {
 import "C"
 
 import (
-	"bytes"
 	"strings"
 	"time"
 	"unsafe"
@@ -147,9 +145,8 @@ func partitionsIn(list *C.places) []kafka.Partition {
 func (l *handle) failure(event unsafe.Pointer) error {
 	code, text := client.ErrorCode(C.rd_kafka_event_error(event)), C.GoString(C.rd_kafka_event_error_string(event))
 	if C.rd_kafka_event_error_is_fatal(event) != 0 {
-		room := make([]byte, 512)
-		code = client.ErrorCode(C.rd_kafka_fatal_error(l.rk, (*C.char)(unsafe.Pointer(&room[0])), C.size_t(len(room))))
-		return l.member.fatal(client.NewError(code, string(room[:bytes.IndexByte(room, 0)]), true))
+		code, text = l.member.fatality()
+		return l.member.fatal(client.NewError(code, text, true))
 	}
 	err := translate(client.NewError(code, text, false))
 	at := (*C.place)(C.rd_kafka_event_topic_partition(event))
