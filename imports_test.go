@@ -19,7 +19,7 @@ const module = "github.com/kpush/kpush"
 // rooms are the packages of the binary: what each may import of the others, what its tests may beside that, and why. e2e is
 // absent from every row and has none: it knows the binary only from outside.
 var rooms = map[string]struct{ may, tests, why string }{
-	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets publisher publisher/spool tracing", "forwarder/start", "main alone joins them, and maps the variables onto their options"},
+	".":       {"api config forwarder forwarder/pace forwarder/push kafka kafka/librdkafka offsets publisher publisher/spool tracing", "forwarder/start logbook", "main alone joins them, and maps the variables onto their options"},
 	"api":     {"forwarder kafka publisher", "forwarder/pace", "it reads the others and decides nothing for them"},
 	"config":  {"", "", "a variable says what the user means, not what a room does with it"},
 	"offsets": {"volume", "volume/sim", "it holds numbers, and knows nothing of messages"},
@@ -33,14 +33,16 @@ var rooms = map[string]struct{ may, tests, why string }{
 	"publisher/spool": {"kafka volume", "volume/sim", "it keeps records, whoever asks for it, and whatever sends them"},
 
 	"kafka":            {"", "", "words for everybody, and no client"},
-	"kafka/librdkafka": {"kafka", "", "it translates, and decides nothing"},
+	"kafka/librdkafka": {"kafka", "logbook", "it translates, and decides nothing"},
 
-	"forwarder":               {"forwarder/pace forwarder/push forwarder/start kafka offsets volume", "forwarder/wire", "a message's way, and its record"},
+	"forwarder":               {"forwarder/pace forwarder/push forwarder/start kafka offsets volume", "forwarder/wire logbook", "a message's way, and its record"},
 	"forwarder/pace":          {"kafka", "", "who may send next depends on no protocol"},
 	"forwarder/push":          {"forwarder/wire kafka", "forwarder/wire/wiretest", "one attempt knows no other, and nothing of records"},
 	"forwarder/start":         {"kafka offsets", "", "a decision asks nobody"},
 	"forwarder/wire":          {"", "forwarder/wire/wiretest", "it sends bytes, and knows no message"},
 	"forwarder/wire/wiretest": {"", "", "services on the bare socket, for tests"},
+
+	"logbook": {"", "", "what was logged, for tests"},
 
 	"tracing": {"forwarder/push kafka", "", "it watches an attempt, and decides nothing"},
 

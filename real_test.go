@@ -22,32 +22,9 @@ import (
 	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/kafka/librdkafka"
+	"github.com/kpush/kpush/logbook"
 	"github.com/kpush/kpush/offsets"
 )
-
-// logBook keeps what was logged, a line a record.
-type logBook struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines.Write(p)
-}
-
-// with is every line that holds text.
-func (b *logBook) with(text string) (lines []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for l := range strings.Lines(b.lines.String()) {
-		if strings.Contains(l, text) {
-			lines = append(lines, l)
-		}
-	}
-	return lines
-}
 
 // realRig is a cluster in this process, with a client of its own to produce and to look at the group.
 type realRig struct {
@@ -55,7 +32,7 @@ type realRig struct {
 	fake   *kfake.Cluster
 	client *kgo.Client
 	admin  *kadm.Client
-	logs   *logBook
+	logs   *logbook.Book
 	dir    string
 }
 
@@ -70,7 +47,7 @@ func newRealRig(t *testing.T) *realRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &realRig{T: t, fake: fake, client: client, admin: kadm.NewClient(client), logs: &logBook{}, dir: t.TempDir()}
+	return &realRig{T: t, fake: fake, client: client, admin: kadm.NewClient(client), logs: &logbook.Book{}, dir: t.TempDir()}
 }
 
 // realConfig is what the clients and the forwarder have to know, as main tells them.
@@ -129,7 +106,7 @@ func (r *realRig) life(cfg realConfig, h push.Handler, done func(f *forwarder.Fo
 		select {
 		case <-tick:
 		case err := <-ended:
-			r.Fatalf("it ended before it was done: %v, ready %q, log:\n%s", err, f.Ready(), strings.Join(r.logs.with(""), ""))
+			r.Fatalf("it ended before it was done: %v, ready %q, log:\n%s", err, f.Ready(), strings.Join(r.logs.With(""), ""))
 		}
 	}
 	end()
@@ -249,7 +226,7 @@ func TestRealClient(t *testing.T) {
 	if got := fmt.Sprint(third.ids()); got != "[1/145 1/146 1/147 1/148 1/149]" {
 		t.Errorf("after an operator's reset %s came", got)
 	}
-	if len(r.logs.with("was not written by kpush")) != 1 {
+	if len(r.logs.With("was not written by kpush")) != 1 {
 		t.Error("nothing was said about the operator's reset")
 	}
 
@@ -297,7 +274,7 @@ func TestRealClientWaitsForItsTopic(t *testing.T) {
 		}
 		return created
 	})
-	if why := r.logs.with("waiting for the topic"); len(why) != 1 {
+	if why := r.logs.With("waiting for the topic"); len(why) != 1 {
 		t.Errorf("said %d times", len(why))
 	}
 	r.fake.Close()

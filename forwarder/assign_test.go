@@ -118,7 +118,7 @@ func TestHeldPartition(t *testing.T) {
 			t.Errorf("a held partition held up the rebalance for %s", took)
 		}
 		pass(10 * time.Minute)
-		if lines := r.logs.with("partition=0"); len(lines) == 0 || len(lines) > 6 {
+		if lines := r.logs.With("partition=0"); len(lines) == 0 || len(lines) > 6 {
 			t.Errorf("%d lines in ten minutes about a partition that waits for a person", len(lines))
 		}
 		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "t/0 is not started") || !strings.Contains(why, "--reset-offsets") {
@@ -186,7 +186,7 @@ func TestAstrayPartitionStartsAgain(t *testing.T) {
 			if len(first) != 25 || first[20] != "t/0/500#1" {
 				t.Errorf("%d delivered: %v", len(first), first)
 			}
-			if n := r.f.counts.lost.Load(); n != 480 || len(r.logs.with("possible loss of up to 480 messages")) != 1 {
+			if n := r.f.counts.lost.Load(); n != 480 || len(r.logs.With("possible loss of up to 480 messages")) != 1 {
 				t.Errorf("%d counted as possibly lost", n)
 			}
 			if calls := r.kafka.callsOf("unassign t/1"); len(calls) > 0 {
@@ -219,7 +219,7 @@ func TestForeignOffsetsDoNotApply(t *testing.T) {
 		if n := len(b.of(t0)) - before; n != 80 {
 			t.Errorf("%d of 80 messages of the new topic were delivered", n)
 		}
-		if len(r.logs.with("earlier topic of this name")) != 1 || len(r.logs.with("do not apply")) == 0 {
+		if len(r.logs.With("earlier topic of this name")) != 1 || len(r.logs.With("do not apply")) == 0 {
 			t.Error("nothing was said about it")
 		}
 		if err := r.stop(); err != nil {

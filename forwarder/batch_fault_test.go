@@ -31,7 +31,7 @@ func TestBatchIsQuiet(t *testing.T) {
 		load(r.partition(t0), 100, 0)
 		pass(time.Minute)
 		for text, want := range map[string]int{"slow delivery": 1, "will be retried": 1, "delivered after failures": 2} {
-			if n := len(r.logs.with(text)); n != want {
+			if n := len(r.logs.With(text)); n != want {
 				t.Errorf("%q was said %d times, want %d", text, n, want)
 			}
 		}
@@ -157,7 +157,7 @@ func TestSkipOneOfABatch(t *testing.T) {
 			if want := fmt.Sprint(1-blocked, 1); !slices.Equal(after, []string{want}) {
 				t.Errorf("blocked %d: after the signal %v, want %q", blocked, after, want)
 			}
-			if n := len(r.logs.with("message skipped")); n != 1 {
+			if n := len(r.logs.With("message skipped")); n != 1 {
 				t.Errorf("blocked %d: %d skipped", blocked, n)
 			}
 			if err := r.stop(); err != nil {

@@ -495,7 +495,7 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 				if last := k.seen()[len(k.seen())-1].at; last > time.Duration(len(row.bad))*4*time.Second+time.Second && !any {
 					t.Errorf("order %s, bad %v: it took %s, the one at fault waits twice 2s and nobody else", row.order, row.bad, last)
 				}
-				if n := len(r.logs.with("message skipped")); n != len(row.bad) || p.rec.Next() != 64 || p.failing.Load() != 0 {
+				if n := len(r.logs.With("message skipped")); n != len(row.bad) || p.rec.Next() != 64 || p.failing.Load() != 0 {
 					t.Errorf("order %s, bad %v: %d skipped, done up to %d, %d fail", row.order, row.bad, n, p.rec.Next(), p.failing.Load())
 				}
 				r.isEmpty()
@@ -518,7 +518,7 @@ func TestBatchGoesElsewhereWhole(t *testing.T) {
 			p := r.partition(t0)
 			load(p, row.count, 0)
 			pass(time.Hour)
-			if got := k.text(); got != row.want || p.rec.Next() != int64(row.count) || len(r.logs.with("message skipped")) > 0 || k.seen()[1].at > time.Second {
+			if got := k.text(); got != row.want || p.rec.Next() != int64(row.count) || len(r.logs.With("message skipped")) > 0 || k.seen()[1].at > time.Second {
 				t.Errorf("%s: %s, want %s; done up to %d", name, got, row.want, p.rec.Next())
 			}
 			r.isEmpty()

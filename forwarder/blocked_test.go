@@ -34,7 +34,7 @@ func TestBlockedIsNamed(t *testing.T) {
 		r := refusing(t, 1, "no such customer")
 		since := time.Now().UTC()
 		pass(time.Minute)
-		lines := r.logs.with("blocked: ")
+		lines := r.logs.With("blocked: ")
 		if len(lines) != 1 {
 			t.Fatalf("said %q", lines)
 		}
@@ -46,10 +46,10 @@ func TestBlockedIsNamed(t *testing.T) {
 		if b := r.f.Status().Blocked; len(b) != 1 || string(b[0].Key) != "customer-17" || b[0].Answer != "no such customer" || b[0].Status != 500 {
 			t.Errorf("status %+v", b)
 		}
-		if n := len(r.logs.with("no such customer")); n != 1 {
+		if n := len(r.logs.With("no such customer")); n != 1 {
 			t.Errorf("%d lines hold the answer, want the blocked one alone", n)
 		}
-		if len(r.logs.with("secret")) > 0 {
+		if len(r.logs.With("secret")) > 0 {
 			t.Error("the log holds the message's value")
 		}
 		if err := r.stop(); err != nil {
@@ -64,19 +64,19 @@ func TestBlockedInABurst(t *testing.T) {
 		r := refusing(t, 300, "")
 		lines := func() (n int) {
 			for _, text := range []string{"level=WARN", "level=ERROR"} {
-				n += len(r.logs.with(text))
+				n += len(r.logs.With(text))
 			}
 			return n
 		}
 		r.until("all are blocked", func() bool { return len(r.f.failures.blocked()) == 300 })
 		pass(3 * time.Second)
-		named, counted := len(r.logs.with("blocked: ")), r.logs.with("are blocked than the log names")
+		named, counted := len(r.logs.With("blocked: ")), r.logs.With("are blocked than the log names")
 		if named < burstMost || named > 2*burstMost || len(counted) != 1 || !strings.Contains(counted[0], "blocked=300") {
 			t.Errorf("%d are named, and counted is %q", named, counted)
 		}
 		pass(3 * time.Minute)
 		if n := lines(); n > 3*burstMost+3 {
-			t.Errorf("%d lines, their first failures included, after three minutes with the same reason:\n%s", n, strings.Join(r.logs.with(""), ""))
+			t.Errorf("%d lines, their first failures included, after three minutes with the same reason:\n%s", n, strings.Join(r.logs.With(""), ""))
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)

@@ -298,7 +298,7 @@ func TestFailedCommits(t *testing.T) {
 			if n := len(r.kafka.callsOf("commit")) - before; n > row.most || n < 200 {
 				t.Errorf("%v: %d commits in two minutes", row.err, n)
 			}
-			if n := len(r.logs.with("level=WARN msg=\"commit failed")); n > row.logs || row.logs > 0 && n == 0 {
+			if n := len(r.logs.With("level=WARN msg=\"commit failed")); n > row.logs || row.logs > 0 && n == 0 {
 				t.Errorf("%v: %d warnings in two minutes", row.err, n)
 			}
 			if n := b.count(); n < row.least || n > row.delivered {

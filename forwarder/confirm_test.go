@@ -91,8 +91,8 @@ func TestConfirmURLAfterATimeout(t *testing.T) {
 		if !errors.Is(err, errRevoked) || seen[0] != "POST" || seen[1] != "GET" || slices.Contains(seen[1:], "POST") {
 			t.Errorf("%v after %v", err, seen)
 		}
-		if n := len(r.logs.with("does not say whether the service has a message in doubt")); n != 1 {
-			t.Errorf("said %d times in a minute, want once: %s", n, fmt.Sprint(r.logs.with("CONFIRM")))
+		if n := len(r.logs.With("does not say whether the service has a message in doubt")); n != 1 {
+			t.Errorf("said %d times in a minute, want once: %s", n, fmt.Sprint(r.logs.With("CONFIRM")))
 		}
 	})
 }
@@ -295,8 +295,8 @@ func TestWhoWaitsForConfirmURLIsNamedAndSkipped(t *testing.T) {
 				if s := r.f.Status(); len(s.Blocked) != 1 || s.Partitions[0].Failing != 1 || strings.Contains(note(), "blocked") {
 					t.Errorf("%s: %+v, %s", name, s.Blocked, note())
 				}
-				if pass(time.Hour); len(r.logs.with("does not say")) != 2 {
-					t.Errorf("%s: logged %q", name, r.logs.with("does not say"))
+				if pass(time.Hour); len(r.logs.With("does not say")) != 2 {
+					t.Errorf("%s: logged %q", name, r.logs.With("does not say"))
 				}
 				if pass(1500 * time.Millisecond); skip(r) != 1 {
 					t.Errorf("%s: it is not skipped", name)

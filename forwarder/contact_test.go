@@ -64,7 +64,7 @@ func TestADeadClientIsReplaced(t *testing.T) {
 				t.Errorf("%s: ready %s after it was mended", row.name, took)
 			}
 			pass(time.Minute)
-			if n := len(r.kafka.callsOf("renew")); n != row.renewed || len(r.logs.with("a new client takes its place")) != n || len(r.logs.with("the Kafka client is there again")) != n {
+			if n := len(r.kafka.callsOf("renew")); n != row.renewed || len(r.logs.With("a new client takes its place")) != n || len(r.logs.With("the Kafka client is there again")) != n {
 				t.Errorf("%s: %d new clients, want %d", row.name, n, row.renewed)
 			}
 			r.kafka.produce(t0, 10, 10)
@@ -108,7 +108,7 @@ func TestRenewedCredentials(t *testing.T) {
 			if took := time.Since(begun); changes && took > 25*time.Second || !changes && took < deadTime-askTime {
 				t.Errorf("changes %t: after %s", changes, took)
 			}
-			if n := len(r.logs.with(file + " has changed since")); (n == 1) != changes {
+			if n := len(r.logs.With(file + " has changed since")); (n == 1) != changes {
 				t.Errorf("changes %t: %d lines name the file", changes, n)
 			}
 			if err := r.stop(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/logbook"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -83,7 +84,7 @@ func TestCounts(t *testing.T) {
 		if n := c.Commits["ok"]; n == 0 || c.CommitTime.Count != uint64(n) {
 			t.Errorf("commits %v, %d measured", c.Commits, c.CommitTime.Count)
 		}
-		if len(r.logs.with("slow delivery")) != 1 {
+		if len(r.logs.With("slow delivery")) != 1 {
 			t.Error("what is slow is not logged")
 		}
 		r.kafka.take(true, t0)
@@ -201,7 +202,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 
 // BenchmarkDelivery is a message's way through the forwarder, from its push to its record, beside a handler that does nothing.
 func BenchmarkDelivery(b *testing.B) {
-	r := &rig{T: &testing.T{}, kafka: newFakeKafka(), logs: &logBook{}, dir: b.TempDir()}
+	r := &rig{T: &testing.T{}, kafka: newFakeKafka(), logs: &logbook.Book{}, dir: b.TempDir()}
 	r.build(small(), handle(always))
 	defer r.store.Close()
 	p := r.partition(t0)

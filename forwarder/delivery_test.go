@@ -410,12 +410,12 @@ func TestADoubtIsNoFailure(t *testing.T) {
 				if out, err := handed(r.partition(t0), m).handle(); err != nil || out.Class != Delivered {
 					t.Fatal(out, err)
 				}
-				for _, said := range r.logs.with("delivered") {
+				for _, said := range r.logs.With("delivered") {
 					if !strings.Contains(said, `"`+row.says+`"`) {
 						t.Errorf("the log says %s", said)
 					}
 				}
-				if n := len(r.logs.with(row.says)); n != 1 {
+				if n := len(r.logs.With(row.says)); n != 1 {
 					t.Errorf("%q is said %d times", row.says, n)
 				}
 			})
@@ -440,7 +440,7 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 		var ended sync.WaitGroup
 		ended.Go(func() { d.handle() })
 		count := func(level, text string) (n int) {
-			for _, l := range r.logs.with(text) {
+			for _, l := range r.logs.With(text) {
 				if strings.Contains(l, "level="+level) {
 					n++
 				}
@@ -472,7 +472,7 @@ func TestBlockedIsSaidOnce(t *testing.T) {
 		if n, after := count("WARN", "will be retried"), count("INFO", "delivered after failures"); n != 1 || after != 1 {
 			t.Errorf("first failure said %d times, the end %d times", n, after)
 		}
-		if len(r.logs.with("secret")) > 0 {
+		if len(r.logs.With("secret")) > 0 {
 			t.Error("the log holds the message's value")
 		}
 	})
@@ -582,7 +582,7 @@ func TestSlowDeliveryIsLogged(t *testing.T) {
 				if _, err := d.handle(); err != nil {
 					t.Fatal(err)
 				}
-				if n := len(r.logs.with("slow delivery")); limit > 0 && n != want || limit == 0 && n != 0 {
+				if n := len(r.logs.With("slow delivery")); limit > 0 && n != want || limit == 0 && n != 0 {
 					t.Errorf("took %s with SLOW_TIME %s: %d lines", took, limit, n)
 				}
 			})
@@ -630,7 +630,7 @@ func TestALateSkipSkipsNothingElse(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if n := len(r.logs.with("message skipped")); n != 0 || len(late) != messages/10 {
+		if n := len(r.logs.With("message skipped")); n != 0 || len(late) != messages/10 {
 			t.Errorf("%d were skipped that nobody skipped, of %d that were blocked", n, len(late))
 		}
 	})

@@ -22,7 +22,7 @@ func hasty(order string, more func(*settings)) settings {
 }
 
 // skipped counts what is in the skip log.
-func (r *rig) skipped() int { return len(r.logs.with("message skipped")) }
+func (r *rig) skipped() int { return len(r.logs.With("message skipped")) }
 
 // A service that answers each message with a fault of the message's loses no more than the bound: the rest waits as behind a service
 // that is down, one request an interval, until one is delivered.
@@ -88,7 +88,7 @@ func TestADeliveryIsEvidence(t *testing.T) {
 		r.kafka.produce(t0, 130, 10)
 		r.kafka.give(t0)
 		r.until("all done", func() bool { return r.kafka.storedAt(t0) == 130 })
-		if n := r.skipped(); n != 120 || len(r.logs.with("given up")) > 0 {
+		if n := r.skipped(); n != 120 || len(r.logs.With("given up")) > 0 {
 			t.Errorf("%d skipped", n)
 		}
 	})
@@ -219,7 +219,7 @@ func TestMessagesThatHang(t *testing.T) {
 				pass(50 * time.Millisecond)
 			}
 			pass(time.Minute)
-			if n := r.skipped(); n != row.hang || len(r.logs.with("the service is down")) > 0 {
+			if n := r.skipped(); n != row.hang || len(r.logs.With("the service is down")) > 0 {
 				t.Errorf("%+v: %d skipped", row, n)
 			}
 			for n := range row.hang {

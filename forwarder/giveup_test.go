@@ -171,7 +171,7 @@ func TestADeadLetterWaitsByName(t *testing.T) {
 				if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "t/0/0 is given up and cannot be written to the dead letter topic dead") || !strings.Contains(why, fault.Error()) {
 					t.Errorf("ready says %q", why)
 				}
-				if n := len(r.logs.with("takes no letter")); n < 50 || n > 70 {
+				if n := len(r.logs.With("takes no letter")); n < 50 || n > 70 {
 					t.Errorf("%d lines in an hour", n)
 				}
 				if s := r.f.Status(); s.Service.Taken != 0 || s.Partitions[0].Failing != 1 || s.Letters.Waiting != 1 || !strings.Contains(s.Letters.Why, fault.Error()) {

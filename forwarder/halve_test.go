@@ -30,7 +30,7 @@ func TestHalvingIsNoRetry(t *testing.T) {
 					return reply{}
 				}
 				if len(q.items) == 1 {
-					if len(r.logs.with("blocked:")) > 0 && blocked < 0 {
+					if len(r.logs.With("blocked:")) > 0 && blocked < 0 {
 						blocked = len(alone)
 					}
 					alone = append(alone, time.Since(begun))
@@ -47,7 +47,7 @@ func TestHalvingIsNoRetry(t *testing.T) {
 			if len(alone) < 5 || alone[0] > 100*time.Millisecond || alone[1]-alone[0] != 200*time.Millisecond {
 				t.Fatalf("%s: alone at %v", name, alone)
 			}
-			skips := r.logs.with("message skipped")
+			skips := r.logs.With("message skipped")
 			if row.canSkip && (len(alone) != 5 || len(skips) != 1 || !strings.Contains(skips[0], "faults=5")) {
 				t.Errorf("%s: alone at %v, and %q", name, alone, skips)
 			}

@@ -83,7 +83,7 @@ func TestLargeHeadsPutNobodyDown(t *testing.T) {
 				return kafka.Message{Key: bytes.Repeat([]byte("k"), i%2*5000), Value: []byte("v")}
 			})
 			pass(8 * time.Second)
-			if n := len(r.logs.with("service is down")); p.rec.Outstanding() > 0 || n > 0 {
+			if n := len(r.logs.With("service is down")); p.rec.Outstanding() > 0 || n > 0 {
 				t.Errorf("closes %t: %d are open, and the service was called down %d times", closes, p.rec.Outstanding(), n)
 			}
 			pass(time.Hour)

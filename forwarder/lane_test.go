@@ -257,7 +257,7 @@ func TestDrainDeadline(t *testing.T) {
 			if row.committed > 0 && r.kafka.storedAt(t0) != row.committed {
 				t.Errorf("%s: committed %d, want %d", row.name, r.kafka.storedAt(t0), row.committed)
 			}
-			if n := len(r.logs.with("still under way when the drain ended")); (n > 0) != (row.takes == time.Hour) {
+			if n := len(r.logs.With("still under way when the drain ended")); (n > 0) != (row.takes == time.Hour) {
 				t.Errorf("%s: %d lines about requests under way", row.name, n)
 			}
 			if r.turnsTaken() != 0 || r.f.budget.held.Load() != 0 {

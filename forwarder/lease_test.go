@@ -204,8 +204,8 @@ func TestNothingIsSentAfterAStandstillWithinAnAttempt(t *testing.T) {
 			if n := s.count(); n != map[bool]int{true: 1}[c.proven] {
 				t.Errorf("%s: %d requests", name, n)
 			}
-			if len(r.logs.with("no connection")) > 0 || r.isDown() {
-				t.Errorf("%s: the service is blamed: %q", name, r.logs.with("service"))
+			if len(r.logs.With("no connection")) > 0 || r.isDown() {
+				t.Errorf("%s: the service is blamed: %q", name, r.logs.With("service"))
 			}
 		})
 	}

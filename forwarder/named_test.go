@@ -26,7 +26,7 @@ func (r *rig) steadily(sentence string) {
 			r.Fatalf("%v later ready says %q, want %q", time.Since(began), r.f.Ready(), sentence)
 		}
 	}
-	if n := len(r.logs.with(sentence)); n != 1 {
+	if n := len(r.logs.With(sentence)); n != 1 {
 		r.Errorf("%q is logged %d times in ten minutes", sentence, n)
 	}
 }
@@ -152,7 +152,7 @@ func TestWhatFlapsIsSaidOnceAMinute(t *testing.T) {
 			r.kafka.spoil(func(string) error { return fault }, nil)
 			pass(time.Second)
 		}
-		if n := len(r.logs.with("waiting for the topic")); n < 5 || n > 11 {
+		if n := len(r.logs.With("waiting for the topic")); n < 5 || n > 11 {
 			t.Errorf("logged %d times in ten minutes", n)
 		}
 		r.kafka.spoil(nil, nil)

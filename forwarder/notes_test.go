@@ -72,8 +72,8 @@ func TestWhatSlowsIsNoted(t *testing.T) {
 				r.kafka.produce(t0, 40, 1)
 				noted := func() bool { return strings.Contains(fmt.Sprint(r.f.Notes()), row.note) }
 				r.until(row.note, noted)
-				if row.logged != "" && len(r.logs.with(row.logged)) != 1 {
-					t.Errorf("noted %v, logged %d times", r.f.Notes(), len(r.logs.with(row.logged)))
+				if row.logged != "" && len(r.logs.With(row.logged)) != 1 {
+					t.Errorf("noted %v, logged %d times", r.f.Notes(), len(r.logs.With(row.logged)))
 				}
 				mu.Lock()
 				well = true
@@ -93,8 +93,8 @@ func TestSlowDeliveriesAreCounted(t *testing.T) {
 		defer r.stop()
 		r.kafka.give(t0)
 		r.kafka.produce(t0, 25, 1)
-		r.until("the count", func() bool { return len(r.logs.with("more deliveries were slow than the log names")) == 1 })
-		named := slices.DeleteFunc(r.logs.with("slow delivery"), func(line string) bool { return !strings.Contains(line, "level=WARN") })
+		r.until("the count", func() bool { return len(r.logs.With("more deliveries were slow than the log names")) == 1 })
+		named := slices.DeleteFunc(r.logs.With("slow delivery"), func(line string) bool { return !strings.Contains(line, "level=WARN") })
 		if len(named) != burstMost {
 			t.Errorf("%d are named", len(named))
 		}

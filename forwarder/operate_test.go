@@ -81,7 +81,7 @@ func TestAnOperatorsPause(t *testing.T) {
 				r.kafka.give(t0, t1)
 				before = len(b.of(t0))
 				pass(time.Minute)
-				if n := len(b.of(t0)) - before; n > 0 || len(r.logs.with("an operator has paused the partition")) == 0 {
+				if n := len(b.of(t0)) - before; n > 0 || len(r.logs.With("an operator has paused the partition")) == 0 {
 					t.Errorf("order %s, moves %t: %d attempts in its next life", order, moves, n)
 				}
 				if s := r.f.Status().Partitions[0]; !slices.Contains(s.Paused, "operator") {
@@ -244,7 +244,7 @@ func TestNothingWithoutTheAudit(t *testing.T) {
 		if len(r.f.failures.blocked()) != 1 || r.f.consumer.parts[t0].gate.isShut() || r.f.consumer.parts[t0].rec.Next() != 0 {
 			t.Error("something was done")
 		}
-		if n := r.f.SkipBlocked(); n != 1 || len(r.logs.with("SIGUSR1 is not in the audit")) != 1 {
+		if n := r.f.SkipBlocked(); n != 1 || len(r.logs.With("SIGUSR1 is not in the audit")) != 1 {
 			t.Error("a signal is held up")
 		}
 		if err := r.stop(); err != nil {

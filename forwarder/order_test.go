@@ -124,7 +124,7 @@ func TestFailingKeysHoldUpOnlyTheirOwn(t *testing.T) {
 			if notes := strings.Join(r.f.Notes(), "\n"); !strings.Contains(notes, "t/0: 10000 offsets behind 50 are done or tried") {
 				t.Errorf("order %s: notes %s", order, notes)
 			}
-			if n := len(r.logs.with("nothing new is tried")); n != 1 {
+			if n := len(r.logs.With("nothing new is tried")); n != 1 {
 				t.Errorf("order %s: said %d times", order, n)
 			}
 			mu.Lock()

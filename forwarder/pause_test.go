@@ -84,7 +84,7 @@ func TestRetryAfterHoldsWhatIsAboutToGoOut(t *testing.T) {
 			if e := p1.rec.Earlier(0); row.stops && (e.InDoubt || p1.rec.Outstanding() != 1) {
 				t.Errorf("%s: %+v, %d outstanding", row.name, e, p1.rec.Outstanding())
 			}
-			if n := len(r.logs.with("slow delivery")); n != 0 {
+			if n := len(r.logs.With("slow delivery")); n != 0 {
 				t.Errorf("%s: the pause counts for the service, %d times", row.name, n)
 			}
 			r.isEmpty()

@@ -409,7 +409,7 @@ func TestClientErrorsAreNotFatal(t *testing.T) {
 		}
 		r.kafka.produce(t0, 10, 10)
 		r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 10 })
-		if n := len(r.logs.with("a timeout")); n != 1 {
+		if n := len(r.logs.With("a timeout")); n != 1 {
 			t.Errorf("the same report was logged %d times", n)
 		}
 		if err := r.stop(); err != nil {
@@ -525,7 +525,7 @@ func TestAStopWhileTheGroupWaits(t *testing.T) {
 			if err == nil && row.want != "" || err != nil && (row.want == "" || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "nothing is lost")) {
 				t.Errorf("%s: it ended with %v", row.name, err)
 			}
-			if n := len(r.logs.with("without having left it")); (n > 0) != (row.waits && row.want == "") {
+			if n := len(r.logs.With("without having left it")); (n > 0) != (row.waits && row.want == "") {
 				t.Errorf("%s: said %d times", row.name, n)
 			}
 			if row.waits { // the process would end here

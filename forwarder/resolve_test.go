@@ -60,7 +60,7 @@ func TestTopicMadeAgainWhileConsumed(t *testing.T) {
 			if m, ok := start.ParseMark(r.kafka.stored[t0].Meta); !ok || m.TopicID != "T2" {
 				t.Errorf("%s: the commit says %+v", reset, m)
 			}
-			if n := len(r.logs.with("does not count for the new one")); n != 1 && !c.rebalanced {
+			if n := len(r.logs.With("does not count for the new one")); n != 1 && !c.rebalanced {
 				t.Errorf("%s: said %d times", reset, n)
 			}
 		})

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,32 +21,9 @@ import (
 	"github.com/kpush/kpush/forwarder/pace"
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/logbook"
 	"github.com/kpush/kpush/offsets"
 )
-
-// logBook keeps what was logged, a line a record.
-type logBook struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines.Write(p)
-}
-
-// with is every line that holds text.
-func (b *logBook) with(text string) (lines []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for l := range strings.Lines(b.lines.String()) {
-		if strings.Contains(l, text) {
-			lines = append(lines, l)
-		}
-	}
-	return lines
-}
 
 // rig is a Forwarder on a fakeKafka, a volume of its own and a Handler of the test's.
 type rig struct {
@@ -56,7 +32,7 @@ type rig struct {
 	kafka   *fakeKafka
 	letters *fakeProducer
 	store   *offsets.Store
-	logs    *logBook
+	logs    *logbook.Book
 	dir     string
 	net     *network
 	end     context.CancelCauseFunc
@@ -86,7 +62,7 @@ type network struct{ push.Line }
 // newRig builds a forwarder that does not run yet. handler nil: the HTTP one, for cfg.Targets.
 func newRig(t *testing.T, cfg settings, handler push.Handler) *rig {
 	t.Helper()
-	r := &rig{T: t, kafka: newFakeKafka(), logs: &logBook{}, dir: t.TempDir(), ended: make(chan error, 1)}
+	r := &rig{T: t, kafka: newFakeKafka(), logs: &logbook.Book{}, dir: t.TempDir(), ended: make(chan error, 1)}
 	r.letters = &fakeProducer{fakeKafka: r.kafka}
 	r.build(cfg, handler)
 	t.Cleanup(func() {

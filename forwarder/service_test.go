@@ -46,14 +46,14 @@ func TestOnlyOneProbes(t *testing.T) {
 				if n := b.count() - before; n < 28*hosts || n > 31*hosts {
 					t.Errorf("%d hosts, order %s: %d requests in a minute", hosts, order, n)
 				}
-				if n := len(r.logs.with("the service is down")); n != 1 {
+				if n := len(r.logs.With("the service is down")); n != 1 {
 					t.Errorf("%d lines say that the service is down", n)
 				}
 				up.Store(true)
 				r.until("all delivered", func() bool {
 					return r.kafka.storedAt(t0) == 100 && r.kafka.storedAt(t1) == 100 && r.kafka.storedAt(t2) == 100
 				})
-				if n := len(r.logs.with("the service is there again")); n != 1 {
+				if n := len(r.logs.With("the service is there again")); n != 1 {
 					t.Errorf("%d lines say that it is there again", n)
 				}
 				if err := r.stop(); err != nil {
@@ -216,7 +216,7 @@ func TestFaultsOfOneRoundOfHostsCountOnce(t *testing.T) {
 			p := r.partition(t0)
 			p.push(&kafka.Message{Partition: t0})
 			r.until("it has its outcome", func() bool { return p.rec.Outstanding() == 0 })
-			if skipped := len(r.logs.with("message skipped")) > 0; skipped != row.skipped || b.count() != row.attempts {
+			if skipped := len(r.logs.With("message skipped")) > 0; skipped != row.skipped || b.count() != row.attempts {
 				t.Errorf("%s: skipped is %t after attempts at %v, want %t after %d", row.name, skipped, asked, row.skipped, row.attempts)
 			}
 		})

@@ -47,7 +47,7 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 			if next, done := p.rec.Progress(); next != 0 || len(done) != 0 || p.rec.Outstanding() != 2 || s.count() != attempts {
 				t.Fatalf("recorded up to %d %s without a skip log, %d requests after %d", next, done, s.count(), attempts)
 			}
-			if n := len(r.logs.with("volume does not take records")); n < 1 || n > 70 {
+			if n := len(r.logs.With("volume does not take records")); n < 1 || n > 70 {
 				t.Errorf("%d lines about the volume in an hour", n)
 			}
 			if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "cannot write t/0/0 to the skip log") {

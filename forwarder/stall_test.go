@@ -79,7 +79,7 @@ func TestStalls(t *testing.T) {
 			if s := r.partitionStatus(t0).Stall; s != "" {
 				t.Errorf("%s: stalled before its time: %s", name, s)
 			}
-			r.until("it is said", func() bool { return len(r.logs.with("nothing has moved for a minute")) > 0 })
+			r.until("it is said", func() bool { return len(r.logs.With("nothing has moved for a minute")) > 0 })
 			s, c := r.partitionStatus(t0), r.f.Counts()
 			if !strings.Contains(s.Stall, row.text) || !maps.Equal(without0(c.Stalled), map[string]int64{row.word: 1}) || len(c.Stalled) != len(stallWords) {
 				t.Errorf("%s: %q, %v", name, s.Stall, c.Stalled)
@@ -96,7 +96,7 @@ func TestStalls(t *testing.T) {
 				t.Errorf("%s: still stalled: %+v, notes %q", name, s, r.f.Notes())
 			}
 			pass(2 * sampleTime)
-			if began, ended := r.logs.with("nothing has moved for a minute"), r.logs.with("partitions that stood still"); len(began) != 1 || len(ended) != 1 || !strings.Contains(began[0], "reason="+row.word) {
+			if began, ended := r.logs.With("nothing has moved for a minute"), r.logs.With("partitions that stood still"); len(began) != 1 || len(ended) != 1 || !strings.Contains(began[0], "reason="+row.word) {
 				t.Errorf("%s: said %q and %q", name, began, ended)
 			}
 			if err := r.stop(); err != nil {
@@ -136,7 +136,7 @@ func TestNotStalled(t *testing.T) {
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if said := r.logs.with("nothing has moved"); len(said) != 0 {
+		if said := r.logs.With("nothing has moved"); len(said) != 0 {
 			t.Errorf("said %q", said)
 		}
 	})

@@ -68,7 +68,7 @@ func TestReadyFromStartToEnd(t *testing.T) {
 		}
 		seen.Wait()
 		for _, line := range []string{"waiting for a broker", "waiting for the topic: t: topic does not exist", "the broker is there again", "the topic is there again"} {
-			if n := len(r.logs.with(line)); n != 1 {
+			if n := len(r.logs.With(line)); n != 1 {
 				t.Errorf("%q was logged %d times, want once", line, n)
 			}
 		}

@@ -103,7 +103,7 @@ func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
 			if at := r.kafka.storedAt(t0); at != count || r.kafka.storedAt(u0) != 0 {
 				t.Errorf("committed %d of %d, and %d of the topic that is refused", at, count, r.kafka.storedAt(u0))
 			}
-			if n := len(r.logs.with("Kafka takes no commit of the topic")); n != 1 {
+			if n := len(r.logs.With("Kafka takes no commit of the topic")); n != 1 {
 				t.Errorf("%d lines about it", n)
 			}
 			r.f.lease.doubted.Store(true)

@@ -51,7 +51,7 @@ func TestWhatCannotBeReadHoldsItsPartition(t *testing.T) {
 			if n := len(r.kafka.callsOf("assign t/0")); n > 10*60/16+10 {
 				t.Errorf("%s: %d tries in ten minutes", name, n)
 			}
-			if n := len(r.logs.with("a partition cannot be read on")); n != 1 {
+			if n := len(r.logs.With("a partition cannot be read on")); n != 1 {
 				t.Errorf("%s: said %d times", name, n)
 			}
 			end.do(r)
@@ -89,7 +89,7 @@ func TestAMomentsErrorIsNotSaid(t *testing.T) {
 			r.kafka.produce(t0, 1, 10)
 		}
 		r.until("all", func() bool { return r.kafka.storedAt(t0) == 15 })
-		if n := len(r.logs.with("level=ERROR")); n > 0 || len(b.of(t0)) != 15 {
+		if n := len(r.logs.With("level=ERROR")); n > 0 || len(b.of(t0)) != 15 {
 			t.Errorf("%d lines, %d delivered", n, len(b.of(t0)))
 		}
 		if err := r.stop(); err != nil {

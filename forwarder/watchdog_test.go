@@ -35,7 +35,7 @@ func TestAPartitionThatIsNotFetchedStartsAgain(t *testing.T) {
 		if got := r.kafka.callsOf("assign"); !slices.Equal(got[max(0, len(got)-1):], []string{"assign t/0@5"}) || len(got) != 3 {
 			t.Errorf("%q, want two starts and one more of t/0", got)
 		}
-		if said := r.logs.with("does not fetch"); len(said) != 1 || !strings.Contains(said[0], "partition=0 offset=5 end=10") {
+		if said := r.logs.With("does not fetch"); len(said) != 1 || !strings.Contains(said[0], "partition=0 offset=5 end=10") {
 			t.Errorf("the log says %q", said)
 		}
 		if err := r.stop(); err != nil {

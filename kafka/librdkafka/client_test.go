@@ -1,11 +1,9 @@
 package librdkafka
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,38 +13,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/logbook"
 )
-
-// logBook keeps what was logged, a line a record.
-type logBook struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines.Write(p)
-}
-
-// with is every line that holds text.
-func (b *logBook) with(text string) (lines []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for l := range strings.Lines(b.lines.String()) {
-		if strings.Contains(l, text) {
-			lines = append(lines, l)
-		}
-	}
-	return lines
-}
 
 // realRig is a cluster in this process, with a client of its own to produce.
 type realRig struct {
 	*testing.T
 	fake   *kfake.Cluster
 	client *kgo.Client
-	logs   *logBook
+	logs   *logbook.Book
 }
 
 func newRealRig(t *testing.T, more ...kfake.Opt) *realRig {
@@ -64,7 +39,7 @@ func newRigOn(t *testing.T, fake *kfake.Cluster) *realRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &realRig{T: t, fake: fake, client: client, logs: &logBook{}}
+	return &realRig{T: t, fake: fake, client: client, logs: &logbook.Book{}}
 }
 
 // small is a configuration in which everything is easy to count.
@@ -174,7 +149,7 @@ func TestBrokersTooOldForStaticMembers(t *testing.T) {
 		if is := c.TooOld(); (is != "") != row.old || row.old && !strings.Contains(is, r.fake.ListenAddrs()[0]) {
 			t.Errorf("too old: %q, want %t", is, row.old)
 		}
-		if lines := r.logs.with("ApiKey"); len(lines) > 0 {
+		if lines := r.logs.With("ApiKey"); len(lines) > 0 {
 			t.Errorf("%d lines nobody has asked for: %s", len(lines), lines[0])
 		}
 		if err := c.Close(); err != nil {

@@ -328,7 +328,7 @@ func TestAProducerThatHasLostItsWay(t *testing.T) {
 	if _, err := p.Produce(t.Context(), kafka.Record{Topic: "orders", Value: []byte("z")}); err != nil {
 		t.Error(err)
 	}
-	if len(r.logs.with("a new one takes its place")) != 1 {
+	if len(r.logs.With("a new one takes its place")) != 1 {
 		t.Error("the log does not say so")
 	}
 }

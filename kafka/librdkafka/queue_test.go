@@ -108,7 +108,7 @@ func TestTheClientsLinesAreLogged(t *testing.T) {
 	r := newRealRig(t)
 	r.queued()
 	for tick, late := time.Tick(10*time.Millisecond), time.After(20*time.Second); ; {
-		if lines := r.logs.with("librdkafka: "); len(lines) > 0 {
+		if lines := r.logs.With("librdkafka: "); len(lines) > 0 {
 			if !strings.Contains(lines[0], "level=DEBUG") || !strings.Contains(lines[0], "tag=") {
 				t.Errorf("a line of the client's debug is logged as %s", lines[0])
 			}
@@ -117,7 +117,7 @@ func TestTheClientsLinesAreLogged(t *testing.T) {
 		select {
 		case <-tick:
 		case <-late:
-			t.Fatalf("nothing of the client's debug is in the log:\n%s", strings.Join(r.logs.with(""), ""))
+			t.Fatalf("nothing of the client's debug is in the log:\n%s", strings.Join(r.logs.With(""), ""))
 		}
 	}
 }
