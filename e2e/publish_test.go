@@ -107,11 +107,7 @@ func TestPublishByManyCallers(t *testing.T) {
 	for partition, records := range contents(t, k, topic) {
 		for _, r := range records {
 			found++
-			caller, n, _ := strings.Cut(string(r.Value), "/")
-			if n != fmt.Sprint(next[caller]) {
-				t.Errorf("Of caller %s came %s where %d was due.", caller, n, next[caller])
-			}
-			next[caller]++
+			inTurn(t, next, r.Value)
 			if want := java.Partition(&kgo.Record{Key: r.Key}, partitions); want != int(partition) {
 				t.Errorf("The key %s is in partition %d; Java has it in %d.", r.Key, partition, want)
 			}
@@ -311,4 +307,14 @@ func TestPublishAndStop(t *testing.T) {
 	if code := <-waits; code/100 == 2 {
 		t.Errorf("who waited is answered %d", code)
 	}
+}
+
+// inTurn wants a value, CALLER/NUMBER, to be the one that is due of its caller.
+func inTurn(t *testing.T, next map[string]int, value []byte) {
+	t.Helper()
+	caller, number, _ := strings.Cut(string(value), "/")
+	if number != fmt.Sprint(next[caller]) {
+		t.Errorf("Of caller %s came %s where %d was due.", caller, number, next[caller])
+	}
+	next[caller]++
 }

@@ -94,11 +94,7 @@ func TestPublishSpool(t *testing.T) {
 	for _, records := range contents(t, k, topic) {
 		for _, r := range records {
 			n++
-			caller, number, _ := strings.Cut(string(r.Value), "/")
-			if number != fmt.Sprint(next[caller]) {
-				t.Errorf("Of caller %s came %s where %d was due.", caller, number, next[caller])
-			}
-			next[caller]++
+			inTurn(t, next, r.Value)
 		}
 	}
 	if n != callers*sent {
