@@ -72,7 +72,7 @@ func (c *committer) run(ctx context.Context) {
 		}
 		switch rests := time.Since(busy) > restAfter; {
 		case rests && c.rests.CompareAndSwap(false, true):
-			tick.Reset(max(interval, watchTime))
+			tick.Reset(max(interval, calmTime))
 		case !rests && c.rests.CompareAndSwap(true, false):
 			tick.Reset(interval)
 		}

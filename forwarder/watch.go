@@ -11,8 +11,12 @@ import (
 	"github.com/kpush/kpush/kafka"
 )
 
-// watchTime is how often the cluster is asked whether it is there and has the topics.
-const watchTime = 2 * time.Second
+// How often the cluster is asked whether it is there and has the topics. A question keeps Go's monitor awake for some 10 ms: it waits
+// inside the client.
+const (
+	watchTime = 2 * time.Second
+	calmTime  = 5 * time.Second // while all is well and nothing is delivered
+)
 
 // watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
 // itself is silent about a broker that does not answer and about a topic that is gone.
@@ -44,7 +48,11 @@ func (f *Forwarder) watch(ctx context.Context) {
 			f.health.watched(topic, err)
 			f.watchLetters(ctx)
 		}
-		if sleep(ctx, untilNext(watchTime)) != nil {
+		every := watchTime
+		if well && f.committer.rests.Load() {
+			every = calmTime
+		}
+		if sleep(ctx, untilNext(every)) != nil {
 			return
 		}
 	}
