@@ -33,6 +33,7 @@ type ceiling struct {
 	synced   commitState // what the committer last had acknowledged
 	bound    string      // why nothing new is tried, beside the ceiling; "" where it is
 	bounded  time.Time   // since when
+	boundAt  int64       // the lowest offset that it holds up: who passes below it does not end it
 	headroom time.Duration
 }
 
@@ -64,8 +65,13 @@ func (c *ceiling) open(start offsets.Start, keeps bool, headroom time.Duration) 
 func (c *ceiling) admit(offset int64, bound string) (ok, low bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if bound != c.bound {
-		c.bound, c.bounded = bound, time.Now()
+	switch {
+	case bound != "" && c.bound == "":
+		c.bound, c.bounded, c.boundAt = bound, time.Now(), offset
+	case bound != "":
+		c.bound, c.boundAt = bound, min(c.boundAt, offset)
+	case offset >= c.boundAt:
+		c.bound = ""
 	}
 	switch {
 	case bound != "":

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // keyed makes the n-th message of a partition with one of so many keys; every seventh has none.
@@ -140,6 +141,39 @@ func TestFailingKeysHoldUpOnlyTheirOwn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A bound that holds up what lies ahead is no other one because a straggler below it gets through: it is said once.
+func TestABoundEndsWithWhatItHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c ceiling
+		c.open(offsets.Start{}, false, 0)
+		for i, row := range []struct {
+			offset int64
+			bound  string
+			waits  time.Duration
+			want   string
+		}{
+			{900, "a", heldBackTime / 2, ""},
+			{901, "a", heldBackTime / 2, "a"},
+			{899, "", 0, "a"},
+			{900, "b", 0, "b"}, // another reason is no new beginning
+			{899, "b", 0, "b"},
+			{898, "", 0, "b"},
+			{899, "", heldBackTime, ""},
+			{900, "", 0, ""},
+			{950, "a", heldBackTime, "a"}, // and one that begins anew is
+			{950, "", 0, ""},
+		} {
+			if ok, _ := c.admit(row.offset, row.bound); ok != (row.bound == "") {
+				t.Errorf("%d: %d is admitted: %v", i, row.offset, ok)
+			}
+			time.Sleep(row.waits)
+			if got := c.boundedBy(); got != row.want {
+				t.Errorf("%d, after %d: bounded by %q, want %q", i, row.offset, got, row.want)
+			}
+		}
+	})
 }
 
 // No more than a share of the messages waits for another attempt, however many fail, and the other partition goes on.
