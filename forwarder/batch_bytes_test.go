@@ -76,6 +76,7 @@ func TestBatchOfEnoughBytesDoesNotLinger(t *testing.T) {
 // What a 413 taught is kept, by all lanes: a service that takes less than BatchBytes refuses one request in a hundred at the most, and
 // is given more once it takes more. A message that is refused whatever its size makes no batch small for good.
 func TestTooLargeABatchIsLearned(t *testing.T) {
+	t.Parallel()
 	const small = 10_000 // 200 B and an envelope: some 30 messages of 100
 	for _, order := range []string{OrderPartition, OrderNone} {
 		synctest.Test(t, func(t *testing.T) {

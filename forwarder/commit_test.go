@@ -200,6 +200,7 @@ func TestCeilingFollowsThePace(t *testing.T) {
 // A commit that waits for the whole group, as long as a member may drain, holds up nothing, whatever commits went before it: a rebalance
 // brings several within milliseconds, and the last of them waits until the next members have joined.
 func TestNothingWaitsForTheGroup(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		gaps  []time.Duration
 		bound time.Duration // REVOKE_TIMEOUT
@@ -213,13 +214,14 @@ func TestNothingWaitsForTheGroup(t *testing.T) {
 			cfg.RevokeTimeout = row.bound
 			r := newRig(t, cfg, b.keeping(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
 			r.kafka.give(t0)
-			r.kafka.produce(t0, 30000, 10)
+			wait := row.bound + 4*time.Second
+			all := int64(wait/time.Millisecond) + 5000 // more than are delivered in the wait
+			r.kafka.produce(t0, int(all), 10)
 			pass(3*time.Second + 7*time.Millisecond)
 			for _, gap := range row.gaps {
 				r.f.committer.now()
 				pass(gap)
 			}
-			wait := row.bound + 4*time.Second
 			r.kafka.fail(func([]kafka.Commit) error { <-time.After(wait); return kafka.ErrRebalancing })
 			r.f.committer.now()
 			before := b.count()
@@ -228,7 +230,7 @@ func TestNothingWaitsForTheGroup(t *testing.T) {
 				t.Errorf("commits %v apart: %d messages in the %v for which a commit waited, at 1,000 a second", row.gaps, n, wait)
 			}
 			r.kafka.fail(nil)
-			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == 30000 })
+			r.until("all committed", func() bool { return r.kafka.storedAt(t0) == all })
 			if err := r.stop(); err != nil {
 				t.Error(err)
 			}
@@ -533,6 +535,7 @@ func TestHandOverHasNoCeiling(t *testing.T) {
 // F4: when the revoke has returned no commit of the partition is made any more, however slow Kafka is and whatever it says: neither
 // by a commit in several parts that was under way, nor by the last one.
 func TestNoCommitAfterARevoke(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		slow time.Duration

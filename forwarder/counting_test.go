@@ -66,6 +66,7 @@ func (a anything) confirm(ctx context.Context, host int, _ string) push.Reply {
 // Whatever becomes of messages, of their partitions, and of the skips and pauses of operators: in the end nothing counts as failing, as
 // under way, or as held, and what has no outcome has none by a stop.
 func TestNothingIsCountedTwice(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
 			random := &dice{Rand: rand.New(rand.NewPCG(seed, 14))}

@@ -228,6 +228,7 @@ func TestGivingUp(t *testing.T) {
 
 // Retry-After holds for every lane of the service, up to a cap, and no longer than the latest one asked.
 func TestRetryAfterHoldsTheWholeService(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		asked     string
 		interval  time.Duration // RETRY_MAX_INTERVAL

@@ -27,6 +27,7 @@ func (r *rig) skipped() int { return len(r.logs.With("message skipped")) }
 // A service that answers each message with a fault of the message's loses no more than the bound: the rest waits as behind a service
 // that is down, one request an interval, until one is delivered.
 func TestGivingUpNeedsEvidence(t *testing.T) {
+	t.Parallel()
 	for _, bound := range []int{0, 1, 12} {
 		for _, order := range orders {
 			for name, verdict := range map[string]Verdict{
@@ -122,6 +123,7 @@ func TestEvidenceComesFromOthers(t *testing.T) {
 
 // What the service or an operator decides needs no evidence; an operator's skip ends the row.
 func TestDecisionsNeedNoEvidence(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		verdict Verdict
 		want    int

@@ -145,48 +145,48 @@ func TestWhereGivenUpMessagesGo(t *testing.T) {
 
 // While the topic takes no letter the message is not done, is named, and waits without a turn: others go on. It goes on by itself.
 func TestADeadLetterWaitsByName(t *testing.T) {
-	for _, fault := range []error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrTooLarge, kafka.ErrNoBroker, kafka.ErrUnknown} {
-		for _, order := range orders {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, mortal(func(c *settings) { c.Concurrency, c.Order, c.RetryNums = 1, order, 1 }), handle(func(d *Delivery) Verdict {
-					if d.Partition == t0 && d.Offset == 0 {
-						return bad
-					}
-					return good
-				})).run()
-				defer r.stop()
-				r.letters.spoil(func(ctx context.Context, letter kafka.Record) error {
-					if letter.Batch != alone {
-						t.Errorf("the letter goes in company: %d", letter.Batch)
-					}
-					return sleepThen(ctx, time.Second, fault)
-				}, nil)
-				r.kafka.produce(t0, 5, 10)
-				r.kafka.produce(t1, 5, 10)
-				r.kafka.give(t0, t1)
-				pass(time.Hour)
-				if at := r.kafka.storedAt(t0); at != 0 || r.kafka.storedAt(t1) != 5 {
-					t.Errorf("%v, order %s: committed at %d and %d", fault, order, at, r.kafka.storedAt(t1))
+	t.Parallel()
+	for i, fault := range []error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrTooLarge, kafka.ErrNoBroker, kafka.ErrUnknown} {
+		order := orders[i%len(orders)]
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, mortal(func(c *settings) { c.Concurrency, c.Order, c.RetryNums = 1, order, 1 }), handle(func(d *Delivery) Verdict {
+				if d.Partition == t0 && d.Offset == 0 {
+					return bad
 				}
-				if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "t/0/0 is given up and cannot be written to the dead letter topic dead") || !strings.Contains(why, fault.Error()) {
-					t.Errorf("ready says %q", why)
+				return good
+			})).run()
+			defer r.stop()
+			r.letters.spoil(func(ctx context.Context, letter kafka.Record) error {
+				if letter.Batch != alone {
+					t.Errorf("the letter goes in company: %d", letter.Batch)
 				}
-				if n := len(r.logs.With("takes no letter")); n < 50 || n > 70 {
-					t.Errorf("%d lines in an hour", n)
-				}
-				if s := r.f.Status(); s.Service.Taken != 0 || s.Partitions[0].Failing != 1 || s.Letters.Waiting != 1 || !strings.Contains(s.Letters.Why, fault.Error()) {
-					t.Errorf("%d turns, %d failing, %+v", s.Service.Taken, s.Partitions[0].Failing, s.Letters)
-				}
-				r.letters.spoil(nil, nil)
-				r.until("done", func() bool { return r.kafka.storedAt(t0) == 5 })
-				if n, why := len(r.kafka.records("dead")), r.f.Ready(); n != 1 || len(why) > 0 {
-					t.Errorf("%d letters, ready says %q", n, why)
-				}
-				if s := r.f.Status().Partitions[0]; s.Failing != 0 {
-					t.Errorf("%d failing in the end", s.Failing)
-				}
-			})
-		}
+				return sleepThen(ctx, time.Second, fault)
+			}, nil)
+			r.kafka.produce(t0, 5, 10)
+			r.kafka.produce(t1, 5, 10)
+			r.kafka.give(t0, t1)
+			pass(time.Hour)
+			if at := r.kafka.storedAt(t0); at != 0 || r.kafka.storedAt(t1) != 5 {
+				t.Errorf("%v, order %s: committed at %d and %d", fault, order, at, r.kafka.storedAt(t1))
+			}
+			if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "t/0/0 is given up and cannot be written to the dead letter topic dead") || !strings.Contains(why, fault.Error()) {
+				t.Errorf("ready says %q", why)
+			}
+			if n := len(r.logs.With("takes no letter")); n < 50 || n > 70 {
+				t.Errorf("%d lines in an hour", n)
+			}
+			if s := r.f.Status(); s.Service.Taken != 0 || s.Partitions[0].Failing != 1 || s.Letters.Waiting != 1 || !strings.Contains(s.Letters.Why, fault.Error()) {
+				t.Errorf("%d turns, %d failing, %+v", s.Service.Taken, s.Partitions[0].Failing, s.Letters)
+			}
+			r.letters.spoil(nil, nil)
+			r.until("done", func() bool { return r.kafka.storedAt(t0) == 5 })
+			if n, why := len(r.kafka.records("dead")), r.f.Ready(); n != 1 || len(why) > 0 {
+				t.Errorf("%d letters, ready says %q", n, why)
+			}
+			if s := r.f.Status().Partitions[0]; s.Failing != 0 {
+				t.Errorf("%d failing in the end", s.Failing)
+			}
+		})
 	}
 }
 
@@ -252,6 +252,7 @@ func TestALetterComesAtLeastOnce(t *testing.T) {
 
 // Nothing more is buried than the evidence allows.
 func TestDeadLettersNeedEvidence(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, mortal(func(c *settings) { c.RetryNums, c.GiveUpInARow, c.Order = 1, 12, OrderNone }), handle(func(*Delivery) Verdict { return bad })).run()
 		defer r.stop()

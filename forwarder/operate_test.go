@@ -135,6 +135,7 @@ func TestPauseWithoutKafka(t *testing.T) {
 
 // Only what fails is skipped, and only here: one message, those of a key, or all that are blocked. It is on record, and in the audit.
 func TestSkip(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := small()
 		cfg.Order, cfg.Topics = OrderKey, []string{"t", "u"}

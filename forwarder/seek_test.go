@@ -17,6 +17,7 @@ import (
 // A seek goes on where it says, exactly once from there, and what was done before says that it is a replay; a crash right behind it
 // changes nothing.
 func TestSeek(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		to   Target
 		from int64 // where it goes on; -1: it is refused

@@ -18,6 +18,7 @@ import (
 // A partition that stands still is called so after a minute, with a reason; it is said in the log when it begins and when it ends, and
 // in the notes as long as it lasts.
 func TestStalls(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		settings func(*settings)
 		verdict  Verdict

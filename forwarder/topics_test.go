@@ -74,6 +74,7 @@ func TestATopicIsMadeAgainBesideOneThatIsNotTold(t *testing.T) {
 
 // Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
 func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	for _, why := range []error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrNotTaken} {
 		synctest.Test(t, func(t *testing.T) {
 			const count = 10_000
