@@ -31,15 +31,8 @@ lint: ## go vet and gofmt
 	go vet -tags otel,check ./...
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt these files: $$unformatted" >&2; exit 1; }
 
-# Go 1.26's race detector crashes once in a while in a bubble of synctest (the runtime's maybeRunChan): that, and nothing else, is tried again.
-define RACE
-set -- go test -race -timeout 8m $$(go list ./... | grep -v -e /e2e -e /simulation); echo go test -race ...; log=$$(mktemp); "$$@" >$$log 2>&1; code=$$?; cat $$log; \
-if test $$code != 0 && grep -q -e '^SIGSEGV: ' -e 'ThreadSanitizer: CHECK' $$log && grep -q 'running, synctest bubble' $$log && ! grep -q -e '^--- FAIL' -e 'DATA RACE' $$log; \
-then echo 'The race detector has crashed: once more.'; "$$@"; code=$$?; fi; rm -f $$log; exit $$code
-endef
-
 unit: ## every package but e2e, with the race detector
-	@$(RACE)
+	@.ci/race
 	go test -race -timeout 2m ./simulation -for 5s
 	go test -timeout 2m ./simulation
 	go test -race -timeout 2m -tags otel ./tracing
