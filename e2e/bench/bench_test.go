@@ -242,3 +242,23 @@ func (s *scene) latency(program string) (run, kafka figures) {
 		rss: p.memory(s, "VmHWM"), p50: ms(c.P50), p99: ms(c.P99)}
 	return run, figures{p50: ms(took[sent/2]), p99: ms(took[sent*99/100])}
 }
+
+// BenchmarkSyncs is how often the record goes to the disk: each sync costs CPU, and a cloud disk counts them.
+func BenchmarkSyncs(b *testing.B) {
+	const length, partitions = 6 * time.Second, 8
+	s := begin(b, "syncs of the file")
+	svc := startService(s)
+	defer svc.end()
+	for _, pace := range []int{200, 2000} {
+		topic, before := s.fill(partitions, partitions, 100), svc.count(s).Messages
+		p := s.enter(entry{program: "kpush", topic: topic}, svc)
+		rig.Within(s, patience, "the first messages", func() bool { return svc.count(s).Messages >= before+partitions })
+		syncs, begun := s.syncs(p), time.Now()
+		sent := len(s.trickle(topic, partitions, pace, length))
+		took := time.Since(begun).Seconds()
+		each, name := float64(s.syncs(p)-syncs)/took, fmt.Sprintf("%d messages/s", pace)
+		p.end()
+		book.row(row{scene: s.name, name: name, figures: figures{rate: float64(sent) / took}, remark: fmt.Sprintf("%.1f syncs/s", each)})
+		s.holds("syncs/s at "+name, each, atMost(25, ""))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,14 +51,32 @@ func (s *scene) look(p *process) (end func()) {
 	return func() { close(over); <-gone }
 }
 
-func (s *scene) read(url string) {
+func (s *scene) read(url string) (text string) {
 	response, err := asker.Get(url)
 	if err != nil {
 		s.Errorf("%s: %v", url, err)
-		return
+		return ""
 	}
 	defer response.Body.Close()
-	if n, err := io.Copy(io.Discard, response.Body); err != nil || n == 0 || response.StatusCode != 200 {
-		s.Errorf("%s: %d, %d bytes, %v", url, response.StatusCode, n, err)
+	body, err := io.ReadAll(response.Body)
+	if err != nil || len(body) == 0 || response.StatusCode != 200 {
+		s.Errorf("%s: %d, %d bytes, %v", url, response.StatusCode, len(body), err)
 	}
+	return string(body)
+}
+
+// syncs is how often a kpush has synced its file.
+func (s *scene) syncs(p *process) int {
+	s.Helper()
+	for line := range strings.Lines(s.read("http://" + p.address("health server") + "/metrics")) {
+		if count, ok := strings.CutPrefix(line, "kpush_file_sync_duration_seconds_count "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(count))
+			if err != nil {
+				s.Fatalf("the metric of syncs: %v", err)
+			}
+			return n
+		}
+	}
+	s.Fatalf("there is no metric of syncs")
+	return 0
 }
