@@ -46,6 +46,7 @@ type conn struct {
 	head     []byte
 	whole    bool // head ends where it ends
 	answered bool
+	last     bool // the answer says that no other head comes
 	large    *atomic.Int64
 	took     int64 // of large
 }
@@ -106,7 +107,9 @@ func (c *conn) Close() error {
 func (c *conn) Write(p []byte) (int, error) {
 	if !bytes.HasPrefix(p, []byte("HTTP/1.1 100 ")) {
 		c.mu.Lock()
-		c.answered = true
+		head, _, _ := bytes.Cut(p, headEnd)
+		c.last = c.last || bytes.HasPrefix(p, []byte("HTTP/1.1 ")) && bytes.Contains(head, []byte("\r\nConnection: close"))
+		c.answered = !c.last
 		c.mu.Unlock()
 	}
 	return c.Conn.Write(p)

@@ -94,3 +94,38 @@ func TestHeadersAsTheyWereSent(t *testing.T) {
 		t.Errorf("two at once: %s, %s", first, second)
 	}
 }
+
+// What is read behind the last answer of a connection is no head: nothing of it is kept.
+func TestBehindTheLastAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, most := Listen(l), int64(0)
+	over := make(chan struct{})
+	s := &http.Server{ConnContext: ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(over)
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(413)
+		_ = http.NewResponseController(w).Flush()
+		for b, err := make([]byte, 4<<10), error(nil); err == nil; most = max(most, kept.(listener).large.Load()) {
+			_, err = r.Body.Read(b)
+		}
+	})}
+	defer s.Close()
+	go s.Serve(kept)
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := strings.Repeat("b", 1<<20)
+	fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(body))
+	if answer, err := bufio.NewReader(c).ReadString('\n'); err != nil || answer != "HTTP/1.1 413 Request Entity Too Large\r\n" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	fmt.Fprint(c, body)
+	if <-over; most > 0 {
+		t.Errorf("%d bytes behind the last answer were kept", most)
+	}
+}
