@@ -9,6 +9,7 @@ func BenchmarkPublish(b *testing.B) {
 	s.published(s.k.Topic(s, 8),
 		callers{name: "kpush", program: "kpush", count: 1},
 		callers{name: "the client itself", count: 1},
+		callers{name: "proxy", program: "proxy", count: 1, as: []string{"FORMAT=records"}},
 		callers{name: "kpush, async", program: "kpush", count: 1, as: async},
 		callers{name: "kpush, async, spool", program: "kpush", env: []string{"KPUSH_PUBLISH_SPOOL=1GiB"}, count: 1, as: async},
 	)
