@@ -49,6 +49,28 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
+// What README says was measured stands in docs/benchmarks.md, in its tables or in its text.
+func TestReadmeSaysWhatWasMeasured(t *testing.T) {
+	all := pages(t)
+	_, said, _ := strings.Cut(all["README.md"], "**Measured**")
+	said, _, _ = strings.Cut(said, "**Broken")
+	ratio := regexp.MustCompile(`([\d.,]+\d)\s(?:times\s)?(?:the\smessages/s\s)?of\s(the\sloop|a\stuned\sone)`)
+	ratios := ratio.FindAllStringSubmatch(said, -1)
+	if len(ratios) != 2 {
+		t.Errorf("%d figures are compared with the loop and a tuned one: %q", len(ratios), said)
+	}
+	for _, r := range ratios {
+		of := map[byte]string{'t': "loop", 'a': "floor"}[r[2][0]]
+		figure := regexp.MustCompile(`\b` + regexp.QuoteMeta(r[1]) + ` (times the|of the) ` + of + `\b|messages/s, kpush : ` + of + `\b[^\n]* ` + regexp.QuoteMeta(r[1]) + ` \|`)
+		if !figure.MatchString(all["docs/benchmarks.md"]) {
+			t.Errorf("docs/benchmarks.md does not say %s of the %s", r[1], of)
+		}
+	}
+	if rest := regexp.MustCompile(`(?i)\d\S*|\b(half|twice|two|three|four|five|six|eight|ten)\b`).FindAllString(ratio.ReplaceAllString(said, ""), -1); len(rest) > 0 {
+		t.Errorf("nothing holds these figures: %q", rest)
+	}
+}
+
 // The changelog is by version, as `make release` and the forge's notes look for it, each with something to say.
 func TestChangelogIsByVersion(t *testing.T) {
 	text, seen := pages(t)["CHANGELOG.md"], map[string]bool{}

@@ -19,6 +19,7 @@ var ledgers = []struct{ language, service, read string }{
 for order in sqlite3.connect(sys.argv[1]).execute("SELECT * FROM account"): print(*order)`},
 	{"node", "../examples/node/service.mjs", ""},
 	{"go", "../examples/go/service", ""},
+	{"php", "../examples/php/service.php", ""},
 }
 
 // TestServicesThatActOnce: each order is added to its account once, over kill -9 of kpush and of the service, and an invoice of each is published.
@@ -35,15 +36,18 @@ func TestServicesThatActOnce(t *testing.T) {
 			}
 			dir, port, api := t.TempDir(), rig.Port(t), fmt.Sprintf("127.0.0.1:%d", rig.Port(t))
 			orders, invoices, ledger := k.Topic(t, 4), k.Topic(t, 1), filepath.Join(dir, "ledger")
-			args := []string{command, example.service}
-			if example.language == "go" {
-				args = []string{filepath.Join(dir, "service")}
+			args := []string{command, example.service, fmt.Sprint(port), ledger, invoices}
+			switch example.language {
+			case "go":
+				args = append([]string{filepath.Join(dir, "service")}, args[2:]...)
 				run(t, nil, command, "build", "-o", args[0], example.service)
+			case "php": // its server takes no arguments for the script
+				args = []string{command, "-S", fmt.Sprint("127.0.0.1:", port), example.service}
 			}
 			var svc *exec.Cmd
 			start := func() {
-				svc = exec.CommandContext(t.Context(), args[0], append(args[1:], fmt.Sprint(port), ledger, invoices)...)
-				svc.Env = append(os.Environ(), "KPUSH_API_ADDR="+api)
+				svc = exec.CommandContext(t.Context(), args[0], args[1:]...)
+				svc.Env = append(os.Environ(), "KPUSH_API_ADDR="+api, "LEDGER="+ledger, "TOPIC="+invoices)
 				if err := svc.Start(); err != nil {
 					t.Fatal(err)
 				}

@@ -139,10 +139,14 @@ func pkcs8(t T, key *ecdsa.PrivateKey) []byte {
 	return raw
 }
 
+func inPEM(kind string, raw []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw})
+}
+
 func pemFile(t T, dir, name, kind string, raw []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}), 0o600); err != nil {
+	if err := os.WriteFile(path, inPEM(kind, raw), 0o600); err != nil {
 		t.Fatalf("%v", err)
 	}
 	return path
@@ -150,5 +154,5 @@ func pemFile(t T, dir, name, kind string, raw []byte) string {
 
 // line is PEM in one line, as a property takes it.
 func line(kind string, raw []byte) string {
-	return strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}))), "\n", " ")
+	return strings.ReplaceAll(strings.TrimSpace(string(inPEM(kind, raw))), "\n", " ")
 }

@@ -1,7 +1,10 @@
 package rig
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +21,7 @@ type Service struct {
 	Port  int
 	Order string // as in KPUSH_ORDER: what Judge holds the requests to; "" is partition
 	JSON  bool   // a body is an envelope, as KPUSH_FORMAT=json sends it
+	guard *Guard // who lets requests in; nil: nobody is kept out
 
 	mu       sync.Mutex
 	hosts    []string
@@ -56,10 +60,15 @@ func (l *load) change(by int, at time.Time) {
 // StartService listens on the hosts (127.0.0.1 unless named), all with one port; one that begins with unix: is a socket.
 func StartService(t T, hosts ...string) *Service {
 	t.Helper()
+	return startService(t, nil, hosts...)
+}
+
+func startService(t T, guard *Guard, hosts ...string) *Service {
+	t.Helper()
 	if len(hosts) == 0 {
 		hosts = []string{"127.0.0.1"}
 	}
-	s := &Service{hosts: hosts, servers: map[string]server{}, done: map[position]bool{}, doneIn: map[int32]int{}, doors: map[string]func() int{}}
+	s := &Service{guard: guard, hosts: hosts, servers: map[string]server{}, done: map[position]bool{}, doneIn: map[int32]int{}, doors: map[string]func() int{}}
 	s.load.begin, s.load.last = time.Now(), time.Now()
 	for tries := 1; ; tries++ { // a port that is free on one host need not be on the others
 		err := s.up(hosts)
@@ -95,8 +104,12 @@ func (s *Service) up(hosts []string) error {
 			return err
 		}
 		server := server{&http.Server{Handler: s, MaxHeaderBytes: 4 << 20, ConnState: s.count}, l}
+		if s.guard != nil {
+			server.port = tls.NewListener(l, &tls.Config{GetConfigForClient: s.guard.config})
+			server.Handler, server.ErrorLog = s.guard, log.New(io.Discard, "", 0) // whom it keeps out it counts
+		}
 		s.servers[host] = server
-		go func() { _ = server.Serve(l) }() // ends with Down
+		go func() { _ = server.Serve(server.port) }() // ends with Down
 	}
 	return nil
 }

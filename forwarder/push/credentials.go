@@ -38,7 +38,8 @@ func (c *Credentials) read() (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("KPUSH_SERVICE_CERT_FILE and KPUSH_SERVICE_KEY_FILE: %w", err)
 		}
-		config.Certificates = []tls.Certificate{own}
+		// whatever authorities the service names as its own: it may know ours by another one, and can say so itself if not
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
 	}
 	return config, nil
 }

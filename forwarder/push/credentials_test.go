@@ -78,9 +78,9 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 		far, requests := guarded(t, far.Listener.Addr().String(), second, version)
 		for range 20 { // however early the service says so
 			_ = try(s, it) // the connection that was kept has ended
-			want("another authority", ServiceFault, "unknown authority")
+			want("another authority", ServiceFault, "unknown authority; KPUSH_SERVICE_CA_FILE names the authorities")
 			put(t, from.CA, second.PEM)
-			want("a stranger's certificate", ServiceFault, "remote error: tls: ")
+			want("a stranger's certificate", ServiceFault, "remote error: tls: unknown certificate authority")
 			put(t, from.CA, first.PEM)
 		}
 		cert, key, _ := second.Issue(t, "kpush")

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -130,6 +131,8 @@ func clause(err error) string {
 			return op.Op + " " + op.Addr.String() + ": " + op.Err.Error()
 		}
 		return op.Op + ": " + op.Err.Error()
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return err.Error() + "; KPUSH_SERVICE_CA_FILE names the authorities that may have signed it"
 	}
 	return err.Error()
 }
