@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -151,6 +152,23 @@ func TestMemory(t *testing.T) {
 		if c := ready(t, "KPUSH_PUBLISH_SPOOL="+spool); memory(c)+publishMemory(c) != want {
 			t.Errorf("KPUSH_PUBLISH_SPOOL=%s: %d, want %d", spool, memory(c)+publishMemory(c), want)
 		}
+	}
+}
+
+// Go's collector is told of a large message: what -check names beside twice the largest one has to hold. A limit of the user's stands.
+func TestRoomForLargeMessages(t *testing.T) {
+	t.Setenv("GOMEMLIMIT", "")
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	c := ready(t, "KPUSH_BUFFER=16MiB")
+	for size, want := range map[int64]int64{2 << 20: 60 << 20, 20 << 20: 60 << 20, 64 << 20: 144 << 20} {
+		makeRoom(c)(size)
+		if got := debug.SetMemoryLimit(-1); got != want || got > largeMemory(c)+2*size {
+			t.Errorf("a message of %d bytes: %d, want %d", size, got, want)
+		}
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	if makeRoom(c) != nil {
+		t.Error("the user's limit does not stand")
 	}
 }
 

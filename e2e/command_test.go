@@ -21,7 +21,7 @@ func TestWhatOneCanAskABinaryWithoutAShell(t *testing.T) {
 		t.Errorf("kpush -healthz of a healthy sidecar: exit code %d, %q", code, said)
 	}
 	code, said := sc.Run(t, "-check")
-	for _, want := range []string{"used by another kpush process", ": it connects\n", "done out of order", topic + "/0 ", "memory to plan for: 52 MiB"} {
+	for _, want := range []string{"used by another kpush process", ": it connects\n", "done out of order", topic + "/0 ", "memory to plan for: 52 MiB", "with messages above 1 MiB: 80 MiB and twice the largest one"} {
 		if code != 0 || !strings.Contains(said, want) {
 			t.Errorf("kpush -check beside a running sidecar: exit code %d, %q, which lacks %q", code, said, want)
 		}

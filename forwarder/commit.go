@@ -239,7 +239,7 @@ func (c *committer) failed(err error, topic string) {
 
 // handOver commits what partitions that were drained have on record, for whoever gets them; once it has returned nothing commits
 // them any more. A commit that is still under way has the rest of the time first.
-func (c *committer) handOver(ps []*partition, atMost time.Duration) {
+func (c *committer) handOver(ps []*partition, most time.Duration) {
 	if len(ps) == 0 {
 		return
 	}
@@ -247,12 +247,12 @@ func (c *committer) handOver(ps []*partition, atMost time.Duration) {
 		p.stage.Store(handingOver)
 		defer p.stage.Store(gone)
 	}
-	defer func() {
+	defer atMost(closeTime, func() { // a write that hangs has the store's lock
 		if slices.ContainsFunc(ps, (*partition).owes) {
 			c.owes.Store(true)
 		}
-	}()
-	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	select {
 	case c.token <- struct{}{}:

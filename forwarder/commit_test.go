@@ -481,20 +481,23 @@ func TestHandOverOfWhatTheSkipLogDidNotTake(t *testing.T) {
 	}
 }
 
-// What Kafka would refuse as one batch of its own topic goes in several commits.
-func TestManyMarksGoInSeveralCommits(t *testing.T) {
-	const count = 250
-	r := newRig(t, small(), handle(always))
-	r.assemble(small(), handle(always), offsets.InMemory(offsets.Options{}), r.f.log) // a half of the file could not hold so much
-	var all []*partition
-	for n := range int32(count) {
+// marksOfMany is a rig with so many partitions, whose marks are too much for one commit.
+func marksOfMany(t *testing.T, count int32) (r *rig, all []*partition) {
+	r = newRig(t, small(), handle(always))
+	for n := range count {
 		p := r.partition(kafka.Partition{Topic: "t", Number: n})
 		for o := range int64(300) {
-			p.rec.Fetched(o)
-			p.rec.Doubt(offsets.Attempt{Offset: o, Number: 1})
+			p.replay = p.replay.Add(2*o, 2*o+1)
 		}
 		all = append(all, p)
 	}
+	return r, all
+}
+
+// What Kafka would refuse as one batch of its own topic goes in several commits.
+func TestManyMarksGoInSeveralCommits(t *testing.T) {
+	const count = 250
+	r, all := marksOfMany(t, count)
 	calls := 0
 	r.kafka.fail(func(cs []kafka.Commit) error {
 		size := 0
@@ -506,8 +509,24 @@ func TestManyMarksGoInSeveralCommits(t *testing.T) {
 		}
 		return nil
 	})
-	if err := r.f.committer.commit(all, alive); err != nil || r.kafka.acknowledged() != count || calls > 16 {
+	if err := r.f.committer.commit(all, alive); err != nil || r.kafka.acknowledged() != count || calls < 2 || calls > 16 {
 		t.Errorf("%d of %d partitions in %d commits: %v", r.kafka.acknowledged(), count, calls, err)
+	}
+}
+
+// Of a commit in several parts only those are made whose partitions are still this process's when their turn comes.
+func TestNoPartOfACommitBehindARevoke(t *testing.T) {
+	r, all := marksOfMany(t, 250)
+	calls := 0
+	r.kafka.fail(func([]kafka.Commit) error {
+		calls++
+		for _, p := range all { // the revoke has not waited for Kafka
+			p.stage.Store(gone)
+		}
+		return nil
+	})
+	if err := r.f.committer.commit(all, alive); err != nil || calls != 1 {
+		t.Errorf("%d commits, of which the second is of partitions that are given up: %v", calls, err)
 	}
 }
 

@@ -3,10 +3,12 @@ package forwarder
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
 
@@ -97,6 +99,40 @@ func TestNothingStartsOnAHangingVolume(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A write that hangs has the store's lock: neither the end of a partition in good order nor a loss waits for it.
+func TestAHangingWriteHoldsUpNoEnd(t *testing.T) {
+	t.Parallel()
+	cfg := small()
+	cfg.DrainTimeout = time.Second
+	r := newRig(t, cfg, handle(always))
+	store, err := offsets.Open(t.TempDir(), offsets.Options{Log: r.f.log}) // each write is synced
+	must(t, err)
+	r.assemble(cfg, handle(always), store, r.f.log)
+	r.f.consumer.stopping = t.Context()
+	r.partition(t0)
+	r.partition(t1)
+	hangs, back := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(hangs) })
+	store.Observe(func(time.Duration, error) { once(); <-back }) // with the lock
+	other := inBackground(func() {
+		_, _ = store.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "T", Partition: 2}, offsets.Start{Lineage: 1, Committed: -1})
+	})
+	<-hangs
+	for what, end := range map[string]func(){
+		"in good order": func() { r.f.consumer.giveUp([]kafka.Partition{t0}, errRevoked) },
+		"a loss":        func() { r.f.consumer.lose([]kafka.Partition{t1}, errLost) },
+	} {
+		select {
+		case <-inBackground(end):
+		case <-time.After(cfg.DrainTimeout + 2*time.Second):
+			t.Errorf("%s: it waits for the disk", what)
+		}
+	}
+	close(back)
+	<-other
+	must(t, store.Close())
 }
 
 func must(t *testing.T, err error) {

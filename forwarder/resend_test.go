@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,11 @@ func TestResend(t *testing.T) {
 		if err != nil || len(list) != 3 || list[0].Size != 1 || list[0].Attempts != 1 || string(list[0].Key) != "\xff\x00" || list[2].Offset != 2 || !list[0].Resent.IsZero() {
 			t.Fatalf("%+v, %v", list, err)
 		}
+		lines, err := os.ReadFile(r.f.skips.path)
+		if err == nil { // a line of a version that wrote the topic's id in standard base64
+			err = os.WriteFile(r.f.skips.path, bytes.Replace(lines, []byte(`"t/0/1/T"`), []byte(`"t/0/1/T/+="`), 1), 0o600)
+		}
+		must(t, err)
 		one := []kafka.Position{{Partition: t0, Offset: 0}}
 		if out, err := r.f.Resend(t.Context(), "op", one); err != nil || len(out) != 1 || out[0].Delivered || out[0].Reason != bad.Reason {
 			t.Errorf("%+v, %v", out, err)
@@ -60,7 +66,7 @@ func TestResend(t *testing.T) {
 		if _, err := r.f.Resend(t.Context(), "op", []kafka.Position{{Partition: t0, Offset: 9}}); !errors.Is(err, ErrNotFailing) {
 			t.Error(err)
 		}
-		want := []string{`t/0/0/T#3 "\xff\x00"="a" [{h [118]} {null []}] 17`, `t/0/1/T#2 ""="" [] 0`, `t/0/2/T#2 ""="" [] 0`}
+		want := []string{`t/0/0/T#3 "\xff\x00"="a" [{h [118]} {null []}] 17`, `t/0/1/T_-#2 ""="" [] 0`, `t/0/2/T#2 ""="" [] 0`}
 		if !slices.Equal(got, want) {
 			t.Errorf("sent %q", got)
 		}

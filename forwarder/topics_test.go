@@ -81,6 +81,7 @@ func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
 			r := newRig(t, twoTopics(), handle(func(*Delivery) Verdict { <-time.After(time.Millisecond); return good })).run()
 			r.kafka.give(t0, u0)
 			r.until("the first commits", func() bool { return r.kafka.storedAt(t0) == 0 && r.kafka.storedAt(u0) == 0 })
+			refusals := 0
 			r.kafka.fail(func(cs []kafka.Commit) error { // as librdkafka does it: one error, and the others are committed
 				refused := false
 				for _, c := range cs {
@@ -89,6 +90,7 @@ func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
 				if !refused {
 					return nil
 				}
+				refusals++
 				r.kafka.with(func() {
 					for _, c := range cs {
 						if c.Partition != u0 {
@@ -106,6 +108,9 @@ func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
 			}
 			if n := len(r.logs.With("Kafka takes no commit of the topic")); n != 1 {
 				t.Errorf("%d lines about it", n)
+			}
+			if most := 2 * (1 + int(20*time.Second/refusedTime)); refusals > most { // beside the other, and by itself
+				t.Errorf("Kafka was asked %d times in 20 s, want at most %d: each of them holds up the other", refusals, most)
 			}
 			r.f.lease.doubted.Store(true)
 			r.f.committer.now()

@@ -88,7 +88,7 @@ func TestDecideWhereAPartitionStarts(t *testing.T) {
 		{name: "ceiling of the file after a power cut", know: func(k *Knowledge) { k.Saved.Ceiling = 700 }, by: fromFile, next: 120, lineage: 7, done: "130-130", ceiling: 700, tried: 1},
 
 		// Kafka lost the commit.
-		{name: "lost commit, file is trusted", know: noCommit, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "lost the committed offset 100; the saved one (120) is trusted"},
+		{name: "lost commit, file is trusted", know: noCommit, by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "lost the committed offset 100; the saved one (120) is trusted (to start over on purpose: kpush -seek)"},
 		{name: "lost commit, file is trusted before latest", know: all(noCommit, func(k *Knowledge) { k.Reset = "latest" }), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1, said: "lost the committed offset 100; the saved one (120) is trusted"},
 		{name: "lost commit, trusting is forbidden", know: all(noCommit, func(k *Knowledge) { k.TrustSaved = -1 }), by: fromReset, next: 50, said: "KPUSH_USE_SAVED_OFFSET_TIME forbids"},
 		{name: "forbidden, but there never was a commit to lose", know: all(noCommit, func(k *Knowledge) { k.TrustSaved, k.Saved.Committed = -1, -1 }), by: fromFile, next: 120, lineage: 7, done: "130-130", tried: 1},

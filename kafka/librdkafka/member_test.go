@@ -159,6 +159,9 @@ func TestAMemberExpelledInADrain(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		})
+		if failed, _ := errors.AsType[kafka.FatalError](first.current.Load().member.fatal(errors.New("fenced"))); !failed.Expelled {
+			t.Errorf("alone %t: a failure of one that was expelled blames another process", alone)
+		}
 		if alone {
 			r.expel("second")
 			second.end()
