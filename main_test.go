@@ -197,6 +197,8 @@ func TestAllThatIsWrongIsSaidAtOnce(t *testing.T) {
 		"credentials":            {"KPUSH_SECURITY_PROTOCOL=sasl_plaintext KPUSH_SASL_MECHANISM=PLAIN" + consumes, []string{"KPUSH_SASL_USERNAME", "KPUSH_SASL_PASSWORD", missing}},
 		"a wrong name":           {"KPUSH_OFSETS_DIR=/data" + consumes, []string{"KPUSH_OFSETS_DIR"}},
 		"a volume nobody needs":  {"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_RETRY_INTERVAL=5" + consumes, []string{"KPUSH_RETRY_INTERVAL=5"}},
+		"no group":               {"KPUSH_TOPIC=orders" + at, []string{"KPUSH_GROUP", missing}},
+		"no broker":              {"KPUSH_TOPIC=orders KPUSH_GROUP=shop KPUSH_CONSUMER_CONF=nosuch=1 KPUSH_OFFSETS_DIR=" + missing, []string{"KPUSH_BROKERS", unknown, missing}},
 		"publish only":           {"KPUSH_PUBLISH_TOPICS=/" + at, []string{"KPUSH_PUBLISH_TOPICS=/"}},
 		"publish only and spool": {"KPUSH_PUBLISH_TOPICS=/ KPUSH_PUBLISH_SPOOL=1MiB" + at, []string{"KPUSH_PUBLISH_TOPICS=/", missing}},
 	} {

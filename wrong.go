@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"slices"
@@ -50,7 +51,7 @@ func untaken(cfg *config.Config, err error) (all []error) {
 		return all
 	}
 	k = client(cfg, "")
-	k.Fresh = nil
+	k.Fresh, k.Group = nil, cmp.Or(k.Group, "none")
 	delete(k.Properties, "bootstrap.servers")
 	if c, err := librdkafka.New(k, log); err == nil {
 		_ = c.Close() // of a client that has joined nothing

@@ -30,6 +30,7 @@ func TestBadInputEndsWithOneSentence(t *testing.T) {
 		want   []string
 	}{
 		"nothing at all":           {t.TempDir(), nil, []string{"KPUSH_BROKERS"}},
+		"no group":                 {t.TempDir(), good[:2], []string{"KPUSH_GROUP"}},
 		"a duration without unit":  {t.TempDir(), append(good, "KPUSH_RETRY_INTERVAL=5"), []string{"KPUSH_RETRY_INTERVAL", "5s"}},
 		"a misspelt variable":      {t.TempDir(), append(good, "KPUSH_CONCURENCY=5"), []string{"KPUSH_CONCURENCY", "KPUSH_CONCURRENCY"}},
 		"two mistakes, one report": {t.TempDir(), append(good, "KPUSH_PORT=x", "KPUSH_CAN_SKIP=maybe"), []string{"KPUSH_PORT", "KPUSH_CAN_SKIP"}},

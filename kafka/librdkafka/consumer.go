@@ -71,6 +71,9 @@ func NewReader(cfg Config, at []kafka.Position, log *slog.Logger) (kafka.Reader,
 }
 
 func newHandle(cfg Config, id string, log *slog.Logger) (*handle, error) {
+	if cfg.Group == "" {
+		return nil, fmt.Errorf("%w: a consumer has a group", kafka.ErrRefused) // librdkafka takes it, and its close never ends
+	}
 	conf, theirs := client.ConfigMap{"log.queue": true, "client.id": id}, cfg.fresh()
 	for k, v := range Properties(cfg) {
 		conf[k] = v
