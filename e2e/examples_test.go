@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,7 +26,8 @@ for order in sqlite3.connect(sys.argv[1]).execute("SELECT * FROM account"): prin
 // TestServicesThatActOnce: each order is added to its account once, over kill -9 of kpush and of the service, and an invoice of each is published.
 func TestServicesThatActOnce(t *testing.T) {
 	t.Parallel()
-	const count, customers = 200, 7
+	const count = 200
+	customers := []string{"customer-0", "customer-1", "customer-2", "k\u00fcnde-3", "\u0417", "-"} // "-": no key
 	k := kafka(t)
 	for _, example := range ledgers {
 		t.Run(example.language, func(t *testing.T) {
@@ -57,8 +59,11 @@ func TestServicesThatActOnce(t *testing.T) {
 			defer func() { end() }()
 			records, want := make([]rig.Record, count), map[string]int{}
 			for i := range records {
-				customer := fmt.Sprintf("customer-%d", i%customers)
+				customer := customers[i%len(customers)]
 				records[i] = rig.Record{Partition: int32(i % 4), Key: []byte(customer), Value: fmt.Append(nil, i)}
+				if customer == "-" {
+					records[i].Key = nil
+				}
 				want[customer] += i
 			}
 			k.Produce(t, orders, records...)
@@ -77,6 +82,10 @@ func TestServicesThatActOnce(t *testing.T) {
 			once, twice := map[string]bool{}, 0
 			for _, r := range contents(t, k, invoices)[0] {
 				id := string(r.Headers[0].Value)
+				var of int
+				if _, err := fmt.Sscanf(string(r.Value), "invoice of %d", &of); err != nil || !bytes.Equal(r.Key, records[of].Key) || (r.Key == nil) != (records[of].Key == nil) {
+					t.Errorf("The invoice %q has the key %q.", r.Value, r.Key)
+				}
 				if once[id] {
 					twice++
 				}

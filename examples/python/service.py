@@ -1,6 +1,6 @@
 # A service that acts once, whatever comes again: the message's id goes into the transaction that does the work, at every delivery. And it
 # publishes what came of it, through kpush:   python3 service.py PORT DATABASE TOPIC
-import os, sqlite3, sys, urllib.request
+import base64, os, sqlite3, sys, urllib.error, urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 port, database, topic = sys.argv[1:]
@@ -11,8 +11,13 @@ db.execute("CREATE TABLE IF NOT EXISTS account (customer TEXT PRIMARY KEY, total
 
 class Orders(BaseHTTPRequestHandler):
     def do_POST(self):
-        total = int(self.rfile.read(int(self.headers["Content-Length"])))
-        id, customer = self.headers["Kafka-Message-Id"], self.headers["Kafka-Key"]
+        value = self.rfile.read(int(self.headers["Content-Length"]))
+        id, key, encoding = (self.headers["Kafka-" + name] for name in ("Message-Id", "Key", "Key-Encoding"))
+        customer = base64.b64decode(key).decode() if encoding else "-" if key is None else key  # base64 is what is not visible ASCII; there may be no key
+        try:
+            total = int(value)
+        except ValueError:
+            return self.answer(422)  # the message's fault: a handler that throws breaks the connection, and is taken for a service that is down
         try:
             with db:  # both, or neither
                 db.execute("INSERT INTO done VALUES (?)", (id,))
@@ -20,11 +25,16 @@ class Orders(BaseHTTPRequestHandler):
         except sqlite3.IntegrityError:
             pass  # it is done: only the answer, or what is published, may be missing
         try:  # the id goes along, for whoever reads it has the same question
-            invoice = urllib.request.Request(door, b"invoice of %d" % total, {"Kafka-Key": customer, "Kafka-Header-Order": id})
+            headers = {"Kafka-Header-Order": id, "Kafka-Key": key, "Kafka-Key-Encoding": encoding}  # the key as it came
+            invoice = urllib.request.Request(door, b"invoice of %d" % total, {name: value for name, value in headers.items() if value is not None})
             urllib.request.urlopen(invoice, timeout=15)
-            self.send_response(204)
-        except OSError:
-            self.send_response(503)  # not published: again
+            self.answer(204)
+        except OSError as error:
+            print("not published:", error.read() if isinstance(error, urllib.error.HTTPError) else error, file=sys.stderr)
+            self.answer(503)  # again
+
+    def answer(self, status):
+        self.send_response(status)
         self.end_headers()
 
 HTTPServer(("127.0.0.1", int(port)), Orders).serve_forever()

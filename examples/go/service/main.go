@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
@@ -31,7 +32,14 @@ func main() {
 	}
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+port, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		total, err := io.ReadAll(r.Body)
-		id, customer := r.Header.Get("Kafka-Message-Id"), r.Header.Get("Kafka-Key")
+		id, customer := r.Header.Get("Kafka-Message-Id"), "-" // a message may have no key
+		if key := r.Header.Values("Kafka-Key"); len(key) > 0 {
+			customer = key[0]
+		}
+		if r.Header.Get("Kafka-Key-Encoding") == "base64" { // what is not visible ASCII
+			bytes, _ := base64.StdEncoding.DecodeString(customer) // kpush has written it
+			customer = string(bytes)
+		}
 		mu.Lock()
 		if err == nil && !done[id] {
 			_, err = fmt.Fprintf(file, "%s %s %s\n", id, customer, total)
@@ -39,21 +47,26 @@ func main() {
 		}
 		mu.Unlock()
 		if err == nil {
-			err = publish(door, customer, id, "invoice of "+string(total))
+			err = publish(door, r.Header, id, "invoice of "+string(total))
 		}
 		if err != nil {
+			log.Print(err)
 			http.Error(w, err.Error(), http.StatusServiceUnavailable) // again
 		}
 	})))
 }
 
-// publish takes the id along: whoever reads it has the same question.
-func publish(door, key, id, value string) error {
+// publish takes the id along, for whoever reads it has the same question, and the key as it came.
+func publish(door string, came http.Header, id, value string) error {
 	r, err := http.NewRequest("POST", door, strings.NewReader(value))
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Kafka-Key", key)
+	for _, name := range []string{"Kafka-Key", "Kafka-Key-Encoding"} {
+		if value, there := came[name]; there {
+			r.Header[name] = value
+		}
+	}
 	r.Header.Set("Kafka-Header-Order", id)
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
