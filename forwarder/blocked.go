@@ -116,7 +116,7 @@ func (d *delivery) sayBlocked(it *item, v push.Verdict, tries int) {
 	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
 		"attempts", tries, "since", it.failure.Since.UTC().Format(time.RFC3339)}
 	if v.Class == push.ServiceFault {
-		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service, and at KPUSH_URL, KPUSH_HOST and KPUSH_PORT", about...)
+		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service (a handler that throws breaks its connection: catch it, and answer 500), and at KPUSH_URL, KPUSH_HOST, KPUSH_PORT and KPUSH_SERVICE_TOKEN", about...)
 		return
 	}
 	log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)

@@ -105,7 +105,7 @@ func doubtfulSentence(all []BlockedStatus) string {
 
 // blockedSentence says how many others are blocked.
 func blockedSentence(all []BlockedStatus) string {
-	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s; kpush -status names all, kpush -skip gives them up", len(all), blockedAfter, longest(all))
+	return fmt.Sprintf("%d messages are blocked: they failed %d times or more: %s; kpush -status names all, and kpush -skip gives up one that is itself at fault", len(all), blockedAfter, longest(all))
 }
 
 // longest names those that have been failing for longest, and counts the others.

@@ -23,7 +23,7 @@ func TestBlockedMessagesAreNamed(t *testing.T) {
 			Reason: fmt.Sprintf("the service answered 50%d", i)})
 	}
 	for n, want := range map[int]string{
-		1: "1 messages are blocked: they failed 10 times or more: t/0/0 since 2026-11-30T10:00:00Z (the service answered 500); kpush -status names all, kpush -skip gives them up",
+		1: "1 messages are blocked: they failed 10 times or more: t/0/0 since 2026-11-30T10:00:00Z (the service answered 500); kpush -status names all, and kpush -skip gives up one that is itself at fault",
 		7: "t/0/6 since 2026-11-30T09:54:00Z (the service answered 506), t/0/5 since 2026-11-30T09:55:00Z (the service answered 505), t/0/4 since 2026-11-30T09:56:00Z (the service answered 504), t/0/3 since 2026-11-30T09:57:00Z (the service answered 503), t/0/2 since 2026-11-30T09:58:00Z (the service answered 502), and 2 more;",
 	} {
 		if got := blockedSentence(slices.Clone(all[:n])); !strings.Contains(got, want) {
