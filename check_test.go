@@ -141,7 +141,7 @@ func TestCheckSays(t *testing.T) {
 	}
 }
 
-// The memory that -check names is at least what docs/benchmarks.md bounds: 52 MiB with the default, 28 MiB of it while idle.
+// The memory that -check names is at least what docs/benchmarks.md bounds: 48 MiB with the default, 28 MiB while idle.
 func TestMemory(t *testing.T) {
 	for value, want := range map[string]int64{"16MiB": 52 << 20, "1MiB": 28<<20 + 3<<19, "1024MiB": 1564 << 20} {
 		if got := memory(ready(t, "KPUSH_BUFFER="+value)); got != want {
