@@ -72,12 +72,10 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		measured = api.PublishOnly{}
 	}
 	answers.Handle("GET /metrics", api.Metrics(api.Build{Version: version, Librdkafka: librdkafka.Version()}, measured, door, log.left))
-	if err := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger); err != nil {
-		return configError{err}
-	}
+	unheard := api.Serve(serving, api.HealthPort(cfg.HealthAddr), answers, log.Logger)
 	about := api.About{Version: version, Guarantee: cfg.Guarantee, Config: cfg.Effective(), Addr: cfg.APIAddr, Token: cfg.APIToken, Sources: []api.Source{door, network, log}, Publish: door,
 		Descriptors: descriptors()}
-	if err := api.New(f, about, log.Logger).Serve(serving); err != nil {
+	if err := errors.Join(unheard, api.New(f, about, log.Logger).Serve(serving)); err != nil {
 		return configError{err}
 	}
 	dumpOnQuit(log, f.Status)

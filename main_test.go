@@ -137,9 +137,11 @@ func TestRunRefuses(t *testing.T) {
 		"volume in use, spool":          {"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_PUBLISH_SPOOL=1MiB KPUSH_OFFSETS_DIR=" + locked, "another kpush process"},
 		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
 		"address of the API in use":     {"KPUSH_API_ADDR=" + taken.Addr().String(), "KPUSH_API_ADDR=" + taken.Addr().String() + " cannot be listened on"},
-		"property unknown":              {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
-		"producer's property":           {"KPUSH_PRODUCER_CONF=no.such.property=1", "No such configuration property"},
-		"property mistaken":             {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
+		"both in use": {"KPUSH_HEALTH_ADDR=" + taken.Addr().String() + " KPUSH_API_ADDR=" + taken.Addr().String(),
+			"address already in use\nKPUSH_API_ADDR=" + taken.Addr().String()},
+		"property unknown":    {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
+		"producer's property": {"KPUSH_PRODUCER_CONF=no.such.property=1", "No such configuration property"},
+		"property mistaken":   {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},
 	} {
 		ctx, end := context.WithTimeout(t.Context(), 5*time.Second)
 		err := run(ctx, ready(t, strings.Fields(row.variables)...), newLog(new(config.Config), io.Discard))

@@ -51,7 +51,9 @@ func BenchmarkPartition100B(b *testing.B) {
 		entry{name: "kpush", program: "kpush", topic: topic, messages: n},
 		entry{name: "floor", program: "floor", topic: topic, messages: n},
 		entry{name: "loop", program: "loop", topic: s.fill(8, short, 100), messages: short},
+		entry{name: "order=key, 64 in flight", program: "kpush", topic: topic, messages: n, env: []string{"KPUSH_ORDER=key", "KPUSH_CONCURRENCY=64"}},
 	)
+	s.compare("messages/s", rate, "order=key, 64 in flight", "kpush", atLeast(0.75, ""))
 	s.compare("messages/s", rate, "kpush", "loop", atLeast(3.5, ""))
 	s.compare("CPU", cpu, "kpush", "loop", atMost(0.35, ""))
 	s.compare("messages/s", rate, "kpush", "floor", atLeast(0.8, ""))
@@ -185,7 +187,7 @@ func BenchmarkIdle(b *testing.B) {
 		rig.Within(s, patience+longest, "the delivery of all", func() bool { return svc.count(s).Messages >= before+int64(n) })
 		idle = append(idle, p)
 	}
-	s.alone(2*time.Second, idle...) // the last commits belong to the drain
+	s.alone(12*time.Second, idle...) // kpush looks for commits, and tidies its memory, for ten seconds more
 	used := []time.Duration{idle[0].cpu(s), idle[1].cpu(s)}
 	s.alone(length, idle...)
 	for i, p := range idle {
