@@ -131,6 +131,22 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// The coordinator, which librdkafka names so, has an address under which it is known, too; but not always.
+func TestTooOldHasAnAddress(t *testing.T) {
+	const old, coordinator, broker = "   ApiKey JoinGroup (11) Versions 0..4", "[thrd:GroupCoordinator]: GroupCoordinator/0:", "[thrd:b:1/0]: b:1/0:"
+	for _, lines := range [][]string{{coordinator, broker}, {broker, coordinator}, {coordinator}} {
+		for range 20 { // the order of a map
+			var v versions
+			for _, line := range lines {
+				v.hear("APIVERSION", line+old)
+			}
+			if got, want := v.tooOld(), map[bool]string{true: "b:1/0", false: "GroupCoordinator/0"}[len(lines) > 1]; got != want {
+				t.Fatalf("%q: %s, want %s", lines, got, want)
+			}
+		}
+	}
+}
+
 // A broker before Kafka 2.3 is known as one before anything is joined, and whoever asks for nothing gets none of the lines that say so.
 func TestBrokersTooOldForStaticMembers(t *testing.T) {
 	for _, row := range []struct {

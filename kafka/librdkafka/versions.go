@@ -3,6 +3,7 @@ package librdkafka
 import (
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -34,14 +35,14 @@ func (v *versions) hear(tag, text string) {
 	}
 }
 
-// tooOld is one of them, "" where there is none.
-func (v *versions) tooOld() string {
+// tooOld is one of them, by its address if librdkafka names it so, "" where there is none.
+func (v *versions) tooOld() (name string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for broker, is := range v.old {
-		if is {
-			return broker
+		if is && (name == "" || strings.HasPrefix(name, "GroupCoordinator/")) {
+			name = broker
 		}
 	}
-	return ""
+	return name
 }
