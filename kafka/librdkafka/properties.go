@@ -51,7 +51,7 @@ func Properties(c Config) map[string]any {
 // behind the long run of one. Where producers' batches are larger, a fetch brings a single lane its messages, which costs a third of the pace.
 func fetchMost(buffer int64) int64 { return min(4<<20, max(64<<10, buffer/16)) }
 
-// producerProperties are a producer's, the user's on top. librdkafka looks for what is late once a second, so it gets a second less
+// producerProperties are a producer's, the user's on top. librdkafka looks for what is late once a second, so it gets a second and a half less
 // than the caller waits. Its own bounds of the queue are out of the way of Producer's, which counts keys and headers, too. What goes to a
 // broker together has batch bytes at the most, where that is less than librdkafka's own bound, or the user's.
 func producerProperties(c Config, batch int) map[string]string {
@@ -67,7 +67,7 @@ func producerProperties(c Config, batch int) map[string]string {
 		all["batch.size"] = strconv.Itoa(batch)
 	}
 	limit := DeliveryTimeout(c)
-	all["delivery.timeout.ms"] = strconv.Itoa(int(max(limit-time.Second, limit/2) / time.Millisecond))
+	all["delivery.timeout.ms"] = strconv.Itoa(int(max(limit-1500*time.Millisecond, limit/2) / time.Millisecond))
 	return all
 }
 
