@@ -36,7 +36,7 @@ func TestServiceDown(t *testing.T) {
 	// It is down after three faults in a row: where answers from before come between the first ones, the next attempts make it three.
 	hasty, probes := s.svc.Hasty("127.0.0.1", down.Add(2*interval), back, interval)
 	if len(hasty) > 0 || probes < int(length/interval)/2-1 {
-		t.Errorf("%d requests came in %v, the interval is %v: %q", probes, length, interval, hasty)
+		rig.Missed(t, "%d requests came in %v, the interval is %v: %q", probes, length, interval, hasty)
 	}
 	s.crashes++
 	s.tell(fmt.Sprintf("%v: %d requests, interval %v; next delivery %v after it was back", length, probes, interval, next.Round(time.Millisecond)))
