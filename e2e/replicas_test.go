@@ -49,8 +49,8 @@ func settled(t *testing.T, k *rig.Kafka, svc *rig.Service, topic string, partiti
 	})
 }
 
-func TestASecondReplicaJoinsAndLeavesTenTimes(t *testing.T) {
-	const partitions, rounds = 8, 10
+func TestASecondReplicaJoinsAndLeavesAgainAndAgain(t *testing.T) {
+	const partitions, rounds = 8, 5
 	k, svc := kafka(t), service(t)
 	topic := k.Topic(t, partitions)
 	stop := stream(t, k, topic, partitions)
