@@ -30,8 +30,11 @@ type committer struct {
 // refusedTime is how long a topic whose commit was refused holds up no other: librdkafka takes a third of a second for such a one.
 const refusedTime = 10 * time.Second
 
-// restAfter so long without anything to commit the committer looks only once in a while, until somebody stirs it.
-const restAfter = 10 * time.Second
+// restAfter so long without anything to commit the committer looks only every restTick, until somebody stirs it.
+const (
+	restAfter = 10 * time.Second
+	restTick  = 5 * time.Second
+)
 
 // stir tells that there is something to commit.
 func (c *committer) stir() {
@@ -72,9 +75,10 @@ func (c *committer) run(ctx context.Context) {
 		}
 		switch rests := time.Since(busy) > restAfter; {
 		case rests && c.rests.CompareAndSwap(false, true):
-			tick.Reset(max(interval, calmTime))
+			tick.Reset(max(interval, restTick))
 		case !rests && c.rests.CompareAndSwap(true, false):
 			tick.Reset(interval)
+			c.f.news.tell()
 		}
 		before := c.accepted
 		err := c.commit(due, alive)

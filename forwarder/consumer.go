@@ -20,7 +20,7 @@ const (
 	fullTime     = 20 * time.Millisecond  // of one wait for room
 	heldBackTime = time.Second            // at the bound for so long: the service is slow or down, so pause and go on polling
 	idleTime     = 5 * time.Second        // without a message, what busy times needed goes back to the system,
-	tidyTime     = 20 * time.Second       // and every so often from then on what being idle has piled up
+	tidyTime     = time.Minute            // and every so often from then on what being idle has piled up
 )
 
 // consumer is the member of the group: all that the poll goroutine owns. Others give it something to do, and read what it has
@@ -285,6 +285,7 @@ func (c *consumer) lookAhead(now time.Time) {
 
 // event weighs what the client reports; an error ends the process.
 func (c *consumer) event(err error) error {
+	c.f.news.error()
 	if fatal, ok := errors.AsType[kafka.FatalError](err); ok && !c.beside {
 		return fatalSentence(fatal, c.f.cfg)
 	}

@@ -13,13 +13,14 @@ import (
 // or with addresses where nobody is, stays the last one it has heard. It belongs to watch, which asks both.
 type contact struct {
 	answered time.Time            // the client's newest answer, or when it was made
+	vain     time.Time            // the first question since then that had none, the other client's included; zero: there is none
 	others   time.Time            // since when another client has been answered each time; zero: it was not
 	renewed  int                  // clients in a row without an answer
 	files    map[string]time.Time // Config.Credentials, and when they had changed last as the client was made
 }
 
 const (
-	askTime  = 10 * time.Second // between two questions to a client that answers
+	askTime  = 10 * time.Second // between two questions to a client that answers; longer where the cluster is asked less often
 	deadTime = 30 * time.Second // without an answer a client is dead, if
 	proof    = 10 * time.Second // another one is answered for so long
 	staleKey = 5 * time.Second  // without an answer it is dead, if a file that it was made of has changed, and another one is answered
@@ -31,6 +32,7 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 	now := time.Now()
 	if !answered {
 		c.others = time.Time{}
+		c.unheard(now)
 		return
 	}
 	if c.others.IsZero() {
@@ -40,17 +42,21 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 		return
 	}
 	err := f.parts.Consumer.Reach(kafka.QuestionTime)
-	if now = time.Now(); err == nil {
-		c.answered, c.renewed = now, 0
+	if err == nil {
+		c.answered, c.vain, c.renewed = time.Now(), time.Time{}, 0
 		f.health.changed(client, nil)
 		return
 	}
+	c.unheard(now)
+	f.news.error()
+	now = time.Now()
+	silent := min(now.Sub(c.answered), askTime+now.Sub(c.vain)) // who is not asked need not answer
 	dead, why := deadTime, fmt.Sprintf("the Kafka client has had no answer for %s, though Kafka answers another one", now.Sub(c.answered).Round(time.Second))
 	proven := now.Sub(c.others) >= proof
 	if file := c.changed(f.cfg.Credentials); file != "" {
 		dead, proven, why = staleKey, true, fmt.Sprintf("%s has changed since the Kafka client was made of it, and Kafka answers one that is made of it now", file)
 	}
-	if now.Sub(c.answered) < dead || !proven {
+	if silent < dead || !proven {
 		return
 	}
 	question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
@@ -71,9 +77,16 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 	c.made(f.cfg.Credentials)
 }
 
+// unheard notes a question that has had no answer.
+func (c *contact) unheard(asked time.Time) {
+	if c.vain.IsZero() {
+		c.vain = asked
+	}
+}
+
 // made notes that there is a new client, made of the files as they are now.
 func (c *contact) made(of []string) {
-	c.answered, c.files = time.Now(), map[string]time.Time{}
+	c.answered, c.vain, c.files = time.Now(), time.Time{}, map[string]time.Time{}
 	for _, file := range of {
 		c.files[file] = modified(file)
 	}

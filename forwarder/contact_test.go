@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // A client that has no answer while another one is answered is replaced, and nothing is lost by that; one that shares its fate with
@@ -195,6 +198,46 @@ func TestWhatIsUnderWayWithADeadClient(t *testing.T) {
 		defer mu.Unlock()
 		if len(doubts) != 1 || doubts[0] != 5 || b.count() != 11 {
 			t.Errorf("%v came in doubt, %d attempts", doubts, b.count())
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A process with nothing to do asks the cluster three times a minute; as often as ever as soon as something is delivered, or the client has
+// reported anything, until that is over.
+func TestNothingToDoIsNothingToAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always))
+		var asked atomic.Int64
+		r.kafka.spoil(func(question string) error {
+			if question == "topics" {
+				asked.Add(1)
+			}
+			return nil
+		}, nil)
+		r.run()
+		r.kafka.give(t0)
+		pass(time.Minute)
+		within := func(d time.Duration) int64 {
+			before := asked.Load()
+			pass(d)
+			return asked.Load() - before
+		}
+		if n := within(time.Minute); n > 4 {
+			t.Errorf("%d questions in an idle minute", n)
+		}
+		for name, happens := range map[string]func(){
+			"a message": func() { r.kafka.produce(t0, 1, 10) },
+			"an error":  func() { r.kafka.report(kafka.ErrNoBroker) },
+		} {
+			if happens(); within(time.Second) < 1 || within(10*time.Second) < 5 {
+				t.Errorf("%s changes nothing", name)
+			}
+			if pass(time.Minute); within(time.Minute) > 4 {
+				t.Errorf("a minute after %s there are as many questions as ever", name)
+			}
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)

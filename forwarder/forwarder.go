@@ -92,6 +92,7 @@ type Forwarder struct {
 	unburied   atomic.Int64 // messages that wait for the dead letter topic
 	wants      atomic.Int64 // unix nanoseconds of the newest want; 0: wanting is not said
 	lease      lease
+	news       news
 	health     health
 	counts     counts
 	wanted     atomic.Int64           // unix nanoseconds: somebody has asked for Status or Counts
@@ -110,6 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Locked()}, budget: newBudget(cfg.Buffer / 2)}
+	f.news.come = make(chan struct{}, 1)
 	f.evidence.most = int32(cfg.GiveUpInARow)
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())

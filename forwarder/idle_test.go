@@ -29,7 +29,7 @@ func TestMemoryIsGivenBackWhenIdle(t *testing.T) {
 		if n := given.Load(); n != 1 {
 			t.Error("given back again at once")
 		}
-		pass(tidyTime)
+		pass(tidyTime / 2)
 		if n := given.Load(); n != 2 {
 			t.Errorf("given back %d times as long as none came", n)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -15,8 +16,43 @@ import (
 // inside the client.
 const (
 	watchTime = 2 * time.Second
-	calmTime  = 5 * time.Second // while all is well and nothing is delivered
+	calmTime  = 20 * time.Second // while all is well, nothing is delivered, and the client has reported no error for so long
 )
+
+// news is what watch does not wait for while it asks seldom. The poll goroutine and the committer tell it.
+type news struct {
+	bad  atomic.Int64 // unix nanoseconds: when the client has reported an error last
+	come chan struct{}
+}
+
+// error notes that the client has reported one.
+func (n *news) error() {
+	n.bad.Store(time.Now().UnixNano())
+	n.tell()
+}
+
+func (n *news) tell() {
+	select {
+	case n.come <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns after so long, with what has come, or when ctx ends.
+func (n *news) wait(ctx context.Context, atMost time.Duration) {
+	t := time.NewTimer(atMost)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-n.come:
+	case <-t.C:
+	}
+}
+
+// calm tells whether the cluster need be asked only once in a while.
+func (f *Forwarder) calm() bool {
+	return f.committer.rests.Load() && time.Since(time.Unix(0, f.news.bad.Load())) > calmTime
+}
 
 // watch asks the cluster through a connection of its own, so that readiness can name what is missing: the consumer
 // itself is silent about a broker that does not answer and about a topic that is gone.
@@ -48,11 +84,9 @@ func (f *Forwarder) watch(ctx context.Context) {
 			f.health.watched(topic, err)
 			f.watchLetters(ctx)
 		}
-		every := watchTime
-		if well && f.committer.rests.Load() {
-			every = calmTime
-		}
-		if sleep(ctx, untilNext(every)) != nil {
+		if well && f.calm() {
+			f.news.wait(ctx, untilNext(calmTime))
+		} else if sleep(ctx, untilNext(watchTime)) != nil {
 			return
 		}
 	}
