@@ -222,7 +222,11 @@ func (d *delivery) Cleared() (waited bool, err error) {
 func (d *delivery) giveUpSkipped(items []*item) (any bool) {
 	for _, it := range items {
 		if !it.final && d.isSkipped(it) {
-			it.final, it.verdict.Class, it.verdict.Reason = true, push.GiveUp, errSkipped.Error()
+			why := errSkipped.Error()
+			if it.verdict.Reason != "" {
+				why += " (its newest attempt: " + it.verdict.Reason + ")"
+			}
+			it.final, it.verdict.Class, it.verdict.Reason = true, push.GiveUp, why
 			any = true
 		}
 	}
