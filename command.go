@@ -67,7 +67,11 @@ func command(args []string) int {
 		fmt.Fprintln(os.Stderr, withOthers(cfg, err))
 		return exitConfig
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup's
+		ends = append(ends, syscall.SIGHUP) // the terminal is closed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	if *check {
 		return exit(examine(ctx, cfg, os.Stdout))

@@ -218,6 +218,7 @@ func everyPoint(t *testing.T) {
 // TestAnotherMachineAfterACrash: the volume is gone with the machine, the commit's mark is all that is left, also where a message
 // that keeps failing holds the committed offset back.
 func TestAnotherMachineAfterACrash(t *testing.T) {
+	t.Parallel()
 	mayRename(t)
 	for _, order := range []string{"partition", "none"} {
 		t.Run("order "+order, func(t *testing.T) {

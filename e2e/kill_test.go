@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,7 +81,8 @@ func TestAStopFinishesWhatIsInFlight(t *testing.T) {
 	svc.Rule(nil)
 	sc.Start(t)
 	svc.Await(t, len(produced), patience)
-	sc.Shut(t, 10*time.Second)
+	sc.Signal(t, syscall.SIGHUP) // the terminal is closed: another stop
+	sc.Wait(t, 0, 10*time.Second)
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, 0)
 	if len(verdict.Needless) > 0 {

@@ -14,6 +14,7 @@ import (
 // TestAClientThatNeverComesBack: for a while Kafka's answers lead nowhere, as a restart behind a load balancer or a listener
 // advertised by mistake makes them. The client may make nothing of the right ones afterwards; kpush notices, and delivers.
 func TestAClientThatNeverComesBack(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(kmsg.Response){
 		"empty": func(r kmsg.Response) {
 			if m, ok := r.(*kmsg.MetadataResponse); ok {

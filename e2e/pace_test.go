@@ -30,6 +30,7 @@ func pass(d time.Duration) { rig.Until(d, func() bool { return false }) }
 // already on its way is excused: at most one request for each other turn, since none ends before the sidecar has read the
 // answer, and only in the first half of the pause.
 func TestRetryAfterSilencesTheWholeService(t *testing.T) {
+	t.Parallel()
 	const concurrency, count, pause = 16, 1_600, 2 * time.Second
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
@@ -73,6 +74,7 @@ func TestRetryAfterSilencesTheWholeService(t *testing.T) {
 
 // TestADownServiceIsProbed: one request per retry interval, no rebalance, a note, and back at once.
 func TestADownServiceIsProbed(t *testing.T) {
+	t.Parallel()
 	const concurrency, count, interval, length, measure = 16, 6_000, time.Second, 8 * time.Second, 1500 * time.Millisecond
 	for _, closed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "503", true: "closed"}[closed], func(t *testing.T) {
@@ -157,6 +159,7 @@ func unseen(svc *rig.Service) (count int) {
 // TestAFewServiceFaultsDoNotStopTheRest: 5 % of the requests, at random, are no reason to take the service for down. A
 // sidecar with an undisturbed service runs beside them, so that whatever slows this machine slows all.
 func TestAFewServiceFaultsDoNotStopTheRest(t *testing.T) {
+	t.Parallel()
 	const count, least = 6_000, 0.5
 	k := kafka(t)
 	services := map[string]rig.Action{"undisturbed": {}, "503": {Status: http.StatusServiceUnavailable}, "resets": {Break: rig.AfterRead}}
@@ -211,6 +214,7 @@ func nowAndThen(fault rig.Action, delay time.Duration) func(*rig.Request) rig.Ac
 
 // TestDeliveriesWaitUntilTheServiceIsReady, whether it says no or cannot be reached at the start.
 func TestDeliveriesWaitUntilTheServiceIsReady(t *testing.T) {
+	t.Parallel()
 	const wait = 3 * time.Second
 	for _, closed := range []bool{false, true} {
 		t.Run(map[bool]string{false: "503", true: "closed"}[closed], func(t *testing.T) {
@@ -261,6 +265,7 @@ func TestDeliveriesWaitUntilTheServiceIsReady(t *testing.T) {
 
 // TestSkipOnAny gives up what the service refuses to take, too; by default that is tried for ever.
 func TestSkipOnAny(t *testing.T) {
+	t.Parallel()
 	for _, on := range []string{"any", "message"} {
 		t.Run(on, func(t *testing.T) {
 			t.Parallel()

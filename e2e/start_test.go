@@ -253,6 +253,7 @@ func TestAConsoleConsumerWipesTheMarks(t *testing.T) {
 
 // TestTheBrokerLosesOrRewindsTheCommit: the saved offset answers, as KPUSH_USE_SAVED_OFFSET_TIME says.
 func TestTheBrokerLosesOrRewindsTheCommit(t *testing.T) {
+	t.Parallel()
 	const partitions, count = 2, 100
 	const trusted = 10 * time.Second
 	for _, c := range []struct {

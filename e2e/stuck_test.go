@@ -233,6 +233,7 @@ func TestAServiceThatIsDownSkipsNothing(t *testing.T) {
 // TestAServiceDownForThreePollIntervals costs no membership: the group stands as it was, and the first delivery
 // comes within one retry interval after the service is back.
 func TestAServiceDownForThreePollIntervals(t *testing.T) {
+	t.Parallel()
 	const interval, poll = 500 * time.Millisecond, 2 * time.Second
 	k, svc := rig.Own(t, 1), service(t) // another broker need not allow so short a session
 	topic := k.Topic(t, 8)

@@ -11,6 +11,7 @@ import (
 // TestAStaticMemberComesBackWithOtherTopics: the group gives a static member that is back within its session what it had, whatever
 // it subscribes to now, so a sidecar with other topics is another member. It has what it had before once its former self has timed out.
 func TestAStaticMemberComesBackWithOtherTopics(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name      string
 		ends      func(*testing.T, *rig.Sidecar)

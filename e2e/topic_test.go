@@ -14,6 +14,7 @@ import (
 
 // TestATopicIsDeletedAndMadeAgain under its name: nothing that is known of the old one holds back a message of the new.
 func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
+	t.Parallel()
 	const partitions, before = 2, 200
 	for _, c := range []struct {
 		running bool
@@ -224,6 +225,7 @@ func TestRetentionOvertakesADeadService(t *testing.T) {
 
 // TestPartitionsAreAdded while it runs: they are found, and begin at their beginning, whatever the reset policy.
 func TestPartitionsAreAdded(t *testing.T) {
+	t.Parallel()
 	const bound = 12 * time.Second
 	for _, reset := range []string{"earliest", "latest"} {
 		t.Run(reset, func(t *testing.T) {

@@ -87,10 +87,10 @@ type Forwarder struct {
 	failures   failures
 	loud       loud
 	evidence   evidence
-	resending  sync.Mutex   // one at a time, or a message is sent twice
-	redriving  sync.Mutex   // likewise
-	unburied   atomic.Int64 // messages that wait for the dead letter topic
-	wants      atomic.Int64 // unix nanoseconds of the newest want; 0: wanting is not said
+	resending  chan struct{} // held by the one resend that there may be, or a message is sent twice
+	redriving  sync.Mutex    // likewise
+	unburied   atomic.Int64  // messages that wait for the dead letter topic
+	wants      atomic.Int64  // unix nanoseconds of the newest want; 0: wanting is not said
 	lease      lease
 	news       news
 	health     health
@@ -111,7 +111,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Forwarder, error) {
 	}
 	f := &Forwarder{cfg: cfg, log: log, parts: parts,
 		skips: &skipLog{path: cfg.SkipLog, locked: parts.Store.Locked()}, budget: newBudget(cfg.Buffer / 2)}
-	f.news.come = make(chan struct{}, 1)
+	f.news.come, f.resending = make(chan struct{}, 1), make(chan struct{}, 1)
 	f.evidence.most = int32(cfg.GiveUpInARow)
 	f.health.log, f.health.volume = log, f.parts.Store.Err
 	f.health.stepped(time.Now())
@@ -184,6 +184,7 @@ func (f *Forwarder) stop() error {
 	done := make(chan error, 1)
 	go func() {
 		c.drain(slices.Collect(maps.Values(c.parts)), errStopping)
+		f.awaitResend(f.drainDeadline())
 		if !f.cfg.ComesBack {
 			if err := c.client.Unsubscribe(); err != nil {
 				f.log.Warn("cannot unsubscribe", "error", err)

@@ -22,6 +22,9 @@ func (f *Forwarder) Notes() (notes []string) {
 		}
 	})
 	notes = append(notes, f.slowed()...)
+	if s := f.paused(); s != "" {
+		notes = append(notes, s)
+	}
 	notes = append(notes, f.transactions()...)
 	if broker := f.parts.Consumer.TooOld(); broker != "" && f.cfg.InstanceID != "" {
 		notes = append(notes, notStatic(broker, f.cfg.Session))
@@ -53,6 +56,20 @@ func (f *Forwarder) slowed() (why []string) {
 		why = append(why, fmt.Sprintf("the service gets one request at a time, of KPUSH_CONCURRENCY %d: it is slower, or busy (429, 503), with more", f.cfg.Concurrency))
 	}
 	return why
+}
+
+// paused names the partitions that an operator has paused; "" where there is none.
+func (f *Forwarder) paused() string {
+	var all []kafka.Partition
+	for _, p := range f.consumer.running() {
+		if slices.Contains(p.pausedBy(), byOperator) {
+			all = append(all, p.Partition)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("an operator has paused %d partitions, of which nothing is delivered: %s: kpush -resume, or POST /resume, ends that", len(all), some(all))
 }
 
 // transactions are the partitions that wait for one to end.

@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,14 +85,15 @@ func TestAnOperatorsPause(t *testing.T) {
 				if n := len(b.of(t0)) - before; n > 0 || len(r.logs.With("an operator has paused the partition")) == 0 {
 					t.Errorf("order %s, moves %t: %d attempts in its next life", order, moves, n)
 				}
-				if s := r.f.Status().Partitions[0]; !slices.Contains(s.Paused, "operator") {
-					t.Errorf("status says paused by %q", s.Paused)
+				const note = "an operator has paused 1 partitions, of which nothing is delivered: t/0: kpush -resume"
+				if s := r.f.Status().Partitions[0]; !slices.Contains(s.Paused, "operator") || !strings.Contains(fmt.Sprint(r.f.Notes()), note) {
+					t.Errorf("status says paused by %q, and what is to be known is %q", s.Paused, r.f.Notes())
 				}
 				if _, err := r.f.Resume(t.Context(), "op", "", All); err != nil {
 					t.Error(err)
 				}
-				if r.newestMark(t0).Paused {
-					t.Error("the mark says paused after the end")
+				if r.newestMark(t0).Paused || strings.Contains(fmt.Sprint(r.f.Notes()), "paused") {
+					t.Error("the mark or a note says paused after the end")
 				}
 				pass(time.Minute)
 				if n := len(b.of(t0)) - before; n == 0 {

@@ -154,7 +154,9 @@ func (p *partition) goes() bool { return p.soft.Err() == nil }
 // drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
 func (p *partition) drain(deadline context.Context, cause error) {
 	over := context.AfterFunc(deadline, func() {
-		p.f.log.Warn("a request was still under way when the drain ended; its message is in doubt", p.where())
+		if n := p.gauge.underWay.Load(); n > 0 { // a second drain of a stop has none left
+			p.f.log.Warn("requests were still under way when the drain ended; their messages are in doubt", p.where(), "messages", n)
+		}
 		p.abandon(cause)
 	})
 	p.lanes.Wait()

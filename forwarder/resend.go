@@ -53,10 +53,12 @@ func (s *skipped) position() kafka.Position {
 // Resend sends skipped messages to the service once more, outside of any order, and notes in the skip log that it did. nil: all that
 // were not sent again yet.
 func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Position) ([]Resent, error) {
-	if !f.resending.TryLock() {
+	select {
+	case f.resending <- struct{}{}:
+		defer func() { <-f.resending }()
+	default:
 		return nil, fmt.Errorf("another resend is under way, so this one is %w", ErrAsked)
 	}
-	defer f.resending.Unlock()
 	page, err := f.skips.unsent(0, resendPage, about(which))
 	if err != nil {
 		return nil, err
@@ -90,6 +92,16 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 		if page, err = f.skips.unsent(page.Next, resendPage, about(which)); err != nil {
 			return out, err
 		}
+	}
+}
+
+// awaitResend waits for a request of a resend, as a drain does for others; a stop lets none begin.
+func (f *Forwarder) awaitResend(deadline time.Time) {
+	select {
+	case f.resending <- struct{}{}:
+		<-f.resending
+	case <-time.After(time.Until(deadline)):
+		f.log.Warn("a resend was still under way when the drain ended; its message is in doubt")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,4 +353,41 @@ func TestResendSaysTheTruth(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A stop waits for a request of a resend as for any other, and lets no other one begin.
+func TestAStopWaitsForAResend(t *testing.T) {
+	for _, takes := range []time.Duration{5 * time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var again atomic.Bool
+			r := newRig(t, hasty(OrderPartition, nil), handle(func(d *Delivery) Verdict {
+				if !again.Load() {
+					return bad
+				}
+				time.Sleep(takes)
+				return good
+			})).run()
+			r.kafka.produce(t0, 2, 10)
+			r.kafka.give(t0)
+			r.until("both are skipped", func() bool { return r.skipped() == 2 })
+			again.Store(true)
+			came := make(chan []Resent, 1)
+			go func() {
+				out, _ := r.f.Resend(t.Context(), "op", nil)
+				came <- out
+			}()
+			pass(time.Second)
+			begun := time.Now()
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			took, late := time.Since(begun), len(r.logs.With("a resend was still under way when the drain ended")) == 1
+			if inTime := takes < 25*time.Second; late == inTime || inTime && took < 3*time.Second || took > 25*time.Second {
+				t.Errorf("takes %v: the stop took %v, and says that one was under way: %t", takes, took, late)
+			}
+			if out := <-came; len(out) != 1 || !out[0].Delivered {
+				t.Errorf("%+v", out)
+			}
+		})
+	}
 }
