@@ -251,11 +251,11 @@ func (c *committer) handOver(ps []*partition, most time.Duration) {
 		p.stage.Store(handingOver)
 		defer p.stage.Store(gone)
 	}
-	defer atMost(closeTime, func() { // a write that hangs has the store's lock
+	defer func() {
 		if slices.ContainsFunc(ps, (*partition).owes) {
 			c.owes.Store(true)
 		}
-	})
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	select {

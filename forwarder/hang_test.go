@@ -1,13 +1,16 @@
 package forwarder
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
 	"github.com/kpush/kpush/offsets"
 )
@@ -101,38 +104,176 @@ func TestNothingStartsOnAHangingVolume(t *testing.T) {
 	})
 }
 
-// A write that hangs has the store's lock: neither the end of a partition in good order nor a loss waits for it.
-func TestAHangingWriteHoldsUpNoEnd(t *testing.T) {
-	t.Parallel()
-	cfg := small()
-	cfg.DrainTimeout = time.Second
-	r := newRig(t, cfg, handle(always))
+// frozen is a rig whose next sync, once it is told to, holds the store's lock until the disk is back, as a write does that hangs.
+type frozen struct {
+	*rig
+	now         atomic.Bool
+	hangs, back chan struct{}
+}
+
+func newFrozen(t *testing.T, cfg settings, handler push.Handler) *frozen {
+	r := newRig(t, cfg, handler)
 	store, err := offsets.Open(t.TempDir(), offsets.Options{Log: r.f.log}) // each write is synced
 	must(t, err)
-	r.assemble(cfg, handle(always), store, r.f.log)
+	r.assemble(cfg, handler, store, r.f.log)
 	r.f.consumer.stopping = t.Context()
-	r.partition(t0)
-	r.partition(t1)
-	hangs, back := make(chan struct{}), make(chan struct{})
-	once := sync.OnceFunc(func() { close(hangs) })
-	store.Observe(func(time.Duration, error) { once(); <-back }) // with the lock
-	other := inBackground(func() {
-		_, _ = store.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "T", Partition: 2}, offsets.Start{Lineage: 1, Committed: -1})
+	h := &frozen{rig: r, hangs: make(chan struct{}), back: make(chan struct{})}
+	once := sync.OnceFunc(func() { close(h.hangs) })
+	store.Observe(func(time.Duration, error) { // with the lock
+		if h.now.Load() {
+			once()
+			<-h.back
+		}
 	})
-	<-hangs
-	for what, end := range map[string]func(){
-		"in good order": func() { r.f.consumer.giveUp([]kafka.Partition{t0}, errRevoked) },
-		"a loss":        func() { r.f.consumer.lose([]kafka.Partition{t1}, errLost) },
+	t.Cleanup(func() { must(t, store.Close()) })
+	return h
+}
+
+// write hangs at once.
+func (h *frozen) write() (over <-chan struct{}) {
+	h.now.Store(true)
+	over = inBackground(func() {
+		_, _ = h.f.parts.Store.Assign(offsets.Key{Cluster: "C", Group: "g", Topic: "t", TopicID: "T", Partition: 9}, offsets.Start{Lineage: 1, Committed: -1})
+	})
+	<-h.hangs
+	return over
+}
+
+// within wants do to end in time, whatever the disk does.
+func within(t *testing.T, most time.Duration, what string, do func()) {
+	t.Helper()
+	select {
+	case <-inBackground(do):
+	case <-time.After(most):
+		t.Errorf("%s: it waits for the disk", what)
+	}
+}
+
+// A write that hangs has the store's lock: neither the end of a partition in good order nor a loss waits for it, nor what the poll goroutine
+// does, nor who asks how things are.
+func TestAHangingWriteHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	cfg := small()
+	cfg.DrainTimeout, cfg.Order, cfg.BatchSize = time.Second, OrderNone, 2
+	h := newFrozen(t, cfg, handle(always))
+	f, c := h.f, h.f.consumer
+	p := h.partition(t0)
+	h.partition(t1)
+	for offset := range int64(3) { // the newest of them was tried
+		p.rec.Fetched(offset)
+	}
+	_, err := p.rec.Write(nil, p.rec, []offsets.Attempt{{Offset: 2, Number: 1}})
+	must(t, err)
+	other := h.write()
+	for _, row := range []struct {
+		what string
+		most time.Duration
+		do   func()
+	}{
+		{"a first message, which is told from one that was tried", 0, func() { p.Tried(0); p.push(&kafka.Message{Partition: t0, Offset: 3}) }},
+		{"messages", 0, func() {
+			for at := range int64(500) {
+				p.push(&kafka.Message{Partition: t0, Offset: window - 100 + at})
+			}
+		}},
+		{"a tidy", 0, c.tidy},
+		{"a position behind markers", 0, func() { c.advance([]kafka.Partition{t0, t1}) }},
+		{"where partitions start", 0, func() {
+			if _, err := c.learn(t.Context(), []kafka.Partition{t2}); !errors.Is(err, offsets.ErrHangs) {
+				t.Errorf("where t/2 starts: %v", err)
+			}
+		}},
+		{"status", 0, func() {
+			if s := f.Status(); len(s.Partitions) != 2 || !strings.Contains(fmt.Sprint(s.Why), "takes no write") {
+				t.Errorf("the status is %+v", s)
+			}
+		}},
+		{"counts", 0, func() { f.Counts() }},
+		{"health", 0, func() { f.Live(); f.Notes() }},
+		{"what is owed at a stop", 0, func() {
+			if !f.owes() {
+				t.Error("nothing is owed, at a stop, while nobody can know")
+			}
+		}},
+		{"an end in good order", cfg.DrainTimeout, func() { c.giveUp([]kafka.Partition{t0}, errRevoked) }},
+		{"a loss", cfg.DrainTimeout, func() { c.lose([]kafka.Partition{t1}, errLost) }},
 	} {
-		select {
-		case <-inBackground(end):
-		case <-time.After(cfg.DrainTimeout + 2*time.Second):
-			t.Errorf("%s: it waits for the disk", what)
+		within(t, row.most+2*time.Second, row.what, row.do)
+	}
+	close(h.back)
+	<-other
+}
+
+// While a write hangs the member polls on: the group's callbacks end in time, nothing new is sent, and when the disk is back all goes on by
+// itself: each message once and in order, but for those under way at the disk whose partition was taken, which are flagged.
+func TestAMemberPollsWhileAWriteHangs(t *testing.T) {
+	t.Parallel()
+	cfg, each, t3 := small(), 200, kafka.Partition{Topic: "t", Number: 3}
+	cfg.DrainTimeout = 2 * time.Second
+	var mu sync.Mutex
+	sent, unflagged, last, wrong := 0, map[kafka.Position]int{}, map[kafka.Partition]int64{}, []string(nil)
+	h := newFrozen(t, cfg, handle(func(d *Delivery) Verdict {
+		mu.Lock()
+		defer mu.Unlock()
+		sent++
+		at := kafka.Position{Partition: kafka.Partition{Topic: d.Topic, Number: d.Partition.Number}, Offset: d.Offset}
+		if before, ok := last[at.Partition]; ok && at.Offset != before+1 && !(d.InDoubt() && at.Offset == before) {
+			wrong = append(wrong, fmt.Sprintf("%s/%d after %d", at.Partition, at.Offset, before))
+		}
+		if last[at.Partition] = at.Offset; !d.InDoubt() {
+			unflagged[at]++
+		}
+		return good
+	}))
+	count := func() int { mu.Lock(); defer mu.Unlock(); return sent }
+	polls := func() (n int) { h.kafka.with(func() { n = h.kafka.polls }); return n }
+	soon := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("in 20 s not: %s", what)
+			}
 		}
 	}
-	close(back)
+	h.run()
+	h.kafka.give(t0, t1, t2)
+	h.kafka.produce(t0, 10, 10)
+	soon("the first ones", func() bool { return h.kafka.storedAt(t0) == 10 })
+	other := h.write()
+	for _, p := range []kafka.Partition{t0, t1, t2} {
+		h.kafka.produce(p, each, 10)
+	}
+	time.Sleep(1500 * time.Millisecond) // a first one waits for a second
+	before, began := count(), polls()
+	time.Sleep(500 * time.Millisecond)
+	if n := polls() - began; n < 3 {
+		t.Errorf("%d polls in half a second", n)
+	}
+	within(t, 4*time.Second, "a revoke", func() { h.kafka.take(false, t0) })
+	within(t, 4*time.Second, "a loss", func() { h.kafka.take(true, t1) })
+	within(t, 2*time.Second, "an assignment", func() { h.kafka.give(t0, t3) })
+	if why := fmt.Sprint(h.f.Ready()); len(h.f.Live()) > 0 || !strings.Contains(why, "t/3 is not started: ") || !strings.Contains(why, "nothing is delivered until it goes on") {
+		t.Errorf("live says %v, ready %s", h.f.Live(), why)
+	}
+	h.kafka.produce(t3, each, 10)
+	if n := count() - before; n > 0 {
+		t.Errorf("%d messages were sent while nothing could be recorded", n)
+	}
+	close(h.back)
 	<-other
-	must(t, store.Close())
+	within(t, 10*time.Second, "an assignment of what was lost", func() { h.kafka.give(t1) })
+	soon("all of it", func() bool {
+		return h.kafka.storedAt(t0) == int64(10+each) && h.kafka.storedAt(t1) == int64(each) && h.kafka.storedAt(t2) == int64(each) && h.kafka.storedAt(t3) == int64(each)
+	})
+	must(t, h.stop())
+	for at, n := range unflagged {
+		if n != 1 {
+			t.Errorf("%s/%d was sent %d times", at.Partition, at.Offset, n)
+		}
+	}
+	if len(wrong) > 0 || count() > 10+4*each+cfg.Concurrency {
+		t.Errorf("%d were sent for %d messages; out of order: %v", count(), 10+4*each, wrong)
+	}
 }
 
 func must(t *testing.T, err error) {

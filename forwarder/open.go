@@ -177,7 +177,7 @@ func (c *consumer) remade(k start.Knowledge) bool {
 	earlier := func(o offsets.Key) bool {
 		return o.Cluster == k.Identity.Cluster && o.Group == k.Identity.Group && o.TopicID != k.Identity.TopicID
 	}
-	return c.past.left[k.Partition].remade(k.Identity.TopicID) || slices.ContainsFunc(c.f.parts.Store.Foreign(k.Identity), earlier)
+	return c.past.left[k.Partition].remade(k.Identity.TopicID) || slices.ContainsFunc(k.Foreign, earlier)
 }
 
 // past is what this process has had of partitions.
@@ -245,8 +245,8 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: topics[m.Topic].ID, Partition: m.Number}
 		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.f.parts.Store.VolumeID(), Holds: c.f.parts.Store.Holds, Commit: m,
 			Bounds: limits[m.Partition], Reset: c.f.cfg.Reset, TrustSaved: c.f.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
-		if saved, ok := c.f.parts.Store.Saved(id); ok {
-			k.Saved = &saved
+		if k.Saved, k.Foreign, err = c.f.parts.Store.Recall(id); err != nil {
+			return nil, errors.Join(missing, err)
 		}
 		known[m.Partition] = k
 	}
@@ -257,7 +257,7 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 func (c *consumer) sayStart(o *opening) {
 	log := c.log.With("topic", o.Partition.Topic, "partition", o.Partition.Number)
 	if o.Saved == nil {
-		for _, k := range c.f.parts.Store.Foreign(o.Identity) {
+		for _, k := range o.Foreign {
 			log.Warn("the volume holds offsets of another cluster, group or topic id for this partition; they do not apply",
 				"cluster", k.Cluster, "group", k.Group, "topic_id", offsets.URLSafe(k.TopicID))
 		}

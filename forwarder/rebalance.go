@@ -144,11 +144,9 @@ func (c *consumer) giveUp(tps []kafka.Partition, cause error) {
 	}
 	ps := c.present(tps)
 	c.drain(ps, cause)
-	atMost(closeTime, func() {
-		for _, p := range ps {
-			p.rec.HandOver()
-		}
-	})
+	for _, p := range ps {
+		p.rec.HandOver()
+	}
 	offsets.Crash("drained, not handed over")
 	if cause != errRemade {
 		c.f.committer.handOver(ps, c.f.reserve()*2/3)

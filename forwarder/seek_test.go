@@ -118,8 +118,8 @@ func TestSeekSurvivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := r.newestMark(t0)
-		saved, ok := r.store.Saved(r.f.consumer.parts[t0].identity)
-		if m.Offset != 5 || !m.Paused || !ok || saved.Next != 5 || saved.Lineage != m.Lineage {
+		saved, _, err := r.store.Recall(r.f.consumer.parts[t0].identity)
+		if m.Offset != 5 || !m.Paused || err != nil || saved.Next != 5 || saved.Lineage != m.Lineage {
 			t.Errorf("Kafka has %+v, the file %+v", m, saved)
 		}
 		if err := r.stop(); err != nil {

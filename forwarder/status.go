@@ -96,7 +96,7 @@ type LettersStatus struct {
 	Refused  int64            // and those passed over: sent back too often, or of a topic that is not consumed
 }
 
-// Status may be asked at any time. Where the volume hangs it may wait for that, since it looks into the record.
+// Status may be asked at any time.
 func (f *Forwarder) Status() Status {
 	s := Status{Pending: f.pending(), Blocked: f.failures.status()}
 	_, s.Stopping = f.health.stopDeadline()

@@ -13,14 +13,22 @@ type edition struct {
 const editionFormat = "%d.%d.%x.%x"
 
 // Edition is what the file holds on disk, in a word without spaces for those who keep it elsewhere; see Holds. "" without a file.
+// It does not wait for a disk that hangs: what it said before is true, too.
 func (s *Store) Edition() string {
 	if !s.Keeps() {
 		return ""
 	}
-	s.mu.Lock()
+	if !s.lockSoon() {
+		if word := s.said.Load(); word != nil {
+			return *word
+		}
+		return ""
+	}
 	defer s.mu.Unlock()
 	j := &s.journal
-	return fmt.Sprintf(editionFormat, j.written, j.onDisk, j.place.life, s.read.opening)
+	word := fmt.Sprintf(editionFormat, j.written, j.onDisk, j.place.life, s.read.opening)
+	s.said.Store(&word)
+	return word
 }
 
 // Holds says whether the file held all of an Edition of this volume when it was opened, or has it from this Store. False: the

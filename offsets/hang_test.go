@@ -97,10 +97,11 @@ func TestATurnThatHangs(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		d.gate = make(chan struct{})
-		p.Committed(0)
+		p.Fetched(1)
+		must(t, p.Settled(Attempt{Offset: 1, Number: 1}))
 		time.Sleep(time.Second) // the keeper is at the disk
-		for at := int64(1); roomOf(s) > left; at++ {
-			p.Committed(at) // waits for nobody but for room
+		for n := 2; roomOf(s) > left; n++ {
+			must(t, p.Settled(Attempt{Offset: 1, Number: n})) // waits for nobody but for room
 		}
 		return s, p, d
 	}
@@ -129,7 +130,7 @@ func TestATurnThatHangs(t *testing.T) {
 		s, p, d := hanging(0)
 		time.Sleep(hangTime)
 		began := time.Now()
-		if p.Committed(2000); time.Since(began) > 0 || !errors.Is(s.Err(), ErrHangs) {
+		if err := p.Settled(Attempt{Offset: 1, Number: 9999}); time.Since(began) > 0 || !errors.Is(err, ErrHangs) || !errors.Is(s.Err(), ErrHangs) {
 			t.Errorf("a write without room took %v, and the volume is said to be %v", time.Since(began), s.Err())
 		}
 		close(d.gate)

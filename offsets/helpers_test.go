@@ -83,6 +83,21 @@ func work(t testing.TB, p *Partition, n int64, open ...int64) {
 	}
 }
 
+// Saved is what Recall has of exactly this Key.
+func (s *Store) Saved(k Key) (Saved, bool) {
+	saved, _, err := s.Recall(k)
+	if saved == nil || err != nil {
+		return Saved{}, false
+	}
+	return *saved, true
+}
+
+// Foreign is what Recall has of others.
+func (s *Store) Foreign(k Key) []Key {
+	_, foreign, _ := s.Recall(k)
+	return foreign
+}
+
 // Done is Write for one outcome.
 func (p *Partition) Done(offset int64) error { return record(p, []int64{offset}) }
 

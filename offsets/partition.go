@@ -13,20 +13,20 @@ const (
 )
 
 // Partition is one assigned partition: its tracker in memory and its frames in the file, if there is one. It is safe for
-// concurrent use.
+// concurrent use. What only looks, or says what has come, waits for no disk.
 type Partition struct {
 	store    *Store
-	slot     *slot        // guarded by store.mu
-	released bool         // guarded by store.mu
+	slot     *slot
+	released atomic.Bool  // set with store.mu
 	untried  atomic.Int64 // no attempt at this offset or a higher one is known
 }
 
 // Fetched takes over an offset from the consumer and says whether to deliver it: false means it is finished already.
 // Offsets ascend strictly; whatever lies between the previous one (at first: Start.Next) and this one does not exist.
 func (p *Partition) Fetched(offset int64) (deliver bool) {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
-	return !p.released && p.slot.fetched(offset)
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
+	return !p.released.Load() && p.slot.fetched(offset)
 }
 
 // Earlier is what is known of attempts at an offset, those of earlier lives included. A zero Number means none is on record;
@@ -35,8 +35,8 @@ func (p *Partition) Earlier(offset int64) Attempt {
 	if offset >= p.untried.Load() {
 		return Attempt{Offset: offset}
 	}
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	a := p.slot.attempts[offset]
 	if r := p.slot.find(offset); r != nil {
 		a = r.attempt()
@@ -46,25 +46,27 @@ func (p *Partition) Earlier(offset int64) Attempt {
 	return a
 }
 
-// Advance passes over offsets that hold no message (transaction markers) once nothing is outstanding.
+// Advance passes over offsets that hold no message (transaction markers) once nothing is outstanding. Where there is a file, it holds once the
+// next tick has written it: whoever polls Kafka makes no write.
 func (p *Partition) Advance(position int64) {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.begin(1) != nil {
-		return // the watermark in the file stays lower: those offsets are asked for again, and do not exist
-	}
-	from := p.slot.next
-	if p.slot.advance(position) {
-		_ = s.put(finishedFrame(p.slot.number, from, position)) // a failure shows in Err and in the next Write
+	t := p.slot
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case p.released.Load() || !t.behind(position):
+	case p.store.Keeps():
+		t.markers, t.noted = position, true
+		p.store.note()
+	default:
+		t.advance(position)
 	}
 }
 
 // Progress is what may be committed: the watermark, and what is recorded as finished above it. Without a file, what was sent
 // counts as finished for the watermark until HandOver.
 func (p *Partition) Progress() (next int64, done Ranges) {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	next = p.slot.passed()
 	return next, p.slot.finished(recorded).TrimBelow(next)
 }
@@ -73,16 +75,16 @@ func (p *Partition) Progress() (next int64, done Ranges) {
 // case, so that a stop or a rebalance loses and repeats nothing, and Unfinished tells of what is under way all the same (at a disk that
 // hangs).
 func (p *Partition) HandOver() {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	p.slot.sentCounts, p.slot.handedOver = false, p.store.Keeps()
 }
 
 // Unfinished is what a commit has to tell of attempts: those that are over, at offsets that Progress does not pass and that
 // have no outcome on record, by offset. An attempt under way does not count; those before it at the same message do.
 func (p *Partition) Unfinished() []Attempt {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	tell := (*row).over
 	if p.slot.handedOver {
 		tell = (*row).left
@@ -92,38 +94,54 @@ func (p *Partition) Unfinished() []Attempt {
 
 // Next is the watermark: every offset below it has its outcome.
 func (p *Partition) Next() int64 {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	return p.slot.next
 }
 
 // Outstanding is the number of offsets that were handed over and are not finished.
 func (p *Partition) Outstanding() int {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	return p.slot.waiting
 }
 
 // Standing is the watermark, how many offsets above it are finished, and how many were handed over and are not.
 func (p *Partition) Standing() (next, done int64, outstanding int) {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	for _, r := range p.slot.finished(recorded).TrimBelow(p.slot.next) {
 		done += r.To - r.From
 	}
 	return p.slot.next, done, p.slot.waiting
 }
 
-// Committed notes that Kafka acknowledged a commit at offset. It reaches the disk with the next sync.
+// Committed notes that Kafka acknowledged a commit at offset. It reaches the disk with the next sync. It does not wait for another's write that
+// hangs: a tick makes this one, then.
 func (p *Partition) Committed(offset int64) {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.begin(1) != nil {
+	s, t := p.store, p.slot
+	if !p.acknowledged(offset) {
 		return // the commit stands in Kafka all the same
 	}
-	p.slot.committed = offset
-	_ = s.put(committedFrame(p.slot)) // a failure shows in Err and in the next Write
+	if !s.lockSoon() {
+		s.note()
+		return
+	}
+	defer s.mu.Unlock()
+	if s.say(t) != nil { // it shows in Err and in the next Write, too
+		s.note()
+	}
+}
+
+func (p *Partition) acknowledged(offset int64) bool {
+	t := p.slot
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.released.Load() {
+		return false
+	}
+	t.committed, t.noted = offset, true
+	return true
 }
 
 // Release ends the assignment at once: nothing of this partition is recorded any more, and every later call returns
@@ -132,21 +150,28 @@ func (p *Partition) Release() {
 	s := p.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.released {
+	if p.released.Load() {
 		return
 	}
-	p.released = true
-	p.slot.owner = nil
-	p.slot.release()
+	p.end()
 	s.table.count(p.slot)
 	p.slot.seq = s.backlog.seq
 	s.lowering = true
 	poke(s.keeper.kick)
 }
 
+// end takes the slot from the partition. The caller has Store.mu.
+func (p *Partition) end() {
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
+	p.released.Store(true)
+	p.slot.owner = nil
+	p.slot.release()
+}
+
 // begin makes room for n frames of this partition. No lock is given up between its return and the writing.
 func (p *Partition) begin(n int) error {
-	if p.released {
+	if p.released.Load() {
 		return ErrReleased
 	}
 	return p.usable(p.store.begin(n))
@@ -154,7 +179,7 @@ func (p *Partition) begin(n int) error {
 
 // usable is what came of a wait for the Store: this partition may have been released in it.
 func (p *Partition) usable(err error) error {
-	if p.released {
+	if p.released.Load() {
 		return ErrReleased
 	}
 	return err

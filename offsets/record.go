@@ -68,6 +68,8 @@ func (p *Partition) Settled(all ...Attempt) error {
 
 // settle adds the end of an attempt to the next write.
 func (p *Partition) settle(a Attempt) error {
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
 	if r := p.slot.find(a.Offset); r == nil || r.progress != outstanding {
 		return errNotOutstanding
 	}
@@ -77,14 +79,14 @@ func (p *Partition) settle(a Attempt) error {
 
 // Doubt notes what is known of a message whose outcome could not be recorded. It writes nothing.
 func (p *Partition) Doubt(a Attempt) {
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
 	p.ended(a)
 }
 
 // ended notes the end of an attempt in memory. The slot of a released partition may be another one's by now.
 func (p *Partition) ended(a Attempt) {
-	if p.released {
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
+	if p.released.Load() {
 		return
 	}
 	if r := p.slot.find(a.Offset); r != nil && r.progress != recorded {
@@ -110,6 +112,8 @@ func (p *Partition) announceAll(before []row, intents []Attempt) (at int64, _ []
 // announce adds one intent to the next write, with a ceiling above it where one is due.
 func (p *Partition) announce(before []row, a Attempt) ([]row, error) {
 	s, t := p.store, p.slot
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	r := t.find(a.Offset)
 	if r == nil || r.progress != outstanding {
 		return before, errNotOutstanding
@@ -141,7 +145,9 @@ func (p *Partition) announced(before []row, highest int64, seq uint64, err error
 
 // recall takes intents back: no request follows them.
 func (p *Partition) recall(before []row) {
-	if p.released {
+	p.slot.mu.Lock()
+	defer p.slot.mu.Unlock()
+	if p.released.Load() {
 		return
 	}
 	for _, b := range before {
@@ -165,6 +171,8 @@ func (p *Partition) conclude(offset int64) error {
 		return err
 	}
 	s, t := p.store, p.slot
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	now, r := s.second(), t.find(offset)
 	switch {
 	case r == nil && offset < t.next, r != nil && r.progress == recorded:
@@ -189,7 +197,9 @@ func (p *Partition) concluded(done []int64, err error) error {
 	if err == nil {
 		err = p.store.await()
 	}
-	if err == nil && !p.released {
+	if err == nil && !p.released.Load() {
+		p.slot.mu.Lock()
+		defer p.slot.mu.Unlock()
 		for _, offset := range done {
 			p.slot.finish(offset)
 		}

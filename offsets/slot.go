@@ -4,11 +4,13 @@ import (
 	"maps"
 	"math"
 	"reflect"
+	"sync"
 	"time"
 )
 
 // slot is a Key in one lineage. Its number is never used again, so a frame belongs to it for ever.
 type slot struct {
+	mu sync.Mutex // guards tracker, doubt, committed and noted: the innermost lock, with which nobody waits. All else is guarded by Store.mu
 	tracker
 	number    uint32
 	key       Key
@@ -24,6 +26,7 @@ type slot struct {
 	stood     bool      // somebody had to wait for it since
 	unvouched bool      // see Saved; until it is assigned
 	unwritten bool      // what an assignment has joined did not get into the file
+	noted     bool      // committed, or where the tracker is advanced to, waits to be written
 	seq       uint64    // backlog.seq at the newest ceiling, and at the release
 	committed int64
 	counted   int   // frames, as of the table's newest count
@@ -93,6 +96,8 @@ func (t *slot) lift(offset int64, now time.Time, lag time.Duration) frame {
 
 // frames says all there is to say about the slot; identity is left out where the file has it.
 func (t *slot) frames(out []frame, identity bool) []frame {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if identity {
 		out = textFrames(out, t.number, t.key)
 	}

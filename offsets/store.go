@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,10 @@ type Store struct {
 	opt  Options  // with nothing left out
 	path string   // of the file
 	lock *os.File // open: no other process has the volume; nil without one
+
+	said  atomic.Pointer[string] // the newest Edition
+	noted atomic.Bool            // the next tick has something to write that was noted
+	stuck atomic.Bool            // who last waited for the lock for writeTime has not got it
 
 	mu      sync.Mutex // guards all below but keeper; held for a write, never for a sync or a snapshot's way to the disk
 	wake    sync.Cond  // backlog.busy or turning changed
@@ -185,29 +190,26 @@ func (s *Store) VolumeID() string {
 	return fmt.Sprintf("%016x", s.journal.header.volume)
 }
 
-// Saved is what the file knows of exactly this Key, in its newest lineage.
-func (s *Store) Saved(k Key) (Saved, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t, ok := s.table.current[k]
-	if !ok {
-		return Saved{}, false
+// Recall is what the file knows of exactly this Key, in its newest lineage, nil where that is nothing; and the entries for the same topic and
+// partition that do not apply to it: another cluster, group or topic id. It does not wait for a disk that hangs: that is an error.
+func (s *Store) Recall(k Key) (saved *Saved, foreign []Key, err error) {
+	if !s.lockSoon() {
+		return nil, nil, s.hanging()
 	}
-	return t.saved(), true
-}
-
-// Foreign lists entries for the same topic and partition that do not apply to k: another cluster, group or topic id.
-func (s *Store) Foreign(k Key) []Key {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Key
+	if t, ok := s.table.current[k]; ok {
+		t.mu.Lock()
+		v := t.saved()
+		t.mu.Unlock()
+		saved = &v
+	}
 	for o := range s.table.current {
 		if o.Topic == k.Topic && o.Partition == k.Partition && o != k {
-			out = append(out, o)
+			foreign = append(foreign, o)
 		}
 	}
-	slices.SortFunc(out, compareKeys)
-	return out
+	slices.SortFunc(foreign, compareKeys)
+	return saved, foreign, nil
 }
 
 func compareKeys(a, b Key) int {
@@ -244,7 +246,9 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 		t.key, t.lineage, t.first, t.at = k, st.Lineage, st.Next, s.opt.Now().Unix()
 	}
 	p := &Partition{store: s, slot: t}
+	t.mu.Lock()
 	changed, unvouched := t.join(st), t.unvouched
+	t.mu.Unlock()
 	t.unvouched = false
 	if t.unwritten = s.Keeps() && (changed || fresh || unvouched || t.unwritten); t.unwritten {
 		if err := s.enter(t, fresh); err != nil {
@@ -258,7 +262,9 @@ func (s *Store) assign(k Key, st Start) (*Partition, error) {
 		t.owner, t.unvouched = nil, unvouched
 		return nil, cmp.Or(err, s.failed)
 	}
-	t.handedOver, t.sentCounts = false, !s.Keeps()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handedOver, t.sentCounts, t.markers = false, !s.Keeps(), 0
 	t.start()
 	untried := t.doubt
 	for o := range t.attempts {
@@ -301,10 +307,8 @@ func (s *Store) enter(t *slot, fresh bool) error {
 
 // Err is why nothing can be recorded now, nil while the file can be written. It does not wait for a disk that hangs.
 func (s *Store) Err() error {
-	for end := time.Now().Add(time.Second); !s.mu.TryLock(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			return s.hanging()
-		}
+	if !s.lockSoon() {
+		return s.hanging()
 	}
 	err, closed, hangs := s.failed, s.closed, s.hangs()
 	s.mu.Unlock()

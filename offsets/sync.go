@@ -60,6 +60,7 @@ func (s *Store) tick() time.Duration {
 		}
 		s.heal()
 	}
+	s.sayNoted()
 	if s.flush(s.backlog.seq) == nil {
 		s.lower()
 	}
@@ -82,6 +83,42 @@ func (s *Store) heal() {
 	if s.failed != nil && !s.closed {
 		_ = s.turn() // the next tick tries again
 	}
+}
+
+// note has the next tick write what was noted.
+func (s *Store) note() {
+	s.noted.Store(true)
+	poke(s.keeper.kick)
+}
+
+// sayNoted writes what was noted. Where that fails, it is tried again.
+func (s *Store) sayNoted() {
+	if !s.noted.Swap(false) {
+		return
+	}
+	for _, t := range s.table.sorted() {
+		if s.say(t) != nil {
+			s.noted.Store(true)
+			return
+		}
+	}
+}
+
+// say writes what was noted of a slot.
+func (s *Store) say(t *slot) error {
+	if err := s.begin(2); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	from, noted := t.next, t.noted
+	if t.noted = false; noted {
+		if t.advance(t.markers) {
+			s.journal.add(finishedFrame(t.number, from, t.position))
+		}
+		s.journal.add(committedFrame(t))
+	}
+	t.mu.Unlock()
+	return s.write()
 }
 
 // lower takes back the ceilings of partitions that were released, once all that they did is on disk.
@@ -113,9 +150,8 @@ func (s *Store) Close() error {
 	}
 	for _, t := range s.table.current {
 		if t.owner != nil {
-			t.owner.released = true
-			t.owner, t.seq = nil, s.backlog.seq
-			t.release()
+			t.owner.end()
+			t.seq = s.backlog.seq
 		}
 	}
 	for s.backlog.busy { // however long it takes: who closes has a bound of his own
@@ -140,6 +176,7 @@ func (s *Store) Close() error {
 
 // finish writes the clean frame, in a sync of its own: it vouches for all that is above it.
 func (s *Store) finish() error {
+	s.sayNoted()
 	if err := s.reach(s.backlog.seq); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ const rowsKept = 1024
 type tracker struct {
 	next     int64             // every offset below is finished
 	position int64             // one past the newest offset handed over
+	markers  int64             // up to here, or where position is, there are no messages that were not handed over
 	done     Ranges            // finished at or above next before this assignment
 	attempts map[int64]Attempt // tried before this assignment, not handed over since
 	rows     []row             // handed over, by offset; rows[:head] are past
@@ -136,13 +137,16 @@ func (t *tracker) settle() {
 
 // advance passes over offsets that hold no message. It says whether the watermark moved.
 func (t *tracker) advance(position int64) bool {
-	if t.head < len(t.rows) || position <= t.position {
+	if !t.behind(position) {
 		return false
 	}
 	t.position = position
 	t.settle()
 	return true
 }
+
+// behind tells whether the watermark may move up to position: nothing is outstanding.
+func (t *tracker) behind(position int64) bool { return t.head == len(t.rows) && position > t.position }
 
 // passed is the watermark that may be committed.
 func (t *tracker) passed() int64 {

@@ -77,6 +77,40 @@ func (s *Store) hanging() error {
 	return fmt.Errorf("%s %w (a slow disk, a frozen file system): nothing is delivered until it goes on", s.path, ErrHangs)
 }
 
+// A write that is well has the lock for microseconds. Who must not wait for one that hangs gives it writeTime, and once somebody has waited in
+// vain only knownTime, until the lock is free again.
+const (
+	writeTime = time.Second
+	knownTime = time.Millisecond
+)
+
+// lockSoon takes the lock; false: a write hangs with it. It is for who must not wait for a disk: the caller polls Kafka, has another lock, or
+// answers how things are.
+func (s *Store) lockSoon() bool {
+	if !s.mu.TryLock() {
+		most := writeTime
+		if s.stuck.Load() {
+			most = knownTime
+		}
+		end := time.Now().Add(most)
+		for tries := 0; !s.mu.TryLock(); tries++ {
+			switch {
+			case tries < 100:
+				runtime.Gosched()
+			case time.Now().After(end):
+				s.stuck.Store(true)
+				return false
+			default:
+				time.Sleep(knownTime / 10)
+			}
+		}
+	}
+	if s.stuck.Load() {
+		s.stuck.Store(false)
+	}
+	return true
+}
+
 // rouse wakes whoever has something to do now: those who wait for the other half, those whose write is on disk, and one of the
 // rest, who runs the next sync; all of them where none is to come.
 func (s *Store) rouse() {

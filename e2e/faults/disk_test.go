@@ -154,13 +154,13 @@ func TestAStopWhileTheDiskHangs(t *testing.T) {
 	s.tell(fmt.Sprintf("by system call; the process ended after %v", took.Round(10*time.Millisecond)))
 }
 
-// TestAFrozenDisk: a file system that takes no write for a while stops deliveries and nothing else, is named, and is not called
-// ill health.
+// TestAFrozenDisk: a file system that takes no write for a while stops deliveries and nothing else, is named, is not called ill health, and
+// holds up no rebalance.
 func TestAFrozenDisk(t *testing.T) {
 	const story, concurrency = "frozen file system", 8
 	frozen := time.Duration(times(25, 4)) * time.Second // longer than the poll loop may be silent
 	m := machine(t, story, 24, "")
-	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, volume: m.Disk, bound: concurrency})
+	s := stage(t, story, setting{partitions: 8, concurrency: concurrency, volume: m.Disk, bound: concurrency, env: []string{"KPUSH_REVOKE_TIMEOUT=1s"}})
 	s.sc.Start(t)
 	s.stock(5_000)
 	s.svc.Await(t, 500, patience)
@@ -173,10 +173,31 @@ func TestAFrozenDisk(t *testing.T) {
 		}
 		return nil
 	})
+	other, joined := s.joins("/other")
+	s.charges = append(s.charges, charge{begin, rig.Cost{Repeats: concurrency, Flagged: -1}}) // what was under way at the disk, in partitions that went
+	s.crashes++
+	thawed := time.Now()
 	thaw()
 	took := s.goesOn()
+	rig.Within(t, patience, "deliveries of the one whose disk was frozen", func() bool { s.stock(300); return len(s.svc.Seen(thawed, "/")) > 0 })
+	other.Shut(t, 15*time.Second)
 	s.crash(0, s.sc.Kill, func() { s.sc.Start(t) })
-	s.tell(fmt.Sprintf("for %v; went on by itself after %v; a kill -9 at the end", frozen, took.Round(time.Millisecond)))
+	s.tell(fmt.Sprintf("for %v, a second member joined meanwhile in %v; went on by itself after %v; a kill -9 at the end", time.Since(begin).Round(time.Second),
+		joined.Round(100*time.Millisecond), took.Round(time.Millisecond)))
+}
+
+// joins starts another sidecar with a path and a volume of its own, and returns it, and how long it took until it delivers from half of the
+// partitions: the group has waited for none of its members for longer than that.
+func (s *scene) joins(path string) (*rig.Sidecar, time.Duration) {
+	s.Helper()
+	const most = 20 * time.Second // far below max.poll.interval.ms
+	other, since := s.another(path), time.Now()
+	other.Start(s)
+	took := rig.Within(s, patience, "the deliveries of a second member", func() bool { return len(s.svc.Seen(since, path)) == s.partitions/2 })
+	if took > most {
+		rig.Missed(s, "A second member has waited for %v, want %v at most.", took, most)
+	}
+	return other, took
 }
 
 // TestAFullDisk: the file has its room from the start, so deliveries go on; only a message that has to be skipped, and cannot

@@ -29,6 +29,7 @@ type Knowledge struct {
 	Volume     string
 	Holds      func(edition string) bool // of the volume
 	Saved      *offsets.Saved            // nil: the file knows nothing of this identity
+	Foreign    []offsets.Key             // what the file has of the same name, and does not apply
 	Commit     kafka.Commit              // Offset < 0: the broker knows nothing
 	Bounds     kafka.Bounds
 	Asked      *int64        // where an operator wants it to go on, while this process runs; nil: nobody has asked
