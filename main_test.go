@@ -119,6 +119,11 @@ func TestRunRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	another, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
 	locked := t.TempDir()
 	store, err := offsets.Open(locked, offsets.Options{})
 	if err != nil {
@@ -137,8 +142,8 @@ func TestRunRefuses(t *testing.T) {
 		"volume in use, spool":          {"KPUSH_MESSAGE_DELIVERY_GUARANTEES=1 KPUSH_PUBLISH_SPOOL=1MiB KPUSH_OFFSETS_DIR=" + locked, "another kpush process"},
 		"address in use":                {"KPUSH_HEALTH_ADDR=" + taken.Addr().String(), "cannot be listened on"},
 		"address of the API in use":     {"KPUSH_API_ADDR=" + taken.Addr().String(), "KPUSH_API_ADDR=" + taken.Addr().String() + " cannot be listened on"},
-		"both in use": {"KPUSH_HEALTH_ADDR=" + taken.Addr().String() + " KPUSH_API_ADDR=" + taken.Addr().String(),
-			"address already in use\nKPUSH_API_ADDR=" + taken.Addr().String()},
+		"both in use": {"KPUSH_HEALTH_ADDR=" + taken.Addr().String() + " KPUSH_API_ADDR=" + another.Addr().String(),
+			"address already in use\nKPUSH_API_ADDR=" + another.Addr().String()},
 		"property unknown":    {"KPUSH_CONSUMER_CONF=no.such.property=1", "No such configuration property"},
 		"producer's property": {"KPUSH_PRODUCER_CONF=no.such.property=1", "No such configuration property"},
 		"property mistaken":   {"KPUSH_CONSUMER_CONF=fetch.wait.max.ms=soon", "fetch.wait.max.ms"},

@@ -31,6 +31,14 @@ func isListening(s string) bool {
 	return isHostPort(s, 0) || all && isPort(port, 0)
 }
 
+// sharePort tells whether two addresses cannot both be listened on.
+func sharePort(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || all(hostA) || all(hostB))
+}
+
 // isLoopback tells whether host:port is on this machine by its very name.
 func isLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr) // isListening has looked

@@ -52,6 +52,9 @@ func (l *loader) checkAll(brokers map[string]string) {
 		l.wrong("KPUSH_HEALTH_ADDR", "is not an address to listen on; write :9400 or 127.0.0.1:9400")
 	}
 	l.checkAPI()
+	if sharePort(c.HealthAddr, c.APIAddr) {
+		l.wrong("KPUSH_API_ADDR", "has the port of KPUSH_HEALTH_ADDR=%s: give each its own, as :9400 and 127.0.0.1:9401", c.HealthAddr)
+	}
 	if c.InstanceID != "" && !isKafkaName(c.InstanceID) {
 		l.wrong("KPUSH_INSTANCE_ID", "Kafka takes up to 249 letters, digits, dots, underscores and hyphens")
 	}

@@ -111,6 +111,8 @@ var wrongs = []struct{ set, sentence string }{
 	{"KPUSH_ORDER=topic", "KPUSH_ORDER=topic: must be one of partition, key, none"},
 
 	{"KPUSH_CAN_SKIP=yes", "KPUSH_CAN_SKIP=yes: must be true or false"},
+	{"KPUSH_API_ADDR=127.0.0.1:9400", "KPUSH_API_ADDR=127.0.0.1:9400: has the port of KPUSH_HEALTH_ADDR=:9400: give each its own, as :9400 and 127.0.0.1:9401"},
+	{"KPUSH_HEALTH_ADDR=127.0.0.1:9401", "KPUSH_API_ADDR: has the port of KPUSH_HEALTH_ADDR=127.0.0.1:9401: give each its own, as :9400 and 127.0.0.1:9401"},
 	{"KPUSH_RETRY_NUMS=-1", "KPUSH_RETRY_NUMS=-1: must be at least 0"},
 	{"KPUSH_RETRY_NUMS=3s", "KPUSH_RETRY_NUMS=3s: must be a whole number, such as 10"},
 	{"KPUSH_GIVE_UP_IN_A_ROW=-1", "KPUSH_GIVE_UP_IN_A_ROW=-1: must be from 0 to 1000000000"},
