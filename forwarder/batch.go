@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/kpush/kpush/forwarder/push"
 )
@@ -44,7 +45,7 @@ func (d *delivery) halve(v push.Verdict, fault bool, count, done int) {
 		d.suspects, d.size = count, count/2
 	case left > 0 && (fault || v.Class == push.Delivered):
 		d.size = left
-		d.part(left)
+		d.part(d.items[left-1])
 	case left == 0 && d.suspects > 0:
 		d.size = (d.suspects + 1) / 2
 	case left == 0:
@@ -53,16 +54,16 @@ func (d *delivery) halve(v push.Verdict, fault bool, count, done int) {
 	d.size = d.within(d.size)
 }
 
-// part gives back the lanes of which none is among the first n items: these failed, and the others need not wait for them. Their
-// attempts are known to the record, and what was skipped meanwhile does not go back.
-func (d *delivery) part(n int) {
-	if len(d.items) > n && d.giveUpSkipped(d.items[n:]) {
+// part gives back the lanes of which all is behind last: who gets them need not wait for the others. Their attempts are known to the
+// record, and what was skipped meanwhile does not go back.
+func (d *delivery) part(last *item) {
+	if d.giveUpSkipped(d.items[slices.Index(d.items, last)+1:]) {
 		d.complete()
 	}
 	if len(d.items) == 1 {
 		return
 	}
-	d.batch.Keep(n)
+	d.batch.Keep(slices.Index(d.items, last) + 1)
 	kept, messages := d.items[:0], d.batch.Messages()
 	for _, it := range d.items {
 		if len(messages) > 0 && it.Message == messages[0] {

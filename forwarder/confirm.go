@@ -9,8 +9,8 @@ import (
 	"github.com/kpush/kpush/forwarder/push"
 )
 
-// confirm asks for what is in doubt of the next request, so many items of the batch as a request may hold, until it is known of each
-// whether the service has it, or it is skipped. An error means that the delivery was stopped.
+// confirm asks for what is in doubt of the next request, so many items of the batch as a request may hold, until the first of them may go,
+// whether or not it is known of those behind it: the request ends before these. An error means that the delivery was stopped.
 func (d *delivery) confirm() error {
 	for _, it := range d.items {
 		it.cleared = false
@@ -30,20 +30,20 @@ func (d *delivery) confirm() error {
 	}
 }
 
-// askAll asks once for each item. open is the first one of which it is still not known. Where nothing whole comes back those behind wait
-// as it does.
+// askAll asks once for each item up to one that stays open: of which it is still not known. Other lanes need not wait for that one, and
+// are asked for by who gets them. Where nothing is before it, all have to wait that are left: open is this one, and those behind are asked
+// for, too, so that each is named. Where nothing whole comes back they wait as it does.
 func (d *delivery) askAll() (open *item, err error) {
 	n := 0
 	var silent *push.Reply
-	for _, it := range d.items {
-		if n == d.size {
-			break
-		}
+	var before *item // the newest that may go
+	for i := 0; i < len(d.items) && n < d.size; i++ {
+		it := d.items[i]
 		if it.final || d.isSkipped(it) {
 			continue
 		}
 		reply := silent
-		if it.InDoubt && !it.cleared && reply == nil {
+		if it.isOpen() && reply == nil {
 			if reply, err = d.ask(it); d.isSkipped(it) {
 				continue
 			} else if err != nil {
@@ -51,12 +51,17 @@ func (d *delivery) askAll() (open *item, err error) {
 			}
 		}
 		switch {
-		case !it.InDoubt || it.cleared:
+		case !it.isOpen():
 		case !reply.Known:
-			if d.doubtful(it, reply.Verdict); open == nil {
-				open = it
+			if open == nil && before != nil {
+				d.part(before)
+				return nil, nil
 			}
-			if reply.Verdict.Status == 0 {
+			if open == nil {
+				d.part(it)
+				open, i = it, slices.Index(d.items, it)
+			}
+			if d.doubtful(it, reply.Verdict); reply.Verdict.Status == 0 {
 				silent = reply
 			}
 		case reply.Has:
@@ -68,6 +73,7 @@ func (d *delivery) askAll() (open *item, err error) {
 				d.f.failures.note(it.failure, it.tries(), push.Verdict{Status: reply.Verdict.Status, Reason: "the service does not have it (KPUSH_CONFIRM_URL): it is sent again"})
 			}
 		}
+		before = it
 		n++
 	}
 	return open, nil

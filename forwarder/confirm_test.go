@@ -370,3 +370,152 @@ func TestConfirmURLOfABatch(t *testing.T) {
 		})
 	}
 }
+
+// Of a batch in doubt a message waits for its own question, and what is in order behind it; nobody else does. All others are asked for, and
+// go: what is before it at once, in as few requests as that leaves. Nothing goes unasked, each in its order, and a skip or a stop ends the wait.
+func TestConfirmURLOfABatchHoldsUpNobodyElse(t *testing.T) {
+	for _, row := range []struct {
+		order     string
+		keys      int
+		earlier   bool    // the doubt is of another life
+		open, has []int64 // not known, known to have been done
+		question  reply   // to what is open
+		want      string  // what is sent while that stays open
+		then      string  // and once it is known
+	}{
+		{OrderKey, 6, false, []int64{4}, nil, unwell, "0 1 2 3 5", "4"},
+		{OrderNone, 6, false, []int64{4}, nil, unwell, "0 1 2 3 5", "4"},
+		{OrderPartition, 6, false, []int64{4}, nil, unwell, "0 1 2 3", "4 5"},
+		{OrderKey, 6, false, []int64{0}, nil, unwell, "1 2 3 4 5", "0"},
+		{OrderNone, 6, false, []int64{0}, nil, unwell, "1 2 3 4 5", "0"},
+		{OrderPartition, 6, false, []int64{0}, nil, unwell, "", "0 1 2 3 4 5"},
+		{OrderKey, 6, true, []int64{0, 2, 5}, []int64{1}, unwell, "3 4", "0 2 5"},
+		{OrderNone, 6, true, []int64{1, 2, 3, 4}, []int64{0}, unwell, "5", "1 2 3 4"},
+		{OrderPartition, 6, true, []int64{2}, []int64{0, 3}, unwell, "1", "2 4 5"},
+		{OrderPartition, 6, true, []int64{1, 3}, nil, unwell, "0", "1 2 3 4 5"},
+		{OrderKey, 2, false, []int64{2}, nil, unwell, "0 1 3 5", "2 4"},
+		{OrderKey, 2, true, []int64{2, 3}, nil, unwell, "0 1", "2 3 4 5"},
+		{OrderKey, 3, true, []int64{3}, []int64{0, 1}, unwell, "2 4 5", "3"},
+		{OrderKey, 6, false, []int64{4}, nil, reply{cut: true}, "0 1 2 3 5", "4"},
+		{OrderNone, 6, true, []int64{1, 4}, nil, reply{hang: true}, "0 2 3 5", "1 4"},
+		{OrderPartition, 6, true, []int64{4}, nil, reply{refused: true}, "0 1 2 3", "4 5"},
+	} {
+		for _, concurrency := range []int{1, 16} {
+			for _, end := range []string{"answered", "skipped", "stopped"} {
+				synctest.Test(t, func(t *testing.T) {
+					name := fmt.Sprintf("%+v, %d at once, %s", row, concurrency, end)
+					r := newRig(t, batches(6, row.order, func(c *settings) {
+						c.ConfirmURLs, c.Concurrency, c.ExecTimeout = []string{"http://elsewhere/has"}, concurrency, time.Second
+					}), nil)
+					defer r.endAll()
+					var mu sync.Mutex
+					known, asked, last, fell := false, map[int64]int{}, map[int64]string{}, row.earlier
+					k := opened(r, func(q posted) reply {
+						mu.Lock()
+						defer mu.Unlock()
+						if q.asked != "" {
+							var o int64
+							_, _ = fmt.Sscanf(q.asked, "t/0/%d/T", &o)
+							asked[o]++
+							switch {
+							case slices.Contains(row.has, o):
+								last[o] = "has"
+								return reply{}
+							case known || !slices.Contains(row.open, o):
+								last[o] = "send"
+								return reply{status: 404}
+							}
+							last[o] = "open"
+							return row.question
+						}
+						if !fell {
+							fell = true
+							return reply{hang: true}
+						}
+						for _, e := range q.items {
+							if e.InDoubt && last[e.Offset] != "send" {
+								t.Errorf("%s: %s goes out, and the newest answer about %d is %q", name, q, e.Offset, last[e.Offset])
+							}
+						}
+						return reply{}
+					})
+					var doubts []offsets.Attempt
+					for o := range int64(6) {
+						if row.earlier {
+							doubts = append(doubts, offsets.Attempt{Offset: o, Number: 1, InDoubt: true})
+						}
+					}
+					p := r.partition(t0, doubts...)
+					load(p, 6, row.keys)
+					pass(time.Minute)
+					first := 0
+					if !row.earlier {
+						first = 1
+					}
+					came := func() string {
+						var all []int64
+						of := map[int64]int64{} // the newest of each lane
+						for _, q := range k.seen() {
+							if q.asked == "" {
+								if first--; first >= 0 {
+									continue
+								}
+								for _, e := range q.items {
+									lane := map[string]int64{OrderPartition: 0, OrderKey: e.Offset % int64(row.keys), OrderNone: e.Offset}[row.order]
+									if newest, any := of[lane]; any && newest > e.Offset {
+										t.Errorf("%s: %d after %d", name, e.Offset, newest)
+									}
+									of[lane], all = e.Offset, append(all, e.Offset)
+								}
+							}
+						}
+						first = 0
+						if !row.earlier {
+							first = 1
+						}
+						slices.Sort(all)
+						return strings.Trim(fmt.Sprint(all), "[]")
+					}
+					if got := came(); got != row.want {
+						t.Errorf("%s: sent are %s, want %s: %s", name, got, row.want, k.text())
+					}
+					mu.Lock()
+					for o := range int64(6) {
+						if n := asked[o]; n > 2 && !slices.Contains(row.open, o) && row.order != OrderPartition && row.keys == 6 {
+							t.Errorf("%s: %d is known, and was asked about %d times", name, o, n)
+						}
+					}
+					known = end == "answered"
+					mu.Unlock()
+					switch end {
+					case "answered":
+						r.until("the end", func() bool { return p.rec.Outstanding() == 0 })
+						all := strings.Fields(row.want + " " + row.then)
+						if slices.Sort(all); came() != strings.Join(all, " ") {
+							t.Errorf("%s: at last sent are %s: %s", name, came(), k.text())
+						}
+					case "skipped":
+						for p.rec.Outstanding() > 0 {
+							list := r.f.failures.doubtful()
+							if len(list) == 0 {
+								break
+							}
+							if n, err := r.f.Skip(context.Background(), "test", Selection{Position: list[0].Position}); n != 1 || err != nil {
+								t.Fatalf("%s: %d skipped, %v", name, n, err)
+							}
+							pass(time.Minute)
+						}
+					case "stopped":
+						drained(p, 0, errRevoked)
+					}
+					if end != "stopped" && p.rec.Next() != 6 || p.failing.Load() != 0 {
+						t.Errorf("%s: done up to %d, %d fail", name, p.rec.Next(), p.failing.Load())
+					}
+					if r.endAll(); r.turnsTaken() != 0 {
+						t.Errorf("%s: %d turns are held", name, r.turnsTaken())
+					}
+				})
+			}
+		}
+	}
+}

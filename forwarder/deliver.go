@@ -106,7 +106,7 @@ func (d *delivery) try() {
 	if d.f.parts.Confirm != nil && d.confirm() != nil {
 		return
 	}
-	if d.skip(); len(d.items) == 0 || d.prepare() != nil {
+	if d.skip(); len(d.request()) == 0 || d.prepare() != nil {
 		return
 	}
 	d.attempt.Items = d.attempt.Items[:0]
@@ -123,8 +123,17 @@ func (d *delivery) try() {
 	d.apply(d.f.parts.Handler.Push(&d.attempt))
 }
 
-// request is the items of the next request.
-func (d *delivery) request() []*item { return d.items[:min(d.size, len(d.items))] }
+// request is the items of the next request: none of which the service has yet to say whether it has it.
+func (d *delivery) request() []*item {
+	next := d.items[:min(d.size, len(d.items))]
+	if d.f.parts.Confirm == nil {
+		return next
+	}
+	if open := slices.IndexFunc(next, (*item).isOpen); open >= 0 {
+		return next[:open]
+	}
+	return next
+}
 
 // ctx ends when nobody waits for the next attempt any more: the partition stops, or the first message is skipped.
 func (d *delivery) ctx() context.Context { return d.waiting(d.items[0]) }

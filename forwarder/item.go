@@ -55,6 +55,9 @@ func (it *item) doubt() offsets.Attempt {
 	return a
 }
 
+// isOpen tells whether nothing of it may be sent where the service is asked first.
+func (it *item) isOpen() bool { return it.InDoubt && !it.cleared }
+
 func (it *item) where() slog.Attr {
 	return slog.Group("", "topic", it.Topic, "partition", it.Partition.Number, "offset", it.Offset)
 }
