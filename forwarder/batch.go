@@ -60,10 +60,11 @@ func (d *delivery) part(last *item) {
 	if d.giveUpSkipped(d.items[slices.Index(d.items, last)+1:]) {
 		d.complete()
 	}
-	if len(d.items) == 1 {
+	n := slices.Index(d.items, last) + 1
+	if n == len(d.items) {
 		return
 	}
-	d.batch.Keep(slices.Index(d.items, last) + 1)
+	d.batch.Keep(n)
 	kept, messages := d.items[:0], d.batch.Messages()
 	for _, it := range d.items {
 		if len(messages) > 0 && it.Message == messages[0] {

@@ -77,12 +77,14 @@ func (b *Batch) Finish(done ...*kafka.Message) {
 	b.pace.dispatch()
 }
 
-// Keep gives back the lanes of which none is among the first n messages: those go on, and the batch no longer has them.
+// Keep gives back the lanes of which none is among the first n messages: those go on, and the batch no longer has them. These have
+// waited for more once.
 func (b *Batch) Keep(n int) {
 	b.pace.mu.Lock()
 	defer b.pace.mu.Unlock()
 	kept := slices.Clone(b.in[:n])
 	b.filter(func(_ *kafka.Message, l *lane) bool { return slices.Contains(kept, l) })
+	b.of.due = time.Time{}
 	b.pace.dispatch()
 }
 

@@ -147,11 +147,10 @@ func TestABatchEndsInParts(t *testing.T) {
 		other := r.batch(5) // and 4 waits behind 2
 		b.Keep(1)
 		r.holds(b, 2)
-		if other.Next(true, false) {
-			r.Error("3 does not linger")
+		if !other.Next(true, false) {
+			r.Fatal("3 lingers again")
 		}
-		pass(cfg.BatchLinger)
-		if again := r.batch(3); again.Next(true, false) {
+		if r.holds(other, 3); other.Next(true, false) {
 			r.Error("there is something beside 2 and 4")
 		}
 		r.is(o, []int64{0, 1, 5, 3}, 1)
