@@ -105,7 +105,7 @@ func (d *delivery) sayDoubtful(it *item, v push.Verdict) {
 }
 
 // sayBlocked has the log name a message that keeps failing, with all that an operator needs to find it and to decide about it.
-func (d *delivery) sayBlocked(it *item, v push.Verdict, tries int) {
+func (d *delivery) sayBlocked(it *item, v push.Verdict) {
 	log := d.f.log
 	if !d.f.loud.blocked.names(func(more int) {
 		log.Error("more messages are blocked than the log names; /readyz and kpush -status say how many there are",
@@ -113,13 +113,22 @@ func (d *delivery) sayBlocked(it *item, v push.Verdict, tries int) {
 	}) {
 		return
 	}
-	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", v.Class.String(), "reason", v.Reason, "answer", v.Answer,
-		"attempts", tries, "since", it.failure.Since.UTC().Format(time.RFC3339)}
-	if v.Class == push.ServiceFault {
-		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service (a handler that throws breaks its connection: catch it, and answer 500), and at KPUSH_URL, KPUSH_HOST, KPUSH_PORT and KPUSH_SERVICE_TOKEN", about...)
-		return
+	verdict := v.Class.String()
+	if it.failure.Doubtful {
+		verdict = "in doubt"
 	}
-	log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)
+	about := []any{it.where(), keyOf(it.Key), "status", v.Status, "verdict", verdict, "reason", v.Reason, "answer", v.Answer,
+		"attempts", it.failure.Attempts, "since", it.failure.Since.UTC().Format(time.RFC3339)}
+	switch {
+	case it.failure.Doubtful:
+		log.Error("blocked: the message is in doubt and waits for KPUSH_CONFIRM_URL, which still does not say whether the service has it (status and answer are the question's): look at that URL; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 gives the message up", about...)
+	case v.Class == push.ServiceFault:
+		log.Error("blocked: the message has failed ten times by faults of the service, not of its own: look at the service (a handler that throws breaks its connection: catch it, and answer 500), and at KPUSH_URL, KPUSH_HOST, KPUSH_PORT and KPUSH_SERVICE_TOKEN", about...)
+	case v.Class == push.Busy:
+		log.Error("blocked: the service is busy, and has not taken the message in ten attempts: that is no fault of the message, which goes as soon as the service takes it; to skip it does not help while others get the same answer: look at the service", about...)
+	default:
+		log.Error("blocked: the message keeps failing and holds up what comes behind it; kpush -skip TOPIC/PARTITION/OFFSET or SIGUSR1 skips it", about...)
+	}
 }
 
 // keyMost is how many bytes of a key the log shows.

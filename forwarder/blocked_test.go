@@ -2,12 +2,16 @@ package forwarder
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kpush/kpush/kafka"
 )
 
 // refusing is a rig whose service refuses each message of its partition, n of them, side by side.
@@ -56,6 +60,52 @@ func TestBlockedIsNamed(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// The line says whose fault it is, as far as that is known, and what its status is of: of what is in doubt that is the question's. What is
+// blocked is skipped with all that is, whoever is to blame.
+func TestBlockedSaysWhy(t *testing.T) {
+	const failing, fault, busy, doubt = "the message keeps failing", "by faults of the service", "the service is busy", "the message is in doubt and waits for KPUSH_CONFIRM_URL"
+	for _, row := range []struct {
+		question, status int // 0: it is not in doubt
+		verdict, want    string
+	}{
+		{0, 500, "message fault", failing}, {0, 400, "message fault", failing},
+		{0, 503, "service fault", fault}, {0, 401, "service fault", fault},
+		{0, 429, "busy", busy}, {0, 423, "busy", busy}, {0, 408, "busy", busy}, {0, 409, "busy", busy}, {0, 425, "busy", busy},
+		{500, 200, "in doubt", doubt}, {204, 200, "in doubt", doubt}, {403, 200, "in doubt", doubt}, {302, 200, "in doubt", doubt}, {429, 200, "in doubt", doubt},
+		{404, 500, "message fault", failing}, {404, 429, "busy", busy},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, local(func(c *settings) { c.ConfirmURLs = []string{"http://service/has"} }), nil)
+			defer r.endAll()
+			serving(r, func(q *http.Request) (*http.Response, error) {
+				if q.Method == http.MethodGet {
+					return says(q, row.question)
+				}
+				return says(q, row.status)
+			})
+			if row.question == 0 {
+				r.partition(t1).push(&kafka.Message{Partition: t1, Offset: 7})
+			} else {
+				r.doubted(t1)
+			}
+			r.until("it is blocked", func() bool { return len(r.logs.With("blocked: ")) == 1 })
+			status := row.status
+			if row.verdict == "in doubt" {
+				status = row.question
+			}
+			line := r.logs.With("blocked: ")[0]
+			for _, want := range []string{row.want, fmt.Sprintf("verdict=%q", row.verdict), fmt.Sprintf("status=%d", status), "since=2000-01-01", "attempts=10"} {
+				if !strings.Contains(strings.Replace(line, "verdict=busy", `verdict="busy"`, 1), want) {
+					t.Errorf("%+v: %s lacks %s", row, line, want)
+				}
+			}
+			if n := r.f.SkipBlocked(); n != 1 {
+				t.Errorf("%+v: %d are skipped", row, n)
+			}
+		})
+	}
 }
 
 // Hundreds that are blocked at once are a handful of lines, also where the reason keeps changing.

@@ -110,7 +110,7 @@ func (d *delivery) doubtful(it *item, v push.Verdict) {
 	if it.asked == 1 {
 		d.sayDoubtful(it, v)
 	} else {
-		d.logBlocked(it, v, it.tries()+it.asked)
+		d.logBlocked(it, v)
 	}
 }
 

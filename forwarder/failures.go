@@ -19,7 +19,7 @@ type failures struct {
 
 // failure is one of them. It outlives its item for whoever has just listed it.
 type failure struct {
-	BlockedStatus                 // guarded by failures.mu
+	BlockedStatus                 // guarded by failures.mu; written by its delivery alone, which may read it without
 	ctx           context.Context // ends when the partition stops, or the message is skipped
 	skip          context.CancelCauseFunc
 	over          chan struct{} // closed when its message has its outcome on record, or its partition has gone

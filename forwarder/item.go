@@ -179,7 +179,7 @@ func (d *delivery) log(it *item, took time.Duration) {
 	case v.Class == push.Delivered:
 		d.sayRecovered(it)
 	case v.Class == push.Aborted || it.final:
-	case d.logBlocked(it, v, it.tries()):
+	case d.logBlocked(it, v):
 	case it.attempt.Number == 1:
 		d.sayFailed(about)
 	default:
@@ -188,12 +188,12 @@ func (d *delivery) log(it *item, took time.Duration) {
 }
 
 // logBlocked says that a message is blocked, once for each reason.
-func (d *delivery) logBlocked(it *item, v push.Verdict, tries int) bool {
-	if tries < blockedAfter || v.Reason == it.logged || time.Since(it.said) <= time.Minute {
+func (d *delivery) logBlocked(it *item, v push.Verdict) bool {
+	if it.failure.Attempts < blockedAfter || v.Reason == it.logged || time.Since(it.said) <= time.Minute {
 		return false
 	}
 	it.logged, it.said = v.Reason, time.Now()
-	d.sayBlocked(it, v, tries)
+	d.sayBlocked(it, v)
 	return true
 }
 
