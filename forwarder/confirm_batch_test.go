@@ -218,7 +218,7 @@ func TestConfirmURLOfALargeBatch(t *testing.T) {
 	for _, order := range []string{OrderKey, OrderNone} {
 		for _, every := range []int64{1, 2, 7} {
 			synctest.Test(t, func(t *testing.T) {
-				const count = 300
+				const count = 150
 				r, u, _ := doubting(t, batches(count, order, func(c *settings) { c.BatchLinger = time.Minute }), count, count, true)
 				defer r.endAll()
 				u.mu.Lock()
