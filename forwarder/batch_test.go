@@ -473,8 +473,11 @@ func TestBatchFindsTheOneAtFault(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cfg := batches(64, row.order, func(c *settings) { c.CanSkip, c.RetryNums, c.SkipOnAny = true, 3, any })
 				r := newRig(t, cfg, nil)
+				var mu sync.Mutex // lanes that are given back are tried beside the others
 				done, alone := map[int64]int{}, map[int64]int{}
 				k := opened(r, func(q posted) reply {
+					mu.Lock()
+					defer mu.Unlock()
 					for _, o := range row.bad {
 						if q.has(o) && len(q.items) == 1 {
 							alone[o]++
