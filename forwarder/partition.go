@@ -154,7 +154,7 @@ func (p *partition) goes() bool { return p.soft.Err() == nil }
 // drain returns when no goroutine of the stopped partition is left: those under way may finish until deadline ends.
 func (p *partition) drain(deadline context.Context, cause error) {
 	over := context.AfterFunc(deadline, func() {
-		if n := p.gauge.underWay.Load(); n > 0 { // a second drain of a stop has none left
+		if n := p.gauge.underWay.Load(); n > 0 && p.hard.Err() == nil { // a stop may drain again what has been cut off
 			p.f.log.Warn("requests were still under way when the drain ended; their messages are in doubt", p.where(), "messages", n)
 		}
 		p.abandon(cause)
