@@ -155,7 +155,7 @@ func (d *delivery) close(it *item) {
 // over tells who waits for the end of a failing message that it has come, done where its outcome is on record, or that the partition has gone.
 func (it *item) over(done bool) {
 	if it.closed != nil {
-		it.closed.done = done
+		it.closed.done, it.closed.delivered = done, it.delivered()
 		close(it.closed.over)
 		it.closed = nil
 	}

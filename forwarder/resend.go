@@ -66,7 +66,7 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 	to := "all"
 	if which != nil {
 		if to = fmt.Sprintf("%s/%d", which[0].Partition, which[0].Offset); len(page.Messages) < len(which) {
-			return nil, fmt.Errorf("%s is %w: the skip log does not hold it", to, ErrNotFailing)
+			return nil, refuse(ErrNotFailing, "%s is not in the skip log: kpush -skipped lists what is", to)
 		}
 	}
 	if err := f.audit(who, "resend", to); err != nil {
