@@ -31,7 +31,7 @@ type Operator interface {
 	SkipCounts() (forwarder.SkipCounts, error)
 	Resend(ctx context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error)
 	Redrive(ctx context.Context, who string, limit int) (forwarder.Redriven, error)
-	Elsewhere(ctx context.Context, topic string, here int) string // "": nothing of the topic, or of all topics
+	Rest(ctx context.Context, topic string, done int) string // what of a topic ("": of all) a command was not for
 	Audit() ([]forwarder.Moved, error)
 }
 

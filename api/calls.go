@@ -142,10 +142,10 @@ func (a *API) suspend(ctx context.Context, who string, body []byte, did string, 
 
 // places is a list to be filled of what a call was done to. Each replica acts on the partitions that it has: where that is not the whole
 // of what was named, the list says so.
-func (a *API) places(ctx context.Context, topic string, number int32, here int, err error) Places {
+func (a *API) places(ctx context.Context, topic string, number int32, done int, err error) Places {
 	list := Places{Partitions: []Place{}}
 	if err == nil && number == forwarder.All {
-		list.Note = a.op.Elsewhere(ctx, topic, here)
+		list.Note = a.op.Rest(ctx, topic, done)
 	}
 	return list
 }

@@ -57,7 +57,7 @@ func (f *fake) Skip(_ context.Context, who string, s forwarder.Selection) (forwa
 	return forwarder.SkipOutcome{Skipped: 3, Note: f.remark}, f.err
 }
 
-func (f *fake) Elsewhere(context.Context, string, int) string { return f.remark }
+func (f *fake) Rest(context.Context, string, int) string { return f.remark }
 
 func (f *fake) Pause(_ context.Context, who, topic string, n int32) ([]kafka.Partition, error) {
 	f.note("pause %s/%d by %s", topic, n, who)

@@ -104,5 +104,5 @@ func (PublishOnly) Resend(context.Context, string, []kafka.Position) ([]forwarde
 func (PublishOnly) Redrive(context.Context, string, int) (forwarder.Redriven, error) {
 	return forwarder.Redriven{}, errPublishOnly
 }
-func (PublishOnly) Elsewhere(context.Context, string, int) string { return "" }
-func (PublishOnly) Audit() ([]forwarder.Moved, error)             { return nil, errPublishOnly }
+func (PublishOnly) Rest(context.Context, string, int) string { return "" }
+func (PublishOnly) Audit() ([]forwarder.Moved, error)        { return nil, errPublishOnly }

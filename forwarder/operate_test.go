@@ -342,13 +342,13 @@ func TestWhatIsNotHere(t *testing.T) {
 		if _, err := r.f.Resend(t.Context(), "op", []kafka.Position{{Partition: t0, Offset: 5}}); !errors.Is(err, ErrNotFailing) || err.Error() != "t/0/5 is not in the skip log: kpush -skipped lists what is" {
 			t.Error(err)
 		}
-		for topic, want := range map[string]string{"t": "of the 10 partitions of t this process has 1: ask the other replicas for the rest",
-			"": "of the 20 partitions of t, u this process has 1: ask the other replicas for the rest"} {
-			if got := r.f.Elsewhere(t.Context(), topic, 1); got != want {
+		for topic, want := range map[string]string{"t": "of the 10 partitions of t this process has 1; ask the other replicas for the rest",
+			"": "of the 20 partitions of t, u this process has 1; ask the other replicas for the rest"} {
+			if got := r.f.Rest(t.Context(), topic, 1); got != want {
 				t.Errorf("%q: %s", topic, got)
 			}
 		}
-		if got := r.f.Elsewhere(t.Context(), "t", 10); got != "" {
+		if got := r.f.Rest(t.Context(), "t", 10); got != "" {
 			t.Errorf("with all of them: %s", got)
 		}
 		if err := r.stop(); err != nil {

@@ -331,6 +331,9 @@ func TestSeekOfAHeldPartition(t *testing.T) {
 			if _, err := r.f.Seek(t.Context(), "op", "t", 0, Target{Offset: 11}); !errors.Is(err, ErrAsked) {
 				t.Errorf("a seek behind its end: %v", err)
 			}
+			if note := r.f.Rest(t.Context(), "t", 1); note != "of the 10 partitions of t this process has 2, of which are not started: t/0; ask the other replicas for the rest" {
+				t.Error(note)
+			}
 			number, want := int32(0), 4+2 // of t0, and of t1 what was behind its commit
 			if whole {
 				number = All
