@@ -164,7 +164,7 @@ func seeking(args, _ []string) (order, error) {
 		}
 		if text, _ := value.(string); field == "timestamp" {
 			if _, err := api.Timestamp(text); err != nil {
-				return order{}, fmt.Errorf("%q is no offset, and neither beginning nor end: %w", at, err)
+				return order{}, fmt.Errorf("%q is no offset, and neither beginning nor end, so it has to be a time: %w", at, err)
 			}
 		}
 	}
