@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kpush/kpush/api"
 	"github.com/kpush/kpush/config"
@@ -116,15 +115,24 @@ func skipping(args, topics []string) (order, error) {
 		if len(topics) != 1 {
 			return order{}, errors.New("KPUSH_TOPIC is not one topic; write -skip TOPIC key=KEY")
 		}
-		call = map[string]any{"topic": topics[0], "key": args[0][len("key="):]}
+		call, err = keyed(topics[0], args[0])
 	case len(args) == 2 && strings.HasPrefix(args[1], "key="):
-		call = map[string]any{"topic": args[0], "key": args[1][len("key="):]}
+		call, err = keyed(args[0], args[1])
 	case len(args) == 1:
 		call, err = place(args[0], 3)
 	default:
 		err = errors.New("say what: TOPIC/PARTITION/OFFSET, blocked, key=KEY, or TOPIC key=KEY")
 	}
 	return order{path: "/skip", call: call, print: printSkip}, err
+}
+
+// keyed is the call for a topic's messages with the key of key=KEY, which is as -status shows it.
+func keyed(topic, key string) (map[string]any, error) {
+	call, err := api.KeyFrom(strings.TrimPrefix(key, "key="))
+	if err == nil {
+		call["topic"] = topic
+	}
+	return call, err
 }
 
 func suspending(path string) func(args, _ []string) (order, error) {
@@ -151,10 +159,13 @@ func seeking(args, _ []string) (order, error) {
 	}
 	for field, value := range api.SeekTo(at) {
 		call[field] = value
-		n, number := value.(int64)
-		text, _ := value.(string)
-		if _, bad := time.Parse(time.RFC3339, text); field == "timestamp" && bad != nil || number && n < 0 {
-			return order{}, fmt.Errorf("%q is no offset, no time such as 2026-01-31T08:00:00Z, and neither beginning nor end", at)
+		if n, number := value.(int64); number && n < 0 {
+			return order{}, fmt.Errorf("%d is no offset", n)
+		}
+		if text, _ := value.(string); field == "timestamp" {
+			if _, err := api.Timestamp(text); err != nil {
+				return order{}, fmt.Errorf("%q is no offset, and neither beginning nor end, so it has to be a time: %w", at, err)
+			}
 		}
 	}
 	return order{path: "/seek", call: call, print: printPlaces}, nil

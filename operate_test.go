@@ -60,13 +60,16 @@ func TestOperate(t *testing.T) {
 		{"-skip=blocked", `{"skipped":2}`, `POST /skip {"blocked":true}`, "skipped: 2\n"},
 		{"-skip key=a/b=c", `{"skipped":2}`, `POST /skip {"key":"a/b=c","topic":"orders"}`, "skipped: 2\n"},
 		{"-skip=key=a", `{"skipped":2}`, `POST /skip {"key":"a","topic":"orders"}`, "skipped: 2\n"},
+		{"-skip key=base64:/wA=", `{"skipped":0,"note":"no failing message of this process has that key"}`, `POST /skip {"keyBase64":"/wA=","topic":"orders"}`, "skipped: 0\nno failing message of this process has that key\n"},
+		{"-skip other key=base64:YmFzZTY0Og==", `{"skipped":1}`, `POST /skip {"keyBase64":"YmFzZTY0Og==","topic":"other"}`, "skipped: 1\n"},
 		{"-skip other key=", `{"skipped":2}`, `POST /skip {"key":"","topic":"other"}`, "skipped: 2\n"},
 		{"-pause", `{"partitions":[{"topic":"orders","partition":1}]}`, `POST /pause {}`, "orders/1\n"},
-		{"-pause orders", `{"partitions":[]}`, `POST /pause {"topic":"orders"}`, ""},
+		{"-pause orders", `{"partitions":[],"note":"ask others\u001b"}`, `POST /pause {"topic":"orders"}`, "\"ask others\\x1b\"\n"},
 		{"-resume orders/0", `{"partitions":[]}`, `POST /resume {"partition":0,"topic":"orders"}`, ""},
 		{"-seek orders/1@12", `{"partitions":[{"topic":"orders","partition":1,"offset":12}]}`, `POST /seek {"offset":12,"partition":1,"topic":"orders"}`, "orders/1@12\n"},
 		{"-seek orders@end", `{"partitions":[]}`, `POST /seek {"to":"end","topic":"orders"}`, ""},
 		{"-seek orders@2026-11-30T12:00:00Z", `{"partitions":[]}`, `POST /seek {"timestamp":"2026-11-30T12:00:00Z","topic":"orders"}`, ""},
+		{"-seek orders@2026-11-30t12:00:00z", `{"partitions":[],"note":"of the 3"}`, `POST /seek {"timestamp":"2026-11-30t12:00:00z","topic":"orders"}`, "of the 3\n"},
 		{"-resend all", `{"resent":[{"topic":"orders","partition":1,"offset":5,"delivered":true}]}`, `POST /resend {"all":true}`, "orders/1/5 delivered\n"},
 		{"-redrive 100", `{"sent":99,"refused":1,"left":5}`, `POST /redrive {"limit":100}`, "sent back: 99, refused: 1, left: 5\n"},
 		{"-resend orders/1/5", `{"resent":[]}`, `POST /resend {"offset":5,"partition":1,"topic":"orders"}`, ""},
@@ -107,7 +110,7 @@ func TestOperateMisused(t *testing.T) {
 	t.Setenv("KPUSH_TOPIC", "orders,payments")
 	for _, args := range []string{"-status -yaml", "-status x -json", "-audit x", "-skip", "-skip orders", "-skip orders/1", "-skip orders/1/-5", "-skip orders/x/5", "-skip /1/5", "-skip orders/1/5/6",
 		"-skip orders/2147483648/5", "-skip key=a", "-skip a b", "-pause a b", "-pause /1", "-pause orders/1/2", "-resume orders/", "-seek orders", "-seek @5", "-seek orders@", "-seek orders@soon",
-		"-seek orders@-1", "-seek orders/1/2@3", "-resend", "-resend orders/1", "-resend all x", "-redrive", "-redrive 0", "-redrive x", "-redrive 1 2", "-seek=orders@NaN"} {
+		"-seek orders@-1", "-seek orders/1/2@3", "-resend", "-resend orders/1", "-resend all x", "-redrive", "-redrive 0", "-redrive x", "-redrive 1 2", "-seek=orders@NaN", "-seek orders@1969-12-31T00:00:00Z", "-skip orders key=base64:*"} {
 		if code := command(strings.Fields(args)); code != exitConfig || kpush.asked != "" {
 			t.Errorf("kpush %s ends with %d, want %d; asked %q", args, code, exitConfig, kpush.asked)
 		}

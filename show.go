@@ -199,9 +199,17 @@ func printAudit(out io.Writer, answer []byte) error {
 func printSkip(out io.Writer, answer []byte) error {
 	count, err := into[api.SkipCount](answer)
 	if err == nil {
-		_, err = fmt.Fprintf(out, "skipped: %d\n", count.Skipped)
+		_, err = fmt.Fprintf(out, "skipped: %d\n%s", count.Skipped, line(count.Note))
 	}
 	return err
+}
+
+// line is a note on a line of its own, where there is any.
+func line(note string) string {
+	if note == "" {
+		return ""
+	}
+	return plain(note) + "\n"
 }
 
 func printPlaces(out io.Writer, answer []byte) error {
@@ -216,7 +224,8 @@ func printPlaces(out io.Writer, answer []byte) error {
 		}
 		fmt.Fprintf(out, "%s/%d%s\n", plain(p.Topic), p.Partition, at)
 	}
-	return nil
+	_, err = io.WriteString(out, line(list.Note))
+	return err
 }
 
 func printRedriven(out io.Writer, answer []byte) error {

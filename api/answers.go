@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/base64"
+	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -117,15 +119,35 @@ func keyOf(key []byte) (k Key) {
 	return k
 }
 
-// String is the key for people.
+// asBase64 begins a key that is shown as base64: one that is no text, and one that would be taken for such a one, or for none.
+const (
+	asBase64 = "base64:"
+	noKey    = "–"
+)
+
+// KeyFrom is the key that String shows so, as fields of a call.
+func KeyFrom(shown string) (map[string]any, error) {
+	text, ok := strings.CutPrefix(shown, asBase64)
+	if !ok {
+		return map[string]any{"key": shown}, nil
+	}
+	if _, err := base64.StdEncoding.DecodeString(text); err != nil {
+		return nil, fmt.Errorf("%q is no base64; a key that is text and begins with %s is written in base64, too, as -status shows it", text, asBase64)
+	}
+	return map[string]any{"keyBase64": text}, nil
+}
+
+// String is the key for people. KeyFrom takes it back.
 func (k Key) String() string {
 	switch {
+	case k.Text != nil && (strings.HasPrefix(*k.Text, asBase64) || *k.Text == noKey):
+		return asBase64 + base64.StdEncoding.EncodeToString([]byte(*k.Text))
 	case k.Text != nil:
 		return *k.Text
 	case k.Base64 != nil:
-		return "base64:" + *k.Base64
+		return asBase64 + *k.Base64
 	}
-	return "–"
+	return noKey
 }
 
 // Skipped is a message of the skip log.
@@ -163,6 +185,7 @@ type Place struct {
 type (
 	Places struct {
 		Partitions []Place `json:"partitions"`
+		Note       string  `json:"note,omitempty"` // what of the topic is not among them
 	}
 	SkippedList struct {
 		Skipped []Skipped `json:"skipped"`
@@ -172,7 +195,8 @@ type (
 		Resent []Resent `json:"resent"`
 	}
 	SkipCount struct {
-		Skipped int `json:"skipped"`
+		Skipped int    `json:"skipped"`
+		Note    string `json:"note,omitempty"` // where that is not what was asked for
 	}
 	Redriven struct {
 		Sent    int `json:"sent"`

@@ -23,7 +23,7 @@ import (
 type Operator interface {
 	Status() forwarder.Status
 	Wanted() // somebody looks at the ends of partitions
-	Skip(ctx context.Context, who string, s forwarder.Selection) (int, error)
+	Skip(ctx context.Context, who string, s forwarder.Selection) (forwarder.SkipOutcome, error)
 	Pause(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error)
 	Resume(ctx context.Context, who, topic string, partition int32) ([]kafka.Partition, error)
 	Seek(ctx context.Context, who, topic string, partition int32, to forwarder.Target) ([]kafka.Position, error)
@@ -31,6 +31,7 @@ type Operator interface {
 	SkipCounts() (forwarder.SkipCounts, error)
 	Resend(ctx context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error)
 	Redrive(ctx context.Context, who string, limit int) (forwarder.Redriven, error)
+	Rest(ctx context.Context, topic string, done int) string // what of a topic ("": of all) a command was not for
 	Audit() ([]forwarder.Moved, error)
 }
 
@@ -108,7 +109,7 @@ func statusOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, forwarder.ErrNoSuch):
 		return http.StatusNotFound
-	case errors.Is(err, forwarder.ErrNotOurs), errors.Is(err, forwarder.ErrMoves), errors.Is(err, forwarder.ErrNotFailing), errors.Is(err, forwarder.ErrEnding):
+	case errors.Is(err, forwarder.ErrNotOurs), errors.Is(err, forwarder.ErrMoves), errors.Is(err, forwarder.ErrHeld), errors.Is(err, forwarder.ErrNotFailing), errors.Is(err, forwarder.ErrEnding):
 		return http.StatusConflict
 	}
 	return http.StatusServiceUnavailable

@@ -110,19 +110,19 @@ func (a *API) skip(ctx context.Context, who string, body []byte) (reply, error) 
 	if err != nil {
 		return reply{}, err
 	}
-	n, err := a.op.Skip(ctx, who, s)
-	return reply{SkipCount{n}, fmt.Sprintf("Skipped: %d.", n)}, err
+	came, err := a.op.Skip(ctx, who, s)
+	return reply{SkipCount(came), fmt.Sprintf("Skipped: %d.%s", came.Skipped, remark(came.Note))}, err
 }
 
 func (a *API) pause(ctx context.Context, who string, body []byte) (reply, error) {
-	return suspend(ctx, who, body, "Paused", a.op.Pause)
+	return a.suspend(ctx, who, body, "Paused", a.op.Pause)
 }
 
 func (a *API) resume(ctx context.Context, who string, body []byte) (reply, error) {
-	return suspend(ctx, who, body, "Resumed", a.op.Resume)
+	return a.suspend(ctx, who, body, "Resumed", a.op.Resume)
 }
 
-func suspend(ctx context.Context, who string, body []byte, did string, do func(context.Context, string, string, int32) ([]kafka.Partition, error)) (reply, error) {
+func (a *API) suspend(ctx context.Context, who string, body []byte, did string, do func(context.Context, string, string, int32) ([]kafka.Partition, error)) (reply, error) {
 	var call partitions
 	if err := decode(body, &call); err != nil {
 		return reply{}, err
@@ -132,12 +132,30 @@ func suspend(ctx context.Context, who string, body []byte, did string, do func(c
 		return reply{}, err
 	}
 	all, err := do(ctx, who, topic, number)
-	list, said := Places{[]Place{}}, []string{}
+	list, said := a.places(ctx, topic, number, len(all), err), []string{}
 	for _, p := range all {
 		list.Partitions = append(list.Partitions, Place{Topic: p.Topic, Partition: p.Number})
 		said = append(said, p.String())
 	}
-	return reply{list, did + ": " + names(said) + "."}, err
+	return reply{list, did + ": " + names(said) + "." + remark(list.Note)}, err
+}
+
+// places is a list to be filled of what a call was done to. Each replica acts on the partitions that it has: where that is not the whole
+// of what was named, the list says so.
+func (a *API) places(ctx context.Context, topic string, number int32, done int, err error) Places {
+	list := Places{Partitions: []Place{}}
+	if err == nil && number == forwarder.All {
+		list.Note = a.op.Rest(ctx, topic, done)
+	}
+	return list
+}
+
+// remark is a sentence behind another one, where there is any.
+func remark(note string) string {
+	if note == "" {
+		return ""
+	}
+	return " Note: " + note + "."
 }
 
 func (a *API) seek(ctx context.Context, who string, body []byte) (reply, error) {
@@ -175,24 +193,41 @@ func (a *API) seek(ctx context.Context, who string, body []byte) (reply, error) 
 		}
 	}
 	all, err := a.op.Seek(ctx, who, topic, number, to)
-	list, said := Places{[]Place{}}, []string{}
+	list, said := a.places(ctx, topic, number, len(all), err), []string{}
 	for _, p := range all {
 		list.Partitions = append(list.Partitions, Place{p.Topic, p.Number, &p.Offset})
 		said = append(said, fmt.Sprintf("%s at %d", p.Partition, p.Offset))
 	}
-	return reply{list, "Goes on: " + names(said) + "."}, err
+	return reply{list, "Goes on: " + names(said) + "." + remark(list.Note)}, err
 }
 
 // timestamp is RFC 3339, or milliseconds since 1970.
-func timestamp(text json.RawMessage) (t time.Time, err error) {
-	var ms int64
-	if json.Unmarshal(text, &t) == nil && string(text) != "null" && !t.IsZero() && t.UnixMilli() >= 0 {
-		return t, nil
+func timestamp(value json.RawMessage) (t time.Time, err error) {
+	var text string
+	if json.Unmarshal(value, &text) == nil && string(value) != "null" {
+		if t, err = Timestamp(text); err != nil {
+			err = refuse(http.StatusBadRequest, "%s", err)
+		}
+		return t, err
 	}
-	if json.Unmarshal(text, &ms) != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) || string(text) == "null" {
-		return t, refuse(http.StatusBadRequest, `a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z", or milliseconds since 1970`)
+	var ms int64
+	if json.Unmarshal(value, &ms) != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) || string(value) == "null" {
+		return t, refuse(http.StatusBadRequest, "%s", errTimestamp)
 	}
 	return time.UnixMilli(ms), nil
+}
+
+var errTimestamp = errors.New(`a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z", or milliseconds since 1970`)
+
+// Timestamp reads one of RFC 3339, whose t and z may be small letters.
+func Timestamp(text string) (t time.Time, err error) {
+	switch {
+	case t.UnmarshalText([]byte(strings.ToUpper(text))) != nil:
+		err = errTimestamp
+	case t.UnixMilli() < 0:
+		err = fmt.Errorf("%s is before 1970: Kafka has no messages of then", shown(text))
+	}
+	return t, err
 }
 
 func (a *API) resend(ctx context.Context, who string, body []byte) (reply, error) {

@@ -38,6 +38,7 @@ func TestCalls(t *testing.T) {
 		{"POST /seek", `{"topic":"orders","to":"beginning"}`, `seek orders/-1 0  true false`, sought},
 		{"POST /seek", `{"topic":"orders","to":"end"}`, `seek orders/-1 0  false true`, sought},
 		{"POST /seek", `{"topic":"orders","timestamp":"2026-11-30T13:00:00+01:00"}`, `seek orders/-1 0 2026-11-30T12:00:00Z false false`, sought},
+		{"POST /seek", `{"topic":"orders","timestamp":"2026-11-30t12:00:00.5z"}`, `seek orders/-1 0 2026-11-30T12:00:00.5Z false false`, sought},
 		{"POST /seek", `{"topic":"orders","timestamp":1795000000001}`, `seek orders/-1 0 2026-11-18T11:06:40.001Z false false`, sought},
 		{"POST /resend", `{"topic":"orders","partition":1,"offset":5}`, `resend [orders/1/5]`,
 			`{"resent":[{"topic":"orders","partition":1,"offset":5,"delivered":true,"reason":""},{"topic":"orders","partition":1,"offset":5,"delivered":false,"reason":"500"}]}`},
@@ -67,6 +68,47 @@ func TestCalls(t *testing.T) {
 				t.Errorf("%s: Content-Type %s", row.request, kind)
 			}
 		}
+	}
+}
+
+// Where more is to be said than what was done, the answer says it: of a whole topic, and of a skip.
+func TestNotes(t *testing.T) {
+	for request, want := range map[string]string{
+		`/skip {"blocked":true}`: `{"skipped":3,"note":"more"}`,
+		`/pause {}`:              `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}],"note":"more"}`,
+		`/pause {"topic":"orders","partition":1}`:           `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}]}`,
+		`/resume {"topic":"orders"}`:                        `{"partitions":[],"note":"more"}`,
+		`/seek {"topic":"orders","to":"end"}`:               `{"partitions":[{"topic":"orders","partition":1,"offset":7}],"note":"more"}`,
+		`/seek {"topic":"orders","partition":1,"offset":7}`: `{"partitions":[{"topic":"orders","partition":1,"offset":7}]}`,
+	} {
+		path, body, _ := strings.Cut(request, " ")
+		w := ask(t, newTest(&fake{remark: "more"}, ""), "POST "+path, body)
+		if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != want {
+			t.Errorf("%s: %d %s", request, w.Code, got)
+		}
+	}
+}
+
+// A key as people see it names that key, and no other.
+func TestKeysForPeople(t *testing.T) {
+	for key, want := range map[string]string{"a": "a", "": "", "a b=\x01": "a b=\x01", "\xff\x00": "base64:/wA=", "base64:/wA=": "base64:YmFzZTY0Oi93QT0=", "base64:": "base64:YmFzZTY0Og==", "–": "base64:4oCT"} {
+		shown := keyOf([]byte(key)).String()
+		call, err := KeyFrom(shown)
+		if err != nil || shown != want {
+			t.Errorf("%q is shown as %s, want %s: %v", key, shown, want, err)
+		}
+		body, _ := json.Marshal(call)
+		f := &fake{}
+		w := ask(t, newTest(f, ""), "POST /skip", `{"topic":"orders",`+string(body[1:]))
+		if got, want := f.took(), fmt.Sprintf("skip orders/0/0 %q false by 192.0.2.1", key); w.Code != 200 || got != want {
+			t.Errorf("%s asks for %s, want %s", shown, got, want)
+		}
+	}
+	if none := keyOf(nil).String(); none != "–" {
+		t.Errorf("no key is shown as %s", none)
+	}
+	if _, err := KeyFrom("base64:*"); err == nil {
+		t.Error("what is no base64 is a key")
 	}
 }
 
@@ -134,7 +176,9 @@ func TestMistakes(t *testing.T) {
 		{"POST /seek", `{"topic":"orders","timestamp":"yesterday"}`, 400, "RFC 3339"},
 		{"POST /seek", `{"topic":"orders","timestamp":-1}`, 400, "RFC 3339"},
 		{"POST /seek", `{"topic":"orders","timestamp":null}`, 400, "RFC 3339"},
-		{"POST /seek", `{"topic":"orders","timestamp":"0001-01-01T00:00:00Z"}`, 400, "RFC 3339"},
+		{"POST /seek", `{"topic":"orders","timestamp":"0001-01-01T00:00:00Z"}`, 400, "is before 1970"},
+		{"POST /seek", `{"topic":"orders","timestamp":"1969-12-31t23:59:59.9z"}`, 400, `"1969-12-31t23:59:59.9z" is before 1970`},
+		{"POST /seek", `{"topic":"orders","timestamp":"2026-11-30 12:00:00z"}`, 400, "RFC 3339"},
 		{"POST /resend", `{}`, 400, "named by"},
 		{"POST /redrive", `{}`, 400, "how many"},
 		{"POST /redrive", `{"limit":0}`, 400, "how many"},
@@ -174,7 +218,7 @@ func TestMistakes(t *testing.T) {
 // What the forwarder refuses has a status of its own.
 func TestRefusals(t *testing.T) {
 	for err, code := range map[error]int{
-		fmt.Errorf("orders/9: %w", forwarder.ErrNoSuch): 404, fmt.Errorf("orders/1: %w", forwarder.ErrNotOurs): 409, fmt.Errorf("orders/1 %w", forwarder.ErrMoves): 409, fmt.Errorf("orders/1/5: %w", forwarder.ErrNotFailing): 409,
+		fmt.Errorf("orders/9: %w", forwarder.ErrNoSuch): 404, fmt.Errorf("orders/1: %w", forwarder.ErrNotOurs): 409, fmt.Errorf("orders/1 %w", forwarder.ErrMoves): 409, fmt.Errorf("orders/1 is %w", forwarder.ErrHeld): 409, fmt.Errorf("orders/1/5: %w", forwarder.ErrNotFailing): 409,
 		fmt.Errorf("no record: %w", context.DeadlineExceeded): 503, forwarder.ErrEnding: 409, fmt.Errorf("behind the end: %w", forwarder.ErrAsked): 400, errors.New("the volume\nhangs"): 503,
 	} {
 		for _, request := range []string{"POST /pause", "POST /resume", "POST /skip", "GET /skipped", "GET /audit"} {

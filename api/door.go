@@ -104,7 +104,7 @@ func readBody(w http.ResponseWriter, r *http.Request) (body []byte, form bool, e
 		return body, false, nil
 	}
 	if !ofThePage(r) {
-		return nil, false, refuse(http.StatusForbidden, "a form is taken from the status page only; send a JSON object")
+		return nil, false, refuse(http.StatusBadRequest, "the body has to be a JSON object, such as {}; a form is taken from the status page only")
 	}
 	body, err = formBody(r.URL.Path, body)
 	return body, true, err

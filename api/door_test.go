@@ -116,11 +116,11 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		want          int
 		says          string
 	}{
-		{asForm, "blocked=true", 403, "from the status page only"},
-		{asForm, "", 403, "from the status page only"},
-		{asForm + "|Sec-Fetch-Site: none", "blocked=true", 403, "from the status page only"},
+		{asForm, "blocked=true", 400, "has to be a JSON object, such as {}; a form is taken from the status page only"},
+		{asForm, "", 400, "has to be a JSON object, such as {}; a form is taken from the status page only"},
+		{asForm + "|Sec-Fetch-Site: none", "blocked=true", 400, "has to be a JSON object, such as {}; a form is taken from the status page only"},
 		{asForm + "|Origin: http://evil.example", "blocked=true", 403, "another site"},
-		{asForm + "; charset=utf-8", "blocked=true", 403, "from the status page only"},
+		{asForm + "; charset=utf-8", "blocked=true", 400, "has to be a JSON object, such as {}; a form is taken from the status page only"},
 		{"Content-Type: text/plain", "blocked=true", 400, "has to be a JSON object"},
 		{"Content-Type: multipart/form-data; boundary=x", "--x\r\nContent-Disposition: form-data; name=\"blocked\"\r\n\r\ntrue\r\n--x--\r\n", 400, "has to be a JSON object"},
 		{"Content-Type: multipart/form-data; boundary=x|Sec-Fetch-Site: same-origin", "--x--\r\n", 400, "has to be a JSON object"},

@@ -20,6 +20,7 @@ import (
 type fake struct {
 	status forwarder.Status
 	err    error
+	remark string        // beside what is asked for
 	hangs  chan struct{} // what it is asked for ends when this is closed
 	mu     sync.Mutex
 	asked  []string
@@ -51,10 +52,12 @@ func (f *fake) Status() forwarder.Status {
 	return f.status
 }
 
-func (f *fake) Skip(_ context.Context, who string, s forwarder.Selection) (int, error) {
+func (f *fake) Skip(_ context.Context, who string, s forwarder.Selection) (forwarder.SkipOutcome, error) {
 	f.note("skip %s/%d/%d %q %t by %s", s.Topic, s.Number, s.Offset, s.Key, s.Blocked, who)
-	return 3, f.err
+	return forwarder.SkipOutcome{Skipped: 3, Note: f.remark}, f.err
 }
+
+func (f *fake) Rest(context.Context, string, int) string { return f.remark }
 
 func (f *fake) Pause(_ context.Context, who, topic string, n int32) ([]kafka.Partition, error) {
 	f.note("pause %s/%d by %s", topic, n, who)

@@ -137,8 +137,14 @@ func TestForms(t *testing.T) {
 		{"/redrive", "limit=+5+", "redrive 5", "Sent back: 2, refused: 1, left: 7."},
 		{"/redrive", "limit=0", "", "Not done: say how many dead letters"},
 		{"/pause", "force=true", "", "Not done: the body cannot be taken: unknown field"},
+		{"/pause", "topic=orders", "pause orders/-1", "Paused: orders/1, orders/2. Note: of the 3 partitions, 2."},
+		{"/seek", "topic=orders&at=end", "seek orders/-1 0  false true", "Goes on: orders/1 at 7. Note: of the 3 partitions, 2."},
+		{"/skip", "blocked=true", `skip /0/0 "" true`, "Skipped: 3. Note: of the 3 partitions, 2."},
 	} {
 		f := &fake{}
+		if strings.Contains(row.said, "Note") {
+			f.remark = "of the 3 partitions, 2"
+		}
 		a := newTest(f, "")
 		for _, origin := range []string{"Sec-Fetch-Site: same-origin", "Origin: http://127.0.0.1:9401"} {
 			w := ask(t, a, "POST "+row.path, row.form, "Content-Type: application/x-www-form-urlencoded", origin)

@@ -80,8 +80,8 @@ func (PublishOnly) Wanted() {}
 var errPublishOnly = refuse(http.StatusConflict, PublishOnlyNote)
 
 // The calls of an operator are about what is consumed.
-func (PublishOnly) Skip(context.Context, string, forwarder.Selection) (int, error) {
-	return 0, errPublishOnly
+func (PublishOnly) Skip(context.Context, string, forwarder.Selection) (forwarder.SkipOutcome, error) {
+	return forwarder.SkipOutcome{}, errPublishOnly
 }
 func (PublishOnly) Pause(context.Context, string, string, int32) ([]kafka.Partition, error) {
 	return nil, errPublishOnly
@@ -104,4 +104,5 @@ func (PublishOnly) Resend(context.Context, string, []kafka.Position) ([]forwarde
 func (PublishOnly) Redrive(context.Context, string, int) (forwarder.Redriven, error) {
 	return forwarder.Redriven{}, errPublishOnly
 }
-func (PublishOnly) Audit() ([]forwarder.Moved, error) { return nil, errPublishOnly }
+func (PublishOnly) Rest(context.Context, string, int) string { return "" }
+func (PublishOnly) Audit() ([]forwarder.Moved, error)        { return nil, errPublishOnly }

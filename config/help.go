@@ -37,11 +37,12 @@ These speak to a running kpush at KPUSH_API_ADDR, with KPUSH_API_TOKEN(_FILE) wh
 
   kpush -status       partitions, lag, what is blocked and why, dead letters, what was published; -status -json: as JSON
   kpush -skip TOPIC/PARTITION/OFFSET | blocked | key=KEY | TOPIC key=KEY
-                      give failing messages up, as skipped; key=KEY alone where KPUSH_TOPIC is one topic
+                      give failing messages up, as skipped; key=KEY alone where KPUSH_TOPIC is one topic; KEY is as
+                      -status shows it, base64:… too
   kpush -pause [TOPIC[/PARTITION]], kpush -resume [TOPIC[/PARTITION]]
-                      no new attempts, until -resume; it survives a restart
+                      no new attempts, until -resume; it survives a restart; each replica for its own partitions
   kpush -seek TOPIC[/PARTITION]@OFFSET | TIME | beginning | end
-                      go on elsewhere; TIME is such as 2026-01-31T08:00:00Z
+                      go on elsewhere; TIME is such as 2026-01-31T08:00:00Z; each replica for its own partitions
   kpush -skipped      what was skipped; -skipped -json: as JSON
   kpush -resend TOPIC/PARTITION/OFFSET | all
                       send what was skipped to the service again

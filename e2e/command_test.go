@@ -81,3 +81,32 @@ func TestWhatOneCanTellABinaryWithoutAShell(t *testing.T) {
 	sc.Shut(t, 10*time.Second)
 	tell(1, "no kpush answers", "-pause")
 }
+
+// TestAnOperatorWithoutAVolume: where nobody knows an offset and none may be guessed, and there is no volume, the sentence of /readyz names
+// the command that starts it; a pause, and its end, need no volume either.
+func TestAnOperatorWithoutAVolume(t *testing.T) {
+	t.Parallel()
+	k, svc := kafka(t), service(t)
+	topic := k.Topic(t, 2)
+	produced := k.Produce(t, topic, numbered("order", 2, 40)...)
+	sc := sidecar(t, k, topic, svc, "KPUSH_AUTO_OFFSET_RESET=error", "KPUSH_MESSAGE_DELIVERY_GUARANTEES=1", "KPUSH_OFFSETS_DIR=/nonexistent")
+	rig.Within(t, patience, "the way out in /readyz", func() bool {
+		return strings.Contains(strings.Join(sc.Ask("/readyz").Why, " "), "kpush -seek "+topic+"/1@OFFSET")
+	})
+	sc.Set("KPUSH_API_ADDR=" + sc.API())
+	tell := func(want int, says string, args ...string) {
+		t.Helper()
+		if code, said := sc.Run(t, args...); code != want || !strings.Contains(said, says) {
+			t.Errorf("kpush %q: exit code %d, %q; want %d, %q", args, code, said, want, says)
+		}
+	}
+	tell(1, topic+"/0 is assigned to this process, and not started", "-pause", topic)
+	tell(0, topic+"/0@0", "-seek", topic+"/0@0")
+	tell(0, "of the 2 partitions of "+topic+" this process has 2, of which are not started: "+topic+"/1\n", "-pause", topic)
+	tell(0, topic+"/1@0", "-seek", topic+"/1@beginning")
+	tell(0, topic+"/1", "-resume")
+	hears(t, svc, 0, produced)
+	tell(1, "/nonexistent", "-skip", "blocked")
+	said(t, sc, "there is no volume for the audit")
+	sc.Shut(t, 10*time.Second)
+}

@@ -121,7 +121,7 @@ func TestHeldPartition(t *testing.T) {
 		if lines := r.logs.With("partition=0"); len(lines) == 0 || len(lines) > 6 {
 			t.Errorf("%d lines in ten minutes about a partition that waits for a person", len(lines))
 		}
-		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "t/0 is not started") || !strings.Contains(why, "--reset-offsets") {
+		if why := fmt.Sprint(r.f.Ready()); !strings.Contains(why, "t/0 is not started") || !strings.Contains(why, "kpush -seek t/0@OFFSET") || !strings.Contains(why, "--reset-offsets") {
 			t.Errorf("ready says %s", why)
 		}
 		if len(b.of(t0)) > 0 || len(b.of(t1)) != 10 {

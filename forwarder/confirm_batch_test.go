@@ -35,8 +35,8 @@ func TestConfirmURLOfABatch(t *testing.T) {
 			if asked, _ := s.came(); !strings.Contains(fmt.Sprint(r.f.Notes()), "3 messages in doubt wait") || len(asked) != each {
 				t.Errorf("%d: %d questions at first, noted %s", question, len(asked), r.f.Notes())
 			}
-			if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 8}}); n != 1 || err != nil {
-				t.Errorf("%d: %d skipped, %v", question, n, err)
+			if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 8}}); n.Skipped != 1 || err != nil {
+				t.Errorf("%d: %+v, %v", question, n, err)
 			}
 			pass(time.Minute)
 			if s.mu.Lock(); len(s.posted) != 0 {
@@ -170,8 +170,8 @@ func TestConfirmURLOfABatchHoldsUpNobodyElse(t *testing.T) {
 						}
 					case "skipped":
 						for list := r.f.failures.doubtful(); len(list) > 0; list = r.f.failures.doubtful() {
-							if n, err := r.f.Skip(context.Background(), "test", Selection{Position: list[0].Position}); n != 1 || err != nil {
-								t.Fatalf("%s: %d skipped, %v", name, n, err)
+							if n, err := r.f.Skip(context.Background(), "test", Selection{Position: list[0].Position}); n.Skipped != 1 || err != nil {
+								t.Fatalf("%s: %+v, %v", name, n, err)
 							}
 							pass(time.Minute)
 						}

@@ -253,14 +253,14 @@ func TestWhoWaitsForConfirmURLIsNamedAndSkipped(t *testing.T) {
 			if err != nil {
 				r.Error(err)
 			}
-			return n
+			return n.Skipped
 		},
 		"as blocked": func(r *rig) int {
 			n, err := r.f.Skip(context.Background(), "test", Selection{Blocked: true})
 			if err != nil {
 				r.Error(err)
 			}
-			return n
+			return n.Skipped
 		},
 		"by SIGUSR1": func(r *rig) int { return r.f.SkipBlocked() },
 	} {
@@ -318,8 +318,8 @@ func TestALetterOfAMessageThatWasOnlyAskedFor(t *testing.T) {
 		serving(r, (&away{question: 500, gone: func(string) bool { return false }}).answer)
 		r.doubted(t1)
 		synctest.Wait()
-		if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 7}}); n != 1 || err != nil {
-			t.Fatalf("%d skipped, %v", n, err)
+		if n, err := r.f.Skip(context.Background(), "test", Selection{Position: kafka.Position{Partition: t1, Offset: 7}}); n.Skipped != 1 || err != nil {
+			t.Fatalf("%+v, %v", n, err)
 		}
 		letters := r.kafka.records("dead")
 		if len(letters) != 1 || last(letters[0].Headers, letterPrefix+"attempts") != "1" {

@@ -24,6 +24,8 @@ type failure struct {
 	skip          context.CancelCauseFunc
 	over          chan struct{} // closed when its message has its outcome on record, or its partition has gone
 	done          bool          // it has; to be looked at when over is closed
+	delivered     bool          // and it is that the service took it; likewise
+	kept          bool          // it is where given-up messages go; likewise
 }
 
 // isOver tells whether the message has its outcome on record, or its partition has gone.
@@ -71,17 +73,18 @@ func (f *failures) remove(one *failure) {
 	delete(f.m, one)
 }
 
-// end ends the wait of messages, and says of how many nobody has ended it before.
-func (f *failures) end(list []*failure, why error) (n int) {
+// end ends the wait of messages, and says of which nobody has ended it before.
+func (f *failures) end(list []*failure, why error) (ended map[*failure]bool) {
+	ended = map[*failure]bool{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, one := range list {
 		if one.ctx.Err() == nil {
 			one.skip(why)
-			n++
+			ended[one] = true
 		}
 	}
-	return n
+	return ended
 }
 
 // blocked are those that keep failing, oldest offset first in each partition.

@@ -36,6 +36,7 @@ func (d *delivery) giveUp(it *item) bool {
 		d.p.rec.Doubt(it.doubt())
 		return false
 	}
+	it.kept = true
 	return true
 }
 

@@ -282,3 +282,44 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// A message that a skip has put into the skip log, and whose partition goes before that is on record, is not said not to be skipped.
+func TestASkipThatIsNotOnRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(func(*Delivery) Verdict { return bad })).run()
+		r.kafka.produce(t0, 1, 10)
+		r.kafka.give(t0)
+		pass(time.Minute)
+		back := make(chan struct{})
+		must(t, r.f.consumer.do(t.Context(), func(c *consumer) error {
+			c.parts[t0].page = full{c.parts[t0].page, back}
+			return nil
+		}))
+		time.AfterFunc(time.Second, func() { r.kafka.take(false, t0) })
+		_, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}})
+		if !errors.Is(err, ErrMoves) || !strings.Contains(err.Error(), "t/0/0 is where given-up messages go") || r.skipped() != 1 {
+			t.Errorf("%v; %d in the skip log", err, r.skipped())
+		}
+		close(back)
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// full is a volume that takes no record until it is emptied.
+type full struct {
+	record
+	emptied chan struct{}
+}
+
+func (f full) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
+	select {
+	case <-f.emptied:
+		return f.record.Write(done, next, intents)
+	default:
+		return errFull, errFull
+	}
+}
+
+var errFull = errors.New("no space left on device")

@@ -29,6 +29,7 @@ type item struct {
 	cleared   bool            // the service has said that it does not have it, and nothing was sent since
 	asked     int             // questions whether it does that it did not answer
 	buried    bool            // it is in the dead letter topic
+	kept      bool            // it is where given-up messages go
 	first     time.Time       // when the first attempt of this process began that was no delivery
 	last      time.Time       // when the newest one did
 	loose     []loose         // faults that may turn out to be a host's
@@ -158,7 +159,7 @@ func (d *delivery) close(it *item) {
 // over tells who waits for the end of a failing message that it has come, done where its outcome is on record, or that the partition has gone.
 func (it *item) over(done bool) {
 	if it.closed != nil {
-		it.closed.done = done
+		it.closed.done, it.closed.delivered, it.closed.kept = done, it.delivered(), it.kept
 		close(it.closed.over)
 		it.closed = nil
 	}

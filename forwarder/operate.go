@@ -1,11 +1,11 @@
 package forwarder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -14,19 +14,13 @@ import (
 // What an operator's command may fail for, beside a volume or a Kafka that does not answer in time. Each is wrapped with a sentence.
 var (
 	ErrNotOurs    = errors.New("not assigned to this process")
+	ErrHeld       = errors.New("assigned to this process, and not started")
 	ErrMoves      = errors.New("ends or starts here at this moment")
 	ErrNoSuch     = errors.New("no such topic or partition")
 	ErrNotFailing = errors.New("not failing")
 	ErrEnding     = errors.New("kpush is stopping")
 	ErrAsked      = errors.New("not to be done")
 )
-
-// Selection says which failing messages are meant: Blocked, or those of Topic with Key, or the one at Position.
-type Selection struct {
-	kafka.Position
-	Blocked bool
-	Key     []byte // nil: not by key
-}
 
 // All stands for every partition of a topic.
 const All = int32(-1)
@@ -45,16 +39,35 @@ const (
 	lookTime = 5 * time.Millisecond
 )
 
-// audit has a command on the volume before anything of it is done.
+// audit has a command on the volume before anything of it is done. Guarantee 1 may have none: then nothing that needs it is done, and of
+// all else the log is the audit, or a pause that came with the partition could not be ended there.
 func (f *Forwarder) audit(who, did, to string) error {
 	if _, stopping := f.health.stopDeadline(); stopping {
 		return ErrEnding
 	}
-	if err := f.skips.append(auditName, Moved{Time: time.Now().UTC(), Who: who, Did: did, To: to}); err != nil {
+	about := []any{"who", who, "did", did, "to", to}
+	err := f.skips.append(auditName, Moved{Time: time.Now().UTC(), Who: who, Did: did, To: to})
+	switch needs := did == "skip" && f.cfg.DeadLetterTopic == ""; {
+	case err == nil:
+		f.log.Info("an operator asks", about...)
+	case needs || !f.skips.absent():
 		return fmt.Errorf("the audit cannot be written, so nothing is done: %w", err)
+	default:
+		f.log.Warn("an operator asks, and there is no volume for the audit: it is this line", append(about, "error", err)...)
 	}
-	f.log.Info("an operator asks", "who", who, "did", did, "to", to)
 	return nil
+}
+
+// refusal is a sentence of its own that is one of these errors.
+type refusal struct {
+	error
+	kind error
+}
+
+func (r refusal) Unwrap() error { return r.kind }
+
+func refuse(kind error, format string, args ...any) error {
+	return refusal{fmt.Errorf(format, args...), kind}
 }
 
 const auditName = "audit.jsonl"
@@ -93,15 +106,60 @@ func (f *Forwarder) absent(topic string, number int32) error {
 	if _, stopping := f.health.stopDeadline(); stopping {
 		return ErrEnding
 	}
-	a := f.consumer.published.Load()
-	moves := slices.ContainsFunc(a.running, func(p *partition) bool { return isMeant(p.Partition, topic, number) })
-	for t, why := range a.pending {
-		moves = moves || isMeant(t, topic, number) && !errors.As(why, new(holdError))
-	}
-	if moves {
+	if slices.ContainsFunc(f.consumer.running(), func(p *partition) bool { return isMeant(p.Partition, topic, number) }) {
 		return fmt.Errorf("%s %w: ask again", where(topic, number), ErrMoves)
 	}
-	return fmt.Errorf("%s is %w: ask the replica that has it, or wait until it is started", where(topic, number), ErrNotOurs)
+	held, err := f.waiting(topic, number)
+	switch {
+	case err != nil:
+		return err
+	case len(held) > 0:
+		return fmt.Errorf("%s is %w: %v", held[0], ErrHeld, f.consumer.published.Load().pending[held[0]])
+	case topic == "":
+		return refuse(ErrNotOurs, "no partition is assigned to this process, which is a spare member of its group, or still waits for them (GET /readyz says for what): ask the other replicas")
+	case number == All:
+		return refuse(ErrNotOurs, "no partition of %s is assigned to this process: ask the other replicas", topic)
+	}
+	return fmt.Errorf("%s is %w: ask the replica that has it", where(topic, number), ErrNotOurs)
+}
+
+// waiting are the partitions that are assigned, and held until somebody acts. One that waits for anything else is an error: it will start.
+func (f *Forwarder) waiting(topic string, number int32) (held []kafka.Partition, err error) {
+	for t, why := range f.consumer.published.Load().pending {
+		switch {
+		case !isMeant(t, topic, number):
+		case errors.As(why, new(holdError)):
+			held = append(held, t)
+		default:
+			return nil, fmt.Errorf("%s %w: ask again; it is not started: %v", t, ErrMoves, why)
+		}
+	}
+	slices.SortFunc(held, kafka.Compare)
+	return held, nil
+}
+
+// Rest says that a command for a topic ("": for all) was not for all of its partitions, but for so many: others are held here, or other
+// replicas have them. "": it was, or Kafka does not say how many there are.
+func (f *Forwarder) Rest(ctx context.Context, topic string, done int) string {
+	topics := []string{topic}
+	if topic == "" {
+		topics = f.cfg.Topics
+	}
+	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	all, err := f.parts.Cluster.Partitions(ctx, topics)
+	if err != nil || len(all) <= done {
+		return ""
+	}
+	held, _ := f.waiting(topic, All)
+	note := fmt.Sprintf("of the %d partitions of %s this process has %d", len(all), strings.Join(topics, ", "), done+len(held))
+	if len(held) > 0 {
+		note += fmt.Sprintf(", of which are not started: %s", names(held))
+	}
+	if len(all) > done+len(held) {
+		note += "; ask the other replicas for the rest"
+	}
+	return note
 }
 
 // isMeant tells whether a command for a topic ("": for all) and a number, or All, is about a partition.
@@ -140,75 +198,6 @@ func await(ctx context.Context, what string, done func() bool) error {
 	return nil
 }
 
-// Skip gives failing messages up, as skipped, and says how many it was the first to skip. They are on record when it returns.
-func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (int, error) {
-	list, to, err := f.selected(s)
-	if err != nil {
-		return 0, err
-	}
-	if err := f.audit(who, "skip", to); err != nil {
-		return 0, err
-	}
-	n, skipped := f.giveUp(list), 0
-	if err := await(ctx, fmt.Sprintf("the skip of %d messages", len(list)), func() bool {
-		for skipped < len(list) && list[skipped].isOver() {
-			skipped++
-		}
-		return skipped == len(list)
-	}); err != nil {
-		return n, err
-	}
-	for _, one := range list {
-		if !one.done {
-			return n, fmt.Errorf("%s/%d is not skipped: %w", one.Partition, one.Offset, f.absent(one.Topic, one.Number))
-		}
-	}
-	return n, nil
-}
-
-// selected are the failing messages that are meant, and what to call them.
-func (f *Forwarder) selected(s Selection) (list []*failure, to string, err error) {
-	switch {
-	case s.Blocked:
-		return f.failures.blocked(), "blocked", nil
-	case s.Key != nil:
-		if _, err := f.owned(s.Topic, All); err != nil {
-			return nil, "", err
-		}
-		return f.failures.where(func(one *failure) bool { return one.Topic == s.Topic && bytes.Equal(one.Key, s.Key) }),
-			fmt.Sprintf("%s key %q", s.Topic, s.Key), nil
-	}
-	if _, err := f.owned(s.Topic, s.Number); err != nil {
-		return nil, "", err
-	}
-	to = fmt.Sprintf("%s/%d", s.Partition, s.Offset)
-	if list = f.failures.where(func(one *failure) bool { return one.Position == s.Position }); len(list) == 0 {
-		return nil, "", fmt.Errorf("%s is %w: only a message that has failed can be skipped", to, ErrNotFailing)
-	}
-	return list, to, nil
-}
-
-// giveUp skips failing messages, as soon as the skip log takes them, and says how many it is the first to skip.
-func (f *Forwarder) giveUp(list []*failure) int {
-	n := f.failures.end(list, errSkipped)
-	if n > 0 {
-		f.evidence.found()
-	}
-	return n
-}
-
-// SkipBlocked gives up every message that is blocked now, as SIGUSR1 asks for, and says how many there were. It waits for nothing: who
-// sends a signal cannot be told that a disk is full.
-func (f *Forwarder) SkipBlocked() int {
-	list := f.failures.blocked()
-	if err := f.audit("SIGUSR1", "skip", "blocked"); err != nil {
-		f.log.Warn("SIGUSR1 is not in the audit", "error", err)
-	}
-	n := f.giveUp(list)
-	f.log.Info("SIGUSR1: blocked messages are skipped", "count", n)
-	return n
-}
-
 // Pause lets no new attempt begin at partitions of a topic ("": of all topics), until Resume. It is in Kafka when it returns: it
 // survives a restart, and a move to another machine.
 func (f *Forwarder) Pause(ctx context.Context, who, topic string, number int32) ([]kafka.Partition, error) {
@@ -226,10 +215,8 @@ func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int
 	if err != nil {
 		return nil, err
 	}
-	for t, why := range f.consumer.published.Load().pending {
-		if isMeant(t, topic, number) && !errors.As(why, new(holdError)) {
-			return nil, fmt.Errorf("%s %w: ask again", t, ErrMoves)
-		}
+	if _, err := f.waiting(topic, number); err != nil {
+		return nil, err
 	}
 	if err := f.audit(who, did, where(topic, number)); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kpush/kpush/forwarder/start"
 	"github.com/kpush/kpush/kafka"
+	"github.com/kpush/kpush/offsets"
 )
 
 // audited is the audit in short.
@@ -169,8 +170,8 @@ func TestSkip(t *testing.T) {
 			{Selection{Blocked: true}, 0, nil}, // none yet
 		} {
 			n, err := r.f.Skip(t.Context(), "op", row.what)
-			if n != row.n || !errors.Is(err, row.want) {
-				t.Errorf("%+v: %d, %v", row.what, n, err)
+			if n.Skipped != row.n || !errors.Is(err, row.want) || (n.Note == "nothing is blocked in this process") != row.what.Blocked {
+				t.Errorf("%+v: %+v, %v", row.what, n, err)
 			}
 		}
 		if next, done := r.f.consumer.parts[t0].rec.Progress(); next != 0 || !done.Contains(2) {
@@ -178,8 +179,8 @@ func TestSkip(t *testing.T) {
 		}
 		pass(time.Hour)
 		blocked := len(r.f.failures.blocked())
-		if n, err := r.f.Skip(t.Context(), "op", Selection{Blocked: true}); err != nil || n != blocked || n < 3 {
-			t.Errorf("%d of %d blocked: %v", n, blocked, err)
+		if n, err := r.f.Skip(t.Context(), "op", Selection{Blocked: true}); err != nil || n != (SkipOutcome{Skipped: blocked}) || blocked < 3 {
+			t.Errorf("%+v of %d blocked: %v", n, blocked, err)
 		}
 		if got, want := r.audited(), []string{"op skip t/0/2", "op skip blocked", "op skip blocked"}; !slices.Equal(got, want) {
 			t.Errorf("audit %q", got)
@@ -202,15 +203,15 @@ func TestSkipByKey(t *testing.T) {
 		cfg.Order = OrderNone
 		r := newRig(t, cfg, handle(func(*Delivery) Verdict { return bad })).run()
 		r.kafka.with(func() {
-			for o, key := range []string{"a", "b", "a", "", "\x00"} {
-				r.kafka.log[t0] = append(r.kafka.log[t0], &kafka.Message{Partition: t0, Offset: int64(o), Key: []byte(key), Value: []byte("v")})
+			for o, key := range [][]byte{[]byte("a"), []byte("b"), []byte("a"), {}, {0}, nil, nil} { // nil is no key, and belongs to nobody
+				r.kafka.log[t0] = append(r.kafka.log[t0], &kafka.Message{Partition: t0, Offset: int64(o), Key: key, Value: []byte("v")})
 			}
 		})
 		r.kafka.give(t0)
 		pass(time.Second)
 		for key, want := range map[string]int{"a": 2, "\x00": 1, "": 1, "c": 0} {
-			if n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: kafka.Partition{Topic: "t"}}, Key: []byte(key)}); n != want || err != nil {
-				t.Errorf("key %q: %d, %v", key, n, err)
+			if n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: kafka.Partition{Topic: "t"}}, Key: []byte(key)}); n.Skipped != want || err != nil || (n.Note == "no failing message of this process has that key") != (want == 0) {
+				t.Errorf("key %q: %+v, %v", key, n, err)
 			}
 		}
 		if err := r.stop(); err != nil {
@@ -256,6 +257,106 @@ func TestNothingWithoutTheAudit(t *testing.T) {
 	})
 }
 
+// Guarantee 1 needs no volume. Where there is none the log is the audit: a pause that came with a partition can be ended. What would lie
+// on the volume itself is not done, and nothing is where the volume only fails: kpush has been there, or another process is.
+func TestAnAuditWithoutAVolume(t *testing.T) {
+	for name, row := range map[string]struct {
+		letters bool
+		make    func(*testing.T, string) // the volume
+		acts    bool
+	}{
+		"none":                   {acts: true},
+		"none, and dead letters": {letters: true, acts: true},
+		"kpush was there": {make: func(t *testing.T, dir string) {
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600), os.Mkdir(filepath.Join(dir, auditName), 0o700)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"another process has it": {make: func(t *testing.T, dir string) {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			free, err := offsets.Lock(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(free)
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg, dir := small(), filepath.Join(t.TempDir(), "volume")
+			if cfg.SkipLog = filepath.Join(dir, "skipped.jsonl"); row.letters {
+				cfg.DeadLetterTopic, cfg.RetryNums = "dead", 1000
+			}
+			r := newRig(t, cfg, handle(func(*Delivery) Verdict { return bad }))
+			r.assemble(cfg, r.f.parts.Handler, offsets.InMemory(offsets.Options{}), r.f.log)
+			if row.make != nil {
+				row.make(t, dir)
+			}
+			r.run()
+			r.kafka.produce(t0, 3, 10)
+			r.kafka.give(t0)
+			pass(time.Minute)
+			_, pause := r.f.Pause(t.Context(), "op", "t", 0)
+			marked := r.newestMark(t0).Paused
+			_, resume := r.f.Resume(t.Context(), "op", "", All)
+			_, seek := r.f.Seek(t.Context(), "op", "t", 0, Target{Beginning: true})
+			pass(time.Minute)
+			_, skip := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}})
+			for what, err := range map[string]error{"pause": pause, "resume": resume, "seek": seek, "skip": skip} {
+				acts := row.acts && what != "skip" || row.letters
+				if acts != (err == nil) || !acts && !strings.Contains(err.Error(), "the audit cannot be written, so nothing is done") {
+					t.Errorf("%s: a %s: %v", name, what, err)
+				}
+				if said := len(r.logs.With("there is no volume for the audit: it is this line\" who=op did=" + what)); acts != (said == 1) {
+					t.Errorf("%s: the log has %d lines of a %s", name, said, what)
+				}
+			}
+			if marked != row.acts || r.newestMark(t0).Paused {
+				t.Errorf("%s: the mark said paused: %t", name, marked)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What is asked for is not here: the sentence says where to ask, or what it waits for.
+func TestWhatIsNotHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Topics = []string{"t", "u"}
+		r := newRig(t, cfg, handle(func(*Delivery) Verdict { return good })).run()
+		say := func(topic string, number int32, want string) {
+			t.Helper()
+			if _, err := r.f.Pause(t.Context(), "op", topic, number); !errors.Is(err, ErrNotOurs) || err.Error() != want {
+				t.Errorf("%s/%d: %v", topic, number, err)
+			}
+		}
+		say("", All, "no partition is assigned to this process, which is a spare member of its group, or still waits for them (GET /readyz says for what): ask the other replicas")
+		r.kafka.give(t0)
+		pass(time.Second)
+		say("u", All, "no partition of u is assigned to this process: ask the other replicas")
+		say("t", 1, "t/1 is not assigned to this process: ask the replica that has it")
+		if _, err := r.f.Resend(t.Context(), "op", []kafka.Position{{Partition: t0, Offset: 5}}); !errors.Is(err, ErrNotFailing) || err.Error() != "t/0/5 is not in the skip log: kpush -skipped lists what is" {
+			t.Error(err)
+		}
+		for topic, want := range map[string]string{"t": "of the 10 partitions of t this process has 1; ask the other replicas for the rest",
+			"": "of the 20 partitions of t, u this process has 1; ask the other replicas for the rest"} {
+			if got := r.f.Rest(t.Context(), topic, 1); got != want {
+				t.Errorf("%q: %s", topic, got)
+			}
+		}
+		if got := r.f.Rest(t.Context(), "t", 10); got != "" {
+			t.Errorf("with all of them: %s", got)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A pause outlives what wipes its mark: somebody else's commit at the same place, a topic that is made again, a broker that takes no marks.
 func TestAPauseOutlivesItsMark(t *testing.T) {
 	for name, wipe := range map[string]func(*fakeKafka){
@@ -294,9 +395,15 @@ func TestAPauseOutlivesItsMark(t *testing.T) {
 	}
 }
 
-// A skip whose message is delivered in the meantime waits for nothing; so does one whose partition goes.
+// A skip whose message is delivered in the meantime waits for nothing, and says that it is not skipped; so does one whose partition goes
+// behind that. One that fails meanwhile, or that the service asks to skip, is skipped.
 func TestASkipThatComesTooLate(t *testing.T) {
-	for _, goes := range []bool{false, true} {
+	delivered := SkipOutcome{Note: "delivered meanwhile, and so not skipped: 1"}
+	for _, row := range []struct {
+		answer Verdict
+		goes   bool
+		want   SkipOutcome
+	}{{good, false, delivered}, {good, true, delivered}, {bad, false, SkipOutcome{Skipped: 1}}, {Verdict{Class: Skip}, false, SkipOutcome{Skipped: 1}}} {
 		synctest.Test(t, func(t *testing.T) {
 			tries := 0
 			r := newRig(t, small(), handle(func(d *Delivery) Verdict {
@@ -304,18 +411,21 @@ func TestASkipThatComesTooLate(t *testing.T) {
 					return bad
 				}
 				pass(3 * time.Second)
-				return good
+				return row.answer
 			})).run()
 			r.kafka.produce(t0, 1, 10)
 			r.kafka.give(t0)
 			pass(3 * time.Second) // the second attempt is under way
-			if goes {
+			if row.goes {
 				go func() { pass(time.Second); r.kafka.take(true, t0) }()
 			}
 			begun := time.Now()
 			n, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0, Offset: 0}})
-			if n != 1 || err != nil || time.Since(begun) > 4*time.Second {
-				t.Errorf("%d, %v after %s", n, err, time.Since(begun))
+			if n != row.want || err != nil || time.Since(begun) > 4*time.Second {
+				t.Errorf("%+v: %+v, %v after %s", row, n, err, time.Since(begun))
+			}
+			if log, err := r.f.SkipCounts(); err != nil || log.Skipped != int64(n.Skipped) {
+				t.Errorf("%+v: the skip log has %+v, %v", row, log, err)
 			}
 			if err := r.stop(); err != nil {
 				t.Error(err)
@@ -344,7 +454,10 @@ func TestSkipsAtOnce(t *testing.T) {
 				if page, bad := r.f.Skipped(0, 100); err != nil || bad != nil || len(page.Messages) != 1 {
 					t.Errorf("%v; the skip log has %v, %v", err, page, bad)
 				}
-				counts <- n
+				if other := n.Note == "given up meanwhile, but not by this command: 1"; other == (n.Skipped == 1) {
+					t.Errorf("one of them is told %+v", n)
+				}
+				counts <- n.Skipped
 			}()
 		}
 		all := 0

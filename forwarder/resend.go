@@ -66,7 +66,7 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 	to := "all"
 	if which != nil {
 		if to = fmt.Sprintf("%s/%d", which[0].Partition, which[0].Offset); len(page.Messages) < len(which) {
-			return nil, fmt.Errorf("%s is %w: the skip log does not hold it", to, ErrNotFailing)
+			return nil, refuse(ErrNotFailing, "%s is not in the skip log: kpush -skipped lists what is", to)
 		}
 	}
 	if err := f.audit(who, "resend", to); err != nil {
@@ -97,11 +97,20 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 
 // awaitResend waits for a request of a resend, as a drain does for others; a stop lets none begin.
 func (f *Forwarder) awaitResend(deadline time.Time) {
-	select {
-	case f.resending <- struct{}{}:
-		<-f.resending
-	case <-time.After(time.Until(deadline)):
-		f.log.Warn("a resend was still under way when the drain ended; its message is in doubt")
+	late := time.After(time.Until(deadline))
+	for {
+		select {
+		case f.resending <- struct{}{}:
+			<-f.resending
+			return
+		default:
+		}
+		select {
+		case <-late:
+			f.log.Warn("a resend was still under way when the drain ended; its message is in doubt")
+			return
+		case <-time.After(lookTime):
+		}
 	}
 }
 

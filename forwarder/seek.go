@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -32,17 +33,22 @@ func (t Target) String() string {
 	return fmt.Sprint(t.Offset)
 }
 
-// Seek is an operator's reset while the process runs: nothing of what was known of the partitions applies any more. It is on the
-// volume and in Kafka when it returns.
+// Seek is an operator's reset while the process runs: nothing of what was known of the partitions applies any more. A partition that is
+// held because nobody knows where it starts begins there. It is on the volume and in Kafka when it returns.
 func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, to Target) ([]kafka.Position, error) {
 	ps, err := f.owned(topic, number)
+	if err != nil && !errors.Is(err, ErrHeld) {
+		return nil, err
+	}
+	held, err := f.waiting(topic, number)
 	if err != nil {
 		return nil, err
 	}
 	if topic == "" {
 		return nil, fmt.Errorf("seek without a topic is %w", ErrAsked)
 	}
-	at, err := f.positions(ctx, ps, to)
+	tps := append(partitionsOf(ps), held...)
+	at, err := f.positions(ctx, tps, to)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +63,11 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 		for _, p := range ps {
 			if c.parts[p.Partition] != p {
 				return f.absent(p.Topic, p.Number)
+			}
+		}
+		for _, t := range held {
+			if !errors.As(c.pending[t], new(holdError)) {
+				return f.absent(t.Topic, t.Number)
 			}
 		}
 		begun.Store(true)
@@ -74,10 +85,12 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 		return nil, fmt.Errorf("the seek of %s was not done: %w", where(topic, number), err)
 	}
 	old := map[*partition]bool{}
-	var out []kafka.Position
 	for _, p := range ps {
 		old[p] = true
-		out = append(out, kafka.Position{Partition: p.Partition, Offset: at[p.Partition]})
+	}
+	var out []kafka.Position
+	for _, t := range tps {
+		out = append(out, kafka.Position{Partition: t, Offset: at[t]})
 	}
 	return out, await(ctx, "the seek of "+where(topic, number), func() bool {
 		begun := 0
@@ -86,15 +99,14 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 				begun++
 			}
 		}
-		return begun == len(ps)
+		return begun == len(tps)
 	})
 }
 
 // positions are where partitions are to go on.
-func (f *Forwarder) positions(ctx context.Context, ps []*partition, to Target) (map[kafka.Partition]int64, error) {
+func (f *Forwarder) positions(ctx context.Context, tps []kafka.Partition, to Target) (map[kafka.Partition]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 	defer cancel()
-	tps := partitionsOf(ps)
 	limits, err := f.parts.Cluster.Bounds(ctx, tps)
 	if err != nil {
 		return nil, fmt.Errorf("Kafka does not say where the partitions begin and end: %w", err)
@@ -119,7 +131,7 @@ func (f *Forwarder) positions(ctx context.Context, ps []*partition, to Target) (
 			}
 		}
 		if offset < b.Oldest || offset > b.High {
-			return nil, fmt.Errorf("offset %d of %s is %w: it has %d to %d", offset, t, ErrAsked, b.Oldest, b.High)
+			return nil, refuse(ErrAsked, "%s has no offset %d: a seek there can go to any from %d to %d", t, offset, b.Oldest, b.High)
 		}
 		at[t] = offset
 	}

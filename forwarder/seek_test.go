@@ -312,3 +312,73 @@ func TestSeeksAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A partition that nobody knows a start for starts where a seek says, beside those that run, and Kafka knows of it when the seek returns.
+func TestSeekOfAHeldPartition(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b, cfg := newBook(), small()
+			cfg.Reset = "error"
+			r := newRig(t, cfg, b.keeping(always)).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.produce(t1, 10, 10)
+			r.kafka.with(func() { r.kafka.stored[t1] = kafka.Commit{Partition: t1, Offset: 8} })
+			r.kafka.give(t0, t1)
+			pass(time.Minute)
+			if _, err := r.f.Pause(t.Context(), "op", "t", 0); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "t/0 is assigned to this process, and not started: t/0: neither Kafka") {
+				t.Errorf("a pause of it: %v", err)
+			}
+			if _, err := r.f.Seek(t.Context(), "op", "t", 0, Target{Offset: 11}); !errors.Is(err, ErrAsked) {
+				t.Errorf("a seek behind its end: %v", err)
+			}
+			if note := r.f.Rest(t.Context(), "t", 1); note != "of the 10 partitions of t this process has 2, of which are not started: t/0; ask the other replicas for the rest" {
+				t.Error(note)
+			}
+			number, want := int32(0), 4+2 // of t0, and of t1 what was behind its commit
+			if whole {
+				number = All
+			}
+			at, err := r.f.Seek(t.Context(), "op", "t", number, Target{Offset: 6})
+			if positions := len(at); err != nil || whole != (positions == 2) || !slices.Contains(at, kafka.Position{Partition: t0, Offset: 6}) {
+				t.Fatalf("%v, %v", at, err)
+			}
+			if m := r.newestMark(t0); m.Offset != 6 {
+				t.Errorf("Kafka has %+v", m)
+			}
+			if audit, want := r.audited(), "op seek "+where("t", number)+"@6"; !slices.Equal(audit, []string{want}) {
+				t.Errorf("audit %q", audit)
+			}
+			pass(time.Minute)
+			if whole {
+				want += 4
+			}
+			if all := len(b.of(t0)) + len(b.of(t1)); all != want || len(r.f.Ready()) > 0 {
+				t.Errorf("whole: %t; delivered %v, ready says %q", whole, b.attempts, r.f.Ready())
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A seek cannot lift what is no question of where to start: it is refused with what the partition waits for.
+func TestSeekOfAPartitionThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small(), handle(always)).run()
+		r.kafka.produce(t0, 5, 10)
+		r.kafka.produce(t1, 5, 10)
+		r.kafka.with(func() { r.kafka.leaderless = map[kafka.Partition]bool{t0: true} })
+		r.kafka.give(t0, t1)
+		pass(time.Minute)
+		for _, number := range []int32{0, All} {
+			_, err := r.f.Seek(t.Context(), "op", "t", number, Target{Beginning: true})
+			if !errors.Is(err, ErrMoves) || !strings.Contains(err.Error(), "t/0 ends or starts here at this moment: ask again; it is not started: cannot learn where it starts") || len(r.audited()) > 0 {
+				t.Errorf("%d: %v", number, err)
+			}
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

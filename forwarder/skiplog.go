@@ -2,7 +2,10 @@ package forwarder
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -33,6 +36,14 @@ func (s *skipLog) lock() (err error) {
 		s.locked = err == nil
 	}
 	return err
+}
+
+// absent tells whether there is no volume: it cannot be used, and never was, so that nothing of kpush is there.
+func (s *skipLog) absent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := os.Lstat(filepath.Join(filepath.Dir(s.path), "lock"))
+	return !s.locked && errors.Is(err, fs.ErrNotExist)
 }
 
 // close unlocks the volume. It waits for no disk that hangs: the end of the process unlocks it as well.

@@ -164,7 +164,7 @@ func (d *Decision) resetTo(k Knowledge) {
 	case "latest":
 		d.Start.Next = k.Bounds.End
 	case "error":
-		d.Hold = fmt.Errorf("%s: neither Kafka nor the volume knows an offset of group %s, and KPUSH_AUTO_OFFSET_RESET=error: set one with kafka-consumer-groups --reset-offsets, or choose earliest or latest", k.Partition, k.Identity.Group)
+		d.Hold = fmt.Errorf("%s: neither Kafka nor the volume knows an offset of group %s, and KPUSH_AUTO_OFFSET_RESET=error: set one with kpush -seek %[1]s@OFFSET (or @TIME, @beginning, @end), or while no member runs with kafka-consumer-groups --reset-offsets; or choose earliest or latest", k.Partition, k.Identity.Group)
 	default:
 		d.Start.Next = k.Bounds.Oldest
 	}
