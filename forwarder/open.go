@@ -293,6 +293,15 @@ func (c *consumer) open(o *opening, paused func() func(kafka.Partition) bool) (*
 	return p, nil
 }
 
+// renewTopics has partitions start anew whose topic was made again, or an operator's word would be noted under the id of the one before,
+// and be gone with the partition. Where Kafka does not answer nothing is noted there either.
+func (f *Forwarder) renewTopics(ctx context.Context) {
+	question, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
+	defer cancel()
+	topics, _ := f.topics(question, f.cfg.Topics) // what is told of some, whatever is of others
+	f.consumer.compare(ctx, topics)
+}
+
 // compare looks for partitions of a topic that was deleted and made again under its name: the client tells nothing of it
 // and would go on at the old offset.
 func (c *consumer) compare(ctx context.Context, topics map[string]kafka.Topic) {

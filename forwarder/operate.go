@@ -211,6 +211,7 @@ func (f *Forwarder) Resume(ctx context.Context, who, topic string, number int32)
 
 // hold opens or shuts the gates of partitions, and has Kafka told.
 func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int32, turn func(*gate)) ([]kafka.Partition, error) {
+	f.renewTopics(ctx)
 	ps, err := f.owned(topic, number)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ func (t Target) String() string {
 // Seek is an operator's reset while the process runs: nothing of what was known of the partitions applies any more. A partition that is
 // held because nobody knows where it starts begins there. It is on the volume and in Kafka when it returns.
 func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, to Target) ([]kafka.Position, error) {
+	f.renewTopics(ctx)
 	ps, err := f.owned(topic, number)
 	if err != nil && !errors.Is(err, ErrHeld) {
 		return nil, err

@@ -72,6 +72,34 @@ func TestATopicIsMadeAgainBesideOneThatIsNotTold(t *testing.T) {
 	}
 }
 
+// A pause counts for the topic that there is: it is noted under the id of one that was made again a moment before, also while the cluster
+// is asked but once in a while.
+func TestAPauseBehindATopicThatIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		r := newRig(t, small(), b.keeping(always)).run()
+		r.kafka.produce(t0, 50, 10)
+		r.kafka.give(t0)
+		pass(time.Minute)
+		r.kafka.with(func() {
+			r.kafka.ids["t"], r.kafka.log[t0] = "T2", nil
+			delete(r.kafka.stored, t0)
+		})
+		r.until("the pause", func() bool { _, err := r.f.Pause(t.Context(), "op", "t", 0); return err == nil })
+		if m := r.newestMark(t0); m.TopicID != "T2" || !m.Paused {
+			t.Errorf("the mark is %+v", m)
+		}
+		r.kafka.produce(t0, 10, 10)
+		pass(time.Minute)
+		if b.count() != 50 {
+			t.Errorf("%d deliveries", b.count())
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Kafka refuses one topic's commits, for good: the other goes on, and its commits prove the membership.
 func TestACommitThatIsRefusedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 type account struct {
 	killed, powerCut bool                          // what was in memory alone, or not on the platter, is gone
 	troubled         bool                          // its disk has failed, hung or was full: what the service took could not be recorded
-	outcast          bool                          // it was expelled, or fenced, while it lived
+	outcast          int                           // how often it was expelled, or fenced, while it lived
 	committed        map[kafka.Partition]time.Time // when its newest commit was sent that Kafka has
 	repeats          int                           // of what it had a complete 2xx for
 }
@@ -24,11 +24,11 @@ func (l *life) most() int {
 	case l.powerCut && cfg.sync.Window < 0:
 		return math.MaxInt // nothing was ever on the platter but by chance
 	case l.powerCut:
-		return cfg.concurrency + cfg.sync.Unsynced
-	case l.killed, l.troubled, l.outcast:
-		return cfg.concurrency
+		return cfg.concurrency*(1+l.outcast) + cfg.sync.Unsynced
+	case l.killed, l.troubled:
+		return cfg.concurrency * (1 + l.outcast)
 	}
-	return 0 // a stop and a rebalance repeat nothing
+	return cfg.concurrency * l.outcast // a stop and a rebalance repeat nothing
 }
 
 // charge is a request for a message that was answered with a complete 2xx before. It counts for the life that had the answer, but where the message goes

@@ -28,12 +28,13 @@ type client struct {
 	at               map[kafka.Partition]int64
 	paused           map[kafka.Partition]bool
 	turn             int
+	made             int // how often the topic had been made as it heard of it last
 }
 
 var errSilent = errors.New("no answer")
 
 func newClient(w *World, l *life, instance string) *client {
-	return &client{w: w, life: l, instance: instance, woken: make(chan struct{}, 1), mine: map[kafka.Partition]bool{},
+	return &client{w: w, life: l, instance: instance, woken: make(chan struct{}, 1), made: w.made, mine: map[kafka.Partition]bool{},
 		at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}}
 }
 
@@ -131,6 +132,9 @@ func (c *client) due() func() error {
 	case len(c.wanted) > 0:
 		gone := c.wanted
 		return func() error { c.revoke(gone, false, false); return nil }
+	case c.made != c.w.made: // a fetch names the topic by its id: the broker has none, and the client says so within a quarter of a second
+		c.made = c.w.made
+		return func() error { return kafka.ErrNoTopic }
 	case len(astray) > 0:
 		delete(c.at, astray[0].Partition) // nothing of it is fetched any more, until it is assigned anew
 		return func() error { return kafka.PartitionError{Position: astray[0], Err: kafka.ErrOutOfRange} }

@@ -28,7 +28,8 @@ func (g *group) join(c *client) {
 		if c.instance == "" || old.instance != c.instance {
 			continue
 		}
-		old.fenced, old.expelled, old.life.outcast = true, true, true
+		old.fenced, old.expelled = true, true
+		old.life.outcast++
 		g.remove(old)
 		for p, o := range g.owner {
 			if o == old {
@@ -70,7 +71,8 @@ func (g *group) tick(now time.Time) {
 			m.seen = now
 		} else if now.Sub(m.seen) > session {
 			g.w.say("%s is expelled from the group", m.life)
-			m.expelled, m.life.outcast = true, true
+			m.expelled = true
+			m.life.outcast++
 			g.leave(m)
 		}
 	}

@@ -114,10 +114,10 @@ func (s *service) judge(l *life, it *push.Item, d *deed) {
 
 // excuse is for a volume that holds no more than it did then, and does not know it: what was sent since, until it was lost, is not in it. A copy that was put back can be
 // told from the volume where Kafka has taken a commit of the partition that names more than that as what the volume held. Where a sync that failed has taken
-// pages from memory some of what came later may be left, so that nothing is missed of it (known: false).
-func (s *service) excuse(holds, until time.Time, known bool) {
+// pages from memory some of what came later may be left, so that nothing is missed of it. known tells of which partitions it does know.
+func (s *service) excuse(holds, until time.Time, known func(kafka.Partition) bool) {
 	for p, deeds := range s.deeds {
-		if known && s.w.group.vouched[p].After(holds) {
+		if known(p) {
 			continue
 		}
 		for _, d := range deeds {
@@ -125,6 +125,8 @@ func (s *service) excuse(holds, until time.Time, known bool) {
 		}
 	}
 }
+
+func nobody(kafka.Partition) bool { return false }
 
 // end is a request whose work is over; done: it was done.
 func (s *service) end(p kafka.Partition, offset int64, d *deed, done bool) {
