@@ -201,6 +201,7 @@ func await(ctx context.Context, what string, done func() bool) error {
 // Pause lets no new attempt begin at partitions of a topic ("": of all topics), until Resume. It is in Kafka when it returns: it
 // survives a restart, and a move to another machine.
 func (f *Forwarder) Pause(ctx context.Context, who, topic string, number int32) ([]kafka.Partition, error) {
+	f.renewTopics(ctx)
 	return f.hold(ctx, who, "pause", topic, number, (*gate).shut)
 }
 
@@ -211,7 +212,6 @@ func (f *Forwarder) Resume(ctx context.Context, who, topic string, number int32)
 
 // hold opens or shuts the gates of partitions, and has Kafka told.
 func (f *Forwarder) hold(ctx context.Context, who, did, topic string, number int32, turn func(*gate)) ([]kafka.Partition, error) {
-	f.renewTopics(ctx)
 	ps, err := f.owned(topic, number)
 	if err != nil {
 		return nil, err
