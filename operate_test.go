@@ -45,7 +45,7 @@ func TestOperate(t *testing.T) {
 			"published: 1005 sent, 4 queued, 9 on the volume, 3 failed: answered 404: 3, no_broker 2, unknown 1, no acknowledgement since 2026-11-30T12:00:00Z\n" +
 			"dead letters in orders-dead: 7 sent, 1 wait, 3 sent back, 2 not sent back: it waits\n\n" +
 			"PARTITION  NEXT  COMMITTED  END   LAG  OPEN  PER SECOND  IN FLIGHT  WAITING  FAILING  REMARK\norders/0   1042  -          1100  58   50    12.3        1          57       1        paused by operator\n\n" +
-			"BLOCKED        KEY     ATTEMPTS  STATUS  SINCE                 REASON\norders/0/1042  \"k\\t1\"  12        500     2026-11-30T12:00:00Z  off\n"},
+			"BLOCKED        KEY          ATTEMPTS  STATUS  SINCE                 REASON\norders/0/1042  base64:awkx  12        500     2026-11-30T12:00:00Z  off\n"},
 		{"-status", `{"version":"1.2","state":"running","ready":true,"service":{"up":true},"publish":{"sent":5}}`, "GET /status", "kpush 1.2: running, ready\npublished: 5 sent, 0 queued, 0 on the volume, 0 failed\n"},
 		{"--status --json", `{"x":1}`, "GET /status", `{"x":1}`},
 		{"-skipped -json", `{"skipped":[{"a":1},{"a":2}],"next":7}|{"skipped":[]}|`, "GET /skipped?limit=5000 GET /skipped?limit=5000&after=7", `{"skipped":[{"a":1},{"a":2}]}` + "\n"},

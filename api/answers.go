@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -137,10 +138,11 @@ func KeyFrom(shown string) (map[string]any, error) {
 	return map[string]any{"keyBase64": text}, nil
 }
 
-// String is the key for people. KeyFrom takes it back.
+// String is the key for people, in one line of printable text. KeyFrom takes it back.
 func (k Key) String() string {
+	unprintable := func(r rune) bool { return r == '\\' || !strconv.IsPrint(r) } // what a terminal is not shown as it is
 	switch {
-	case k.Text != nil && (strings.HasPrefix(*k.Text, asBase64) || *k.Text == noKey):
+	case k.Text != nil && (strings.HasPrefix(*k.Text, asBase64) || *k.Text == noKey || strings.ContainsFunc(*k.Text, unprintable)):
 		return asBase64 + base64.StdEncoding.EncodeToString([]byte(*k.Text))
 	case k.Text != nil:
 		return *k.Text

@@ -35,8 +35,10 @@ func isListening(s string) bool {
 func sharePort(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
-	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
-	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || all(hostA) || all(hostB))
+	covers := func(host, other string) bool {
+		return host == "" || host == "::" || host == "0.0.0.0" && !strings.Contains(other, ":")
+	}
+	return portA == portB && portA != "0" && portA != "" && (hostA == hostB || covers(hostA, hostB) || covers(hostB, hostA))
 }
 
 // isLoopback tells whether host:port is on this machine by its very name.

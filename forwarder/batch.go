@@ -71,6 +71,7 @@ func (d *delivery) part(last *item) {
 			kept, messages = append(kept, it), messages[1:]
 		} else {
 			d.close(it)
+			it.over(false) // who waits for its end asks again
 		}
 	}
 	d.items = kept

@@ -194,11 +194,11 @@ func (c *committer) send(ps []*partition, goesOn bool) (n int, err error) {
 	c.f.health.watched(admission, nil)
 	for i, state := range states {
 		p := ps[i]
-		p.rec.Committed(state.offset)
-		p.ceiling.acknowledge(state)
+		p.ceiling.acknowledge(state) // first: the note may have to wait for the disk
 		if goesOn && p.ceiling.raise(state.ceiling) {
 			p.lanes.Resume()
 		}
+		p.rec.Committed(state.offset)
 	}
 	return n, nil
 }

@@ -73,7 +73,9 @@ func (d *delivery) askAll() (open *item, err error) {
 				d.f.failures.note(it.failure, it.tries(), push.Verdict{Status: reply.Verdict.Status, Reason: "the service does not have it (KPUSH_CONFIRM_URL): it is sent again"})
 			}
 		}
-		before = it
+		if !it.isOpen() {
+			before = it
+		}
 		n++
 	}
 	return open, nil

@@ -48,7 +48,7 @@ func (c *contact) check(ctx context.Context, f *Forwarder, answered bool) {
 		return
 	}
 	c.unheard(now)
-	f.news.error()
+	f.news.bad.Store(now.UnixNano())
 	now = time.Now()
 	silent := min(now.Sub(c.answered), askTime+now.Sub(c.vain)) // who is not asked need not answer
 	dead, why := deadTime, fmt.Sprintf("the Kafka client has had no answer for %s, though Kafka answers another one", now.Sub(c.answered).Round(time.Second))

@@ -183,8 +183,8 @@ func (f *Forwarder) stop() error {
 	f.committer.owes.Store(false) // what an earlier rebalance left is the next owner's
 	done := make(chan error, 1)
 	go func() {
+		drained := f.drainDeadline()
 		c.drain(slices.Collect(maps.Values(c.parts)), errStopping)
-		f.awaitResend(f.drainDeadline())
 		if !f.cfg.ComesBack {
 			if err := c.client.Unsubscribe(); err != nil {
 				f.log.Warn("cannot unsubscribe", "error", err)
@@ -196,6 +196,7 @@ func (f *Forwarder) stop() error {
 				}
 			}
 		}
+		f.awaitResend(drained) // it needs no membership
 		done <- c.client.Close()
 	}()
 	var waits atomic.Bool // the group, for another member: what this one asks has no answer before that one has joined

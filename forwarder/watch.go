@@ -19,7 +19,7 @@ const (
 	calmTime  = 20 * time.Second // while all is well, nothing is delivered, and the client has reported no error for so long
 )
 
-// news is what watch does not wait for while it asks seldom. The poll goroutine and the committer tell it.
+// news is what watch does not wait for while it asks seldom. The poll goroutine and the committer tell it; watch itself notes what it finds.
 type news struct {
 	bad  atomic.Int64 // unix nanoseconds: when the client has reported an error last
 	come chan struct{}
@@ -82,7 +82,7 @@ func (f *Forwarder) watch(ctx context.Context) {
 			}
 			f.health.watched(broker, nil)
 			f.health.watched(topic, err)
-			f.watchLetters(ctx)
+			well = f.watchLetters(ctx) && well
 		}
 		if well && f.calm() {
 			f.news.wait(ctx, untilNext(calmTime))
@@ -92,19 +92,22 @@ func (f *Forwarder) watch(ctx context.Context) {
 	}
 }
 
-// watchLetters names a dead letter topic that is not there, or not for this process, before the first letter has to wait for it.
-func (f *Forwarder) watchLetters(ctx context.Context) {
+// watchLetters names a dead letter topic that is not there, or not for this process, before the first letter has to wait for it. It tells
+// whether all is well with it.
+func (f *Forwarder) watchLetters(ctx context.Context) bool {
 	if f.cfg.DeadLetterTopic == "" {
-		return
+		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, kafka.QuestionTime)
 	defer cancel()
-	switch _, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic}, kafka.Write); {
+	_, err := f.parts.Cluster.Topics(ctx, []string{f.cfg.DeadLetterTopic}, kafka.Write)
+	switch {
 	case err == nil:
 		f.health.watched(letters, nil)
 	case errors.Is(err, kafka.ErrNoTopic), errors.Is(err, kafka.ErrForbidden):
 		f.health.watched(letters, fmt.Errorf("waiting for the dead letter topic: %s", oneLine(err)))
 	}
+	return err == nil
 }
 
 // oneLine is what errors.Join would put in several.

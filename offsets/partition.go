@@ -13,7 +13,7 @@ const (
 )
 
 // Partition is one assigned partition: its tracker in memory and its frames in the file, if there is one. It is safe for
-// concurrent use. What only looks, or says what has come, waits for no disk.
+// concurrent use. What only looks, or says what has come, waits for no disk; Assign, Write, Settled and Release do.
 type Partition struct {
 	store    *Store
 	slot     *slot
@@ -128,7 +128,7 @@ func (p *Partition) Committed(offset int64) {
 		return
 	}
 	defer s.mu.Unlock()
-	if s.say(t) != nil { // it shows in Err and in the next Write, too
+	if s.turning || s.say(t) != nil { // it shows in Err and in the next Write, too
 		s.note()
 	}
 }

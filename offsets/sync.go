@@ -65,7 +65,7 @@ func (s *Store) tick() time.Duration {
 		s.lower()
 	}
 	switch {
-	case s.failed != nil, s.hangs():
+	case s.failed != nil, s.hangs(), s.noted.Load():
 		return retryAfter
 	case s.opt.Sync.Window > 0 && s.early():
 		return 1 // they came while the sync was under way

@@ -77,8 +77,8 @@ func (b *Batch) Finish(done ...*kafka.Message) {
 	b.pace.dispatch()
 }
 
-// Keep gives back the lanes of which none is among the first n messages: those go on, and the batch no longer has them. These have
-// waited for more once.
+// Keep gives back the lanes of which none is among the first n messages: those go on, and the batch no longer has them. What waits for more
+// messages, as these did once, goes with the next batch.
 func (b *Batch) Keep(n int) {
 	b.pace.mu.Lock()
 	defer b.pace.mu.Unlock()
