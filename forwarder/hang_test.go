@@ -283,6 +283,34 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// An outcome that waits with the batch of another partition for a volume that takes nothing is put on record also where that other one goes
+// meanwhile: nothing else would end it.
+func TestAnOutcomeOutlivesItsCarrier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := small()
+		cfg.Concurrency = 1
+		r := newRig(t, cfg, handle(func(*Delivery) Verdict { pass(time.Second); return good })).run()
+		r.kafka.give(t0, t1)
+		pass(time.Second)
+		emptied := make(chan struct{})
+		must(t, r.f.consumer.do(t.Context(), func(c *consumer) error {
+			c.parts[t0].page = full{c.parts[t0].page, emptied}
+			return nil
+		}))
+		r.kafka.produce(t0, 1, 10)
+		r.underWay(1)
+		r.kafka.produce(t1, 1, 10)
+		pass(10 * time.Second) // the batch of t1 cannot begin before the outcome of t0 is on record
+		r.kafka.take(false, t1)
+		pass(time.Minute)
+		close(emptied)
+		r.until("the outcome", func() bool { return r.kafka.storedAt(t0) == 1 })
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A message that a skip has put into the skip log, and whose partition goes before that is on record, is not said not to be skipped.
 func TestASkipThatIsNotOnRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -307,7 +335,7 @@ func TestASkipThatIsNotOnRecord(t *testing.T) {
 	})
 }
 
-// full is a volume that takes no record until it is emptied.
+// full is a volume that takes no outcome until it is emptied.
 type full struct {
 	record
 	emptied chan struct{}
@@ -316,10 +344,12 @@ type full struct {
 func (f full) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
 	select {
 	case <-f.emptied:
-		return f.record.Write(done, next, intents)
 	default:
-		return errFull, errFull
+		if len(done) > 0 {
+			return errFull, errFull
+		}
 	}
+	return f.record.Write(done, next, intents)
 }
 
 var errFull = errors.New("no space left on device")

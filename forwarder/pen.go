@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/kpush/kpush/offsets"
@@ -82,24 +83,42 @@ func (n *pen) flush() {
 }
 
 // recorded ends delivered messages, whose record came to err. An error that stays says that the partition belongs to somebody else,
-// or that nobody waits any more.
+// or that nobody waits any more. Where it is only the carrier's partition that goes, the outcome is carried on without it.
 func (n *pen) recorded(err error) {
 	p := n.p
-	if err = n.insist(err); err != nil {
+	switch err = n.insist(err); {
+	case err == nil:
+	case p.hard.Err() == nil && !errors.Is(err, offsets.ErrReleased):
+		rest := &pen{carrier: p, p: p, done: slices.Clone(n.done), doubts: slices.Clone(n.doubts), how: n.how}
+		go rest.recorded(err)
+		return
+	default:
+		n.doubt(p)
 		p.f.log.Debug("an outcome could not be recorded; the message is in doubt", p.where(), "offset", n.done[0], "error", err)
 	}
 	p.lanes.Recorded()
+}
+
+// doubt has the last commit tell what could not be recorded: whoever gets the partition sends it again.
+func (n *pen) doubt(p *partition) {
+	for _, a := range n.doubts {
+		p.rec.Doubt(a)
+	}
 }
 
 // record puts the outcomes of items on record now.
 func (n *pen) record(p *partition, items []*item) error {
 	n.postpone(p, items)
 	recorded, _ := p.page.Write(n.done, nil, nil)
-	return n.insist(recorded)
+	err := n.insist(recorded)
+	if err != nil {
+		n.doubt(p)
+	}
+	return err
 }
 
 // insist has the outcomes in the file, for as long as that takes or until nobody waits: the service has them. err is what the first
-// try came to. What cannot be recorded is told by the last commit: whoever gets the partition sends it again.
+// try came to.
 func (n *pen) insist(err error) error {
 	p := n.p
 	n.p = nil
@@ -112,9 +131,6 @@ func (n *pen) insist(err error) error {
 	}
 	for err != nil && !errors.Is(err, offsets.ErrReleased) {
 		if err = p.diskWait(ctx, err); err != nil {
-			for _, a := range n.doubts {
-				p.rec.Doubt(a)
-			}
 			return err
 		}
 		err, _ = p.page.Write(n.done, nil, nil)

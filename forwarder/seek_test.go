@@ -342,7 +342,7 @@ func TestSeekOfAHeldPartition(t *testing.T) {
 			if positions := len(at); err != nil || whole != (positions == 2) || !slices.Contains(at, kafka.Position{Partition: t0, Offset: 6}) {
 				t.Fatalf("%v, %v", at, err)
 			}
-			if m := r.newestMark(t0); m.Offset != 6 {
+			if m := r.newestMark(t0); m.Offset < 6 { // it goes on meanwhile
 				t.Errorf("Kafka has %+v", m)
 			}
 			if audit, want := r.audited(), "op seek "+where("t", number)+"@6"; !slices.Equal(audit, []string{want}) {
