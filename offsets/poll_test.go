@@ -31,7 +31,7 @@ func TestWhoPollsWaitsForNoWrite(t *testing.T) {
 			t.Errorf("%s waits for the disk", what)
 		}
 	}
-	const atOnce, soon = writeTime / 4, writeTime * 3 / 2
+	const atOnce, soon = writeTime * 7 / 10, writeTime * 3 / 2 // who waits for the lock in vain takes writeTime
 	told("messages", atOnce, func() bool { return p.Fetched(10) && !p.Fetched(10) && !p.Fetched(11) && p.Fetched(20) })
 	told("where it stands", atOnce, func() bool {
 		next, done, open := p.Standing()
