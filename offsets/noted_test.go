@@ -95,6 +95,7 @@ func TestNoted(t *testing.T) {
 		{"released before the tick", func(n *noting) { n.p.Advance(30); n.p.Release(); n.ticks(1) }, "30  -1 [], 0  -1 []"},
 		{"noted by one that was released", func(n *noting) { n.p.Release(); n.p.Advance(30); n.committed(n.p, 7); n.ticks(1) }, "10  -1 [], 0  -1 []"},
 		{"assigned again where it was", func(n *noting) { n.p.Advance(30); n.again(Start{Lineage: 1}); n.ticks(1) }, "10  -1 [], 0  -1 []"},
+		{"assigned again, a commit stays", func(n *noting) { n.committed(n.p, 10); n.again(Start{Lineage: 1}); n.ticks(1) }, "10  10 [], 0  -1 []"},
 		{"assigned again farther on", func(n *noting) { n.p.Advance(30); n.again(Start{Lineage: 1, Next: 20}); n.ticks(1) }, "20  -1 [], 0  -1 []"},
 		{"assigned again behind it", func(n *noting) { n.p.Advance(30); n.again(Start{Lineage: 1, Next: 40}); n.ticks(1) }, "40  -1 [], 0  -1 []"},
 		{"assigned again after the tick", func(n *noting) { n.p.Advance(30); n.p.Release(); n.ticks(1); n.again(Start{Lineage: 1, Next: 20}) }, "30  -1 [], 0  -1 []"},
