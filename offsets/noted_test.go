@@ -169,34 +169,36 @@ func TestNotedIsWrittenOnce(t *testing.T) {
 	}
 }
 
-// TestCommittedDuringATurnThatHangs: the half that is being written does not have it, and nobody waits; the next tick writes it.
-func TestCommittedDuringATurnThatHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &gated{}
-		n := newNoting(t, func(inner disk) disk { d.disk = inner; return d })
-		d.gate = make(chan struct{})
-		turned := make(chan error)
-		go func() {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			turned <- errors.Join(n.turn(), n.failed)
-		}()
-		time.Sleep(hangTime)
-		synctest.Wait()
-		began := time.Now()
-		n.p.Committed(10)
-		if took := time.Since(began); took > 0 || !errors.Is(n.Err(), ErrHangs) {
-			t.Errorf("it took %v, and the volume is said to be %v", took, n.Err())
-		}
-		close(d.gate)
-		must(t, <-turned)
-		synctest.Wait()
-		if got := n.file(); got != "10  -1 [], 0  -1 []" {
-			t.Errorf("before the tick: %s", got)
-		}
-		n.ticks(1)
-		if got := n.file(); got != "10  10 [], 0  -1 []" {
-			t.Errorf("in the file: %s", got)
-		}
-	})
+// TestCommittedDuringATurn: the half that is being written does not have it, and nobody waits for the disk; the next tick writes it.
+func TestCommittedDuringATurn(t *testing.T) {
+	for _, since := range []time.Duration{0, hangTime} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &gated{}
+			n := newNoting(t, func(inner disk) disk { d.disk = inner; return d })
+			d.gate = make(chan struct{})
+			turned := make(chan error, 1)
+			go func() {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				turned <- errors.Join(n.turn(), n.failed)
+			}()
+			time.Sleep(since)
+			synctest.Wait()
+			began := time.Now()
+			n.p.Committed(10)
+			if took, hangs := time.Since(began), errors.Is(n.Err(), ErrHangs); took > 0 || hangs != (since == hangTime) {
+				t.Errorf("after %v: it took %v; the disk is said to hang: %t", since, took, hangs)
+			}
+			close(d.gate)
+			must(t, <-turned)
+			synctest.Wait()
+			if got := n.file(); got != "10  -1 [], 0  -1 []" {
+				t.Errorf("after %v, before the tick: %s", since, got)
+			}
+			n.ticks(1)
+			if got := n.file(); got != "10  10 [], 0  -1 []" {
+				t.Errorf("after %v, in the file: %s", since, got)
+			}
+		})
+	}
 }
