@@ -36,7 +36,6 @@ func sent(requests []*rig.Request, host string) (count int) {
 // TestOneOfTwoHostsIsDown: the other one is used at the rate that it has alone at the same time, and the first again once it
 // is back.
 func TestOneOfTwoHostsIsDown(t *testing.T) {
-	t.Parallel()
 	const good, ill, interval, settle, measure, least = "127.0.0.1", "127.0.0.2", 500 * time.Millisecond, 4 * time.Second, 3 * time.Second, 0.75
 	workers := func() func(*rig.Request) rig.Action { return rig.Workers(8, 40*time.Millisecond) }
 	prepare := func(t *testing.T, count int, hosts string, rule func(*rig.Request) rig.Action) (*rig.Service, *rig.Sidecar, []rig.Record) {

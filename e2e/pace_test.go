@@ -159,7 +159,6 @@ func unseen(svc *rig.Service) (count int) {
 // TestAFewServiceFaultsDoNotStopTheRest: 5 % of the requests, at random, are no reason to take the service for down. A
 // sidecar with an undisturbed service runs beside them, so that whatever slows this machine slows all.
 func TestAFewServiceFaultsDoNotStopTheRest(t *testing.T) {
-	t.Parallel()
 	const count, least = 6_000, 0.5
 	k := kafka(t)
 	services := map[string]rig.Action{"undisturbed": {}, "503": {Status: http.StatusServiceUnavailable}, "resets": {Break: rig.AfterRead}}
