@@ -48,12 +48,7 @@ func newCommitter(f *Forwarder) *committer {
 }
 
 // now asks for a commit at once.
-func (c *committer) now() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-}
+func (c *committer) now() { poke(c.kick) }
 
 func (c *committer) run(ctx context.Context) {
 	interval := c.f.cfg.CommitInterval * 3 / 4  // a quarter is for Kafka's answer: until then it is not committed

@@ -97,20 +97,18 @@ func (f *Forwarder) Resend(ctx context.Context, who string, which []kafka.Positi
 
 // awaitResend waits for a request of a resend, as a drain does for others; a stop lets none begin.
 func (f *Forwarder) awaitResend(deadline time.Time) {
-	late := time.After(time.Until(deadline))
-	for {
-		select {
-		case f.resending <- struct{}{}:
-			<-f.resending
-			return
-		default:
-		}
-		select {
-		case <-late:
-			f.log.Warn("a resend was still under way when the drain ended; its message is in doubt")
-			return
-		case <-time.After(lookTime):
-		}
+	over := func() { <-f.resending }
+	select {
+	case f.resending <- struct{}{}: // before the deadline is looked at: where there is none, none is late
+		over()
+		return
+	default:
+	}
+	select {
+	case f.resending <- struct{}{}:
+		over()
+	case <-time.After(time.Until(deadline)):
+		f.log.Warn("a resend was still under way when the drain ended; its message is in doubt")
 	}
 }
 

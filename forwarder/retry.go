@@ -64,6 +64,14 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// poke leaves a signal in c, unless one is there.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // born is the origin of what untilNext counts.
 var born = time.Now()
 

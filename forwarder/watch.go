@@ -31,12 +31,7 @@ func (n *news) error() {
 	n.tell()
 }
 
-func (n *news) tell() {
-	select {
-	case n.come <- struct{}{}:
-	default:
-	}
-}
+func (n *news) tell() { poke(n.come) }
 
 // wait returns after so long, with what has come, or when ctx ends.
 func (n *news) wait(ctx context.Context, atMost time.Duration) {

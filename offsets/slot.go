@@ -94,6 +94,13 @@ func (t *slot) lift(offset int64, now time.Time, lag time.Duration) frame {
 	return frame{kind: ceilingKind, slot: t.number, offset: t.ceiling}
 }
 
+// hasNote tells whether something waits to be written.
+func (t *slot) hasNote() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noted
+}
+
 // frames says all there is to say about the slot; identity is left out where the file has it.
 func (t *slot) frames(out []frame, identity bool) []frame {
 	t.mu.Lock()

@@ -97,7 +97,7 @@ func (s *Store) sayNoted() {
 		return
 	}
 	for _, t := range s.table.sorted() {
-		if s.say(t) != nil {
+		if t.hasNote() && s.say(t) != nil { // or room would be made for nothing
 			s.noted.Store(true)
 			return
 		}
