@@ -315,14 +315,15 @@ func TestAnOutcomeOutlivesItsCarrier(t *testing.T) {
 func TestASkipThatIsNotOnRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small(), handle(func(*Delivery) Verdict { return bad })).run()
-		r.kafka.produce(t0, 1, 10)
 		r.kafka.give(t0)
-		pass(time.Minute)
+		pass(time.Second)
 		back := make(chan struct{})
 		must(t, r.f.consumer.do(t.Context(), func(c *consumer) error {
 			c.parts[t0].page = full{c.parts[t0].page, back}
 			return nil
 		}))
+		r.kafka.produce(t0, 1, 10)
+		pass(time.Minute)
 		time.AfterFunc(time.Second, func() { r.kafka.take(false, t0) })
 		_, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}})
 		if !errors.Is(err, ErrMoves) || !strings.Contains(err.Error(), "t/0/0 is where given-up messages go") || r.skipped() != 1 {
