@@ -35,10 +35,10 @@ var defences = []defence{
 	{"a mark of this lineage is joined with the file", "forwarder/start/decide.go", "		d.fromSaved(k)\n		d.join(k, m)", "		d.fromSaved(k)"},
 	{"what a file that was never synced knows is not believed", "forwarder/start/decide.go", "&& !k.Saved.Unvouched &&", "&&"},
 	{"that nothing was synced is remembered", "offsets/image.go", "t.doubt, t.unvouched = max(t.doubt, f.offset), f.flags&unvouchedFlag != 0", "t.doubt = max(t.doubt, f.offset)"},
-	{"after a power cut the ceilings on the disk are doubt", "offsets/store.go", "t.doubt = max(t.doubt, t.ceiling)", "_ = t.ceiling"},
+	{"after a power cut the ceilings on the disk are doubt", "offsets/open.go", "t.doubt = max(t.doubt, t.ceiling)", "_ = t.ceiling"},
 	{"a ceiling is on the disk before a request passes", "offsets/record.go", "err = p.usable(p.store.covered(p.slot, seq, highest))", "err = p.usable(nil)"},
-	{"a power cut is known by the boot id", "offsets/store.go", "m.header.boot != s.opt.boot || m.hole", "m.hole"},
-	{"what a failed sync took from memory is missed", "offsets/store.go", "m.header.boot != s.opt.boot || m.hole", "m.header.boot != s.opt.boot"},
+	{"a power cut is known by the boot id", "offsets/open.go", "m.header.boot != s.opt.boot || m.hole", "m.hole"},
+	{"what a failed sync took from memory is missed", "offsets/open.go", "m.header.boot != s.opt.boot || m.hole", "m.header.boot != s.opt.boot"},
 	{"a drain waits for what is under way", "forwarder/partition.go", "	p.lanes.Wait()\n	over()", "	over()"},
 	{"a revoke ends before its callback returns", "forwarder/rebalance.go", "	c.drain(ps, cause)\n", "	go c.drain(ps, cause)\n"},
 	{"nothing of a lost partition is committed", "forwarder/rebalance.go", "		p.stage.Store(gone)\n", ""},
@@ -47,7 +47,7 @@ var defences = []defence{
 	{"what is done already goes no further", "forwarder/partition.go", "if !p.rec.Fetched(m.Offset) {", "if !p.rec.Fetched(m.Offset) && false {"},
 	{"what was done out of order is in the mark", "forwarder/commit.go", "Offset: next, Done: done,", "Offset: next, Done: done[:0],"},
 	{"attempts of a life before are counted as tried", "offsets/tracker.go", "	if a, ok := t.attempts[offset]; ok {\n		r.note(a, unsent)", "	if a, ok := t.attempts[offset]; ok && a.Offset < 0 {\n		r.note(a, unsent)"},
-	{"doubt is handed over with what could not be recorded", "forwarder/pen.go", "				p.rec.Doubt(a)", "				_ = a"},
+	{"doubt is handed over with what could not be recorded", "forwarder/pen.go", "		p.rec.Doubt(a)", "		_ = a"},
 	{"a snapshot is on the disk before facts follow it", "offsets/journal.go", "		err = j.disk.Sync()\n", "		err = nil\n"},
 	{"a failed write closes the file", "offsets/journal.go", "		case s.failed != nil:\n			return s.failed\n", ""},
 	{"a member that stood still, or was cut off, proves itself first", "forwarder/lease.go", "func (l *lease) valid() bool { return !l.doubted.Load() && !l.stale() }", "func (l *lease) valid() bool { return true }"},
@@ -68,14 +68,16 @@ var defences = []defence{
 
 // TestEachDefenceIsMissed takes them out one at a time, and wants a history that fails.
 func TestEachDefenceIsMissed(t *testing.T) {
-	if *defenceTime == 0 {
-		return // make defences
-	}
 	for _, d := range defences {
-		if fits, err := regexp.MatchString(*only, d.name); err != nil || !fits {
+		path, less, err := d.takenOut()
+		if err != nil {
+			t.Errorf("%s: %v", d.name, err)
 			continue
 		}
-		took, how, err := missed(t, d)
+		if fits, err := regexp.MatchString(*only, d.name); *defenceTime == 0 || err != nil || !fits {
+			continue // make defences
+		}
+		took, how, err := missed(t, path, less)
 		switch {
 		case err != nil:
 			t.Errorf("| %s | not tried: %v |", d.name, err)
@@ -90,22 +92,23 @@ func TestEachDefenceIsMissed(t *testing.T) {
 // lastWord is the seed, which is the history's number, too.
 var lastWord = regexp.MustCompile(`\d+ $`)
 
-// missed is how long it took, and what failed first.
-func missed(t *testing.T, d defence) (took time.Duration, how string, err error) {
-	root, err := filepath.Abs("..")
-	if err != nil {
-		return 0, "", err
+// takenOut is the file of the defence, and what it holds without it.
+func (d defence) takenOut() (path, less string, err error) {
+	if path, err = filepath.Abs(filepath.Join("..", d.file)); err != nil {
+		return "", "", err
 	}
-	path, dir := filepath.Join(root, d.file), t.TempDir()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, "", err
+	if n := strings.Count(string(text), d.old); err == nil && n != 1 {
+		err = fmt.Errorf("%s has it %d times", d.file, n)
 	}
-	if n := strings.Count(string(text), d.old); n != 1 {
-		return 0, "", fmt.Errorf("%s has it %d times", d.file, n)
-	}
+	return path, strings.Replace(string(text), d.old, d.less, 1), err
+}
+
+// missed is how long it took until a history failed, and what failed first.
+func missed(t *testing.T, path, less string) (took time.Duration, how string, err error) {
+	dir := t.TempDir()
 	without, overlay := filepath.Join(dir, "without.go"), filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(without, []byte(strings.Replace(string(text), d.old, d.less, 1)), 0o600); err != nil {
+	if err := os.WriteFile(without, []byte(less), 0o600); err != nil {
 		return 0, "", err
 	}
 	list, _ := json.Marshal(map[string]map[string]string{"Replace": {path: without}})
