@@ -35,7 +35,7 @@ type Config struct {
 	Order       string      `envconfig:"KPUSH_ORDER" origin:"async_concurrency" default:"partition" oneof:"partition key none" desc:"partition: one message at a time per partition. key: one at a time per key. none: no order"`
 
 	CanSkip       bool          `envconfig:"KPUSH_CAN_SKIP" origin:"can_skip" default:"false" desc:"may a message that keeps failing be given up?"`
-	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"message faults until it is given up: 3 = at the third"`
+	RetryNums     int           `envconfig:"KPUSH_RETRY_NUMS" origin:"retry_nums" default:"3" min:"0" desc:"message faults until it is given up: 3 = at the third; 0 is as 1"`
 	GiveUpInARow  int           `envconfig:"KPUSH_GIVE_UP_IN_A_ROW" default:"12" min:"0" max:"1000000000" desc:"so many messages given up with no delivery in between, and no more are: the service is taken for down until one is delivered, or an operator skips; 0 = no bound"`
 	RetryInterval time.Duration `envconfig:"KPUSH_RETRY_INTERVAL" origin:"retry_interval_ms" default:"2s" min:"1ms" why:"no pause at all would be a hot loop against a service that is down" desc:"first wait before a retry; constant unless the next is larger"`
 	// RetryMaxInterval equals RetryInterval where it is not set.

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -70,6 +72,9 @@ func Throughout(t T, length time.Duration, well func() error) {
 // the file named by KPUSH_E2E_NOTE.
 func Main(m *testing.M) int {
 	watch()
+	if signal.Ignored(syscall.SIGHUP) { // under nohup; what is started here would ignore it, too, and is to hear of it
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	code := m.Run()
 	closeShared()
 	if code == 0 {
