@@ -2,8 +2,10 @@ package offsets
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -31,7 +33,7 @@ func TestHolds(t *testing.T) {
 	holds := func(s *Store, edition string, want bool, what string) {
 		t.Helper()
 		if s.Holds(edition) != want {
-			t.Errorf("%s: holds %s is %t; found %+v", what, edition, !want, s.read)
+			t.Errorf("%s: holds %s is %t; found %+v", what, edition, !want, s.past)
 		}
 	}
 
@@ -79,15 +81,42 @@ func TestHolds(t *testing.T) {
 		{"a copy made after kill -9", killed, true, true, true},
 	} {
 		must(t, os.WriteFile(filePath(dir), row.copied, 0o644))
-		s, p = open()
-		holds(s, first, row.first, row.what)
-		holds(s, second, row.second, row.what)
-		holds(s, third, row.third, row.what)
-		work(t, p, 8)
+		for life := range historyMost - 2 { // of partitions that it does not reach
+			s, p = open()
+			what := fmt.Sprintf("%s, %d lives later", row.what, life)
+			holds(s, first, row.first, what)
+			holds(s, second, row.second, what)
+			holds(s, third, row.third, what)
+			for n := range int64(100 * (life % 3)) { // through several halves
+				work(t, p, 1000*int64(life+1)+n)
+			}
+			kill(s)
+		}
+	}
+}
+
+// TestHoldsOfAFileWithoutAList: one of before, or that an earlier kpush has written since, counts as whole.
+func TestHoldsOfAFileWithoutAList(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "format1-unlisted"))
+	must(t, err)
+	m, err := parse(bytes.Clone(golden), "offsets")
+	must(t, err)
+	at := func(generation uint64, frames, life uint32) string {
+		return fmt.Sprintf(editionFormat, generation, frames, life, 0x77)
+	}
+	is := m.header
+	for life := range historyMost + 2 {
+		s := mustOpen(t, dirWith(t, golden), Options{half: 4096, boot: "b", random: rand.Uint64, idle: true})
+		for word, want := range map[string]bool{
+			at(is.generation-1, 1<<20, 5): true, at(is.generation, m.end, is.life): true, at(is.generation, m.end+1, is.life): false,
+			at(is.generation, m.end, is.life+1): false, at(is.generation+1, 1, 5): false,
+		} {
+			if life < historyMost && s.Holds(word) != want {
+				t.Errorf("life %d: holds %s: %t", life, word, !want)
+			}
+		}
 		kill(s)
-		s, _ = open()
-		holds(s, first, true, row.what+", a life later")
-		kill(s)
+		golden = readFile(t, filepath.Dir(s.path))
 	}
 }
 

@@ -111,7 +111,14 @@ type header struct {
 	volume     uint64
 	created    int64  // of the file, unix seconds
 	boot       string // of the machine that wrote this half
+	past       history
 }
+
+// The list of a history is the last of a header, in front of the checksum.
+const (
+	historyAt   = 248
+	historySize = 16
+)
 
 // capacity is the number of frames in a half.
 func (h header) capacity() int { return int((h.size - headerSize) / frameSize) }
@@ -131,8 +138,18 @@ func (h header) encode(b []byte) {
 	le.PutUint64(b[24:], h.volume)
 	le.PutUint64(b[32:], uint64(h.created))
 	le.PutUint32(b[40:], h.life)
+	le.PutUint64(b[44:], h.past.before.generation)
+	le.PutUint32(b[52:], h.past.before.frames)
+	le.PutUint32(b[56:], h.past.before.life)
+	le.PutUint32(b[60:], uint32(len(h.past.list)))
 	copy(b[64:128], h.boot)
-	copy(b[128:504], fmt.Sprintf("\nkpush offsets, format %d, volume %016x, created %s; read it with: kpush -offsets DIR\n",
+	for i, one := range h.past.list {
+		at := b[historyAt+i*historySize:]
+		le.PutUint64(at, one.generation)
+		le.PutUint32(at[8:], one.frames)
+		le.PutUint32(at[12:], one.opening)
+	}
+	copy(b[128:historyAt], fmt.Sprintf("\nkpush offsets, format %d, volume %016x, created %s; read it with: kpush -offsets DIR\n",
 		version, h.volume, utc(h.created)))
 	le.PutUint32(b[508:], crc32.Checksum(b[:508], castagnoli))
 }
@@ -143,11 +160,17 @@ func parseHeader(b []byte) (h header, ver uint16, sound bool) {
 	if len(b) < headerSize || string(b[:6]) != magic || crc32.Checksum(b[:508], castagnoli) != le.Uint32(b[508:]) {
 		return header{}, 0, false
 	}
-	return header{
+	h = header{
 		size: int64(le.Uint64(b[8:])), generation: le.Uint64(b[16:]), volume: le.Uint64(b[24:]),
 		created: int64(le.Uint64(b[32:])), life: le.Uint32(b[40:]),
 		boot: string(bytes.TrimRight(b[64:128], "\x00")),
-	}, le.Uint16(b[6:]), true
+	}
+	h.past.before = edition{generation: le.Uint64(b[44:]), frames: le.Uint32(b[52:]), life: le.Uint32(b[56:])}
+	for i := range min(le.Uint32(b[60:]), historyMost) { // none in a file of before
+		at := b[historyAt+i*historySize:]
+		h.past.list = append(h.past.list, edition{generation: le.Uint64(at), frames: le.Uint32(at[8:]), opening: le.Uint32(at[12:])})
+	}
+	return h, le.Uint16(b[6:]), true
 }
 
 func doneFrame(slot uint32, offset, span, now int64) frame {

@@ -72,7 +72,8 @@ func restore(d disk, b []byte) {
 func (s *Store) adopt(m *image) {
 	j := &s.journal
 	j.header, j.half, j.place, j.pos, s.table = m.header, m.half, m.header.place(), m.end, m.table
-	s.read = edition{m.header.generation, m.end, m.header.life, uint32(random())}
+	s.past = m.header.past.next(edition{generation: m.header.generation, frames: m.end, life: m.header.life}, uint32(s.opt.random()))
+	j.header.past = s.past
 	lost := !m.clean && (m.header.boot != s.opt.boot || m.hole)
 	for _, t := range m.current {
 		s.table.count(t)

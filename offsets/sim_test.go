@@ -112,7 +112,7 @@ func (w *world) open() {
 	w.store = s
 	w.lives++
 	if w.held != "" && !s.Holds(w.held) {
-		w.fatal("the file that held %s is taken for an older copy: %+v", w.held, s.read)
+		w.fatal("the file that held %s is taken for an older copy: %+v", w.held, s.past)
 	}
 }
 

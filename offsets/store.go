@@ -19,6 +19,7 @@ type Store struct {
 	opt  Options  // with nothing left out
 	path string   // of the file
 	lock *os.File // open: no other process has the volume; nil without one
+	past history  // as Open found it, and this Store
 
 	said  atomic.Pointer[string] // the newest Edition
 	noted atomic.Bool            // the next tick has something to write that was noted
@@ -29,7 +30,6 @@ type Store struct {
 	table   table
 	journal journal
 	backlog backlog
-	read    edition // what Open found, with a number for this Store
 
 	lowering bool // a released partition may have a ceiling to take back
 	turning  bool // the other half is being written; nobody else writes

@@ -97,7 +97,4 @@ func (w *World) committed(c *client, commit kafka.Commit, s sent) {
 	}
 	w.group.ever[kafka.Position{Partition: p, Offset: commit.Offset}] = true
 	w.group.commits[p], w.group.vouched[p], c.life.committed[p] = commit, s.synced, s.at
-	if r := &c.life.host.restored; r.reached != nil {
-		r.reached[p] = true
-	}
 }

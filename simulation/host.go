@@ -27,7 +27,6 @@ type host struct {
 	wrote, synced time.Time // when the disk was written to last, and up to when that is on the platter
 	audit         string    // the file beside the disk, as the newest life has it; "": none
 	copy          backup
-	restored      backup  // the copy that was put back; disk nil: none
 	life          *life   // nil: none
 	lives         []*life // all that there were
 	off           bool    // nobody starts it again
@@ -40,10 +39,6 @@ type backup struct {
 	disk  []byte
 	audit string
 	at    time.Time // when it was made
-	put   time.Time // when it was put back,
-	lives int       // and how many have begun since
-
-	reached map[kafka.Partition]bool // those that have started on it, and committed since
 }
 
 // cut tells whether Kafka does not hear of it, stands whether its process stands still. Both under the world's lock.
@@ -209,7 +204,7 @@ func (l *life) run(ctx context.Context) {
 }
 
 // forgive has the oracle know what nobody can tell the volume's next life: a sync that failed has taken pages from memory, and nobody has written
-// them again; or, of partitions that have not started on it, that a copy is one where it was opened before.
+// them again.
 func (h *host) forgive(disk *sim.Disk) {
 	h.w.platters.Lock()
 	dropped := disk.Dropped
@@ -220,12 +215,6 @@ func (h *host) forgive(disk *sim.Disk) {
 			for _, l := range h.lives {
 				l.powerCut = l.powerCut || l.disk == disk
 			}
-		}
-		if h.restored.disk == nil {
-			return
-		}
-		if h.restored.lives++; h.restored.lives > 1 {
-			h.w.service.excuse(h.restored.at, h.restored.put, func(p kafka.Partition) bool { return h.restored.reached[p] })
 		}
 	})
 }
@@ -292,8 +281,7 @@ func (h *host) renew(volume backup) {
 	h.w.with(func() {
 		h.volumes++
 		h.wrote, h.synced = volume.at, volume.at
-		if h.restored = volume; volume.disk != nil {
-			h.restored.put, h.restored.reached = time.Now(), map[kafka.Partition]bool{}
+		if volume.disk != nil {
 			h.w.service.excuse(volume.at, time.Now(), func(p kafka.Partition) bool { return h.w.group.vouched[p].After(volume.at) })
 		}
 	})
