@@ -40,10 +40,14 @@
 //	        └────────┴──────────────────────┴──────┴──────────────────┴─────────────────────────────────┘
 //
 //	header, 512 bytes: one sector
-//	┌──────────┬─────────┬───────────┬────────────┬────────┬─────────┬──────┬─────────┬─────────────┬────────┐
-//	│ "kpush\0"│ version │ half size │ generation │ volume │ created │ life │ boot id │ for a human │ CRC32C │
-//	│ 0     6  │ 6    u16│ 8      u64│ 16      u64│ 24  u64│ 32   i64│40 u32│ 64   64 │ 128     376 │ 508 u32│
-//	└──────────┴─────────┴───────────┴────────────┴────────┴─────────┴──────┴─────────┴─────────────┴────────┘
+//	┌──────────┬─────────┬───────────┬────────────┬────────┬─────────┬──────┬────────┬─────────┬─────────────┬─────────┬────────┐
+//	│ "kpush\0"│ version │ half size │ generation │ volume │ created │ life │ before │ boot id │ for a human │ openers │ CRC32C │
+//	│ 0     6  │ 6    u16│ 8      u64│ 16      u64│ 24  u64│ 32   i64│40 u32│ 44   20│ 64   64 │ 128     120 │ 248  256│ 508 u32│
+//	└──────────┴─────────┴───────────┴────────────┴────────┴─────────┴──────┴────────┴─────────┴─────────────┴─────────┴────────┘
+//
+// Openers are the newest 16 processes that had the file, and how much of what each wrote it holds; the last one writes now. Before is what it holds of
+// all earlier ones. What a process says elsewhere (an Edition, in Kafka's commits) and the file does not hold was written behind a copy of it, which
+// has been put back.
 //
 //	frame, 32 bytes: it never crosses a sector
 //	┌────────┬──────┬───────┬───────┬────────┬────────┬──────────┬──────────┐
