@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -86,6 +89,14 @@ func examineVolume(ctx context.Context, cfg *config.Config, w io.Writer) error {
 			fmt.Fprintf(w, "the kpush that runs: %s\n", said)
 		}
 	}
+	for name, without := range map[string]string{"skipped.jsonl": "nothing can be skipped, by you or by the service", "audit.jsonl": "no command is carried out"} {
+		f, err := os.OpenFile(filepath.Join(cfg.OffsetsDir, name), os.O_WRONLY|os.O_APPEND, 0)
+		if err == nil {
+			_ = f.Close() // nothing was written
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(w, "warning: %v: %s\n", err, without)
+		}
+	}
 	return nil
 }
 
@@ -147,7 +158,7 @@ func examineKafka(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	if err := forwarder.Check(ctx, f, consumer, cluster, w); err != nil {
 		return weighed(err)
 	}
-	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  with messages above 1 MiB: %d MiB and twice the largest one, as it is unpacked\n  and where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n",
+	fmt.Fprintf(w, "\nderived limits\n  memory to plan for: %d MiB\n  with messages above 1 MiB: %d MiB and twice the largest one, as it is unpacked\n  and beside that, where the publish door is used: %d MiB\n  messages waiting in kpush: %d bytes\n",
 		memory(cfg)>>20, largeMemory(cfg)>>20, publishMemory(cfg)>>20, cfg.Buffer/2)
 	defaults := librdkafka.Properties(k)
 	for _, property := range slices.Sorted(maps.Keys(defaults)) {

@@ -102,13 +102,20 @@ func TestCheckSays(t *testing.T) {
 	defer store.Close()
 	running := httptest.NewServer(api.Health(store.VolumeID(), refused{}))
 	defer running.Close()
-	nobody := nowhere(t)
+	nobody, shut := nowhere(t), t.TempDir()
+	for _, name := range []string{"skipped.jsonl", "audit.jsonl"} {
+		if err := os.Mkdir(filepath.Join(shut, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, row := range []struct {
 		set  string
 		want []string
 	}{
 		{"KPUSH_RETRY_NUMS=5", []string{"KPUSH_RETRY_NUMS=5\n", "\nwarning: KPUSH_RETRY_NUMS=5 has no effect: "}},
 		{"KPUSH_OFFSETS_DIR=" + volume, []string{"\nvolume " + volume + ": no offsets file, ", " MiB free\n"}},
+		{"KPUSH_OFFSETS_DIR=" + shut, []string{"\nwarning: open " + shut + "/skipped.jsonl: is a directory: nothing can be skipped, by you or by the service\n",
+			"\nwarning: open " + shut + "/audit.jsonl: is a directory: no command is carried out\n"}},
 		{"KPUSH_OFFSETS_DIR=" + locked, []string{"\nvolume " + locked + ": 0 partitions known, ", "used by another kpush process (pid ", "\nwarning: the kpush that runs: no kpush answers"}},
 		{"KPUSH_OFFSETS_DIR=" + locked + " KPUSH_HEALTH_ADDR=" + running.Listener.Addr().String(),
 			[]string{"\nthe kpush that runs: healthy: 4 partitions assigned; not ready (no reason for exit code 1): group g: the group does not take this member\n"}},

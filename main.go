@@ -88,6 +88,11 @@ func run(ctx context.Context, cfg *config.Config, log *lines) error {
 		}
 	}()
 	log.Info("kpush starts", "version", version, "volume", volume, slog.Any("config", slog.GroupValue(cfg.Effective()...)))
+	context.AfterFunc(ctx, func() {
+		if why := context.Cause(ctx); why != context.Canceled { // a signal
+			log.Info("kpush stops", "why", why.Error())
+		}
+	})
 	for _, sentence := range idle(cfg) {
 		log.Warn(sentence)
 	}

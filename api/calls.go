@@ -223,7 +223,7 @@ var errTimestamp = errors.New(`a timestamp is RFC 3339, such as "2026-01-31T08:0
 func Timestamp(text string) (t time.Time, err error) {
 	switch {
 	case t.UnmarshalText([]byte(strings.ToUpper(text))) != nil:
-		err = errTimestamp
+		err = errors.New(`a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z"`)
 	case t.UnixMilli() < 0:
 		err = fmt.Errorf("%s is before 1970: Kafka has no messages of then", shown(text))
 	}

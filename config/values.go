@@ -50,6 +50,8 @@ func (n Concurrency) First() int {
 // Size is a number of bytes, written with a unit.
 type Size int64
 
+var units = map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}
+
 var sizeForm = regexp.MustCompile(`^(\d{1,9})(KiB|MiB|GiB)$`)
 
 // Decode reads 512KiB, 16MiB, 1GiB or 0. Envconfig calls it.
@@ -60,10 +62,13 @@ func (s *Size) Decode(value string) error {
 	}
 	form := sizeForm.FindStringSubmatch(value)
 	if form == nil {
+		if long := strings.TrimLeft(value, "0123456789"); long != value && units[long] > 0 {
+			return errors.New("is more bytes than any machine has")
+		}
 		return errors.New("a size needs a unit, KiB, MiB or GiB, such as 16MiB")
 	}
 	n, err := strconv.ParseInt(form[1], 10, 64)
-	*s = Size(n << map[string]int{"KiB": 10, "MiB": 20, "GiB": 30}[form[2]])
+	*s = Size(n << units[form[2]])
 	return err
 }
 

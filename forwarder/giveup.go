@@ -40,14 +40,17 @@ func (d *delivery) giveUp(it *item) bool {
 	return true
 }
 
-// logSkip writes the message to the skip log.
+// logSkip writes the message to the skip log. While that fails others have the turn, as with bury.
 func (d *delivery) logSkip(it *item) error {
-	for {
+	for tries := 0; ; tries++ {
 		err := d.f.skips.write(it)
 		d.f.health.say(skipping, err)
 		if err == nil {
 			d.f.log.Warn("message skipped; it is in the skip log", it.where(), "reason", it.verdict.Reason, "attempts", it.attempt.Number, "faults", it.attempt.Faults)
 			return nil
+		}
+		if tries == 0 {
+			d.awaitGrave(it, "the skip log")
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {
 			d.f.health.say(skipping, nil) // whoever gets the partition has it
@@ -77,7 +80,8 @@ func (d *delivery) bury(it *item) error {
 		}
 		err = fmt.Errorf("%s/%d is given up and cannot be written to the dead letter topic %s, so it waits: %w", it.Partition, it.Offset, f.cfg.DeadLetterTopic, err)
 		if tries == 0 {
-			d.awaitGrave(it)
+			d.awaitGrave(it, "the dead letter topic "+f.cfg.DeadLetterTopic)
+			f.unburied.Add(1)
 		}
 		f.health.say(burying, err)
 		if f.health.every("dead letters", time.Minute) {
@@ -92,13 +96,12 @@ func (d *delivery) bury(it *item) error {
 
 // awaitGrave has a message wait without its turn, as one that keeps failing: it is listed, it counts for the bounds, and a crash does not
 // call it in doubt.
-func (d *delivery) awaitGrave(it *item) {
+func (d *delivery) awaitGrave(it *item, grave string) {
 	d.fails(it)
 	v := it.verdict
-	v.Reason += "; it is given up, and waits for the dead letter topic " + d.f.cfg.DeadLetterTopic
+	v.Reason += "; it is given up, and waits for " + grave
 	d.f.failures.note(it.failure, it.attempt.Number, v)
 	d.p.settled([]offsets.Attempt{it.attempt})
-	d.f.unburied.Add(1)
 	d.batch.Give()
 }
 

@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -126,6 +127,16 @@ func (s *health) say(a aspect, err error) (changed bool) {
 		s.said[a] = is
 	})
 	return changed
+}
+
+// sentence is that of the first aspect that has one.
+func (s *health) sentence(all ...aspect) (is string) {
+	s.with(func() {
+		for _, a := range all {
+			is = cmp.Or(is, s.said[a])
+		}
+	})
+	return is
 }
 
 // every tells once per interval that what is due.

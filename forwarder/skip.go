@@ -46,6 +46,9 @@ func (f *Forwarder) Skip(ctx context.Context, who string, s Selection) (SkipOutc
 		}
 		return over == len(list)
 	}); err != nil {
+		if why := f.health.sentence(skipping, burying); why != "" {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return SkipOutcome{}, err
 	}
 	var delivered, elsewhere, skipped int

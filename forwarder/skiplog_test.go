@@ -22,7 +22,10 @@ import (
 func TestSkipLogIsWrittenFirst(t *testing.T) {
 	for _, bySignal := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "later")
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "skipped.jsonl"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			r := newRig(t, local(func(c *settings) {
 				c.CanSkip, c.RetryNums, c.SkipLog = !bySignal, 3, filepath.Join(dir, "skipped.jsonl")
 			}), nil)
@@ -53,7 +56,13 @@ func TestSkipLogIsWrittenFirst(t *testing.T) {
 			if why := strings.Join(r.f.Ready(), "; "); !strings.Contains(why, "cannot write t/0/0 to the skip log") {
 				t.Errorf("ready says %q", why)
 			}
-			if err := os.Mkdir(dir, 0o700); err != nil {
+			if one := r.f.failures.oldest()[t0]; !strings.Contains(one.Reason, "it is given up, and waits for the skip log") {
+				t.Errorf("failing: %+v", one)
+			}
+			if _, err := r.f.Skip(t.Context(), "op", Selection{Position: kafka.Position{Partition: t0}}); err == nil || !strings.Contains(err.Error(), "cannot write t/0/0 to the skip log") {
+				t.Errorf("a skip meanwhile: %v", err)
+			}
+			if err := os.Remove(filepath.Join(dir, "skipped.jsonl")); err != nil {
 				t.Fatal(err)
 			}
 			r.until("both are done", func() bool { next, _ := p.rec.Progress(); return next == 2 })

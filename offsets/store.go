@@ -235,8 +235,10 @@ func (s *Store) Err() error {
 		return err
 	case closed:
 		return ErrClosed
-	case s.Keeps() && s.journal.disk.ReadOnly():
-		return fmt.Errorf("%s is on a read-only file system: nothing is delivered until it can be written again", s.path)
+	case s.Keeps():
+		if why := s.journal.disk.Unfit(); why != "" {
+			return fmt.Errorf("%s %s", s.path, why)
+		}
 	}
 	return nil
 }

@@ -285,7 +285,12 @@ func (d *sick) Sync() error {
 	return d.disk.Sync()
 }
 
-func (d *sick) ReadOnly() bool { return d.readOnly.Load() || d.disk.ReadOnly() }
+func (d *sick) Unfit() string {
+	if d.readOnly.Load() {
+		return "is on a read-only file system"
+	}
+	return d.disk.Unfit()
+}
 
 // TestSickDisk: while the disk fails nothing is recorded, it is said, and it goes on by itself, with all that was done before.
 func TestSickDisk(t *testing.T) {
@@ -425,6 +430,16 @@ func TestReadOnlyNoticed(t *testing.T) {
 	d.readOnly.Store(false)
 	must(t, s.Err(), s.Close())
 	if err := s.Err(); err != ErrClosed {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRemovedNoticed: Err notices that the file is gone, which no write does.
+func TestRemovedNoticed(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir, quiet())
+	must(t, s.Err(), os.RemoveAll(dir))
+	if err := s.Err(); err == nil || !strings.Contains(err.Error(), "was removed: what is recorded is gone with this process") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -67,5 +67,5 @@ func (p platter) Sync() error {
 }
 
 func (p platter) Size() (int64, error) { return p.disk.Size() }
-func (p platter) ReadOnly() bool       { return false }
+func (p platter) Unfit() string        { return "" }
 func (p platter) Close() error         { return nil }

@@ -15,7 +15,7 @@ type File interface {
 	io.Closer
 	Size() (int64, error)
 	Sync() error
-	ReadOnly() bool
+	Unfit() string // why it is of no use any more to write to it, after its name; "": it is
 }
 
 // file is a File of the operating system's.
@@ -128,15 +128,22 @@ func (f file) Sync() error {
 	}
 }
 
-// ReadOnly may be asked while the file is being closed: its number may be another file's by then.
-func (f file) ReadOnly() bool {
+// Unfit may be asked while the file is being closed: its number may be another file's by then.
+func (f file) Unfit() (why string) {
 	const readOnly = 1 // ST_RDONLY
-	var st syscall.Statfs_t
 	conn, err := f.SyscallConn()
 	if err != nil {
-		return false
+		return ""
 	}
-	var failed error
-	err = conn.Control(func(fd uintptr) { failed = syscall.Fstatfs(int(fd), &st) })
-	return err == nil && failed == nil && st.Flags&readOnly != 0
+	_ = conn.Control(func(fd uintptr) {
+		var on syscall.Statfs_t
+		var is syscall.Stat_t
+		switch {
+		case syscall.Fstat(int(fd), &is) == nil && is.Nlink == 0:
+			why = "was removed: what is recorded is gone with this process. See to the volume, and start kpush again"
+		case syscall.Fstatfs(int(fd), &on) == nil && on.Flags&readOnly != 0:
+			why = "is on a read-only file system: nothing is delivered until it can be written again"
+		}
+	})
+	return why
 }

@@ -206,8 +206,8 @@ func (d *Disk) Size() (int64, error) {
 	return int64(len(d.Cache)), nil
 }
 
-// ReadOnly is never so.
-func (d *Disk) ReadOnly() bool { return false }
+// Unfit is never so.
+func (d *Disk) Unfit() string { return "" }
 
 // Close has nothing to do.
 func (d *Disk) Close() error { return nil }
