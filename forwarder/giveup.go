@@ -40,7 +40,7 @@ func (d *delivery) giveUp(it *item) bool {
 	return true
 }
 
-// logSkip writes the message to the skip log. While that fails others have the turn, as with bury.
+// logSkip writes the message to the skip log. Its turn is kept meanwhile: a crash leaves no more in doubt than there are turns.
 func (d *delivery) logSkip(it *item) error {
 	for tries := 0; ; tries++ {
 		err := d.f.skips.write(it)
@@ -50,7 +50,7 @@ func (d *delivery) logSkip(it *item) error {
 			return nil
 		}
 		if tries == 0 {
-			d.awaitGrave(it, "the skip log")
+			d.awaits(it, "the skip log")
 		}
 		if err := d.p.diskWait(d.p.soft, err); err != nil {
 			d.f.health.say(skipping, nil) // whoever gets the partition has it
@@ -80,8 +80,7 @@ func (d *delivery) bury(it *item) error {
 		}
 		err = fmt.Errorf("%s/%d is given up and cannot be written to the dead letter topic %s, so it waits: %w", it.Partition, it.Offset, f.cfg.DeadLetterTopic, err)
 		if tries == 0 {
-			d.awaitGrave(it, "the dead letter topic "+f.cfg.DeadLetterTopic)
-			f.unburied.Add(1)
+			d.awaitGrave(it)
 		}
 		f.health.say(burying, err)
 		if f.health.every("dead letters", time.Minute) {
@@ -94,14 +93,20 @@ func (d *delivery) bury(it *item) error {
 	}
 }
 
-// awaitGrave has a message wait without its turn, as one that keeps failing: it is listed, it counts for the bounds, and a crash does not
-// call it in doubt.
-func (d *delivery) awaitGrave(it *item, grave string) {
+// awaits has a message listed as one that keeps failing.
+func (d *delivery) awaits(it *item, grave string) {
 	d.fails(it)
 	v := it.verdict
 	v.Reason += "; it is given up, and waits for " + grave
 	d.f.failures.note(it.failure, it.attempt.Number, v)
+}
+
+// awaitGrave has a message wait without its turn, as one that keeps failing: it is listed, it counts for the bounds, and a crash does not
+// call it in doubt.
+func (d *delivery) awaitGrave(it *item) {
+	d.awaits(it, "the dead letter topic "+d.f.cfg.DeadLetterTopic)
 	d.p.settled([]offsets.Attempt{it.attempt})
+	d.f.unburied.Add(1)
 	d.batch.Give()
 }
 
