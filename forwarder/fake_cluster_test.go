@@ -59,7 +59,7 @@ func (a fakeAdmin) Topics(ctx context.Context, topics []string, may kafka.Right)
 			if why := a.gone[t]; why != nil {
 				gone = append(gone, fmt.Errorf("%s: %w", t, why))
 			} else {
-				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 10)}
+				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 100)}
 			}
 			if r, missing := a.forbidden[t]; missing && r == may {
 				gone = append(gone, fmt.Errorf("%s: %w: %s is missing", t, kafka.ErrForbidden, may))
@@ -116,8 +116,23 @@ func (a fakeAdmin) Since(_ context.Context, tps []kafka.Partition, when time.Tim
 	found := map[kafka.Partition]int64{}
 	a.with(func() {
 		for _, t := range tps {
-			if found[t] = max(when.Unix(), a.oldest[t]); found[t] >= a.endOf(t) {
+			if found[t] = max(when.Unix(), a.oldest[t]); found[t] >= a.endOf(t) || a.blind {
 				found[t] = -1
+			}
+		}
+	})
+	return found, nil
+}
+
+func (a fakeAdmin) Newest(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]time.Time, error) {
+	if err := a.ask(ctx, "newest"); err != nil {
+		return nil, err
+	}
+	found := map[kafka.Partition]time.Time{}
+	a.with(func() {
+		for _, t := range tps {
+			if end := a.endOf(t); end > a.oldest[t] {
+				found[t] = time.Unix(end-1, 0)
 			}
 		}
 	})
