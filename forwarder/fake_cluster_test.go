@@ -84,8 +84,12 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 		return nil, err
 	}
 	out := map[kafka.Partition]kafka.Bounds{}
+	var gone error
 	a.with(func() {
 		for _, t := range tps {
+			if a.width > 0 && t.Number >= a.width {
+				gone = fmt.Errorf("%s: %w", t, kafka.ErrNoTopic)
+			}
 			if !a.leaderless[t] {
 				high := a.endOf(t) + a.markers[t]
 				end := high
@@ -96,6 +100,9 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 			}
 		}
 	})
+	if gone != nil {
+		return nil, gone
+	}
 	if len(out) < len(tps) {
 		<-ctx.Done()
 		return out, ctx.Err()

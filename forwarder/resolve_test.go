@@ -270,54 +270,63 @@ func TestLatestOfATopicThatWasMadeAgain(t *testing.T) {
 		width int32 // of the topic when it was made again
 		down  bool
 		wiped bool // the volume is gone; Kafka's commit is there
+		spare bool // it had none of the old one
 		had   kafka.Partition
 		comes kafka.Partition
 	}{
-		{"another replica had it", 2, false, false, t0, t1},
-		{"it is new", 4, false, false, t0, t2},
-		{"it is new, and kpush was down", 4, true, false, t0, t2},
-		{"another replica had it, and both were down", 2, true, false, t0, t1},
-		{"Kafka alone knows", 2, true, true, t0, t0},
+		{"another replica had it", 2, false, false, false, t0, t1},
+		{"it had none", 2, false, false, true, t0, t1},
+		{"it is new", 4, false, false, false, t0, t2},
+		{"it is new, and kpush was down", 4, true, false, false, t0, t2},
+		{"another replica had it, and both were down", 2, true, false, false, t0, t1},
+		{"Kafka alone knows", 2, true, true, false, t0, t0},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			cfg, b := small(), newBook()
-			cfg.Reset = "latest"
-			r := newRig(t, cfg, b.keeping(always))
-			r.kafka.width = 2
-			r.run()
-			r.kafka.give(row.had)
-			r.until("started", func() bool { return r.kafka.storedAt(row.had) == 0 })
-			r.kafka.produce(row.had, 5, 10)
-			r.until("the old ones", func() bool { return r.kafka.storedAt(row.had) == 5 })
-			if row.down {
-				if err := r.stop(); err != nil {
-					t.Fatal(err)
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg, b := small(), newBook()
+				cfg.Reset = "latest"
+				r := newRig(t, cfg, b.keeping(always))
+				r.kafka.width = 2
+				r.run()
+				if row.spare {
+					r.kafka.give()
+					pass(5 * time.Second)
+				} else {
+					r.kafka.give(row.had)
+					r.until("started", func() bool { return r.kafka.storedAt(row.had) == 0 })
+					r.kafka.produce(row.had, 5, 10)
+					r.until("the old ones", func() bool { return r.kafka.storedAt(row.had) == 5 })
 				}
-			} else {
-				r.kafka.take(true, row.had)
-			}
-			r.kafka.with(func() {
-				r.kafka.ids["t"], r.kafka.width, r.kafka.log[row.had] = "T2", row.width, nil
-				if !row.wiped {
-					delete(r.kafka.stored, row.had)
+				if row.down {
+					if err := r.stop(); err != nil {
+						t.Fatal(err)
+					}
+				} else {
+					r.kafka.take(true, row.had)
+				}
+				r.kafka.with(func() {
+					r.kafka.ids["t"], r.kafka.width, r.kafka.log[row.had] = "T2", row.width, nil
+					if !row.wiped {
+						delete(r.kafka.stored, row.had)
+					}
+				})
+				r.kafka.produce(row.comes, 3, 10)
+				if row.wiped {
+					r.dir = t.TempDir()
+				}
+				if row.down {
+					r = r.again(cfg, b.keeping(always)).run()
+				}
+				before := len(b.of(row.comes))
+				r.kafka.give(row.comes)
+				pass(10 * time.Second)
+				if n := len(b.of(row.comes)) - before; n != 3 {
+					t.Errorf("%d of 3 messages of the new topic were delivered", n)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
 				}
 			})
-			r.kafka.produce(row.comes, 3, 10)
-			if row.wiped {
-				r.dir = t.TempDir()
-			}
-			if row.down {
-				r = r.again(cfg, b.keeping(always)).run()
-			}
-			before := len(b.of(row.comes))
-			r.kafka.give(row.comes)
-			pass(10 * time.Second)
-			if n := len(b.of(row.comes)) - before; n != 3 {
-				t.Errorf("%s: %d of 3 messages of the new topic were delivered", row.name, n)
-			}
-			if err := r.stop(); err != nil {
-				t.Error(err)
-			}
 		})
 	}
 }
@@ -346,7 +355,6 @@ func TestTopicMadeAgainWithFewerPartitions(t *testing.T) {
 				delete(r.kafka.stored, p)
 				r.kafka.log[p] = nil
 			}
-			r.kafka.leaderless = map[kafka.Partition]bool{t1: true, t2: true}
 		})
 		r.kafka.produce(t0, 8, 10)
 		begun := time.Now()
@@ -370,7 +378,7 @@ func TestTopicMadeAgainWithFewerPartitions(t *testing.T) {
 		if at, err := r.f.Seek(t.Context(), "op", "t", All, Target{Beginning: true}); err != nil || len(at) != 1 {
 			t.Error(at, err)
 		}
-		r.kafka.with(func() { r.kafka.width, r.kafka.leaderless = 2, nil })
+		r.kafka.with(func() { r.kafka.width = 2 })
 		r.kafka.produce(t1, 4, 10)
 		r.until("what the topic has got again", func() bool { return r.kafka.storedAt(t1) == 4 })
 		r.kafka.take(false, t2)
