@@ -23,8 +23,8 @@ type committer struct {
 
 	owes atomic.Bool // a hand-over that Kafka has not taken
 
-	refused  map[string]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
-	accepted int                  // commits
+	refused  map[incarnation]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
+	accepted int                       // commits
 }
 
 // refusedTime is how long a topic whose commit was refused holds up no other: librdkafka takes a third of a second for such a one.
@@ -44,7 +44,7 @@ func (c *committer) stir() {
 }
 
 func newCommitter(f *Forwarder) *committer {
-	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: start.MarkSize, refused: map[string]time.Time{}}
+	return &committer{f: f, token: make(chan struct{}, 1), kick: make(chan struct{}, 1), limit: start.MarkSize, refused: map[incarnation]time.Time{}}
 }
 
 // now asks for a commit at once.
@@ -95,7 +95,7 @@ func (c *committer) run(ctx context.Context) {
 func (c *committer) due(all bool) []*partition {
 	var out []*partition
 	for _, p := range c.f.consumer.running() {
-		if !all && time.Since(c.refused[p.Topic]) < refusedTime {
+		if !all && time.Since(c.refused[p.incarnation()]) < refusedTime {
 			continue
 		}
 		next, _ := p.rec.Progress()
@@ -145,7 +145,9 @@ func (c *committer) notTaken(ps []*partition, stage int32, err error) error {
 			}
 			return errors.Join(errs...)
 		}
-		c.refused[ps[0].Topic] = time.Now()
+		for _, p := range ps {
+			c.refused[p.incarnation()] = time.Now()
+		}
 	}
 	c.failed(err, ps[0].Topic)
 	return err

@@ -59,7 +59,7 @@ func (a fakeAdmin) Topics(ctx context.Context, topics []string, may kafka.Right)
 			if why := a.gone[t]; why != nil {
 				gone = append(gone, fmt.Errorf("%s: %w", t, why))
 			} else {
-				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 10)}
+				found[t] = kafka.Topic{ID: a.ids[t], Partitions: cmp.Or(a.width, 100)}
 			}
 			if r, missing := a.forbidden[t]; missing && r == may {
 				gone = append(gone, fmt.Errorf("%s: %w: %s is missing", t, kafka.ErrForbidden, may))
@@ -84,8 +84,12 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 		return nil, err
 	}
 	out := map[kafka.Partition]kafka.Bounds{}
+	var gone error
 	a.with(func() {
 		for _, t := range tps {
+			if a.width > 0 && t.Number >= a.width {
+				gone = fmt.Errorf("%s: %w", t, kafka.ErrNoTopic)
+			}
 			if !a.leaderless[t] {
 				high := a.endOf(t) + a.markers[t]
 				end := high
@@ -96,6 +100,9 @@ func (a fakeAdmin) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka
 			}
 		}
 	})
+	if gone != nil {
+		return nil, gone
+	}
 	if len(out) < len(tps) {
 		<-ctx.Done()
 		return out, ctx.Err()
@@ -116,8 +123,23 @@ func (a fakeAdmin) Since(_ context.Context, tps []kafka.Partition, when time.Tim
 	found := map[kafka.Partition]int64{}
 	a.with(func() {
 		for _, t := range tps {
-			if found[t] = max(when.Unix(), a.oldest[t]); found[t] >= a.endOf(t) {
+			if found[t] = max(when.Unix(), a.oldest[t]); found[t] >= a.endOf(t) || a.blind {
 				found[t] = -1
+			}
+		}
+	})
+	return found, nil
+}
+
+func (a fakeAdmin) Newest(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]time.Time, error) {
+	if err := a.ask(ctx, "newest"); err != nil {
+		return nil, err
+	}
+	found := map[kafka.Partition]time.Time{}
+	a.with(func() {
+		for _, t := range tps {
+			if end := a.endOf(t); end > a.oldest[t] {
+				found[t] = time.Unix(end-1, 0)
 			}
 		}
 	})

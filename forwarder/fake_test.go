@@ -43,7 +43,7 @@ type fakeKafka struct {
 	leaderless     map[kafka.Partition]bool    // nobody tells their bounds
 	damaged        map[kafka.Partition]int64   // what cannot be read there; the client passes over it
 	gone           map[string]error            // topics of which only that is told
-	width          int32                       // partitions of each topic; 0: ten
+	width          int32                       // partitions of each topic; 0: a hundred
 	closing        func()                      // may block
 	closeFault     error
 	leaves         time.Time // from then on the client sends no heartbeats
@@ -55,6 +55,7 @@ type fakeKafka struct {
 	tooOld         string
 	transactions   map[kafka.Partition]int64 // where what is open begins
 	forbidden      map[string]kafka.Right    // what is missing of topics
+	blind          bool                      // finds nothing by its time
 	lost           bool                      // the client has no answer
 	lostForGood    bool                      // nor has any after it
 	renewFault     error

@@ -97,7 +97,7 @@ type Forwarder struct {
 	counts     counts
 	wanted     atomic.Int64           // unix nanoseconds: somebody has asked for Status or Counts
 	cluster    atomic.Pointer[string] // its id; nil: no broker has said it
-	widths     sync.Map               // of width to int32
+	widths     sync.Map               // of incarnation to int32: how many partitions it had when this process heard of it first
 	deliveries sync.Pool              // of *delivery, which goroutines have used
 }
 

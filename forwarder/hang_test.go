@@ -179,7 +179,7 @@ func TestAHangingWriteHoldsUpNobody(t *testing.T) {
 		{"a tidy", 0, c.tidy},
 		{"a position behind markers", 0, func() { c.advance([]kafka.Partition{t0, t1}) }},
 		{"where partitions start", 0, func() {
-			if _, err := c.learn(t.Context(), []kafka.Partition{t2}); !errors.Is(err, offsets.ErrHangs) {
+			if _, _, err := c.learn(t.Context(), []kafka.Partition{t2}); !errors.Is(err, offsets.ErrHangs) {
 				t.Errorf("where t/2 starts: %v", err)
 			}
 		}},

@@ -201,6 +201,9 @@ func (f *Forwarder) Ready() (why []string) {
 		why = append(why, fmt.Sprintf("Kafka has not answered a commit for %s", d.Round(time.Second)))
 	}
 	for _, p := range f.pending() {
+		if p.gone {
+			continue // nothing waits for it
+		}
 		why = append(why, fmt.Sprintf("%s is not started: %s", p.Partition, p.Why))
 	}
 	if n := f.unconfirmed(); n != "" {

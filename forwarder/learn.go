@@ -3,6 +3,7 @@ package forwarder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,26 +14,27 @@ import (
 )
 
 // learn asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
-// the partitions back that it leads, a topic that is gone only its own.
-func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, missing error) {
+// the partitions back that it leads, a topic that is gone only its own. topics are those that there are; of a partition that such a
+// one does not have nothing is asked.
+func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, topics map[string]kafka.Topic, missing error) {
 	cluster, err := c.f.parts.Cluster.ID(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c.f.cluster.Store(&cluster)
 	names := map[string]bool{}
 	for _, t := range tps {
 		names[t.Topic] = true
 	}
-	topics, missing := c.f.topics(ctx, slices.Collect(maps.Keys(names)))
-	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { _, there := topics[t.Topic]; return !there })
+	topics, missing = c.f.topics(ctx, slices.Collect(maps.Keys(names)))
+	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { return t.Number >= topics[t.Topic].Partitions })
 	if len(tps) == 0 {
-		return nil, missing
+		return nil, topics, missing
 	}
 	deadline, _ := ctx.Deadline()
 	commits, err := c.client.Committed(tps, max(time.Until(deadline), time.Millisecond))
 	if err != nil {
-		return nil, errors.Join(missing, err)
+		return nil, topics, errors.Join(missing, err)
 	}
 	limits, err := c.f.parts.Cluster.Bounds(ctx, tps) // the last question, for it may take all the time
 	known = make(map[kafka.Partition]start.Knowledge, len(commits))
@@ -43,30 +45,51 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 		id := offsets.Key{Cluster: cluster, Group: c.f.cfg.Group, Topic: m.Topic, TopicID: topics[m.Topic].ID, Partition: m.Number}
 		k := start.Knowledge{Partition: m.Partition, Identity: id, Volume: c.f.parts.Store.VolumeID(), Holds: c.f.parts.Store.Holds, Commit: m,
 			Bounds: limits[m.Partition], Reset: c.f.cfg.Reset, TrustSaved: c.f.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
-		if k.Saved, k.Foreign, err = c.f.parts.Store.Recall(id); err != nil {
-			return nil, errors.Join(missing, err)
+		var recalled error
+		if k.Saved, k.Foreign, k.Remade, recalled = c.f.parts.Store.Recall(id); recalled != nil {
+			return nil, topics, errors.Join(missing, recalled)
 		}
 		known[m.Partition] = k
 	}
-	return known, errors.Join(missing, err)
+	return known, topics, errors.Join(missing, err)
+}
+
+// goneError is of a partition that its topic does not have any more, because it was made again with fewer. The group's assignor leaves
+// it with whoever had it (librdkafka's does so with all that it does not know), so nothing waits for it; should it come back it starts.
+type goneError struct{ error }
+
+func notThere(partitions int32) error {
+	return goneError{fmt.Errorf("the topic has only %d partitions now", partitions)}
 }
 
 // topics asks for topics, and notes how many partitions each had when this process heard of it first.
 func (f *Forwarder) topics(ctx context.Context, names []string) (map[string]kafka.Topic, error) {
 	found, err := f.parts.Cluster.Topics(ctx, names, kafka.Read)
 	for name, t := range found {
-		f.widths.LoadOrStore(width{name, t.ID}, t.Partitions)
+		f.widths.LoadOrStore(incarnation{name, t.ID}, t.Partitions)
 	}
 	return found, err
 }
 
-// width is of a topic: how many partitions it had when this process heard of it first.
-type width struct{ topic, id string }
+// incarnation is a topic, and not one that was made again under its name.
+type incarnation struct{ topic, id string }
+
+func (p *partition) incarnation() incarnation { return incarnation{p.Topic, p.identity.TopicID} }
 
 // added tells whether a partition came to its topic while this process runs. One that has only moved here did not.
 func (f *Forwarder) added(k offsets.Key) bool {
-	first, known := f.widths.Load(width{k.Topic, k.TopicID})
+	first, known := f.widths.Load(incarnation{k.Topic, k.TopicID})
 	return known && k.Partition >= first.(int32)
+}
+
+// remade tells whether this process has heard of an earlier topic of the name.
+func (f *Forwarder) remade(k offsets.Key) (remade bool) {
+	f.widths.Range(func(w, _ any) bool {
+		o := w.(incarnation)
+		remade = o.topic == k.Topic && o.id != "" && k.TopicID != "" && o.id != k.TopicID
+		return !remade
+	})
+	return remade
 }
 
 // renewTopics has partitions start anew whose topic was made again, or an operator's word would be noted under the id of the one before,

@@ -26,6 +26,9 @@ func (f *Forwarder) Notes() (notes []string) {
 		notes = append(notes, s)
 	}
 	notes = append(notes, f.transactions()...)
+	if s := f.goneSentence(); s != "" {
+		notes = append(notes, s)
+	}
 	if broker := f.parts.Consumer.TooOld(); broker != "" && f.cfg.InstanceID != "" {
 		notes = append(notes, notStatic(broker, f.cfg.Session))
 	}
@@ -70,6 +73,20 @@ func (f *Forwarder) paused() string {
 		return ""
 	}
 	return fmt.Sprintf("an operator has paused %d partitions, of which nothing is delivered: %s: kpush -resume, or POST /resume, ends that", len(all), some(all))
+}
+
+// goneSentence names the partitions that the group gives this process, and that their topics do not have any more; "" where there is none.
+func (f *Forwarder) goneSentence() string {
+	var all []kafka.Partition
+	for _, p := range f.pending() {
+		if p.gone {
+			all = append(all, p.Partition)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d partitions are given to this process, and the topic, which was made again with fewer, does not have them any more: %s: nothing is missed, and they are gone with the next restart", len(all), some(all))
 }
 
 // transactions are the partitions that wait for one to end.

@@ -45,13 +45,13 @@ func (c *consumer) startNow() {
 	c.asking = true
 	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
 	c.ask(func(ctx context.Context) func() {
-		known, missing := c.learn(ctx, tps)
+		known, topics, missing := c.learn(ctx, tps)
 		return func() {
 			c.asking = false
 			if round != c.past.round {
 				return // a rebalance in between has made the answers old
 			}
-			if starts := c.resolve(tps, known, missing); len(starts) > 0 {
+			if starts := c.resolve(tps, known, topics, missing); len(starts) > 0 {
 				c.fetch(starts)
 			}
 		}
@@ -80,12 +80,16 @@ func (c *consumer) fetch(at []kafka.Position) {
 }
 
 // resolve decides where partitions start and opens those that can; the others stay pending and say why. missing is why not all of
-// them are known.
-func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, missing error) (starts []kafka.Position) {
+// them are known, topics are those of which something is.
+func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, topics map[string]kafka.Topic, missing error) (starts []kafka.Position) {
 	defer c.publish()
 	opened := c.openAll(known)
 	for _, t := range tps {
 		o, was := opened[t], c.pending[t]
+		if is, there := topics[t.Topic]; there && t.Number >= is.Partitions {
+			c.pending[t] = notThere(is.Partitions)
+			continue
+		}
 		if o == nil {
 			c.pending[t] = fmt.Errorf("cannot learn where it starts: %s", oneLine(missing))
 			continue
@@ -166,18 +170,10 @@ func (c *consumer) adjust(k start.Knowledge) start.Knowledge {
 	if at, ok := c.past.asked[k.Partition]; ok {
 		k.Asked = &at
 	}
-	if k.Reset == "latest" && (c.remade(k) || c.f.added(k.Identity)) {
+	if k.Reset == "latest" && (k.Earlier() || c.f.remade(k.Identity) || c.f.added(k.Identity)) {
 		k.Reset = "earliest"
 	}
 	return k
-}
-
-// remade tells whether this group has consumed an earlier topic of the same name.
-func (c *consumer) remade(k start.Knowledge) bool {
-	earlier := func(o offsets.Key) bool {
-		return o.Cluster == k.Identity.Cluster && o.Group == k.Identity.Group && o.TopicID != k.Identity.TopicID
-	}
-	return c.past.left[k.Partition].remade(k.Identity.TopicID) || slices.ContainsFunc(k.Foreign, earlier)
 }
 
 // past is what this process has had of partitions.

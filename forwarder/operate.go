@@ -127,7 +127,7 @@ func (f *Forwarder) absent(topic string, number int32) error {
 func (f *Forwarder) waiting(topic string, number int32) (held []kafka.Partition, err error) {
 	for t, why := range f.consumer.published.Load().pending {
 		switch {
-		case !isMeant(t, topic, number):
+		case !isMeant(t, topic, number), errors.As(why, new(goneError)):
 		case errors.As(why, new(holdError)):
 			held = append(held, t)
 		default:

@@ -57,8 +57,8 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
 	for asked := tps; len(asked) > 0; {
-		known, missing := c.learn(ctx, asked)
-		starts = c.resolve(asked, known, missing)
+		known, topics, missing := c.learn(ctx, asked)
+		starts = c.resolve(asked, known, topics, missing)
 		asked = c.undecided(tps)
 		if len(starts) > 0 || len(asked) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break // what was pending before is startPending's, too: a broker that is gone costs time here
@@ -85,7 +85,7 @@ func (c *consumer) notStatic() bool {
 func (c *consumer) undecided(tps []kafka.Partition) []kafka.Partition {
 	return slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool {
 		why := c.pending[t]
-		return why == nil || errors.As(why, new(holdError))
+		return why == nil || errors.As(why, new(holdError)) || errors.As(why, new(goneError))
 	})
 }
 

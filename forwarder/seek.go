@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -113,9 +114,14 @@ func (f *Forwarder) positions(ctx context.Context, tps []kafka.Partition, to Tar
 		return nil, fmt.Errorf("Kafka does not say where the partitions begin and end: %w", err)
 	}
 	var since map[kafka.Partition]int64
+	var newest map[kafka.Partition]time.Time
 	if !to.Time.IsZero() {
 		if since, err = f.parts.Cluster.Since(ctx, tps, to.Time); err != nil {
 			return nil, fmt.Errorf("Kafka does not say what is of %s or later: %w", to, err)
+		}
+		late := slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { return since[t] >= 0 || limits[t].Oldest >= limits[t].End })
+		if newest, err = f.parts.Cluster.Newest(ctx, late); err != nil {
+			return nil, fmt.Errorf("Kafka does not say whether anything is of %s or later (a seek to @end, @beginning or an offset needs no answer): %w", to, err)
 		}
 	}
 	at := map[kafka.Partition]int64{}
@@ -127,7 +133,12 @@ func (f *Forwarder) positions(ctx context.Context, tps []kafka.Partition, to Tar
 		case to.End:
 			offset = b.End
 		case since != nil:
-			if offset = since[t]; offset < 0 { // nothing is as late
+			offset = since[t]
+			switch at, any := newest[t]; {
+			case offset >= 0:
+			case any && !at.Before(to.Time): // Kafka looks no further than a segment below the oldest offset that is not removed yet
+				offset = b.Oldest
+			default: // nothing is as late
 				offset = b.End
 			}
 		}

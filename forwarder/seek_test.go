@@ -118,7 +118,7 @@ func TestSeekSurvivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := r.newestMark(t0)
-		saved, _, err := r.store.Recall(r.f.consumer.parts[t0].identity)
+		saved, _, _, err := r.store.Recall(r.f.consumer.parts[t0].identity)
 		if m.Offset != 5 || !m.Paused || err != nil || saved.Next != 5 || saved.Lineage != m.Lineage {
 			t.Errorf("Kafka has %+v, the file %+v", m, saved)
 		}
@@ -381,4 +381,36 @@ func TestSeekOfAPartitionThatWaits(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Kafka finds nothing of a time for a moment after its log was cut: a seek there passes over nothing that is as late.
+func TestSeekToATimeThatKafkaDoesNotFind(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		time   int64
+		newest error // why Kafka does not say it
+		want   int64 // -1: refused
+	}{{"it is there", 7, nil, 5}, {"the newest one's", 9, nil, 5}, {"nothing is as late", 10, nil, 10}, {"nobody knows", 7, errors.New("unsupported"), -1}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBook()
+			r := newRig(t, small(), b.keeping(always)).run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("all", func() bool { return r.kafka.storedAt(t0) == 10 })
+			r.kafka.with(func() { r.kafka.oldest[t0], r.kafka.blind = 5, true })
+			r.kafka.spoil(func(q string) error {
+				if q == "newest" {
+					return row.newest
+				}
+				return nil
+			}, nil)
+			at, err := r.f.Seek(t.Context(), "op", "t", 0, Target{Time: time.Unix(row.time, 0)})
+			if err == nil != (row.want >= 0) || err == nil && at[0].Offset != row.want {
+				t.Errorf("%s: %v, %v", row.name, at, err)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

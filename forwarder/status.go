@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -72,7 +73,8 @@ func (p PartitionStatus) Lag() (lag, open int64) {
 // PendingStatus is a partition's that is not started.
 type PendingStatus struct {
 	kafka.Partition
-	Why string
+	Why  string
+	gone bool // its topic does not have it any more
 }
 
 // BlockedStatus is a message's that keeps failing.
@@ -183,7 +185,7 @@ func byName(a, b *partition) int { return kafka.Compare(a.Partition, b.Partition
 func (f *Forwarder) pending() (all []PendingStatus) {
 	pending := f.consumer.published.Load().pending
 	for _, t := range slices.SortedFunc(maps.Keys(pending), kafka.Compare) {
-		all = append(all, PendingStatus{t, pending[t].Error()})
+		all = append(all, PendingStatus{t, pending[t].Error(), errors.As(pending[t], new(goneError))})
 	}
 	return all
 }

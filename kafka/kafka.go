@@ -125,8 +125,11 @@ type Cluster interface {
 	Partitions(ctx context.Context, topics []string) ([]Partition, error)
 	// Bounds is what was learned, also beside an error: a broker that does not answer leaves out only what it leads.
 	Bounds(context.Context, []Partition) (map[Partition]Bounds, error)
-	// Since is the offset of the first record of that time or later, -1 where there is none.
+	// Since is the offset of the first record of that time or later, -1 where there is none, or where Kafka has cut the log a moment ago: it
+	// still looks into a segment that is to be removed, and no further. Newest tells these two apart.
 	Since(context.Context, []Partition, time.Time) (map[Partition]int64, error)
+	// Newest is the time of the newest record, also where that cannot be read yet. Nothing is said of a partition that holds none.
+	Newest(context.Context, []Partition) (map[Partition]time.Time, error)
 	// Group is one without members, too, where there is none of the name.
 	Group(ctx context.Context, name string) (Group, error)
 	// Admits is ErrForbidden where this process may not be a member of the group.

@@ -85,7 +85,7 @@ func work(t testing.TB, p *Partition, n int64, open ...int64) {
 
 // Saved is what Recall has of exactly this Key.
 func (s *Store) Saved(k Key) (Saved, bool) {
-	saved, _, err := s.Recall(k)
+	saved, _, _, err := s.Recall(k)
 	if saved == nil || err != nil {
 		return Saved{}, false
 	}
@@ -94,7 +94,7 @@ func (s *Store) Saved(k Key) (Saved, bool) {
 
 // Foreign is what Recall has of others.
 func (s *Store) Foreign(k Key) []Key {
-	_, foreign, _ := s.Recall(k)
+	_, foreign, _, _ := s.Recall(k)
 	return foreign
 }
 

@@ -48,7 +48,7 @@ func TestWhoPollsWaitsForNoWrite(t *testing.T) {
 		return next == 8 && done.String() == "9-9,11-12" && len(left) == 2 && left[0] == Attempt{Offset: 8, Number: 1, InDoubt: true} && left[1].InDoubt
 	})
 	told("what the file knows", atOnce, func() bool {
-		_, _, err := s.Recall(testKey)
+		_, _, _, err := s.Recall(testKey)
 		return errors.Is(err, ErrHangs) && errors.Is(s.Err(), ErrHangs) && s.Edition() == edition
 	})
 	s.mu.Unlock()

@@ -106,11 +106,12 @@ func (s *Store) VolumeID() string {
 	return fmt.Sprintf("%016x", s.journal.header.volume)
 }
 
-// Recall is what the file knows of exactly this Key, in its newest lineage, nil where that is nothing; and the entries for the same topic and
-// partition that do not apply to it: another cluster, group or topic id. It does not wait for a disk that hangs: that is an error.
-func (s *Store) Recall(k Key) (saved *Saved, foreign []Key, err error) {
+// Recall is what the file knows of exactly this Key, in its newest lineage, nil where that is nothing; the entries for the same topic and
+// partition that do not apply to it: another cluster, group or topic id; and whether the topic was made again since it was consumed: any of its
+// partitions, in this cluster and group. It does not wait for a disk that hangs: that is an error.
+func (s *Store) Recall(k Key) (saved *Saved, foreign []Key, remade bool, err error) {
 	if !s.lockSoon() {
-		return nil, nil, s.hanging()
+		return nil, nil, false, s.hanging()
 	}
 	defer s.mu.Unlock()
 	if t, ok := s.table.current[k]; ok {
@@ -123,9 +124,10 @@ func (s *Store) Recall(k Key) (saved *Saved, foreign []Key, err error) {
 		if o.Topic == k.Topic && o.Partition == k.Partition && o != k {
 			foreign = append(foreign, o)
 		}
+		remade = remade || o.Topic == k.Topic && o.Cluster == k.Cluster && o.Group == k.Group && o.TopicID != k.TopicID && o.TopicID != "" && k.TopicID != ""
 	}
 	slices.SortFunc(foreign, compareKeys)
-	return saved, foreign, nil
+	return saved, foreign, remade, nil
 }
 
 func compareKeys(a, b Key) int {

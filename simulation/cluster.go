@@ -69,6 +69,10 @@ func (c cluster) Since(ctx context.Context, ps []kafka.Partition, _ time.Time) (
 	return out, c.answer(ctx, "since", time.Hour)
 }
 
+func (cluster) Newest(context.Context, []kafka.Partition) (map[kafka.Partition]time.Time, error) {
+	return nil, nil
+}
+
 func (cluster) Admits(context.Context, string) error { return nil }
 
 func (c cluster) Group(ctx context.Context, _ string) (g kafka.Group, err error) {

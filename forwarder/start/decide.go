@@ -30,6 +30,7 @@ type Knowledge struct {
 	Holds      func(edition string) bool // of the volume
 	Saved      *offsets.Saved            // nil: the file knows nothing of this identity
 	Foreign    []offsets.Key             // what the file has of the same name, and does not apply
+	Remade     bool                      // the file knows an earlier topic of the name, as this group's in this cluster
 	Commit     kafka.Commit              // Offset < 0: the broker knows nothing
 	Bounds     kafka.Bounds
 	Asked      *int64        // where an operator wants it to go on, while this process runs; nil: nobody has asked
@@ -47,6 +48,17 @@ func (k Knowledge) young() bool {
 		age = k.Running
 	}
 	return age < k.TrustSaved
+}
+
+// Earlier tells whether the group has consumed an earlier topic of the same name, as far as the file and Kafka's commit know.
+func (k Knowledge) Earlier() bool {
+	m, ours := ParseMark(k.Commit.Meta)
+	return k.Remade || ours && m.Offset == k.Commit.Offset && m.Cluster == k.Identity.Cluster && k.earlier(m)
+}
+
+// earlier tells whether a mark is about an earlier topic of the same name.
+func (k Knowledge) earlier(m Mark) bool {
+	return m.TopicID != k.Identity.TopicID && m.TopicID != "" && k.Identity.TopicID != ""
 }
 
 // Decision is where a partition starts, who said so, and what an operator should hear of it.
@@ -77,7 +89,7 @@ func Decide(k Knowledge) Decision {
 	marked := ours && m.Cluster == k.Identity.Cluster
 	none := k.Commit.Offset < 0
 	var d Decision
-	if marked && m.TopicID != k.Identity.TopicID && m.TopicID != "" && k.Identity.TopicID != "" {
+	if marked && k.earlier(m) {
 		d.Said = append(d.Said, "Kafka's commit belongs to an earlier topic of this name and does not apply")
 		marked, none = false, true
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -201,101 +200,3 @@ const (
 	describeTime = 500 * time.Millisecond // of one question
 	hearTime     = 500 * time.Millisecond // to hear of another controller
 )
-
-// lateTime is how much later than the first one a leader may answer.
-const lateTime = 250 * time.Millisecond
-
-var errLate = errors.New("its leader does not answer")
-
-// Bounds asks each leader by itself: librdkafka answers for all partitions of a question at once, when the slowest broker
-// has answered or given up, and for none where one of them has no leader. The caller ends ctx, and with it what is late.
-func (a *Cluster) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
-	byLeader := map[int][]kafka.Partition{}
-	a.mu.Lock()
-	for _, t := range tps {
-		leader, known := a.leaders[t]
-		if !known {
-			leader = -1
-		}
-		byLeader[leader] = append(byLeader[leader], t)
-	}
-	a.mu.Unlock()
-	type answer struct {
-		found map[kafka.Partition]kafka.Bounds
-		err   error
-	}
-	answers := make(chan answer, len(byLeader))
-	for _, led := range byLeader {
-		go func() {
-			found, err := a.boundsOf(ctx, led)
-			answers <- answer{found, err}
-		}()
-	}
-	var errs []error
-	var late <-chan time.Time
-	out := make(map[kafka.Partition]kafka.Bounds, len(tps))
-	for range byLeader {
-		select {
-		case got := <-answers:
-			maps.Copy(out, got.found)
-			errs = append(errs, got.err)
-			if late == nil && got.err == nil {
-				late = time.After(lateTime)
-			}
-		case <-late:
-			return out, errors.Join(append(errs, errLate)...)
-		}
-	}
-	return out, errors.Join(errs...)
-}
-
-// boundsOf is Bounds for partitions that one broker leads.
-func (a *Cluster) boundsOf(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
-	oldest, err := a.listOffsets(ctx, tps, client.EarliestOffsetSpec, a.isolation)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := a.listOffsets(ctx, tps, client.LatestOffsetSpec, a.isolation)
-	if err != nil {
-		return nil, err
-	}
-	highs := ends
-	if a.isolation != client.IsolationLevelReadUncommitted {
-		if highs, err = a.listOffsets(ctx, tps, client.LatestOffsetSpec, client.IsolationLevelReadUncommitted); err != nil {
-			return nil, err
-		}
-	}
-	out := make(map[kafka.Partition]kafka.Bounds, len(tps))
-	for t, end := range ends {
-		out[t] = kafka.Bounds{Oldest: oldest[t], End: end, High: highs[t]}
-	}
-	return out, nil
-}
-
-// Since asks all leaders at once.
-func (a *Cluster) Since(ctx context.Context, tps []kafka.Partition, when time.Time) (map[kafka.Partition]int64, error) {
-	return a.listOffsets(ctx, tps, client.NewOffsetSpecForTimestamp(when.UnixMilli()), a.isolation)
-}
-
-func (a *Cluster) listOffsets(ctx context.Context, tps []kafka.Partition, spec client.OffsetSpec, isolation client.IsolationLevel) (map[kafka.Partition]int64, error) {
-	ask := make(map[client.TopicPartition]client.OffsetSpec, len(tps))
-	for _, p := range toKafka(tps) {
-		ask[p] = spec
-	}
-	var got client.ListOffsetsResult
-	if err := a.ask(func(c *client.AdminClient) (err error) {
-		got, err = c.ListOffsets(ctx, ask, client.SetAdminRequestTimeout(kafka.QuestionTime), client.SetAdminIsolationLevel(isolation))
-		return err
-	}); err != nil {
-		return nil, fmt.Errorf("%v: %w", tps, err)
-	}
-	out := make(map[kafka.Partition]int64, len(tps))
-	for p, r := range got.ResultInfos {
-		t := kafka.Partition{Topic: *p.Topic, Number: p.Partition}
-		if r.Error.Code() != client.ErrNoError {
-			return nil, fmt.Errorf("%s: %w", t, translate(r.Error))
-		}
-		out[t] = int64(r.Offset)
-	}
-	return out, nil
-}
