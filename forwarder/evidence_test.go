@@ -232,3 +232,34 @@ func TestMessagesThatHang(t *testing.T) {
 		})
 	}
 }
+
+// Where fewer than three messages can be under way nobody can tell who stands still until three have had no answer: two are given up at the most, also of
+// a batch whose halves are tried one after the other.
+func TestAServiceThatStandsStillCostsALoneLaneTwo(t *testing.T) {
+	for _, row := range []struct{ lanes, size, nums int }{{1, 1, 1}, {1, 1, 3}, {2, 1, 3}, {1, 8, 1}, {1, 20, 3}, {2, 20, 3}, {1, 100, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := batches(max(2, row.size), OrderPartition, func(c *settings) {
+				c.CanSkip, c.RetryNums, c.ExecTimeout, c.RetryInterval, c.RetryMaxInterval, c.GiveUpInARow = true, row.nums, time.Second, 200*time.Millisecond, 200*time.Millisecond, 12
+			})
+			cfg.BatchSize = row.size
+			var handler Handler
+			if row.size == 1 {
+				handler = hanging(cfg.ExecTimeout, func(*Delivery) bool { return true })
+			}
+			r := newRig(t, cfg, handler)
+			if row.size > 1 {
+				opened(r, func(posted) reply { return reply{hang: true} })
+			}
+			for n := range int32(row.lanes) {
+				load(r.partition(kafka.Partition{Topic: "t", Number: n}), 100, 0)
+			}
+			pass(10 * time.Minute)
+			if n := r.skipped(); n > 2 {
+				t.Errorf("%+v: %d given up", row, n)
+			}
+			for n := range int32(row.lanes) {
+				drained(r.f.consumer.parts[kafka.Partition{Topic: "t", Number: n}], time.Second, errStopping)
+			}
+		})
+	}
+}

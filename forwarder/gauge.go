@@ -28,6 +28,7 @@ type gauge struct {
 	perSecond atomic.Uint64 // outcomes; bits of a float64. This and what follows is the sampler's
 	caughtUp  atomic.Int64  // unix nanoseconds: there was nothing to do then, or it was started
 	stall     atomic.Pointer[stall]
+	waits     atomic.Int64 // unix nanoseconds: since when the first attempts that are under way were, and nothing was finished; 0: something was, or none is
 	sampled   sampled
 }
 

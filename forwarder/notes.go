@@ -32,8 +32,10 @@ func (f *Forwarder) Notes() (notes []string) {
 	if broker := f.parts.Consumer.TooOld(); broker != "" && f.cfg.InstanceID != "" {
 		notes = append(notes, notStatic(broker, f.cfg.Session))
 	}
-	if s := f.standstill(); s != "" {
-		notes = append(notes, s)
+	for _, s := range []string{f.standstill(), f.longRequests(time.Now())} {
+		if s != "" {
+			notes = append(notes, s)
+		}
 	}
 	if all := f.failures.doubtful(); len(all) > 0 {
 		notes = append(notes, doubtfulSentence(all))

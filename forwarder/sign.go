@@ -55,7 +55,7 @@ type fault struct {
 func (d *delivery) whose(v push.Verdict, count int, now time.Time) (push.Verdict, fault) {
 	f := fault{sign: signOf(v)}
 	if f.sign.Kind == pace.Silent {
-		f.silence = d.batch.Silence(now)
+		f.silence = d.batch.Silence(now, d.items[0].Offset)
 		if yes, _ := f.silence.OfHost(); yes {
 			v.Class, v.Reason = push.ServiceFault, v.Reason+", and so it went for different messages in a row"
 			f.sign.Why = v.Reason

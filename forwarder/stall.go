@@ -58,9 +58,11 @@ func (w *watchdog) look(a *assignment, now time.Time) {
 	var all *causes
 	for _, p := range a.running {
 		since, ok := w.moved[p.Partition]
-		if outcomes := p.gauge.sample(now); !ok || p.moves(outcomes) {
+		outcomes := p.gauge.sample(now)
+		if !ok || p.moves(outcomes) {
 			since = now
 		}
+		p.takesItsTime(outcomes, now)
 		moved[p.Partition] = since
 		if now.Sub(since) < stallAfter+sampleTime { // it may have moved right after a look
 			p.gauge.stall.Store(nil)
@@ -83,6 +85,39 @@ func (w *watchdog) look(a *assignment, now time.Time) {
 func (p *partition) moves(outcomes int64) bool {
 	g := &p.gauge
 	return outcomes > 0 || g.underWay.Load() > int64(p.failing.Load()) || !g.behind() || !p.goes() || slices.Contains(p.pausedBy(), byOperator)
+}
+
+// takesItsTime notes since when the service has what is tried for the first time.
+func (p *partition) takesItsTime(outcomes int64, now time.Time) {
+	g := &p.gauge
+	if outcomes > 0 || g.underWay.Load() <= int64(p.failing.Load()) {
+		g.waits.Store(0)
+	} else {
+		g.waits.CompareAndSwap(0, now.UnixNano())
+	}
+}
+
+// longRequests names the partitions whose first attempts the service has had for so long that somebody may wonder; "" where there is none.
+// That is no fault: KPUSH_EXEC_TIMEOUT says how long an attempt may take.
+func (f *Forwarder) longRequests(now time.Time) string {
+	var all []kafka.Partition
+	oldest := now.Add(-stallAfter)
+	for _, p := range f.consumer.running() {
+		if at := p.gauge.waits.Load(); at != 0 && now.Sub(time.Unix(0, at)) >= stallAfter {
+			all = append(all, p.Partition)
+			if since := time.Unix(0, at); since.Before(oldest) {
+				oldest = since
+			}
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	limit := "has no bound (KPUSH_EXEC_TIMEOUT=0)"
+	if f.cfg.ExecTimeout > 0 {
+		limit = "may take KPUSH_EXEC_TIMEOUT, " + f.cfg.ExecTimeout.String()
+	}
+	return fmt.Sprintf("the service has had requests of %s since %s at the latest, and has answered none meanwhile: an attempt %s", some(all), oldest.UTC().Format(time.RFC3339), limit)
 }
 
 // say tells the log what has changed.

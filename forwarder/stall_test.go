@@ -183,3 +183,32 @@ func TestSome(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// What the service has for long is named, though it is no fault; an answer ends that, and nobody who waits for another attempt counts.
+func TestLongRequestsAreNamed(t *testing.T) {
+	for limit, want := range map[time.Duration]string{time.Hour: "may take KPUSH_EXEC_TIMEOUT, 1h0m0s", 0: "has no bound (KPUSH_EXEC_TIMEOUT=0)"} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.ExecTimeout = limit
+			answer := make(chan struct{})
+			r := newRig(t, cfg, handle(func(*Delivery) Verdict { <-answer; return good })).run()
+			r.kafka.give(t0, t1)
+			r.kafka.produce(t0, 3, 10)
+			said := func() string { return strings.Join(r.f.Notes(), "\n") }
+			if pass(50 * time.Second); strings.Contains(said(), "has had requests of") {
+				t.Error("named too early")
+			}
+			if pass(25 * time.Second); !strings.Contains(said(), "the service has had requests of t/0 since ") || !strings.Contains(said(), " and has answered none meanwhile: an attempt "+want) {
+				t.Errorf("after 75 s: %s", said())
+			}
+			answer <- struct{}{}
+			if pass(10 * time.Second); strings.Contains(said(), "has had requests of") {
+				t.Error("still named after an answer")
+			}
+			close(answer)
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -85,7 +85,7 @@ func fate(random *dice, b *Batch, ctx func() context.Context) {
 				pass(time.Duration(random.n(3000)) * time.Millisecond)
 				sign := signs[random.n(len(signs))]
 				if sign.Kind == Silent {
-					b.Silence(time.Now())
+					b.Silence(time.Now(), b.Messages()[0].Offset)
 				}
 				b.Elsewhere(sign)
 				b.Ended(sign, time.Now())

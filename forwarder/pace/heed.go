@@ -66,6 +66,7 @@ func (s *hosts) noteFault(h *host, t *Turn, sign Sign) {
 		h.down, h.since = true, time.Now()
 	}
 	s.postpone(h)
+	h.spared = time.Now().Add(min(sparedTimes*time.Since(t.began), sparedMost))
 	s.sayDown(h, sign.Why)
 }
 
@@ -104,7 +105,7 @@ func (s *hosts) noteAnswer(h *host, began time.Time) (again bool) {
 // bringUp tells whether the rest of the service is over by that. The caller holds mu.
 func (s *hosts) bringUp(h *host) (again bool) {
 	was := h.down
-	h.faults, h.down, h.since, h.failed, h.said = 0, false, time.Time{}, 0, ""
+	h.faults, h.down, h.since, h.spared, h.failed, h.said = 0, false, time.Time{}, time.Time{}, 0, ""
 	if again = s.down; again {
 		s.down = false
 		s.changed(Whole, nil)

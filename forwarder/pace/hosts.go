@@ -44,6 +44,7 @@ type host struct {
 	failed  int       // probes
 	row     int       // probes that one blocked message had since another had one
 	next    time.Time // when it may be probed
+	spared  time.Time // when it may where another host is up: a probe may hang
 	vouched bool      // an answer to a question has brought it up, and none to a message has come since
 }
 
@@ -142,6 +143,13 @@ func (s *hosts) claimEarliest(blocked bool) *host {
 	return first
 }
 
+// A probe that takes its time costs the lane whose message it is as much: where another host is up that is a twentieth of it at the most, or what
+// it is with a probe every sparedMost.
+const (
+	sparedTimes = 20
+	sparedMost  = 5 * time.Minute
+)
+
 // postpone lets nobody probe a host for an interval.
 func (s *hosts) postpone(h *host) { h.next = time.Now().Add(s.cfg.backoff(h.failed + 1)) }
 
@@ -170,7 +178,7 @@ func (s *hosts) pick(t *Turn) int {
 		i = (start + i) % n
 		switch h := s.list[i]; {
 		case i == t.host:
-		case h.down && time.Now().After(h.next):
+		case h.down && time.Now().After(h.next) && time.Now().After(h.spared):
 			t.probe = h
 			s.claim(h)
 			return i

@@ -208,6 +208,46 @@ func TestOneProbeAtATime(t *testing.T) {
 	}
 }
 
+// Where another host is up, a probe that hangs is followed by the next after twenty times as long, so that who is alone in a lane waits for
+// few of them; one that is refused at once by one an interval later. Once all are down each probe counts.
+func TestAProbeThatHangsIsFollowedByFew(t *testing.T) {
+	for _, row := range []struct {
+		name           string
+		sign           Sign
+		took           time.Duration
+		before, behind time.Duration // the next probe comes between
+	}{
+		{"refused", refused, 0, 0, 3 * time.Second},
+		{"no connection", refused, 10 * time.Second, 199 * time.Second, 203 * time.Second},
+		{"no answer", silent, time.Second, 19 * time.Second, 23 * time.Second},
+		{"no answer for long", silent, time.Hour, 299 * time.Second, 303 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Hosts, cfg.RetryInterval, cfg.RetryMaxInterval = 2, 2*time.Second, 2*time.Second
+			s := hostsOf(&cfg, nil)
+			s.list[1].down, s.list[1].since = true, time.Now()
+			pass(row.took)
+			s.heed(&Turn{host: 1, probe: s.list[1], began: time.Now().Add(-row.took)}, row.sign, time.Now())
+			begin := time.Now()
+			for s.pick(&Turn{host: -1}) != 1 {
+				pass(time.Second)
+			}
+			if after := time.Since(begin); after < row.before || after > row.behind {
+				t.Errorf("%s: the next probe comes after %v", row.name, after)
+			}
+			s.heed(&Turn{host: 1, probe: s.list[1], began: time.Now().Add(-row.took)}, row.sign, time.Now())
+			s.heed(&Turn{host: 0, began: time.Now()}, refused, time.Now()) // now all are down
+			if pass(5 * time.Second); time.Now().Before(s.earliest().next) || time.Now().Before(s.list[1].next) {
+				t.Errorf("%s: with all down it may not be probed after an interval", row.name)
+			}
+			if s.bringUp(s.list[1]); !s.list[1].spared.IsZero() {
+				t.Errorf("%s: it is spared although it is up", row.name)
+			}
+		})
+	}
+}
+
 // What is logged names the reason.
 func TestDownSaysWhy(t *testing.T) {
 	cfg := small()

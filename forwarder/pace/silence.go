@@ -15,10 +15,11 @@ type silence struct {
 	ended  time.Time // when the newest of these rows has ended
 }
 
-// messages are those of one turn, as long as it has them.
+// messages are those of one attempt, known by the first: halves of a batch that are tried one after the other are different ones.
 type messages struct {
 	turn  *Turn
-	since time.Time
+	since time.Time // it has had them
+	first int64
 }
 
 // stillAfter different messages without an answer in a row a host stands still.
@@ -53,8 +54,9 @@ type Silence struct {
 	Open bool
 }
 
-// Silence notes that the newest attempt had no answer in time. Who was answered while it waited was answered by a host that works.
-func (t *Turn) Silence(now time.Time) Silence {
+// Silence notes that the newest attempt, at messages from the offset first on, had no answer in time. Who was answered while it waited was
+// answered by a host that works.
+func (t *Turn) Silence(now time.Time, first int64) Silence {
 	p, s := t.pace, &t.pace.hosts
 	h := s.list[max(0, t.host)]
 	p.mu.Lock()
@@ -68,7 +70,7 @@ func (t *Turn) Silence(now time.Time) Silence {
 	case now.Sub(time.Unix(0, h.answered.Load())) < p.cfg.ExecTimeout/2:
 		return Silence{}
 	}
-	h.silence.note(messages{t, t.since})
+	h.silence.note(messages{t, t.since, first})
 	if h.down {
 		h.silence.still = h.silence.number
 	}

@@ -27,6 +27,8 @@ func TestWhenAHostStandsStill(t *testing.T) {
 		"a.b.c.":   {true, "hhh"},
 		"a.a.a.a.": {false, "????"},
 		"a.b.a.b.": {false, "????"},
+		"a.0.0.":   {false, "???"},
+		"a.0.1.":   {true, "hhh"},
 		"a.b.+c.":  {false, "mmm"},
 		"a.b.+.c.": {false, "mm?"},
 		"a+.b+.c+": {false, "mmm"},
@@ -56,8 +58,12 @@ func TestWhenAHostStandsStill(t *testing.T) {
 					if turns[step] == nil {
 						turns[step] = silentTurn(p, 0)
 					}
-					silences = append(silences, turns[step].Silence(now))
-					p.hosts.heed(turns[step], silent, now)
+					turn := turns[step]
+					if step >= '0' && step <= '9' { // of the batch of a, which is halved
+						turn = turns['a']
+					}
+					silences = append(silences, turn.Silence(now, int64(step)))
+					p.hosts.heed(turn, silent, now)
 				}
 			}
 			got := ""
@@ -81,7 +87,7 @@ func TestTheEndOfStandingStill(t *testing.T) {
 		p := New(small(), func(*Batch) {}, func(int, error) {})
 		for range downAfter {
 			one := silentTurn(p, 0)
-			one.Silence(time.Now())
+			one.Silence(time.Now(), 0)
 			p.hosts.heed(one, silent, time.Now())
 		}
 		before := silentTurn(p, 0)
@@ -90,10 +96,10 @@ func TestTheEndOfStandingStill(t *testing.T) {
 		pass(time.Second)
 		after := silentTurn(p, 0)
 		pass(time.Second)
-		if yes, _ := before.Silence(time.Now()).OfHost(); !yes || p.hosts.isDown() {
+		if yes, _ := before.Silence(time.Now(), 0).OfHost(); !yes || p.hosts.isDown() {
 			t.Error("it is the message's fault that began before")
 		}
-		if yes, _ := after.Silence(time.Now()).OfHost(); yes {
+		if yes, _ := after.Silence(time.Now(), 0).OfHost(); yes {
 			t.Error("it is the host's fault that began after")
 		}
 	})
