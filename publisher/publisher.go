@@ -74,7 +74,10 @@ func (p *Publisher) Spool(s *spool.Spool) {
 }
 
 // Spooled is told what came of a record of the spool.
-func (p *Publisher) Spooled(err error) { p.counts.came(err) }
+func (p *Publisher) Spooled(err error) {
+	p.counts.came(err)
+	p.heard(err)
+}
 
 // enter counts a request in, unless the door is closed.
 func (p *Publisher) enter() bool {
@@ -157,12 +160,7 @@ func (p *Publisher) put(r *kafka.Record, b *batch, i int) error {
 
 func (p *Publisher) came(topic string, async bool, err error) {
 	p.counts.came(err)
-	if err == nil {
-		left := int64(0)
-		if p.producer.Queued() > 0 {
-			left = time.Now().UnixNano()
-		}
-		p.waiting.Store(left)
+	if p.heard(err); err == nil {
 		return
 	}
 	if errors.Is(err, kafka.ErrTooLarge) {
@@ -178,6 +176,18 @@ func (p *Publisher) came(topic string, async bool, err error) {
 	if said := p.saidAt.Load(); now-said > int64(time.Minute) && p.saidAt.CompareAndSwap(said, now) {
 		p.log.Error("records that were answered with 202 are not in Kafka, or nobody knows", "records", p.unsaid.Swap(0), "topic", topic, "error", err.Error())
 	}
+}
+
+// heard notes that Kafka has answered, where it has: a record that it refuses is no sign of an outage.
+func (p *Publisher) heard(err error) {
+	if err != nil && (errors.Is(err, kafka.ErrNoBroker) || errors.Is(err, kafka.ErrUnknown) || errors.Is(err, kafka.ErrQueueFull)) {
+		return
+	}
+	left := int64(0)
+	if p.producer.Queued() > 0 {
+		left = time.Now().UnixNano()
+	}
+	p.waiting.Store(left)
 }
 
 // quiet is for how long Kafka may say nothing before that is worth a note.

@@ -375,6 +375,31 @@ func TestNobodyWaitsLonger(t *testing.T) {
 	})
 }
 
+// A record that Kafka has refused is no outage, and one of the spool's that it has taken ends one.
+func TestARefusalIsAnAnswer(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		then func(p *Publisher)
+		said bool
+	}{
+		{kafka.ErrTooLarge, nil, false}, {kafka.ErrInvalid, nil, false}, {kafka.ErrForbidden, nil, false}, {kafka.ErrNoTopic, nil, false},
+		{kafka.ErrNoBroker, nil, true}, {kafka.ErrUnknown, nil, true},
+		{kafka.ErrUnknown, func(p *Publisher) { p.Spooled(nil) }, false}, {kafka.ErrUnknown, func(p *Publisher) { p.Spooled(kafka.ErrNoBroker) }, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newTest(&fake{answer: func(kafka.Record) (kafka.Produced, error) { return kafka.Produced{}, row.err }})
+			ask(p, "POST /topics/orders", "", "v")
+			if row.then != nil {
+				row.then(p)
+			}
+			time.Sleep(2 * quiet)
+			if notes := p.Notes(); len(notes) > 0 != row.said || p.Counts().Silent.IsZero() == row.said {
+				t.Errorf("%v: %q", row.err, notes)
+			}
+		})
+	}
+}
+
 // A record says what its topic takes at once, as far as Kafka says it: asked for at first, every ten minutes, and behind a refusal for size.
 func TestRecordsKnowTheirTopicsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
