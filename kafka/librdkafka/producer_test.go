@@ -291,6 +291,27 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// Too few replicas in sync is no want of brokers: the sentence says what else it may be.
+func TestTooFewReplicas(t *testing.T) {
+	r := newRealRig(t)
+	r.fake.ControlKey(int16(kmsg.Produce), func(q kmsg.Request) (kmsg.Response, error, bool) {
+		r.fake.KeepControl()
+		answer := q.ResponseKind().(*kmsg.ProduceResponse)
+		for _, asked := range q.(*kmsg.ProduceRequest).Topics {
+			topic := kmsg.ProduceResponseTopic{Topic: asked.Topic, TopicID: asked.TopicID}
+			for _, p := range asked.Partitions {
+				topic.Partitions = append(topic.Partitions, kmsg.ProduceResponseTopicPartition{Partition: p.Partition, ErrorCode: 19, BaseOffset: -1})
+			}
+			answer.Topics = append(answer.Topics, topic)
+		}
+		return answer, nil, true
+	})
+	_, err := r.producer("delivery.timeout.ms=3000").Produce(t.Context(), kafka.Record{Topic: "orders", Value: []byte("x")})
+	if !errors.Is(err, kafka.ErrNoBroker) || !strings.Contains(err.Error(), "too few replicas are in sync: Local: Message timed out") || strings.Contains(err.Error(), "no broker can be reached") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A client that has had no answer for half a minute is exchanged once Kafka has answered others for a while, and not when it has just come
 // back; what it held has an answer.
 func TestAProducerThatHasLostItsWay(t *testing.T) {

@@ -206,9 +206,21 @@ func (s *sender) reason(o outcome) error {
 		if last := s.health.last(); last != "" {
 			text += "; the newest error: " + last
 		}
+		if o.code == client.ErrMsgTimedOut {
+			return lateError(text)
+		}
 	}
 	return fmt.Errorf("%w: %s", kind, text)
 }
+
+// lateError is an ErrNoBroker where brokers may be there, and the record has waited in vain all the same.
+type lateError string
+
+func (e lateError) Error() string {
+	return "not in Kafka in time: no broker answers, the partition has no leader, or too few replicas are in sync: " + string(e)
+}
+
+func (lateError) Unwrap() error { return kafka.ErrNoBroker }
 
 // refusals are the errors of a record that is not in Kafka, and will not be by itself.
 var refusals = map[client.ErrorCode]error{
