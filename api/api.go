@@ -32,6 +32,7 @@ type Operator interface {
 	Resend(ctx context.Context, who string, which []kafka.Position) ([]forwarder.Resent, error)
 	Redrive(ctx context.Context, who string, limit int) (forwarder.Redriven, error)
 	Rest(ctx context.Context, topic string, done int) string // what of a topic ("": of all) a command was not for
+	PausedHere() string                                      // that a pause does not survive a move
 	Audit() ([]forwarder.Moved, error)
 }
 

@@ -133,6 +133,9 @@ func (a *API) suspend(ctx context.Context, who string, body []byte, did string, 
 	}
 	all, err := do(ctx, who, topic, number)
 	list, said := a.places(ctx, topic, number, len(all), err), []string{}
+	if here := a.op.PausedHere(); err == nil && did == "Paused" && here != "" {
+		list.Note = strings.TrimPrefix(list.Note+"; "+here, "; ")
+	}
 	for _, p := range all {
 		list.Partitions = append(list.Partitions, Place{Topic: p.Topic, Partition: p.Number})
 		said = append(said, p.String())

@@ -75,14 +75,14 @@ func TestCalls(t *testing.T) {
 func TestNotes(t *testing.T) {
 	for request, want := range map[string]string{
 		`/skip {"blocked":true}`: `{"skipped":3,"note":"more"}`,
-		`/pause {}`:              `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}],"note":"more"}`,
-		`/pause {"topic":"orders","partition":1}`:           `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}]}`,
+		`/pause {}`:              `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}],"note":"more; here"}`,
+		`/pause {"topic":"orders","partition":1}`:           `{"partitions":[{"topic":"orders","partition":1},{"topic":"orders","partition":2}],"note":"here"}`,
 		`/resume {"topic":"orders"}`:                        `{"partitions":[],"note":"more"}`,
 		`/seek {"topic":"orders","to":"end"}`:               `{"partitions":[{"topic":"orders","partition":1,"offset":7}],"note":"more"}`,
 		`/seek {"topic":"orders","partition":1,"offset":7}`: `{"partitions":[{"topic":"orders","partition":1,"offset":7}]}`,
 	} {
 		path, body, _ := strings.Cut(request, " ")
-		w := ask(t, newTest(&fake{remark: "more"}, ""), "POST "+path, body)
+		w := ask(t, newTest(&fake{remark: "more", pausedHere: "here"}, ""), "POST "+path, body)
 		if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != want {
 			t.Errorf("%s: %d %s", request, w.Code, got)
 		}

@@ -18,12 +18,12 @@ import (
 
 // fake is an Operator that notes what it is asked for, and fails where it is told to.
 type fake struct {
-	status forwarder.Status
-	err    error
-	remark string        // beside what is asked for
-	hangs  chan struct{} // what it is asked for ends when this is closed
-	mu     sync.Mutex
-	asked  []string
+	status             forwarder.Status
+	err                error
+	remark, pausedHere string        // beside what is asked for
+	hangs              chan struct{} // what it is asked for ends when this is closed
+	mu                 sync.Mutex
+	asked              []string
 }
 
 func (f *fake) note(format string, args ...any) {
@@ -58,6 +58,8 @@ func (f *fake) Skip(_ context.Context, who string, s forwarder.Selection) (forwa
 }
 
 func (f *fake) Rest(context.Context, string, int) string { return f.remark }
+
+func (f *fake) PausedHere() string { return f.pausedHere }
 
 func (f *fake) Pause(_ context.Context, who, topic string, n int32) ([]kafka.Partition, error) {
 	f.note("pause %s/%d by %s", topic, n, who)

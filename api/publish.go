@@ -105,4 +105,5 @@ func (PublishOnly) Redrive(context.Context, string, int) (forwarder.Redriven, er
 	return forwarder.Redriven{}, errPublishOnly
 }
 func (PublishOnly) Rest(context.Context, string, int) string { return "" }
+func (PublishOnly) PausedHere() string                       { return "" }
 func (PublishOnly) Audit() ([]forwarder.Moved, error)        { return nil, errPublishOnly }

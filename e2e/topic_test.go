@@ -20,8 +20,9 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 		running bool
 		after   int
 		reset   string
-	}{{false, 50, "earliest"}, {false, 600, "earliest"}, {false, 50, "latest"}, {true, 50, "earliest"}, {true, 600, "earliest"}, {true, 50, "latest"}, {true, 600, "latest"}} {
-		name := fmt.Sprintf("%s, %d after %d, %s", map[bool]string{true: "while it runs", false: "while it is down"}[c.running], c.after, before, c.reset)
+		now     int // partitions
+	}{{false, 50, "earliest", 2}, {false, 600, "earliest", 2}, {false, 50, "latest", 4}, {true, 50, "earliest", 2}, {true, 600, "earliest", 1}, {true, 50, "latest", 4}, {true, 600, "latest", 2}} {
+		name := fmt.Sprintf("%s, %d after %d, %d partitions, %s", map[bool]string{true: "while it runs", false: "while it is down"}[c.running], c.after, before, c.now, c.reset)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k, svc := kafka(t), service(t)
@@ -36,16 +37,16 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 			from := svc.Attempts()
 			k.DeleteTopic(t, topic)
 			k = k.Fresh(t)
-			k.CreateTopic(t, topic, partitions)
+			k.CreateTopic(t, topic, int32(c.now))
 			made := time.Now()
-			produced := k.Produce(t, topic, numbered("new", partitions, c.after)...)
+			produced := k.Produce(t, topic, numbered("new", c.now, c.after)...)
 			if !c.running {
 				sc.Start(t)
 			}
 			hears(t, svc, from, produced)
 			took := time.Since(made)
 			below(t, "The delivery of a topic that was made again", made, took, 20*time.Second)
-			late := k.Produce(t, topic, numbered("late", partitions, partitions)...)
+			late := k.Produce(t, topic, numbered("late", c.now, c.now)...)
 			hears(t, svc, from, late)
 			sc.Shut(t, 10*time.Second)
 			early := early(svc, from)

@@ -22,6 +22,7 @@ type committer struct {
 	rests atomic.Bool
 
 	owes atomic.Bool // a hand-over that Kafka has not taken
+	bare atomic.Bool // limit has no room for what a mark says
 
 	refused  map[incarnation]time.Time // topics whose commits Kafka has not taken, and when; whoever holds the token owns this and accepted
 	accepted int                       // commits
@@ -226,6 +227,7 @@ func (c *committer) failed(err error, topic string) {
 		if c.limit = start.BareSize; bare {
 			c.limit = 0
 		}
+		c.bare.Store(true)
 		log.Error("the broker refuses even small commit metadata: raise offset.metadata.max.bytes; until then another machine cannot know what is in doubt", "error", err)
 	case errors.Is(err, kafka.ErrNotAdmitted):
 		c.f.health.watched(admission, notAdmitted(c.f.cfg.Group, err))

@@ -363,6 +363,10 @@ func TestMetadataTooLargeAtAHandOver(t *testing.T) {
 		r.kafka.produce(t0, 10, 10)
 		r.kafka.call(func() {})
 		r.until("delivered", func() bool { return r.f.consumer.parts[t0].rec.Next() == 10 })
+		const move = "the pause does not survive a move"
+		if _, err := r.f.Pause(t.Context(), "op", "t", 0); err != nil || !strings.Contains(strings.Join(r.f.Notes(), "; "), move) || !strings.Contains(r.f.PausedHere(), move) {
+			t.Errorf("%v, %q", err, r.f.Notes())
+		}
 		r.kafka.take(false, t0)
 		if at := r.kafka.storedAt(t0); at != 10 {
 			t.Errorf("handed over with %d committed, want 10", at)

@@ -74,7 +74,19 @@ func (f *Forwarder) paused() string {
 	if len(all) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("an operator has paused %d partitions, of which nothing is delivered: %s: kpush -resume, or POST /resume, ends that", len(all), some(all))
+	s := fmt.Sprintf("an operator has paused %d partitions, of which nothing is delivered: %s: kpush -resume, or POST /resume, ends that", len(all), some(all))
+	if here := f.PausedHere(); here != "" {
+		s += "; " + here
+	}
+	return s
+}
+
+// PausedHere says that a pause is known to this process and its volume only; "" where Kafka's commit tells others, too.
+func (f *Forwarder) PausedHere() string {
+	if !f.committer.bare.Load() {
+		return ""
+	}
+	return "the pause does not survive a move to another volume: the broker takes no commit that tells of it (offset.metadata.max.bytes)"
 }
 
 // goneSentence names the partitions that the group gives this process, and that their topics do not have any more; "" where there is none.

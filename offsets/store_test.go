@@ -99,6 +99,13 @@ func TestIdentity(t *testing.T) {
 	if got := s.Foreign(other); len(got) != 0 {
 		t.Errorf("foreign to another partition: %v", got)
 	}
+	for i, k := range []Key{other, {Cluster: other.Cluster, Group: other.Group, Topic: other.Topic, TopicID: "another-id", Partition: other.Partition},
+		{Cluster: "cluster-3", Group: other.Group, Topic: other.Topic, TopicID: "another-id"}, {Cluster: other.Cluster, Group: "third", Topic: other.Topic, TopicID: "another-id"},
+		{Cluster: other.Cluster, Group: other.Group, Topic: other.Topic}} {
+		if _, _, remade, err := s.Recall(k); remade != (i == 1) || err != nil {
+			t.Errorf("%v: made again %t, %v", k, remade, err)
+		}
+	}
 	for i, k := range variants[:3] {
 		if v, _ := s.Saved(k); v.Next != int64(100*i) {
 			t.Errorf("%v: next %d", k, v.Next)
