@@ -230,7 +230,6 @@ func TestLatestOfAPartitionThatStartsLate(t *testing.T) {
 	})
 }
 
-// KPUSH_USE_SAVED_OFFSET_TIME above zero: the saved offset is trusted once it is that old, and until then the partition waits.
 // What another group or cluster knows of a name says nothing about this group's topic.
 func TestMadeAgain(t *testing.T) {
 	r := newRig(t, small(), handle(always))
