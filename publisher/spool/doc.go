@@ -24,6 +24,7 @@
 //	DIR/spool/TOPIC/00000000000000000000   a segment; its name is the position of its first record in all that the topic ever had
 //	DIR/spool/TOPIC/00000000000016777311   the next one: where it begins the one before ends, whatever is behind that there
 //	DIR/spool/TOPIC/mark                   what is below this position is done
+//	DIR/spool/TOPIC/done                   what of the newest windowMost behind it was done, too, when a life was stopped
 //	DIR/spool/refused.jsonl                what Kafka does not take
 //
 // All numbers are little endian. A segment is a sector, and groups of frames, each of which was written at once; a frame is a record.
@@ -38,6 +39,9 @@
 //	mark, twice 512 bytes      ┌──────────┬─────────┬──────────┬──────────┬───────┬─────────────┬────────┐
 //	                           │ "kpspool"│ version │ places   │ position │ end   │ topic       │ CRC32C │
 //	                           └──────────┴─────────┴──────────┴──────────┴───────┴─────────────┴────────┘
+//	done, 512 bytes and more   ┌──────────┬─────────┬──────────┬──────────┬───────┬─────────────┬────────┬────────────────────────┐
+//	                           │ "kpspool"│ version │ CRC32C   │ mark     │ bytes │ topic       │ CRC32C │ position u64 … position│
+//	                           └──────────┴─────────┴──────────┴──────────┴───────┴─────────────┴────────┴────────────────────────┘
 //	frame, 40 bytes and record ┌────────┬────────┬────────┬────────┬──────────┬──────────┬──────────┬─────────┐
 //	                           │ "kpsr" │ CRC32C │ size   │ left   │ synced   │ at       │ lane     │ record  │
 //	                           │ 0     4│ 4   u32│ 8   u32│ 12  u32│ 16    u64│ 24    u64│ 32    u64│ 40      │

@@ -2,6 +2,8 @@ package spool
 
 import (
 	"errors"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"time"
 
@@ -48,6 +50,40 @@ func (q *queue) note(segments []*segment, marks volume.File, end int64) error {
 		q.unsynced, q.slot, q.synced = 0, 1-q.slot, time.Now() // only now may the other half be overwritten
 	}
 	return q.drop(segments[:passed])
+}
+
+// doneName is the file of what a stop has found done above the mark. What it says stays true.
+const doneName = "done"
+
+// keep writes it: the mark is one position, and what is behind a record that is stuck would be sent again by each start.
+func (q *queue) keep() error {
+	var list []byte
+	for _, e := range q.entries {
+		if e.done {
+			list = le.AppendUint64(list, uint64(e.position))
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	h := head{life: uint64(crc32.Checksum(list, castagnoli)), position: q.mark, end: int64(len(list)), topic: q.topic}
+	return q.spool.disk.Create(q.topic+"/"+doneName, append(h.encode(), list...))
+}
+
+// readDone is what such a file says.
+func readDone(name string, f volume.File, h head) (map[int64]bool, error) {
+	list := make([]byte, min(max(0, h.end), 8*windowMost))
+	if n, err := f.ReadAt(list, headSize); n < len(list) && err != io.EOF {
+		return nil, err
+	}
+	if uint64(crc32.Checksum(list, castagnoli)) != h.life {
+		return nil, damage(name, "does not hold what was written")
+	}
+	done := map[int64]bool{}
+	for at := 0; at+8 <= len(list); at += 8 {
+		done[int64(le.Uint64(list[at:]))] = true
+	}
+	return done, nil
 }
 
 // drop removes the oldest segments.

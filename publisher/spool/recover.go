@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,9 +14,10 @@ import (
 type left struct {
 	topic    string
 	mark     head
-	slot     int64      // of the mark, to be written next
-	segments []*segment // with records that are not done, the oldest first
-	gone     []*segment // without
+	slot     int64          // of the mark, to be written next
+	segments []*segment     // with records that are not done, the oldest first
+	gone     []*segment     // without
+	done     map[int64]bool // positions at or above the mark
 	found
 }
 
@@ -77,6 +79,9 @@ func (l *left) open(d disk, name, file string) error {
 	case file == "mark":
 		l.mark = h
 		return f.Close()
+	case file == doneName:
+		l.done, err = readDone(name, f, h)
+		return errors.Join(err, f.Close())
 	case number != nil || h.position != base:
 		return damage(name, "has another name than kpush gave it")
 	}
@@ -95,6 +100,7 @@ func (l *left) scan() error {
 	case len(l.segments) == 0 && l.mark.position < l.mark.end, len(l.segments) > 0 && l.segments[0].base > l.mark.position:
 		return damage(l.topic+"/mark", "names a file that is not there: records are in it that are not done")
 	}
+	maps.DeleteFunc(l.done, func(position int64, _ bool) bool { return position < l.mark.position })
 	l.end = l.mark.position
 	for i, s := range l.segments {
 		size, err := s.file.Size()
@@ -109,6 +115,7 @@ func (l *left) scan() error {
 			return err
 		}
 	}
+	l.records -= len(l.done)
 	return nil
 }
 
@@ -180,6 +187,7 @@ func (s *Spool) adopt(l *left) error {
 	q := s.newQueue(l.topic)
 	q.marks, q.segments, q.broken = marks, l.segments, len(l.segments) > 0
 	q.end, q.next, q.mark, q.slot, q.places = l.end, l.mark.position, l.mark.position, l.slot, l.mark.life
+	q.known = l.done
 	q.left.Store(int64(l.records))
 	q.since.Store(l.oldest.UnixMilli())
 	s.size.Add(2 * headSize)

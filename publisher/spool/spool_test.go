@@ -423,7 +423,9 @@ func TestDump(t *testing.T) {
 	s.Close(t.Context())
 	want(t, "after the end", dump(), running)
 	want(t, "with records", Holds(dir), true)
-	for _, part := range []string{"spool " + dir + "/spool: format 1, refused 188 bytes\n", "spooled away: records=3 bytes=285 oldest=20", " files=1 position=0\n", "spooled there: records=0 bytes=0 oldest=- "} {
+	is, err := os.Stat(filepath.Join(Directory(dir), refusedName)) // a moment has up to nine digits behind its point
+	want(t, "the file of what was refused", err, nil)
+	for _, part := range []string{fmt.Sprintf("spool %s/spool: format 1, refused %d bytes\n", dir, is.Size()), "spooled away: records=3 bytes=285 oldest=20", " files=1 position=0\n", "spooled there: records=0 bytes=0 oldest=- "} {
 		if !strings.Contains(running, part) {
 			t.Errorf("%q is not in %s", part, running)
 		}
@@ -647,4 +649,41 @@ func BenchmarkAdd(b *testing.B) {
 			s.Close(b.Context())
 		})
 	}
+}
+
+// What Kafka has taken behind a record that is stuck is not sent again by the lives that follow, and is not counted; what is of the stuck one's key waits.
+func TestAStopKeepsWhatIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &sink{answer: func(_, value string, _ bool) error {
+			if value == "stuck" {
+				return kafka.ErrNoBroker
+			}
+			return nil
+		}}
+		s, v := stage(t, k)
+		for life := range 3 {
+			if life == 0 {
+				want(t, "added", errors.Join(add(s, "orders", "a", "stuck", "behind"), add(s, "orders", "", "1", "2"), add(s, "orders", "b", "3")), error(nil))
+			} else {
+				want(t, "added", add(s, "orders", "c", fmt.Sprint("life ", life)), nil)
+			}
+			time.Sleep(5 * time.Second)
+			s.Drain(t.Context())
+			s.Close(t.Context())
+			records, _ := s.Status()
+			want(t, "left", records, 2)
+			s, _ = stage(t, k, func(o *Options) { o.disk = v })
+			records, _ = s.Status()
+			want(t, "left after a start", records, 2)
+		}
+		want(t, "sent", slices.Sorted(slices.Values(k.all())), []string{"orders/1", "orders/2", "orders/3", "orders/life 1", "orders/life 2"})
+		k.mu.Lock()
+		k.answer = nil
+		k.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		want(t, "sent at last", k.all()[5:], []string{"orders/stuck", "orders/behind"})
+		records, _ := s.Status()
+		want(t, "left at last", records, 0)
+		s.Close(t.Context())
+	})
 }

@@ -27,6 +27,7 @@ type window struct {
 	idle     time.Time         // since when there is nothing; zero: there is
 	said     time.Time         // when the log was told that the topic's records wait
 	reader   reader
+	known    map[int64]bool // positions above the mark that are done, as the stop of the life before has said
 }
 
 // entry is a record in the window, whose bytes are on the disk.
@@ -64,6 +65,9 @@ func (q *queue) send() {
 		select {
 		case <-q.spool.closed:
 			q.step()
+			if err := q.keep(); err != nil {
+				q.held(err)
+			}
 			return
 		case <-q.stir:
 		case <-timer.C:
@@ -190,8 +194,9 @@ func (q *queue) give(segments []*segment, end int64) (time.Duration, error) {
 		if err != nil {
 			return never, err
 		}
-		e := &entry{position: q.next, size: f.size, at: f.at, lane: f.lane}
-		if e.lane != 0 {
+		e := &entry{position: q.next, size: f.size, at: f.at, lane: f.lane, done: q.known[q.next]}
+		delete(q.known, q.next)
+		if e.lane != 0 && !e.done {
 			e.before = q.newest[e.lane]
 			q.newest[e.lane] = e
 		}
