@@ -57,7 +57,7 @@ var defences = []defence{
 	{"a lineage that went with the power is not overruled by the file", "forwarder/start/decide.go", "k.Holds(m.Edition) && !k.Saved.Unvouched:", "k.Holds(m.Edition):"},
 	{"a commit of nothing proves nothing", "forwarder/commit.go", "case doubted && c.accepted > before:", "case doubted && (err == nil || c.accepted > before):"},
 	{"right before a request its partition is looked at again", "forwarder/deliver.go", "	if err == nil && d.ctx().Err() != nil {", "	if false {"},
-	{"a topic's id tells it from the one before", "forwarder/start/decide.go", "	if marked && m.TopicID != k.Identity.TopicID", "	if false && marked && m.TopicID != k.Identity.TopicID"},
+	{"a topic's id tells it from the one before", "forwarder/start/decide.go", "	if marked && k.earlier(m) {", "	if false {"},
 	{"what was read under an old id is in doubt", "forwarder/open.go", "o.Start.Ceiling = max(o.Start.Ceiling, was.next)", "_ = was.next"},
 	{"a seek begins another lineage", "forwarder/start/decide.go", "Next: *k.Asked, Committed: -1, Lineage: NewLineage()}", "Next: *k.Asked, Committed: -1, Lineage: m.Lineage}"},
 	{"retention does not stall", "forwarder/start/decide.go", "k.Bounds.Oldest-1, gap))\n		d.Start.Next = k.Bounds.Oldest\n", "k.Bounds.Oldest-1, gap))\n"},
