@@ -143,8 +143,9 @@ const flushSlice = 50 * time.Millisecond
 
 // put queues the record, and notes what comes of it before it is told to the batch, as the i-th.
 func (p *Publisher) put(r *kafka.Record, b *batch, i int) error {
-	topic := r.Topic
+	topic, now := r.Topic, time.Now().UnixNano()
 	p.open.Add(1)
+	first := p.waiting.CompareAndSwap(0, now) // before there can be an answer
 	err := p.producer.Queue(*r, func(at kafka.Produced, err error) {
 		p.came(topic, b.async, err)
 		b.ended(i, at, err)
@@ -152,8 +153,9 @@ func (p *Publisher) put(r *kafka.Record, b *batch, i int) error {
 	})
 	if err != nil {
 		p.open.Add(-1)
-	} else {
-		p.waiting.CompareAndSwap(0, time.Now().UnixNano())
+		if first {
+			p.waiting.CompareAndSwap(now, 0)
+		}
 	}
 	return err
 }
