@@ -44,7 +44,7 @@ type host struct {
 	failed  int       // probes
 	row     int       // probes that one blocked message had since another had one
 	next    time.Time // when it may be probed
-	spared  time.Time // when it may where another host is up: a probe may hang
+	spared  time.Time // when it may where another host is up, and few turns are out: a probe may hang
 	vouched bool      // an answer to a question has brought it up, and none to a message has come since
 }
 
@@ -143,12 +143,20 @@ func (s *hosts) claimEarliest(blocked bool) *host {
 	return first
 }
 
-// A probe that takes its time costs the lane whose message it is as much: where another host is up that is a twentieth of it at the most, or what
-// it is with a probe every sparedMost.
+// A probe that takes its time costs the lane whose message it is as much. Where few turns are out that is much of all, so then, and where another host
+// is up, it is a twentieth of the time at the most, or what it is with a probe every sparedMost.
 const (
+	fewTurns    = 4
 	sparedTimes = 20
 	sparedMost  = 5 * time.Minute
 )
+
+// few tells whether a probe that hangs would hold up much of what is delivered.
+func (p *Pace) few() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken <= fewTurns
+}
 
 // postpone lets nobody probe a host for an interval.
 func (s *hosts) postpone(h *host) { h.next = time.Now().Add(s.cfg.backoff(h.failed + 1)) }
@@ -162,8 +170,8 @@ func (s *hosts) inARow() (row int, due time.Time) {
 }
 
 // pick chooses the host of an attempt: the one it has to probe, else one that is up and did not fail this message just now.
-// A host that is down gets a request as soon as it may be probed.
-func (s *hosts) pick(t *Turn) int {
+// A host that is down gets a request as soon as it may be probed; few: there are few turns out.
+func (s *hosts) pick(t *Turn, few bool) int {
 	n := len(s.list)
 	if n == 1 {
 		return 0
@@ -178,7 +186,7 @@ func (s *hosts) pick(t *Turn) int {
 		i = (start + i) % n
 		switch h := s.list[i]; {
 		case i == t.host:
-		case h.down && time.Now().After(h.next) && time.Now().After(h.spared):
+		case h.down && time.Now().After(h.next) && (!few || time.Now().After(h.spared)):
 			t.probe = h
 			s.claim(h)
 			return i

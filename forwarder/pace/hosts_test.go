@@ -47,7 +47,7 @@ func TestPickOfHosts(t *testing.T) {
 		d, seen := &Turn{host: -1}, map[int]int{}
 		for range 300 {
 			last := d.host
-			d.host, d.probe = s.pick(d), nil
+			d.host, d.probe = s.pick(d, true), nil
 			if d.host == last {
 				t.Fatalf("host %d twice in a row", last)
 			}
@@ -61,7 +61,7 @@ func TestPickOfHosts(t *testing.T) {
 			seen = map[int]int{}
 			for range 100 {
 				d := &Turn{host: -1}
-				if d.host = s.pick(d); d.host == 1 {
+				if d.host = s.pick(d, true); d.host == 1 {
 					s.heed(d, refused, time.Now())
 				}
 				seen[d.host]++
@@ -75,7 +75,7 @@ func TestPickOfHosts(t *testing.T) {
 		s.heed(d, good, time.Now())
 		if seen = map[int]int{}; !s.rests() {
 			for range 300 {
-				seen[s.pick(&Turn{host: -1})]++
+				seen[s.pick(&Turn{host: -1}, true)]++
 			}
 		}
 		if seen[1] < 50 {
@@ -177,7 +177,7 @@ func TestOneProbeAtATime(t *testing.T) {
 			s.heed(&Turn{host: 1}, refused, time.Now())
 			probes := func() (prober *Turn) {
 				for range 20 {
-					if d := (&Turn{host: -1}); s.pick(d) == 1 {
+					if d := (&Turn{host: -1}); s.pick(d, true) == 1 {
 						if prober != nil {
 							t.Fatalf("two probes at once with a timeout of %v", timeout)
 						}
@@ -229,8 +229,14 @@ func TestAProbeThatHangsIsFollowedByFew(t *testing.T) {
 			s.list[1].down, s.list[1].since = true, time.Now()
 			pass(row.took)
 			s.heed(&Turn{host: 1, probe: s.list[1], began: time.Now().Add(-row.took)}, row.sign, time.Now())
-			begin := time.Now()
-			for s.pick(&Turn{host: -1}) != 1 {
+			pass(cfg.RetryInterval + time.Millisecond)
+			if at := s.list[1].next; s.pick(&Turn{host: -1}, false) != 1 {
+				t.Errorf("%s: none after an interval where many turns are out", row.name)
+			} else {
+				s.list[1].next = at // as if nobody had asked
+			}
+			begin := time.Now().Add(-cfg.RetryInterval)
+			for s.pick(&Turn{host: -1}, true) != 1 {
 				pass(time.Second)
 			}
 			if after := time.Since(begin); after < row.before || after > row.behind {

@@ -105,7 +105,7 @@ func (t *Turn) Delayed(now time.Time) { t.began = now }
 
 // Host chooses where the attempt goes.
 func (t *Turn) Host() int {
-	t.host = t.pace.hosts.pick(t)
+	t.host = t.pace.hosts.pick(t, len(t.pace.hosts.list) > 1 && t.pace.few())
 	return t.host
 }
 
