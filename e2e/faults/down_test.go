@@ -34,8 +34,8 @@ func TestServiceDown(t *testing.T) {
 	s.svc.Rule(nil)
 	next := s.svc.Next(t, back, patience)
 	// It is down after three faults in a row. Where answers from before come between the first ones, the second attempts of those say nothing
-	// new, and once in a while it is the third ones that make it three.
-	hasty, probes := s.svc.Hasty("127.0.0.1", down.Add(2*interval), back, interval)
+	// new, and it is the third ones, two intervals later, that make it three.
+	hasty, probes := s.svc.Hasty("127.0.0.1", down.Add(3*interval), back, interval)
 	if len(hasty) > 0 || probes < int(length/interval)/2-1 {
 		rig.Missed(t, "%d requests came in %v, the interval is %v: %q", probes, length, interval, hasty)
 	}
