@@ -63,6 +63,9 @@ func (q *queue) keep() error {
 			list = le.AppendUint64(list, uint64(e.position))
 		}
 	}
+	for position := range q.known { // this life has not come to it
+		list = le.AppendUint64(list, uint64(position))
+	}
 	if len(list) == 0 {
 		return nil
 	}

@@ -687,3 +687,33 @@ func TestAStopKeepsWhatIsDone(t *testing.T) {
 		s.Close(t.Context())
 	})
 }
+
+// Nor is it forgotten by a life that does not come to it: nobody answers, and there is room for one record.
+func TestAStopKeepsWhatTheLifeBeforeKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := true
+		k := &sink{answer: func(_, value string, _ bool) error {
+			if stuck && (value == "stuck" || value == "mid") {
+				return kafka.ErrNoBroker
+			}
+			return nil
+		}}
+		s, v := stage(t, k)
+		for _, value := range []string{"stuck", "1", "mid", "2"} {
+			want(t, "added", add(s, "orders", value, value), error(nil))
+		}
+		end := func() {
+			time.Sleep(5 * time.Second)
+			s.Drain(t.Context())
+			s.Close(t.Context())
+		}
+		end()
+		silent := &sink{hold: true}
+		s, _ = stage(t, silent, func(o *Options) { o.disk, o.Buffer = v, 1 })
+		end()
+		stuck = false
+		s, _ = stage(t, k, func(o *Options) { o.disk = v })
+		end()
+		want(t, "sent", slices.Sorted(slices.Values(k.all())), []string{"orders/1", "orders/2", "orders/mid", "orders/stuck"})
+	})
+}
