@@ -56,7 +56,7 @@ func (h history) holds(e edition) bool {
 	}
 	for _, one := range h.list {
 		if one.opening == e.opening {
-			return e.within(edition{generation: one.generation, frames: one.frames, life: e.life}) // who wrote it has no two writings of one generation
+			return e.within(one)
 		}
 	}
 	return e.within(h.before)

@@ -95,6 +95,25 @@ func TestHolds(t *testing.T) {
 	}
 }
 
+// TestHoldsOfWhoLeftTheList: what a Store has said is held for ever, also right when its place in the header is taken.
+func TestHoldsOfWhoLeftTheList(t *testing.T) {
+	o := quiet()
+	o.random = rand.Uint64
+	dir := t.TempDir()
+	var said []string
+	for life := range historyMost + 4 {
+		s := mustOpen(t, dir, o)
+		for before, word := range said {
+			if !s.Holds(word) {
+				t.Errorf("life %d does not hold %s, which life %d has said; found %+v", life, word, before, s.past)
+			}
+		}
+		work(t, mustAssign(t, s, testKey, Start{Next: int64(life), Lineage: 1, Committed: -1}), int64(life))
+		said = append(said, s.Edition())
+		kill(s)
+	}
+}
+
 // TestHoldsOfAFileWithoutAList: one of before, or that an earlier kpush has written since, counts as whole.
 func TestHoldsOfAFileWithoutAList(t *testing.T) {
 	golden, err := os.ReadFile(filepath.Join("testdata", "format1-unlisted"))

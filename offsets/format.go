@@ -145,8 +145,9 @@ func (h header) encode(b []byte) {
 	copy(b[64:128], h.boot)
 	for i, one := range h.past.list {
 		at := b[historyAt+i*historySize:]
-		le.PutUint64(at, one.generation)
-		le.PutUint32(at[8:], one.frames)
+		le.PutUint32(at, uint32(one.generation)) // the half was not written four thousand million times
+		le.PutUint32(at[4:], one.frames)
+		le.PutUint32(at[8:], one.life)
 		le.PutUint32(at[12:], one.opening)
 	}
 	copy(b[128:historyAt], fmt.Sprintf("\nkpush offsets, format %d, volume %016x, created %s; read it with: kpush -offsets DIR\n",
@@ -168,7 +169,7 @@ func parseHeader(b []byte) (h header, ver uint16, sound bool) {
 	h.past.before = edition{generation: le.Uint64(b[44:]), frames: le.Uint32(b[52:]), life: le.Uint32(b[56:])}
 	for i := range min(le.Uint32(b[60:]), historyMost) { // none in a file of before
 		at := b[historyAt+i*historySize:]
-		h.past.list = append(h.past.list, edition{generation: le.Uint64(at), frames: le.Uint32(at[8:]), opening: le.Uint32(at[12:])})
+		h.past.list = append(h.past.list, edition{uint64(le.Uint32(at)), le.Uint32(at[4:]), le.Uint32(at[8:]), le.Uint32(at[12:])})
 	}
 	return h, le.Uint16(b[6:]), true
 }
