@@ -159,7 +159,7 @@ func TestAnOperatorsRewindIsObeyed(t *testing.T) {
 	rig.Within(t, patience, "the second delivery of partition 0 from offset 40", func() bool { return svc.Attempts() == before+60 })
 	sc.Shut(t, 10*time.Second)
 	next := int64(40)
-	for _, r := range svc.Requests()[before:] {
+	for _, r := range svc.After(before) {
 		if r.Partition != 0 || r.Offset != next {
 			t.Fatalf("After the rewind to 0/40 came %s, expected was offset %d.", r, next)
 		}
@@ -178,7 +178,7 @@ func TestAnOperatorsRewindIsObeyed(t *testing.T) {
 	sc.Start(t)
 	rig.Within(t, patience, "the delivery from offset 130 of partition 0", func() bool { return svc.Attempts() == before+60+20 })
 	sc.Shut(t, 10*time.Second)
-	for _, r := range svc.Requests()[before+60:] {
+	for _, r := range svc.After(before+60) {
 		if r.Partition != 0 || r.Offset < 130 {
 			t.Errorf("After the operator moved forward to 0/130 and 1/150 came %s.", r)
 		}

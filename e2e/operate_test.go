@@ -105,7 +105,7 @@ func TestAPauseSurvives(t *testing.T) {
 		rig.Within(t, patience, "its partitions", func() bool { return partitionOf(t, next, 0) != nil })
 		svc.Await(t, 150, patience)
 		time.Sleep(time.Second)
-		for _, r := range svc.Requests()[from:] {
+		for _, r := range svc.After(from) {
 			if r.Partition == 0 {
 				t.Errorf("While paused came %s.", r)
 			}
@@ -165,7 +165,7 @@ func TestASeekBringsExactlyThat(t *testing.T) {
 		sc.Ready(t, patience)
 		noLag(t, k, topic)
 		seen := map[int64]int{}
-		for _, r := range svc.Requests()[begin:] {
+		for _, r := range svc.After(begin) {
 			seen[r.Offset]++
 			if r.Partition != 1 || !r.Replay {
 				t.Errorf("%s: of the other partition, or it does not say that it is a replay: %s", row.to, r)
@@ -184,8 +184,8 @@ func TestASeekBringsExactlyThat(t *testing.T) {
 	sc.Call(t, 400, "POST", "/seek", fmt.Sprintf(`{"topic":%q,"partition":1,"offset":81}`, topic))
 	begin := svc.Attempts()
 	sc.Call(t, 200, "POST", "/seek", fmt.Sprintf(`{"topic":%q,"partition":1,"offset":79}`, topic))
-	rig.Within(t, patience, "a replay", func() bool { return svc.Attempts() > begin })
-	if r := svc.Requests()[begin]; !r.Replay || r.Offset != 79 {
+	rig.Within(t, patience, "a replay", func() bool { return len(svc.After(begin)) > 0 })
+	if r := svc.After(begin)[0]; !r.Replay || r.Offset != 79 {
 		t.Errorf("A replay does not say so: %s", r)
 	}
 	sc.Shut(t, 10*time.Second)

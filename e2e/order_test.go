@@ -226,7 +226,7 @@ func TestAnotherMachineKnowsWhatWasDoneOutOfOrder(t *testing.T) {
 			t.Errorf("Partition %d is committed up to %d, the first message that fails is 7.", partition, commit.Offset)
 		}
 	}
-	rig.Within(t, patience, "two more attempts of each message that fails", func() bool { return failedTwice(svc.Requests()[before:]) })
+	rig.Within(t, patience, "two more attempts of each message that fails", func() bool { return failedTwice(svc.After(before)) })
 	attempts := map[string]int{}
 	for i, r := range svc.Requests() {
 		if i >= before && !bad(r) {
@@ -271,7 +271,7 @@ func TestWhatDoesNotFitIntoACommitIsFlagged(t *testing.T) {
 	other.Shut(t, 10*time.Second)
 	verdict := svc.Judge(produced)
 	verdict.Kept(t, count/2)
-	for _, r := range svc.Requests()[before:] {
+	for _, r := range svc.After(before) {
 		if r.Offset < known && (r.Offset%2 == 0 || r.Attempt != 2) {
 			t.Errorf("%s came on the other machine: what is known of the oldest offsets fits.", r)
 		}

@@ -24,7 +24,7 @@ func numbered(word string, partitions, count int) []rig.Record {
 // heard counts by value what the service has answered with a completed 2xx, from the given request on.
 func heard(svc *rig.Service, from int) map[string]int {
 	values := map[string]int{}
-	for _, r := range svc.Requests()[from:] {
+	for _, r := range svc.After(from) {
 		if r.Done {
 			values[r.Head]++
 		}
@@ -118,7 +118,7 @@ func TestTheOperatorsToolMovesTheGroup(t *testing.T) {
 	rig.Within(t, patience, "the end of what was in flight", func() bool { return svc.InFlight() == 0 })
 	exactly(t, svc, from, append(again, before(svc, from, produced, partitions*each)...))
 	said(t, sc, "was not written by kpush")
-	for _, r := range svc.Requests()[from:] {
+	for _, r := range svc.After(from) {
 		if r.InDoubt {
 			t.Errorf("%s is called in doubt after an operator's rewind.", r)
 		}
@@ -126,7 +126,7 @@ func TestTheOperatorsToolMovesTheGroup(t *testing.T) {
 
 	nobody(t, k, topic)
 	tool("--to-offset", fmt.Sprint(ahead))
-	from = len(svc.Requests())
+	from = svc.Attempts()
 	sc.Start(t)
 	rest := above(produced, func(int32) int64 { return ahead })
 	hears(t, svc, from, rest)
@@ -300,7 +300,7 @@ func TestTheBrokerLosesOrRewindsTheCommit(t *testing.T) {
 				want = append(want, first...)
 			}
 			hears(t, svc, from, want)
-			waited := svc.Requests()[from].Start.Sub(saved)
+			waited := svc.After(from)[0].Start.Sub(saved)
 			if c.trust == "10s" && (waited < trusted-2*time.Second || waited > trusted+3*time.Second) {
 				rig.Missed(t, "The saved offset was trusted %v after it was saved, want %v.", waited, trusted)
 			}

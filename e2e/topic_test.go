@@ -57,7 +57,7 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 			for _, r := range early {
 				twice[r.Head] = true
 			}
-			for _, r := range svc.Requests()[from+len(early):] {
+			for _, r := range svc.After(from+len(early)) {
 				if r.Attempt != 1 || twice[r.Head] && !r.InDoubt || !c.running && r.InDoubt {
 					t.Errorf("%s: no attempt at the old topic's messages counts, and only what was read twice is in doubt.", r)
 				}
@@ -302,5 +302,5 @@ func TestACompactedTopic(t *testing.T) {
 		}
 	}
 	committedIsEnd(t, k, topic)
-	t.Logf("Compaction left %d of %d messages: %d delivered after the restart, in order, lag 0.", len(survive), end, len(svc.Requests())-from)
+	t.Logf("Compaction left %d of %d messages: %d delivered after the restart, in order, lag 0.", len(survive), end, len(svc.After(from)))
 }

@@ -7,10 +7,15 @@ import (
 
 // Requests returns the finished requests in the order of their arrival.
 func (s *Service) Requests() []*Request {
+	return s.After(0)
+}
+
+// After returns those of Requests that came after so many Attempts.
+func (s *Service) After(attempts int) []*Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var finished []*Request
-	for _, r := range s.requests {
+	for _, r := range s.requests[attempts:] {
 		if r.complete {
 			finished = append(finished, r)
 		}
