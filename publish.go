@@ -47,7 +47,8 @@ func openSpool(c *config.Config, door *publisher.Publisher, producer *librdkafka
 	if !spools(c) {
 		return nil
 	}
-	s, err := spool.Open(spool.Options{Dir: c.OffsetsDir, Limit: int64(c.PublishSpool), Buffer: int64(c.Buffer) / 2, Producer: producer, Batch: door.Batch, Came: door.Spooled, Log: log})
+	s, err := spool.Open(spool.Options{Dir: c.OffsetsDir, Limit: int64(c.PublishSpool), Buffer: int64(c.Buffer) / 2, Producer: producer, Log: log,
+		Batch: door.Batch, Lacks: door.Lacks, Came: door.Spooled})
 	if err == nil {
 		door.Spool(s)
 	}

@@ -42,6 +42,13 @@ func TestPublishSpool(t *testing.T) {
 		all.Wait()
 		sent += each
 	}
+	refused := func(want int, last string) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(sc.Volume, "spool", "refused.jsonl"))
+		if lines := strings.Split(string(text), "\n"); err != nil || len(lines) != want+1 || !strings.Contains(lines[want-1], last) {
+			t.Errorf("what is refused: %.200s %v", text, err)
+		}
+	}
 	spooled := func() string {
 		return fmt.Sprint(sc.Call(t, 200, "GET", "/status", "")["publish"].(map[string]any)["spooled"])
 	}
@@ -50,13 +57,15 @@ func TestPublishSpool(t *testing.T) {
 		t.Errorf("a topic that is not there: %d %v %v", code, answer, err)
 	}
 	publishAll(true)
+	narrow := k.Topic(t, 2)
+	if code, answer, err := publish(sc, narrow, "v"); code != 200 {
+		t.Errorf("into another topic: %d %v %v", code, answer, err)
+	}
 	if code, answer, err := publish(sc, topic+"?async=true&key=caller-0", strings.Repeat("x", 30_000)); code != 202 {
 		t.Errorf("a record too large for the topic: %d %v %v", code, answer, err)
 	}
 	rig.Within(t, patience, "an empty spool", func() bool { return spooled() == "0" })
-	if text, err := os.ReadFile(filepath.Join(sc.Volume, "spool", "refused.jsonl")); err != nil || strings.Count(string(text), "\n") != 1 {
-		t.Errorf("what is refused: %.100s %v", text, err)
-	}
+	refused(1, "larger than the broker or topic allows")
 	if failed := fmt.Sprint(sc.Call(t, 200, "GET", "/status", "")["publish"].(map[string]any)["failed"]); failed != "1" {
 		t.Errorf("%s records failed, want 1", failed)
 	}
@@ -75,7 +84,12 @@ func TestPublishSpool(t *testing.T) {
 	if code, _, _ := publish(sc, topic, "v"); code != 503 {
 		t.Errorf("who waits is answered %d", code)
 	}
-	if n := fmt.Sprint(2 * callers * each); spooled() != n {
+	for _, query := range []string{"partition=1", "partition=0", "key=k"} {
+		if code, answer, err := publish(sc, narrow+"?async=true&"+query, "v"); code != 202 {
+			t.Errorf("%s, into another topic: %d %v %v", query, code, answer, err)
+		}
+	}
+	if n := fmt.Sprint(2*callers*each + 3); spooled() != n {
 		t.Errorf("%s records are in the spool, want %s", spooled(), n)
 	}
 	if code, out := sc.Run(t, "-offsets", sc.Volume); code != 0 || !strings.Contains(out, fmt.Sprintf("spooled %s: records=%d ", topic, 2*callers*each)) {
@@ -86,8 +100,12 @@ func TestPublishSpool(t *testing.T) {
 
 	sc.Set("KPUSH_PUBLISH_SPOOL=0")
 	k.Start(t)
+	k.DeleteTopic(t, narrow)
+	k = k.Fresh(t)
+	k.CreateTopic(t, narrow, 1)
 	started()
 	rig.Within(t, patience, "an empty spool", func() bool { return spooled() == "0" })
+	refused(2, "the topic has no partition 1 any more")
 	publishAll(false)
 	sc.Shut(t, 10*time.Second)
 	next, n := map[string]int{}, 0

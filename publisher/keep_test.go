@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kpush/kpush/kafka"
@@ -107,4 +108,34 @@ func TestSpoolThatFills(t *testing.T) {
 	if len(f.got) != taken+1 {
 		t.Errorf("%d came, %d were taken", len(f.got), taken+1)
 	}
+}
+
+// Whether a topic lacks a partition is what Kafka has said in the last ten seconds; who asks does not wait for it.
+func TestLacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		p := newTest(f)
+		lacks := func(topic string, partition int32) bool {
+			p.Lacks(topic, partition)
+			synctest.Wait()
+			return p.Lacks(topic, partition)
+		}
+		for _, row := range []struct {
+			topic     string
+			partition int32
+			want      bool
+		}{{"orders", 2, false}, {"orders", 3, true}, {"nothing", 0, false}, {"billing-secret", 0, false}} {
+			if p.Lacks(row.topic, row.partition) && row.topic != "orders" || lacks(row.topic, row.partition) != row.want {
+				t.Errorf("%s/%d is lacking: %t", row.topic, row.partition, !row.want)
+			}
+		}
+		time.Sleep(freshTime + time.Second)
+		f.mu.Lock()
+		f.dead = true
+		f.mu.Unlock()
+		if lacks("orders", 3) {
+			t.Error("of a Kafka that says nothing")
+		}
+		time.Sleep(askTime)
+	})
 }

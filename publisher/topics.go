@@ -71,12 +71,7 @@ func (t *topics) of(ctx context.Context, name string, now bool) (topic, error) {
 		t.mu.Unlock()
 		return was, nil
 	}
-	q := t.asking[name]
-	if q == nil {
-		q = &question{done: make(chan struct{})}
-		t.asking[name] = q
-		go t.ask(name, q)
-	}
+	q := t.question(name)
 	t.mu.Unlock()
 	if known && !now {
 		return was, nil
@@ -87,6 +82,30 @@ func (t *topics) of(ctx context.Context, name string, now bool) (topic, error) {
 	case <-ctx.Done():
 		return topic{}, fmt.Errorf("%w: %w", kafka.ErrNoBroker, ctx.Err())
 	}
+}
+
+// question is the one that is under way, or a new one. The caller holds t.mu.
+func (t *topics) question(name string) *question {
+	q := t.asking[name]
+	if q == nil {
+		q = &question{done: make(chan struct{})}
+		t.asking[name] = q
+		go t.ask(name, q)
+	}
+	return q
+}
+
+// Lacks tells whether Kafka has said lately that there is the topic, without this partition. Where it has not it is asked beside the caller.
+func (p *Publisher) Lacks(name string, partition int32) bool {
+	t := p.topics
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	is := t.known[name]
+	if time.Since(is.fresh) > freshTime {
+		t.question(name)
+		return false
+	}
+	return int(partition) >= is.partitions
 }
 
 // Batch is how many bytes of records a topic takes at once, as far as it is known; 0: it is not.

@@ -21,8 +21,9 @@ type Options struct {
 	Limit    int64  // bytes of the files; 0: nothing is taken, and what there is is sent
 	Buffer   int64  // bytes that the producer may have of it
 	Producer kafka.Producer
-	Batch    func(topic string) int // bytes that a topic takes of records at once, 0: not known; nil: nobody knows
-	Came     func(error)            // told once of each record: nil, or why Kafka does not take it. It must not wait
+	Batch    func(topic string) int                   // bytes that a topic takes of records at once, 0: not known; nil: nobody knows
+	Lacks    func(topic string, partition int32) bool // whether Kafka says that the topic does not have the partition; nil: nobody knows. It must not wait
+	Came     func(error)                              // told once of each record: nil, or why Kafka does not take it. It must not wait
 	Log      *slog.Logger
 
 	segment int64 // 0: by Limit

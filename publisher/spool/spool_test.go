@@ -324,6 +324,54 @@ func TestRefusedRecords(t *testing.T) {
 	})
 }
 
+// strict is a producer that knows at once that a topic has no partition from the third on, as librdkafka does.
+type strict struct{ *sink }
+
+func (s strict) Queue(r kafka.Record, done func(kafka.Produced, error)) error {
+	if r.Partition > 1 {
+		return fmt.Errorf("%w: Local: Unknown partition", kafka.ErrNoTopic)
+	}
+	return s.sink.Queue(r, done)
+}
+
+// A record whose partition is gone, because the topic was made again with fewer, holds up nothing behind it once Kafka has said so. Until then, and where the
+// topic is gone, all wait.
+func TestPartitionsThatAreGone(t *testing.T) {
+	for _, atOnce := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			k := &sink{answer: func(_, value string, _ bool) error {
+				if strings.HasPrefix(value, "gone") {
+					return fmt.Errorf("%w: Local: Unknown partition", kafka.ErrNoTopic)
+				}
+				return nil
+			}}
+			var described atomic.Bool
+			s, v := stage(t, k, func(o *Options) {
+				if atOnce {
+					o.Producer = strict{k}
+				}
+				o.Lacks = func(_ string, partition int32) bool { return described.Load() && partition > 1 }
+			})
+			defer s.Close(t.Context())
+			for i := range 3 {
+				list := []kafka.Record{{Partition: int32(i), Value: []byte([]string{"1", "2", "gone"}[i])}, {Partition: kafka.AnyPartition, Key: []byte{byte(i)}, Value: []byte("any")}}
+				want(t, "add", s.Add(t.Context(), "a", 3, list), nil)
+			}
+			time.Sleep(time.Minute)
+			want(t, "in the file before Kafka has described the topic", v.Files[refusedName] == nil, true)
+			described.Store(true)
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			got := k.all()
+			slices.Sort(got)
+			want(t, "sent", got, "[a/1 a/2 a/any a/any a/any]")
+			if text := string(v.Files[refusedName].Cache); strings.Count(text, "\n") != 1 || !strings.Contains(text, `"reason":"Kafka does not take the record: the topic has no partition 2 any more"`) {
+				t.Error(text)
+			}
+		})
+	}
+}
+
 // A topic that is not there waits by name, and no other waits with it.
 func TestATopicThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

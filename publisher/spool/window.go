@@ -228,9 +228,10 @@ func (q *queue) offer(e *entry, f frame) (ok bool, err error) {
 	if s.o.Batch != nil {
 		r.Batch = s.o.Batch(r.Topic)
 	}
+	partition := r.Partition // the record's bytes are not kept
 	err = s.o.Producer.Queue(r, func(_ kafka.Produced, err error) {
 		q.mu.Lock()
-		q.came = append(q.came, outcome{e, err})
+		q.came = append(q.came, outcome{e, q.judged(partition, err)})
 		q.mu.Unlock()
 		poke(q.stir)
 	})
@@ -243,8 +244,17 @@ func (q *queue) offer(e *entry, f frame) (ok bool, err error) {
 		s.flying.Add(-e.size)
 		return false, nil
 	}
-	q.apply(outcome{e, err})
+	q.apply(outcome{e, q.judged(partition, err)})
+	poke(q.stir) // no answer comes that would
 	return q.again.IsZero() || time.Now().After(q.again), nil
+}
+
+// judged tells a topic that is not there, for which its records wait, from one that was made again with fewer partitions than the record needs.
+func (q *queue) judged(partition int32, err error) error {
+	if lacks := q.spool.o.Lacks; errors.Is(err, kafka.ErrNoTopic) && partition != kafka.AnyPartition && lacks != nil && lacks(q.topic, partition) {
+		return fmt.Errorf("%w: the topic has no partition %d any more", kafka.ErrInvalid, partition)
+	}
+	return err
 }
 
 // read is the frame at a position.
