@@ -89,12 +89,14 @@ func examineVolume(ctx context.Context, cfg *config.Config, w io.Writer) error {
 			fmt.Fprintf(w, "the kpush that runs: %s\n", said)
 		}
 	}
-	for name, without := range map[string]string{"skipped.jsonl": "nothing can be skipped, by you or by the service", "audit.jsonl": "no command is carried out"} {
-		f, err := os.OpenFile(filepath.Join(cfg.OffsetsDir, name), os.O_WRONLY|os.O_APPEND, 0)
+	for _, log := range []struct{ name, without string }{
+		{"skipped.jsonl", "nothing can be skipped, by you or by the service"}, {"audit.jsonl", "no command is carried out"},
+	} {
+		f, err := os.OpenFile(filepath.Join(cfg.OffsetsDir, log.name), os.O_WRONLY|os.O_APPEND, 0)
 		if err == nil {
 			_ = f.Close() // nothing was written
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(w, "warning: %v: %s\n", err, without)
+			fmt.Fprintf(w, "warning: %v: %s\n", err, log.without)
 		}
 	}
 	return nil

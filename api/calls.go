@@ -215,12 +215,10 @@ func timestamp(value json.RawMessage) (t time.Time, err error) {
 	}
 	var ms int64
 	if json.Unmarshal(value, &ms) != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) || string(value) == "null" {
-		return t, refuse(http.StatusBadRequest, "%s", errTimestamp)
+		return t, refuse(http.StatusBadRequest, `a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z", or milliseconds since 1970`)
 	}
 	return time.UnixMilli(ms), nil
 }
-
-var errTimestamp = errors.New(`a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z", or milliseconds since 1970`)
 
 // Timestamp reads one of RFC 3339, whose t and z may be small letters.
 func Timestamp(text string) (t time.Time, err error) {

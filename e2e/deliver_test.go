@@ -178,7 +178,7 @@ func TestAnOperatorsRewindIsObeyed(t *testing.T) {
 	sc.Start(t)
 	rig.Within(t, patience, "the delivery from offset 130 of partition 0", func() bool { return svc.Attempts() == before+60+20 })
 	sc.Shut(t, 10*time.Second)
-	for _, r := range svc.After(before+60) {
+	for _, r := range svc.After(before + 60) {
 		if r.Partition != 0 || r.Offset < 130 {
 			t.Errorf("After the operator moved forward to 0/130 and 1/150 came %s.", r)
 		}

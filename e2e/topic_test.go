@@ -57,7 +57,7 @@ func TestATopicIsDeletedAndMadeAgain(t *testing.T) {
 			for _, r := range early {
 				twice[r.Head] = true
 			}
-			for _, r := range svc.After(from+len(early)) {
+			for _, r := range svc.After(from + len(early)) {
 				if r.Attempt != 1 || twice[r.Head] && !r.InDoubt || !c.running && r.InDoubt {
 					t.Errorf("%s: no attempt at the old topic's messages counts, and only what was read twice is in doubt.", r)
 				}

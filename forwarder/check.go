@@ -188,7 +188,7 @@ func (c checked) author() (by string, done offsets.Ranges, applies bool) {
 		return "kpush", nil, true
 	case m.Cluster != c.cluster:
 		return "kpush, for another cluster", nil, true
-	case m.TopicID != c.topicID && m.TopicID != "" && c.topicID != "":
+	case offsets.Remade(m.TopicID, c.topicID):
 		return "kpush, for an earlier topic of this name", nil, false
 	case m.Paused:
 		return "kpush, paused by an operator", m.Done, true

@@ -14,9 +14,8 @@ import (
 )
 
 // learn asks the cluster and the file for all that a start rests on, while ctx lasts. What one broker does not tell keeps only
-// the partitions back that it leads, a topic that is gone only its own. topics are those that there are; of a partition that such a
-// one does not have nothing is asked.
-func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, topics map[string]kafka.Topic, missing error) {
+// the partitions back that it leads, a topic that is gone only its own. gone are those that their topic does not have (any more).
+func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[kafka.Partition]start.Knowledge, gone map[kafka.Partition]error, missing error) {
 	cluster, err := c.f.parts.Cluster.ID(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -26,15 +25,22 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 	for _, t := range tps {
 		names[t.Topic] = true
 	}
-	topics, missing = c.f.topics(ctx, slices.Collect(maps.Keys(names)))
-	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool { return t.Number >= topics[t.Topic].Partitions })
+	topics, missing := c.f.topics(ctx, slices.Collect(maps.Keys(names)))
+	gone = map[kafka.Partition]error{}
+	tps = slices.DeleteFunc(slices.Clone(tps), func(t kafka.Partition) bool {
+		is, there := topics[t.Topic]
+		if there && t.Number >= is.Partitions {
+			gone[t] = notThere(is.Partitions)
+		}
+		return !there || gone[t] != nil
+	})
 	if len(tps) == 0 {
-		return nil, topics, missing
+		return nil, gone, missing
 	}
 	deadline, _ := ctx.Deadline()
 	commits, err := c.client.Committed(tps, max(time.Until(deadline), time.Millisecond))
 	if err != nil {
-		return nil, topics, errors.Join(missing, err)
+		return nil, gone, errors.Join(missing, err)
 	}
 	limits, err := c.f.parts.Cluster.Bounds(ctx, tps) // the last question, for it may take all the time
 	known = make(map[kafka.Partition]start.Knowledge, len(commits))
@@ -47,11 +53,11 @@ func (c *consumer) learn(ctx context.Context, tps []kafka.Partition) (known map[
 			Bounds: limits[m.Partition], Reset: c.f.cfg.Reset, TrustSaved: c.f.cfg.TrustSaved, Now: time.Now(), Running: time.Since(c.when.made)}
 		var recalled error
 		if k.Saved, k.Foreign, k.Remade, recalled = c.f.parts.Store.Recall(id); recalled != nil {
-			return nil, topics, errors.Join(missing, recalled)
+			return nil, gone, errors.Join(missing, recalled)
 		}
 		known[m.Partition] = k
 	}
-	return known, topics, errors.Join(missing, err)
+	return known, gone, errors.Join(missing, err)
 }
 
 // goneError is of a partition that its topic does not have any more, because it was made again with fewer. The group's assignor leaves
@@ -86,7 +92,7 @@ func (f *Forwarder) added(k offsets.Key) bool {
 func (f *Forwarder) remade(k offsets.Key) (remade bool) {
 	f.widths.Range(func(w, _ any) bool {
 		o := w.(incarnation)
-		remade = o.topic == k.Topic && o.id != "" && k.TopicID != "" && o.id != k.TopicID
+		remade = o.topic == k.Topic && offsets.Remade(o.id, k.TopicID)
 		return !remade
 	})
 	return remade
@@ -106,7 +112,7 @@ func (f *Forwarder) renewTopics(ctx context.Context) {
 func (c *consumer) compare(ctx context.Context, topics map[string]kafka.Topic) {
 	for _, p := range c.running() {
 		is, was := topics[p.Topic].ID, p.identity.TopicID
-		if is == "" || was == "" || is == was {
+		if !offsets.Remade(was, is) {
 			continue
 		}
 		err := c.do(ctx, func(c *consumer) error {

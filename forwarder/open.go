@@ -45,13 +45,13 @@ func (c *consumer) startNow() {
 	c.asking = true
 	tps, round := slices.Collect(maps.Keys(c.pending)), c.past.round
 	c.ask(func(ctx context.Context) func() {
-		known, topics, missing := c.learn(ctx, tps)
+		known, gone, missing := c.learn(ctx, tps)
 		return func() {
 			c.asking = false
 			if round != c.past.round {
 				return // a rebalance in between has made the answers old
 			}
-			if starts := c.resolve(tps, known, topics, missing); len(starts) > 0 {
+			if starts := c.resolve(tps, known, gone, missing); len(starts) > 0 {
 				c.fetch(starts)
 			}
 		}
@@ -79,15 +79,15 @@ func (c *consumer) fetch(at []kafka.Position) {
 	c.f.committer.now()
 }
 
-// resolve decides where partitions start and opens those that can; the others stay pending and say why. missing is why not all of
-// them are known, topics are those of which something is.
-func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, topics map[string]kafka.Topic, missing error) (starts []kafka.Position) {
+// resolve decides where partitions start and opens those that can; the others stay pending and say why. known, gone and missing are
+// what learn says of them.
+func (c *consumer) resolve(tps []kafka.Partition, known map[kafka.Partition]start.Knowledge, gone map[kafka.Partition]error, missing error) (starts []kafka.Position) {
 	defer c.publish()
 	opened := c.openAll(known)
 	for _, t := range tps {
 		o, was := opened[t], c.pending[t]
-		if is, there := topics[t.Topic]; there && t.Number >= is.Partitions {
-			c.pending[t] = notThere(is.Partitions)
+		if gone[t] != nil {
+			c.pending[t] = gone[t]
 			continue
 		}
 		if o == nil {
@@ -126,7 +126,7 @@ func (c *consumer) openAll(known map[kafka.Partition]start.Knowledge) map[kafka.
 	for t, k := range known {
 		o := &opening{Knowledge: k, Decision: start.Decide(c.adjust(k))}
 		// between the moment it was made again and the moment that was noticed, the new topic was read under the old id
-		if was := c.past.left[t]; was.remade(k.Identity.TopicID) {
+		if was := c.past.left[t]; offsets.Remade(was.topicID, k.Identity.TopicID) {
 			o.Start.Ceiling = max(o.Start.Ceiling, was.next)
 		}
 		opened[t] = &opening{Knowledge: o.Knowledge, Decision: o.Decision, err: errSlowVolume} // until it is there
@@ -188,9 +188,6 @@ type earlier struct {
 	topicID string
 	next    int64
 }
-
-// remade tells whether the topic with this id was made after it.
-func (e earlier) remade(id string) bool { return e.topicID != "" && id != "" && e.topicID != id }
 
 // sayStart says what an operator should hear of a start.
 func (c *consumer) sayStart(o *opening) {

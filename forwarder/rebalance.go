@@ -57,8 +57,8 @@ func (c *consumer) assigned(tps []kafka.Partition) {
 	ctx, cancel := context.WithTimeout(c.stopping, resolveTime)
 	defer cancel()
 	for asked := tps; len(asked) > 0; {
-		known, topics, missing := c.learn(ctx, asked)
-		starts = c.resolve(asked, known, topics, missing)
+		known, gone, missing := c.learn(ctx, asked)
+		starts = c.resolve(asked, known, gone, missing)
 		asked = c.undecided(tps)
 		if len(starts) > 0 || len(asked) == 0 || sleep(ctx, 100*time.Millisecond) != nil {
 			break // what was pending before is startPending's, too: a broker that is gone costs time here

@@ -101,13 +101,10 @@ func (p *partition) takesItsTime(outcomes int64, now time.Time) {
 // That is no fault: KPUSH_EXEC_TIMEOUT says how long an attempt may take.
 func (f *Forwarder) longRequests(now time.Time) string {
 	var all []kafka.Partition
-	oldest := now.Add(-stallAfter)
+	oldest := now.Add(-stallAfter).UnixNano()
 	for _, p := range f.consumer.running() {
-		if at := p.gauge.waits.Load(); at != 0 && now.Sub(time.Unix(0, at)) >= stallAfter {
-			all = append(all, p.Partition)
-			if since := time.Unix(0, at); since.Before(oldest) {
-				oldest = since
-			}
+		if at := p.gauge.waits.Load(); at != 0 && at <= now.Add(-stallAfter).UnixNano() {
+			all, oldest = append(all, p.Partition), min(oldest, at)
 		}
 	}
 	if len(all) == 0 {
@@ -117,7 +114,7 @@ func (f *Forwarder) longRequests(now time.Time) string {
 	if f.cfg.ExecTimeout > 0 {
 		limit = "may take KPUSH_EXEC_TIMEOUT, " + f.cfg.ExecTimeout.String()
 	}
-	return fmt.Sprintf("the service has had requests of %s since %s at the latest, and has answered none meanwhile: an attempt %s", some(all), oldest.UTC().Format(time.RFC3339), limit)
+	return fmt.Sprintf("the service has had requests of %s since %s at the latest, and has answered none meanwhile: an attempt %s", some(all), time.Unix(0, oldest).UTC().Format(time.RFC3339), limit)
 }
 
 // say tells the log what has changed.
@@ -191,10 +188,8 @@ func (f *Forwarder) causes() *causes {
 		return all
 	}
 	pace := f.pace.Status()
-	closed := false
-	f.health.with(func() { closed = f.health.said[notReady] != "" })
 	switch {
-	case closed:
+	case f.health.sentence(notReady) != "":
 		all.common = stall{word: stalledService, text: "the service is not ready yet"}
 	case !pace.Up:
 		all.common = stall{word: stalledService, text: "no host of the service is up"}

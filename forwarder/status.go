@@ -1,7 +1,6 @@
 package forwarder
 
 import (
-	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -122,7 +121,7 @@ func (f *Forwarder) Status() Status {
 func (f *Forwarder) lettersStatus() LettersStatus {
 	c := &f.counts
 	s := LettersStatus{Topic: f.cfg.DeadLetterTopic, Sent: map[string]int64{}, Waiting: int(f.unburied.Load()), Redriven: c.redriven.Load(), Refused: c.refused.Load()}
-	f.health.with(func() { s.Why = cmp.Or(f.health.said[burying], f.health.said[letters]) })
+	s.Why = f.health.sentence(burying, letters)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, t := range c.topics {

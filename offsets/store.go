@@ -124,7 +124,7 @@ func (s *Store) Recall(k Key) (saved *Saved, foreign []Key, remade bool, err err
 		if o.Topic == k.Topic && o.Partition == k.Partition && o != k {
 			foreign = append(foreign, o)
 		}
-		remade = remade || o.Topic == k.Topic && o.Cluster == k.Cluster && o.Group == k.Group && o.TopicID != k.TopicID && o.TopicID != "" && k.TopicID != ""
+		remade = remade || o.Topic == k.Topic && o.Cluster == k.Cluster && o.Group == k.Group && Remade(o.TopicID, k.TopicID)
 	}
 	slices.SortFunc(foreign, compareKeys)
 	return saved, foreign, remade, nil

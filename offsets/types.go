@@ -14,6 +14,9 @@ type Key struct {
 	Partition             int32
 }
 
+// Remade tells whether a topic with the second id was made under the name of one with the first: both are known, and differ.
+func Remade(was, is string) bool { return was != "" && is != "" && was != is }
+
 // URLSafe is a topic id as Kafka's tools write it, which is how people see it. The file and the marks have it in standard base64, whose
 // slashes would part a message's id.
 func URLSafe(topicID string) string {

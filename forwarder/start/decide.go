@@ -58,7 +58,7 @@ func (k Knowledge) Earlier() bool {
 
 // earlier tells whether a mark is about an earlier topic of the same name.
 func (k Knowledge) earlier(m Mark) bool {
-	return m.TopicID != k.Identity.TopicID && m.TopicID != "" && k.Identity.TopicID != ""
+	return offsets.Remade(m.TopicID, k.Identity.TopicID)
 }
 
 // Decision is where a partition starts, who said so, and what an operator should hear of it.
