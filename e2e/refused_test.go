@@ -30,7 +30,11 @@ func TestAGroupThatRefuses(t *testing.T) {
 			defer cancel()
 			other.PollFetches(ctx)
 			g := k.Describe(t, topic)
-			return len(g.Members) > members && g.State == "Stable"
+			given := 0 // a cooperative group is stable before it has given what it took
+			for _, partitions := range g.Members {
+				given += partitions
+			}
+			return len(g.Members) > members && g.State == "Stable" && given == 2
 		})
 		return other.Close
 	}
