@@ -151,6 +151,7 @@ func (sc *Sidecar) StartUnread(t T) *os.File {
 	}
 	defer in.Close()
 	t.Cleanup(func() { _ = out.Close() }) // the caller may have
+	sc.begin = -1 // its lines are the caller's
 	sc.health = fmt.Sprintf("127.0.0.1:%d", Port(t))
 	sc.launchInto(t, in, append(sc.env, "KPUSH_HEALTH_ADDR="+sc.health), binary)
 	return out
@@ -187,8 +188,12 @@ func (sc *Sidecar) Run(t T, args ...string) (int, string) {
 // Kill is kill -9; it returns when the process is gone.
 func (sc *Sidecar) Kill() { sc.process.kill() }
 
-// Term asks for a graceful stop.
-func (sc *Sidecar) Term(t T) { t.Helper(); sc.Signal(t, syscall.SIGTERM) }
+// Term asks for a graceful stop. One that was only just started would die of it, so it gets as far as its first line before.
+func (sc *Sidecar) Term(t T) {
+	t.Helper()
+	Until(2*time.Second, func() bool { return len(sc.Log()) > sc.begin || !sc.Alive() }) // some say nothing
+	sc.Signal(t, syscall.SIGTERM)
+}
 
 // Signal sends any other signal: SIGSTOP, SIGCONT, SIGUSR1.
 func (sc *Sidecar) Signal(t T, s syscall.Signal) {
@@ -260,7 +265,7 @@ func (sc *Sidecar) API() string {
 
 // listens is the address in the newest such line of this start.
 func (sc *Sidecar) listens(message string) (addr string) {
-	for _, line := range sc.Log()[sc.begin:] {
+	for _, line := range sc.Log()[max(0, sc.begin):] {
 		if line.Message == message {
 			addr, _ = line.Fields["addr"].(string)
 		}
