@@ -427,7 +427,10 @@ func (k *fakeKafka) Unsubscribe() error {
 			k.todo = append(k.todo, kafka.FatalError{Err: errors.New("Broker: Static consumer fenced by other consumer")})
 			return
 		}
-		k.todo = append(k.todo, func() { k.revoke(false, tps) })
+		k.todo = append(k.todo, func() {
+			k.revoke(false, tps)
+			time.AfterFunc(50*time.Millisecond, func() { k.with(func() { k.calls, k.member = append(k.calls, "leave"), "" }) }) // on a thread of its own
+		})
 	})
 	k.Wake()
 	return nil

@@ -158,6 +158,9 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	return f.stop()
 }
 
+// leaveTime is how long a client may take to leave behind its last revoke.
+const leaveTime = time.Second
+
 // closeTime is for what may hang behind a name server or a disk, and is of no use any more.
 const closeTime = 250 * time.Millisecond
 
@@ -175,9 +178,9 @@ func inBackground(do func()) (done <-chan struct{}) {
 	return over
 }
 
-// stop drains all partitions, and then ends the membership: a client that leaves, or closes, sends no heartbeats any more. A stop that means to leave the group unsubscribes and polls until the revoke is done (a
-// member without partitions that only closes is missed by the group for its session timeout); one that means to come
-// back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
+// stop drains all partitions, and then ends the membership: a client that leaves, or closes, sends no heartbeats any more. A stop that means to leave the group unsubscribes and polls until the revoke is done and
+// the client has forgotten its member id, which it does as it leaves (a static member that closes before that does not leave, and is missed by the group for its
+// session timeout); one that means to come back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
 	c, deadline := f.consumer, f.stopBegins()
 	f.committer.owes.Store(false) // what an earlier rebalance left is the next owner's
@@ -189,7 +192,8 @@ func (f *Forwarder) stop() error {
 			if err := c.client.Unsubscribe(); err != nil {
 				f.log.Warn("cannot unsubscribe", "error", err)
 			}
-			for polls := 0; polls < 3 || len(c.assignment()) > 0; polls++ {
+			late := time.Now().Add(leaveTime)
+			for polls := 0; polls < 3 || len(c.assignment()) > 0 || c.client.Member() != "" && time.Now().Before(late); polls++ {
 				if _, err := c.client.Poll(10 * time.Millisecond); errors.As(err, new(kafka.FatalError)) { // all else is for the next life
 					done <- err
 					return
