@@ -53,7 +53,7 @@ func (b *budget) wait(atMost time.Duration) {
 type stock struct {
 	held     atomic.Int64 // bytes of messages in memory
 	left     atomic.Int64 // bytes of messages that were in memory and are not any more
-	progress atomic.Int64 // unix nanoseconds of the newest outcome, or of when messages began to wait
+	progress atomic.Int64 // sinceBorn: the newest outcome, or when messages began to wait
 
 	paused   atomic.Bool // by flow control: the consumer sets it
 	pull     float64     // bytes a second that leave; this and the next two are owned by the consumer
@@ -73,11 +73,11 @@ func (s *stock) free(n int64) {
 }
 
 // touch notes progress.
-func (s *stock) touch(now time.Time) { s.progress.Store(now.UnixNano()) }
+func (s *stock) touch(now time.Time) { s.progress.Store(sinceBorn(now)) }
 
 // idle is how long there has been no progress.
 func (s *stock) idle(now time.Time) time.Duration {
-	return now.Sub(time.Unix(0, s.progress.Load()))
+	return time.Duration(sinceBorn(now) - s.progress.Load())
 }
 
 // lasts is how long what is held will last at the pace of the last moments.

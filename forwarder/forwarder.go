@@ -90,7 +90,7 @@ type Forwarder struct {
 	resending  chan struct{} // held by the one resend that there may be, or a message is sent twice
 	redriving  sync.Mutex    // likewise
 	unburied   atomic.Int64  // messages that wait for the dead letter topic
-	wants      atomic.Int64  // unix nanoseconds of the newest want; 0: wanting is not said
+	wants      atomic.Int64  // sinceBorn: the newest want; 0: wanting is not said
 	lease      lease
 	news       news
 	health     health

@@ -44,7 +44,7 @@ const (
 type health struct {
 	log      *slog.Logger
 	volume   func() error // why it takes no records
-	steps    atomic.Int64 // unix nanoseconds of the newest step of the poll loop
+	steps    atomic.Int64 // sinceBorn: the newest step of the poll loop
 	mu       sync.Mutex
 	said     map[aspect]string
 	last     map[string]time.Time
@@ -58,7 +58,7 @@ type health struct {
 	deadline time.Time // of the stop
 }
 
-func (s *health) stepped(now time.Time) { s.steps.Store(now.UnixNano()) }
+func (s *health) stepped(now time.Time) { s.steps.Store(sinceBorn(now)) }
 
 func (s *health) with(do func()) {
 	s.mu.Lock()
@@ -172,7 +172,7 @@ func (f *Forwarder) Live() (why []string) {
 			limit += f.cfg.DrainTimeout + resolveTime + f.reserve()
 		}
 	})
-	silent := time.Since(time.Unix(0, s.steps.Load()))
+	silent := time.Duration(sinceBorn(time.Now()) - s.steps.Load())
 	if !stopping && silent > limit && !errors.Is(f.health.volume(), offsets.ErrHangs) {
 		why = append(why, fmt.Sprintf("the poll loop has not turned for %s", silent.Round(time.Second)))
 	}

@@ -206,9 +206,9 @@ func (f *Forwarder) sayWant(v push.Verdict, now time.Time) {
 	last := f.wants.Load()
 	switch {
 	case v.Wants:
-		f.wants.Store(now.UnixNano())
+		f.wants.Store(sinceBorn(now))
 		f.health.changed(wanting, errors.New(v.Reason))
-	case last != 0 && now.UnixNano()-last > int64(wantTime) && f.wants.CompareAndSwap(last, 0):
+	case last != 0 && sinceBorn(now)-last > int64(wantTime) && f.wants.CompareAndSwap(last, 0):
 		f.health.changed(wanting, nil)
 	}
 }

@@ -14,8 +14,8 @@ import (
 // it only when it asks, or a moment after the group. A commit that Kafka takes is the proof that this process is still a
 // member.
 type lease struct {
-	pulse   atomic.Int64 // unix nanoseconds of the newest beat
-	proven  atomic.Int64 // unix nanoseconds until when what Kafka has said last holds
+	pulse   atomic.Pointer[time.Time] // the newest beat; nil: there was none
+	proven  atomic.Pointer[time.Time] // until when what Kafka has said last holds; nil: it has said nothing
 	doubted atomic.Bool
 }
 
@@ -29,16 +29,26 @@ const (
 	heldTime = 3 * time.Second
 )
 
+// passed is how long ago t was, by the clock that says more: the wall clock may be set back, and the other one stands still while
+// the machine is suspended.
+func passed(t time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
 // prove notes until when the membership is proven.
 func (l *lease) prove(until time.Time) {
-	if at := until.UnixNano(); at > l.proven.Load() {
-		l.proven.Store(at)
+	for was := l.proven.Load(); was == nil || until.After(*was); was = l.proven.Load() {
+		if l.proven.CompareAndSwap(was, &until) {
+			return
+		}
 	}
 }
 
 // cutOff tells whether a commit has no answer, and what Kafka said last does not hold any more.
 func (f *Forwarder) cutOff() bool {
-	return f.health.unanswered() > 2*askAfter && time.Now().UnixNano() > f.lease.proven.Load()
+	until := f.lease.proven.Load()
+	return f.health.unanswered() > 2*askAfter && (until == nil || passed(*until) > 0)
 }
 
 // vouch asks the group for this member while a commit has no answer, until over is called. Kafka answers a commit behind the join that
@@ -74,7 +84,8 @@ func (l *lease) beat(ctx context.Context, cutOff func() bool, renew func()) {
 			l.doubted.Store(true) // before the pulse, so that nobody slips through
 			renew()
 		}
-		l.pulse.Store(time.Now().UnixNano())
+		now := time.Now()
+		l.pulse.Store(&now)
 		if sleep(ctx, untilNext(beatTime)) != nil {
 			return
 		}
@@ -83,7 +94,7 @@ func (l *lease) beat(ctx context.Context, cutOff func() bool, renew func()) {
 
 func (l *lease) stale() bool {
 	last := l.pulse.Load()
-	return last != 0 && time.Since(time.Unix(0, last)) > leaseTime
+	return last != nil && passed(*last) > leaseTime
 }
 
 // valid tells whether requests may start.

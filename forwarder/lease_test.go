@@ -2,10 +2,12 @@ package forwarder
 
 import (
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
@@ -22,7 +24,7 @@ func TestNothingIsSentBeforeTheMembershipIsProven(t *testing.T) {
 		r.until("the first ones", func() bool { return r.kafka.storedAt(t0) == 10 })
 		commits := len(r.kafka.callsOf("commit"))
 		r.kafka.fail(func([]kafka.Commit) error { return kafka.ErrNotMember })
-		r.f.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano()) // SIGSTOP, then SIGCONT
+		r.f.lease.pulse.Store(ago(10 * time.Second)) // SIGSTOP, then SIGCONT
 		r.kafka.produce(t0, 10, 10)
 		pass(time.Minute)
 		if n := b.count(); n != 10 {
@@ -89,6 +91,70 @@ func TestNothingIsSentByWhoIsCutOff(t *testing.T) {
 	}
 }
 
+// How long something lasts does not depend on the wall clock.
+func TestTimesThatPassThoughTheClockIsSet(t *testing.T) {
+	for _, wall := range []time.Duration{0, time.Hour, -time.Hour} {
+		then, now := ahead(time.Now().Add(-time.Minute), wall), time.Now()
+		var s stock
+		if s.touch(then); s.idle(now).Round(time.Second) != time.Minute {
+			t.Errorf("set by %s: a partition without progress for a minute had none for %s", -wall, s.idle(now))
+		}
+		f := newRig(t, small(), handle(always)).f
+		if f.health.stepped(then); !strings.Contains(strings.Join(f.Live(), ""), "for 1m0s") {
+			t.Errorf("set by %s: a poll loop that has not turned for a minute: %q", -wall, f.Live())
+		}
+		f.sayWant(push.Verdict{Class: push.Aborted, Wants: true, Reason: "it wants"}, then)
+		if f.sayWant(push.Verdict{}, now); f.health.sentence(wanting) != "" {
+			t.Errorf("set by %s: what is not wanted any more is still said", -wall)
+		}
+	}
+}
+
+// ago is so long ago.
+func ago(d time.Duration) *time.Time {
+	t := time.Now().Add(-d)
+	return &t
+}
+
+// ahead is t as it was noted when the wall clock was so far ahead; the other one, which nobody sets, is as it is.
+func ahead(t time.Time, d time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(d/time.Second) << 30 // where package time has the seconds
+	return t
+}
+
+// The process has stood still, and a proof is over, by whichever clock says so: the wall clock is set now and then, and the other one does
+// not count while the machine is suspended. No bubble: its times have one clock.
+func TestLeaseByBothClocks(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		ago  time.Duration // that it was noted
+		wall time.Duration // how far the wall clock was ahead then
+		over bool
+	}{
+		{"just now", 0, 0, false},
+		{"long ago", 2 * leaseTime, 0, true},
+		{"just now, and set back by an hour since", 0, time.Hour, false},
+		{"long ago, and set back by an hour since", 2 * leaseTime, time.Hour, true},
+		{"long ago, and set back by years since", 2 * leaseTime, 5 * 365 * 24 * time.Hour, true},
+		{"suspended since", 0, -time.Minute, true},
+	} {
+		f := &Forwarder{}
+		noted := ahead(time.Now().Add(-row.ago), row.wall)
+		f.lease.pulse.Store(&noted)
+		f.lease.prove(noted.Add(leaseTime))
+		f.health.commit = time.Now().Add(-time.Minute)
+		if f.lease.stale() != row.over || f.cutOff() != row.over {
+			t.Errorf("%s: it has stood still: %t, is cut off: %t, want %t", row.name, f.lease.stale(), f.cutOff(), row.over)
+		}
+		if f.lease.prove(time.Now().Add(time.Minute)); f.cutOff() {
+			t.Errorf("%s: a new proof does not count", row.name)
+		}
+		if f.lease.prove(time.Now()); f.cutOff() {
+			t.Errorf("%s: an older proof counts", row.name)
+		}
+	}
+}
+
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lease
@@ -99,7 +165,7 @@ func TestLease(t *testing.T) {
 		if !l.valid() || asked.Load() > 0 {
 			t.Errorf("a process that runs: held %t, asked %d times", l.valid(), asked.Load())
 		}
-		l.pulse.Store(time.Now().Add(-leaseTime - time.Millisecond).UnixNano())
+		l.pulse.Store(ago(leaseTime + time.Millisecond))
 		if l.valid() {
 			t.Error("held in the moment after it stood still")
 		}
@@ -173,7 +239,7 @@ type standing struct {
 
 func (s standing) Write(done []int64, next *offsets.Partition, intents []offsets.Attempt) (recorded, announced error) {
 	if len(intents) > 0 {
-		s.lease.pulse.Store(time.Now().Add(-10 * time.Second).UnixNano())
+		s.lease.pulse.Store(ago(10 * time.Second))
 	}
 	return s.record.Write(done, next, intents)
 }
@@ -196,7 +262,7 @@ func TestNothingIsSentAfterAStandstillWithinAnAttempt(t *testing.T) {
 				t.Errorf("%s: %d requests while the membership is in doubt", name, n)
 			}
 			if c.proven {
-				r.f.lease.pulse.Store(time.Now().UnixNano())
+				r.f.lease.pulse.Store(ago(0))
 				pass(time.Second)
 			} else {
 				r.f.consumer.lose([]kafka.Partition{t0}, errLost)

@@ -72,8 +72,11 @@ func poke(c chan struct{}) {
 	}
 }
 
-// born is the origin of what untilNext counts.
+// born is the origin of what untilNext counts, and of what is measured: a wall clock that is set does not change that.
 var born = time.Now()
+
+// sinceBorn is t as an atomic.Int64 holds it, in nanoseconds.
+func sinceBorn(t time.Time) int64 { return int64(t.Sub(born)) }
 
 // untilNext is the time up to the next of the moments that are d apart. What is done every so often is done at one of them, all
 // at once: a process that wakes up for its own sake pays for each time, and dozens of them share a node. Each process has moments of its own.

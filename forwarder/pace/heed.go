@@ -19,7 +19,7 @@ func (s *hosts) heed(t *Turn, sign Sign, now time.Time) {
 	case sign.Kind == Fault, sign.Kind == Silent:
 		s.noteFault(h, t, sign)
 	default:
-		h.answered.Store(now.UnixNano())
+		h.noteAnswered(now)
 		if h.ill.Load() && s.noteAnswer(h, t.began) {
 			s.wake()
 		}
@@ -47,7 +47,7 @@ func (s *hosts) noteFault(h *host, t *Turn, sign Sign) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	probe := t.probe != nil
-	if old := !t.before.IsZero() && h.answered.Load() > t.before.UnixNano(); old && !h.down && !sign.Absent && sign.Kind == Fault {
+	if old := !t.before.IsZero() && h.answeredAfter(t.before); old && !h.down && !sign.Absent && sign.Kind == Fault {
 		return
 	}
 	h.ill.Store(true)

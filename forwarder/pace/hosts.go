@@ -1,6 +1,7 @@
 package pace
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -32,7 +33,7 @@ type hosts struct {
 // host is what is known of one of Config.Hosts.
 type host struct {
 	number   int
-	answered atomic.Int64 // unix nanoseconds of the newest answer
+	answered atomic.Int64 // nanoseconds since born of the newest answer
 	ill      atomic.Bool  // no answer has come since a fault, or a silence
 
 	faults  int       // service faults in a row; this and the rest are guarded by hosts.mu
@@ -48,6 +49,18 @@ type host struct {
 	vouched bool      // an answer to a question has brought it up, and none to a message has come since
 }
 
+// born is what answers are counted from: a clock that is set does not change them.
+var born = time.Now()
+
+// neverHad is the time of an answer that there was none of.
+const neverHad = math.MinInt64
+
+// noteAnswered notes when a host has answered last.
+func (h *host) noteAnswered(at time.Time) { h.answered.Store(int64(at.Sub(born))) }
+
+// answeredAfter tells whether the newest answer of a host came after that.
+func (h *host) answeredAfter(at time.Time) bool { return h.answered.Load() > int64(at.Sub(born)) }
+
 // downAfter service faults in a row a host is down. Where nobody listens, one is enough.
 const downAfter = 3
 
@@ -60,7 +73,9 @@ var never = time.Unix(1<<40, 0)
 func (s *hosts) init(cfg *Config, wake func(), changed func(int, error)) {
 	s.cfg, s.wake, s.changed, s.closed = cfg, wake, changed, cfg.Closed
 	for i := range max(1, cfg.Hosts) {
-		s.list = append(s.list, &host{number: i, silence: silence{number: 1}})
+		h := &host{number: i, silence: silence{number: 1}}
+		h.answered.Store(neverHad)
+		s.list = append(s.list, h)
 	}
 	s.resting.Store(s.closed)
 }

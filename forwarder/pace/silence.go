@@ -67,7 +67,7 @@ func (t *Turn) Silence(now time.Time, first int64) Silence {
 	switch {
 	case t.began.Before(h.silence.ended):
 		return Silence{hosts: s, host: h}
-	case now.Sub(time.Unix(0, h.answered.Load())) < p.cfg.ExecTimeout/2:
+	case h.answeredAfter(now.Add(-p.cfg.ExecTimeout / 2)):
 		return Silence{}
 	}
 	h.silence.note(messages{t, t.since, first})

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 // silentTurn is an attempt that begins now.
@@ -78,6 +79,34 @@ func TestWhenAHostStandsStill(t *testing.T) {
 				t.Errorf("%s: said %v", steps, said)
 			}
 		})
+	}
+}
+
+// A wall clock that was set back since the newest answer says nothing: a host that stands still is known by it, and one that fails. No
+// bubble: its times have one clock.
+func TestAClockThatIsSetBackHidesNoHost(t *testing.T) {
+	for name, sign := range map[string]Sign{"it stands still": silent, "it fails": {Kind: Fault, Why: "broken"}} {
+		p := New(small(), func(*Batch) {}, func(int, error) {})
+		answered := time.Now().Add(-time.Hour)
+		*(*uint64)(unsafe.Pointer(&answered)) += uint64(5*time.Hour/time.Second) << 30 // where package time has the seconds of the wall clock
+		p.hosts.heed(silentTurn(p, 0), good, answered)
+		var silences []Silence
+		for i := range downAfter {
+			turn := silentTurn(p, 0)
+			turn.before = time.Now().Add(-time.Minute)
+			if sign.Kind == Silent {
+				silences = append(silences, turn.Silence(time.Now(), int64(i)))
+			}
+			p.hosts.heed(turn, sign, time.Now())
+		}
+		if !p.hosts.isDown() {
+			t.Errorf("%s: it is not down", name)
+		}
+		for _, s := range silences {
+			if yes, _ := s.OfHost(); !yes {
+				t.Errorf("%s: it is the message's fault", name)
+			}
+		}
 	}
 }
 

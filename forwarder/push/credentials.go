@@ -73,7 +73,7 @@ func (k *keys) wrong() error {
 // bearer is the line of each request that shows the token. nil shows none.
 type bearer struct {
 	file   string
-	looked atomic.Int64 // unix nanoseconds: when the file was read
+	looked atomic.Pointer[time.Time] // when the file was read
 	shown  atomic.Pointer[[]byte]
 	err    atomic.Pointer[error] // why that is not what the file holds now; nil: it is
 }
@@ -100,9 +100,10 @@ func (b *bearer) line() []byte {
 	if b == nil {
 		return nil
 	}
-	now := time.Now().UnixNano()
-	if last := b.looked.Load(); b.file != "" && now-last > int64(rereadTime) && b.looked.CompareAndSwap(last, now) {
-		b.read()
+	if last := b.looked.Load(); b.file != "" && (last == nil || time.Since(*last) > rereadTime) {
+		if now := time.Now(); b.looked.CompareAndSwap(last, &now) {
+			b.read()
+		}
 	}
 	return *b.shown.Load()
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/kpush/kpush/forwarder/wire/wiretest"
 	"github.com/kpush/kpush/kafka"
@@ -173,13 +175,15 @@ func TestToken(t *testing.T) {
 		"a\r\nX-Evil: 1": {"Bearer old", "visible ASCII"}, "\xff": {"Bearer old", "visible ASCII"}, "-": {"Bearer old", "no such file"},
 	} {
 		put(t, file, []byte("old"))
-		s.bearer.looked.Store(0) // a second later
+		s.bearer.looked.Store(nil) // a second later
 		if v := want("old", "Bearer old"); v.Status != 401 || v.Reason != "the service answered 401" {
 			t.Errorf("%d: %s", v.Status, v.Reason)
 		}
 		put(t, file, []byte(content))
 		want("within the second", "Bearer old")
-		if s.bearer.looked.Store(0); content == "-" {
+		then := time.Now().Add(-2 * rereadTime)
+		*(*uint64)(unsafe.Pointer(&then)) += uint64(time.Hour/time.Second) << 30 // the wall clock, in seconds: it was set back by an hour since
+		if s.bearer.looked.Store(&then); content == "-" {
 			_ = os.Remove(file)
 		}
 		if v := want(content, row.token); strings.Contains(v.Reason, "; KPUSH_SERVICE_TOKEN_FILE: ") != (row.excuse != "") || !strings.Contains(v.Reason, row.excuse) {
