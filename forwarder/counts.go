@@ -143,7 +143,7 @@ func (t *topicCounts) attempted(it *item, silent bool, now time.Time) {
 	switch {
 	case class == push.Delivered:
 		if it.Timestamp > 0 {
-			t.endToEnd.observe(time.Duration(now.UnixMilli()-it.Timestamp) * time.Millisecond)
+			t.endToEnd.observe(now.Sub(time.UnixMilli(it.Timestamp))) // no longer than a Duration may be
 		}
 	case it.final || class == push.Aborted:
 	case it.elsewhere:

@@ -217,3 +217,17 @@ func BenchmarkDelivery(b *testing.B) {
 		time.Sleep(10 * time.Microsecond)
 	}
 }
+
+// A record's time may be anything: a producer that counts in microseconds writes of the year 57,000. That is of the future, and took no time.
+func TestEndToEndOfAnyTime(t *testing.T) {
+	now := time.Now()
+	for timestamp, want := range map[int64]time.Duration{
+		now.UnixMilli() - 1500: 1500 * time.Millisecond, now.UnixMilli() + 1500: 0, now.UnixMicro(): 0, now.UnixNano(): 0, math.MaxInt64: 0, math.MaxInt64 / 2: 0, 1: time.Duration(now.UnixMilli()-1) * time.Millisecond,
+	} {
+		topic := topicCounts{endToEnd: newHistogram(time.Millisecond, endToEndBounds)}
+		topic.attempted(&item{Item: push.Item{Message: &kafka.Message{Timestamp: timestamp}}}, false, now)
+		if e := topic.endToEnd.snapshot(); e.Count != 1 || math.Abs(e.Sum-want.Seconds()) > 0.01 {
+			t.Errorf("%d: %v s, want %v", timestamp, e.Sum, want)
+		}
+	}
+}
