@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -255,4 +256,41 @@ func TestAPartitionPutInAgainIsFetched(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever asks at the moment in which a client closes is answered by it, or told that it has gone.
+func TestQuestionsBesideAClose(t *testing.T) {
+	for range 3 {
+		c, err := New(Config{Properties: map[string]string{"bootstrap.servers": "127.0.0.1:1"}, Group: "g"}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var askers sync.WaitGroup
+		begun := make(chan struct{}, 4)
+		for range cap(begun) {
+			askers.Go(func() {
+				for {
+					l, err := c.enter()
+					if err != nil {
+						return
+					}
+					l.asking.RUnlock()
+					select {
+					case begun <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		for range cap(begun) {
+			<-begun
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		askers.Wait()
+		if err := c.Reach(time.Second); !errors.Is(err, kafka.ErrRenewed) {
+			t.Errorf("behind the close: %v", err)
+		}
+	}
 }

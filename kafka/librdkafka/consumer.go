@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	client "github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -52,8 +51,7 @@ type handle struct {
 	on      kafka.Rebalance
 	endLogs func()
 	mine    map[kafka.Partition]bool // what is assigned; owned by the goroutine that polls
-	asking  sync.WaitGroup           // calls from other goroutines that must be over before the handle goes away
-	closing atomic.Bool              // no new calls
+	asking  sync.RWMutex             // read by calls from other goroutines, which must be over before the handle goes away; written by Close, for good
 	given   chan struct{}            // closed when it has been given up: nobody hears of it any more
 }
 
@@ -202,14 +200,12 @@ func (l *handle) Positions(of []kafka.Partition) ([]kafka.Position, error) {
 
 // Close may block for ever, where a broker is silent.
 func (l *handle) Close() error {
-	l.closing.Store(true)
-	l.asking.Wait()
+	l.asking.Lock() // for good
 	l.queue.close()
 	l.endLogs()
 	if err := l.member.leave(func() { l.c.Poll(100) }); err != nil {
 		return err
 	}
-	l.asking.Wait() // who came in just before
 	return l.c.Close()
 }
 
@@ -219,21 +215,22 @@ var nudgeAfter = []time.Duration{5 * time.Millisecond, 40 * time.Millisecond, 15
 // nudge makes librdkafka look at its partitions again. During a rebalance callback it pauses all of them, and the resume
 // behind it does not wake the threads of the brokers, which sleep for up to a second; any request wakes them.
 func (l *handle) nudge() {
-	if len(l.mine) == 0 || l.closing.Load() {
+	if len(l.mine) == 0 || !l.asking.TryRLock() {
 		return
 	}
 	ask := toKafka(slices.Collect(maps.Keys(l.mine)))
 	for i := range ask {
 		ask[i].Offset = client.OffsetEnd
 	}
-	l.asking.Go(func() {
+	go func() {
+		defer l.asking.RUnlock()
 		last := time.Duration(0)
 		for _, at := range nudgeAfter {
 			time.Sleep(at - last)
 			last = at
 			_, _ = l.c.OffsetsForTimes(ask, 200) // the answer does not matter
 		}
-	})
+	}()
 }
 
 // End is cheap for one partition; it looks long among many.

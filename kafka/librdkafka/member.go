@@ -60,19 +60,13 @@ func (m *Consumer) Renew() error {
 	return l.subscribe(m.topics, m.on)
 }
 
-// enter is the client for a question; call asking.Done at its end.
+// enter is the client for a question; call asking.RUnlock at its end.
 func (m *Consumer) enter() (*handle, error) {
 	l := m.current.Load()
-	l.asking.Add(1)
-	select {
-	case <-l.given: // it may be closed already
-	default:
-		if !l.closing.Load() {
-			return l, nil
-		}
+	if !l.asking.TryRLock() {
+		return nil, kafka.ErrRenewed
 	}
-	l.asking.Done()
-	return nil, kafka.ErrRenewed
+	return l, nil
 }
 
 // Reach asks any broker for metadata, and the group's coordinator for a commit. What Kafka says does not matter, as long as it does:
@@ -82,7 +76,7 @@ func (m *Consumer) Reach(timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer l.asking.Done()
+	defer l.asking.RUnlock()
 	ms := int(timeout / time.Millisecond)
 	_, err = l.c.GetMetadata(nil, false, ms)
 	if err == nil && len(m.topics) > 0 {
@@ -118,7 +112,7 @@ func (m *Consumer) Committed(of []kafka.Partition, timeout time.Duration) ([]kaf
 	if err != nil {
 		return nil, err
 	}
-	defer l.asking.Done()
+	defer l.asking.RUnlock()
 	got, err := l.c.Committed(toKafka(of), int(timeout/time.Millisecond))
 	if err != nil {
 		return nil, translate(err)
