@@ -1,6 +1,8 @@
 package forwarder
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,7 +69,7 @@ const buryTime = time.Second
 func (d *delivery) bury(it *item) error {
 	f := d.f
 	for tries := 0; ; tries++ {
-		at, err := f.parts.Letters.Produce(d.p.hard, f.letter(it))
+		at, err := f.produce(d.p.hard, f.letter(it))
 		if err == nil {
 			it.buried = true
 			if tries > 0 {
@@ -91,6 +93,17 @@ func (d *delivery) bury(it *item) error {
 			return err
 		}
 	}
+}
+
+// produce writes a letter, or what one was made of. Where Kafka does not take that with the record's own time it goes with the one of now:
+// since 4.0 a topic takes none that is more than an hour ahead, and nobody can change a record.
+func (f *Forwarder) produce(ctx context.Context, r kafka.Record) (kafka.Produced, error) {
+	at, err := f.parts.Letters.Produce(ctx, r)
+	if errors.Is(err, kafka.ErrInvalid) && r.Timestamp > 0 {
+		r.Timestamp = 0
+		at, err = f.parts.Letters.Produce(ctx, r)
+	}
+	return at, err
 }
 
 // awaits has a message listed as one that keeps failing.

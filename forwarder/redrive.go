@@ -72,6 +72,7 @@ type grave struct {
 	end, until     int64    // of it, and of what is read of it
 	sending        int64    // the letter that may have been sent back already; -1: there is none
 	lost           bool     // nobody knows of the newest letter
+	begun          bool     // a commit of this redrive says that a letter may be sent
 	letters        []buried // of this group, in order
 	chosen, at     int      // so many of them are to be looked at in this redrive, and were
 }
@@ -211,7 +212,7 @@ func (r *redrive) conclude(ctx context.Context) error {
 		if g.at < len(g.letters) {
 			next = g.letters[g.at].offset
 		}
-		if !g.lost && (next != g.Offset || g.at > 0) {
+		if !g.lost && (next != g.Offset || g.at > 0 || g.begun) {
 			list = append(list, r.mark(g, next, ""))
 		}
 	}
@@ -233,16 +234,17 @@ func (r *redrive) sendBack(ctx context.Context, g *grave, m *kafka.Message) erro
 		g.lost = doubt
 		return err
 	}
+	g.begun = true
 	offsets.Crash("letter to be sent back")
 	back := original(m, doubt)
-	at, err := r.f.parts.Letters.Produce(context.WithoutCancel(ctx), back)
+	at, err := r.f.produce(context.WithoutCancel(ctx), back)
 	if err == nil {
 		offsets.Crash("letter sent back, not known")
 		r.came.Sent++
 		log.Info("dead letter sent back", "to", fmt.Sprintf("%s/%d", at.Partition, at.Offset))
 		return nil
 	}
-	absent := slices.ContainsFunc([]error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrTooLarge, kafka.ErrQueueFull},
+	absent := slices.ContainsFunc([]error{kafka.ErrNoTopic, kafka.ErrForbidden, kafka.ErrTooLarge, kafka.ErrInvalid, kafka.ErrQueueFull},
 		func(is error) bool { return errors.Is(err, is) })
 	g.lost = doubt || !absent
 	return fmt.Errorf("the letter %s/%d cannot be sent back to %s: %w", m.Partition, m.Offset, back.Topic, err)

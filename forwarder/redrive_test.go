@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kpush/kpush/forwarder/push"
 	"github.com/kpush/kpush/kafka"
 )
 
@@ -278,6 +279,51 @@ func TestRedriveBegins(t *testing.T) {
 		}
 		if n := len(r.back("t")) + len(r.audited()); n > 0 {
 			t.Errorf("%d letters and audits of nothing", n)
+		}
+	})
+}
+
+// A time that Kafka does not take stops neither a letter nor its way back: they go with the time of now. What else Kafka refuses waits, and
+// is not in doubt.
+func TestALetterOfTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := true
+		r := newRig(t, mortal(nil), handle(func(*Delivery) Verdict {
+			if first {
+				first = false
+				return Verdict{Class: push.GiveUp, Reason: "asked"}
+			}
+			return good
+		})).run()
+		defer r.stop()
+		invalid := func(_ context.Context, rec kafka.Record) error {
+			if rec.Timestamp > time.Now().Add(time.Hour).UnixMilli() {
+				return fmt.Errorf("%w: Broker: Invalid timestamp", kafka.ErrInvalid)
+			}
+			return nil
+		}
+		r.kafka.with(func() { r.letters.fault = invalid })
+		ahead := time.Now().Add(2 * time.Hour).UnixMilli()
+		r.kafka.give(t0)
+		r.kafka.add(kafka.Record{Topic: "t", Timestamp: ahead, Key: []byte("\x00"), Value: []byte("v")})
+		r.until("given up", func() bool { return r.kafka.storedAt(t0) == 1 })
+		letters := r.kafka.records("dead")
+		if len(letters) != 1 || letters[0].Timestamp != 0 || last(letters[0].Headers, "kpush-dlq-timestamp") != fmt.Sprint(ahead) {
+			t.Fatalf("the letters are %+v", letters)
+		}
+		r.kafka.with(func() {
+			r.letters.fault = func(context.Context, kafka.Record) error { return fmt.Errorf("%w: not at all", kafka.ErrInvalid) }
+		})
+		if got := r.redrive(1); !strings.Contains(got, "not at all") {
+			t.Errorf("what Kafka does not take: %s", got)
+		}
+		r.kafka.with(func() { r.letters.fault = invalid })
+		if got := r.redrive(1); got != "1 sent, 0 refused, 0 left" {
+			t.Errorf("the way back: %s", got)
+		}
+		r.until("delivered", func() bool { return r.kafka.storedAt(t0) == 2 })
+		if back := r.kafka.records("t")[1]; back.Timestamp != 0 || last(back.Headers, "kpush-dlq-in-doubt") != "" {
+			t.Errorf("what came back is of %d: %q", back.Timestamp, headersOf(back))
 		}
 	})
 }

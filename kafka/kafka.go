@@ -172,8 +172,8 @@ type Produced struct {
 // Producer writes to Kafka with acks=all, idempotently, and in the order in which it was asked for each key. It is safe for
 // concurrent use.
 type Producer interface {
-	// Produce returns when Kafka has acknowledged the record, or why it has not: ErrNoTopic, ErrForbidden, ErrTooLarge and ErrQueueFull say
-	// that it is not in Kafka, ErrNoBroker that no broker was there in time, ErrUnknown that nobody knows. It is never longer than the
+	// Produce returns when Kafka has acknowledged the record, or why it has not: ErrNoTopic, ErrForbidden, ErrTooLarge, ErrInvalid and ErrQueueFull
+	// say that it is not in Kafka, ErrNoBroker that no broker was there in time, ErrUnknown that nobody knows. It is never longer than the
 	// delivery timeout, whatever ctx says.
 	Produce(context.Context, Record) (Produced, error)
 	// Queue returns once the record is in the queue, and calls done once with what came of it, on another goroutine. It keeps none of the
