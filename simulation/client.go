@@ -28,13 +28,14 @@ type client struct {
 	at               map[kafka.Partition]int64
 	paused           map[kafka.Partition]bool
 	turn             int
-	made             int // how often the topic had been made as it heard of it last
+	held             map[kafka.Partition]bool // as its holder has put them in and taken them out
+	made             int                      // how often the topic had been made as it heard of it last
 }
 
 var errSilent = errors.New("no answer")
 
 func newClient(w *World, l *life, instance string) *client {
-	return &client{w: w, life: l, instance: instance, woken: make(chan struct{}, 1), made: w.made, mine: map[kafka.Partition]bool{},
+	return &client{w: w, life: l, instance: instance, woken: make(chan struct{}, 1), made: w.made, held: map[kafka.Partition]bool{}, mine: map[kafka.Partition]bool{},
 		at: map[kafka.Partition]int64{}, paused: map[kafka.Partition]bool{}}
 }
 
@@ -167,6 +168,7 @@ func (c *client) revoke(gone []kafka.Partition, lost, leave bool) {
 	}
 	c.w.with(func() {
 		for _, p := range gone {
+			c.holds(p, false) // once the callback has returned
 			delete(c.mine, p)
 			delete(c.at, p)
 		}
@@ -209,10 +211,19 @@ func (c *client) fetch() *kafka.Message {
 	return nil
 }
 
+// holds judges what librdkafka refuses, and with it the whole call: to put in what is in, or to take out what is not.
+func (c *client) holds(p kafka.Partition, is bool) {
+	if c.held[p] != is && !c.life.dead {
+		c.w.fail("%s: that its client has %s is %t, where it has to be %t", c.life, p, c.held[p], is)
+	}
+}
+
 func (c *client) Assign(at []kafka.Position) error {
 	c.life.step("assign")
 	c.w.with(func() {
 		for _, a := range at {
+			c.holds(a.Partition, false)
+			c.held[a.Partition] = true
 			c.at[a.Partition], c.paused[a.Partition] = a.Offset, false
 		}
 	})
@@ -223,6 +234,8 @@ func (c *client) Assign(at []kafka.Position) error {
 func (c *client) Unassign(gone []kafka.Partition) error {
 	c.w.with(func() {
 		for _, p := range gone {
+			c.holds(p, true)
+			delete(c.held, p)
 			delete(c.at, p)
 		}
 	})
@@ -308,6 +321,7 @@ func (c *client) Renew() error {
 	c.life.step("renew")
 	c.w.with(func() {
 		c.w.group.leave(c)
+		c.held = map[kafka.Partition]bool{}
 		c.mine, c.at, c.given, c.wanted = map[kafka.Partition]bool{}, map[kafka.Partition]int64{}, nil, nil
 	})
 	return nil
