@@ -151,7 +151,7 @@ func (sc *Sidecar) StartUnread(t T) *os.File {
 	}
 	defer in.Close()
 	t.Cleanup(func() { _ = out.Close() }) // the caller may have
-	sc.begin = -1 // its lines are the caller's
+	sc.begin = -1                         // its lines are the caller's
 	sc.health = fmt.Sprintf("127.0.0.1:%d", Port(t))
 	sc.launchInto(t, in, append(sc.env, "KPUSH_HEALTH_ADDR="+sc.health), binary)
 	return out
