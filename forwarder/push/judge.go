@@ -33,7 +33,7 @@ func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
 	case a.Stale:
 		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: "no answer on a connection that was kept: " + clause(a.Err)}
 	case a.Last && a.Action == "" && misread(a.Status):
-		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: fmt.Sprintf("the service answered %d and ended a connection that was kept: it may have misread what it had been sent before", a.Status)}
+		return Verdict{Class: Aborted, Stale: true, InDoubt: true, Reason: fmt.Sprintf("the service answered %d and ended a connection that was kept: it may have misread what it had been sent before, or waited no longer", a.Status)}
 	case a.Status == 0:
 		return noAnswer(a.Err, a.Sent, execTimeout)
 	}
@@ -58,9 +58,9 @@ func judge(a *wire.Answer, ack string, execTimeout time.Duration) Verdict {
 	return v
 }
 
-// misread tells whether a server says so to what it cannot read as a request.
+// misread tells whether a server says so to what it cannot read as a request, or, a 408, to a connection on which none has come in time.
 func misread(status int) bool {
-	return status == http.StatusBadRequest || status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported
+	return status == http.StatusBadRequest || status == http.StatusRequestTimeout || status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported
 }
 
 // bom is what some editors put in front of a text, and with them some services.

@@ -68,6 +68,8 @@ func TestJudgeWithoutAnAnswer(t *testing.T) {
 		{"stale", wire.Answer{Stale: true, Err: io.EOF, Sent: true}, Aborted, true, "no answer on a connection that was kept: EOF"},
 		{"400 at the end of a kept connection", wire.Answer{Status: 400, Last: true, Sent: true}, Aborted, true, "answered 400 and ended a connection"},
 		{"501 at the end of a kept connection", wire.Answer{Status: 501, Last: true, Sent: true}, Aborted, true, "answered 501 and ended a connection"},
+		{"408 at the end of a kept connection", wire.Answer{Status: 408, Last: true, Sent: true}, Aborted, true, "answered 408 and ended a connection"},
+		{"408 to a request of its own", wire.Answer{Status: 408, Sent: true}, Busy, false, "408"},
 		{"422 at the end of a kept connection", wire.Answer{Status: 422, Last: true, Sent: true}, MessageFault, false, "422"},
 		{"400 with an action", wire.Answer{Status: 400, Last: true, Action: "retry", Sent: true}, MessageFault, false, "retry"},
 		{"400 on a new connection", wire.Answer{Status: 400, Sent: true}, MessageFault, false, "400"},
