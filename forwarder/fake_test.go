@@ -429,7 +429,7 @@ func (k *fakeKafka) Unsubscribe() error {
 		}
 		k.todo = append(k.todo, func() {
 			k.revoke(false, tps)
-			time.AfterFunc(50*time.Millisecond, func() { k.with(func() { k.calls, k.member = append(k.calls, "leave"), "" }) }) // on a thread of its own
+			time.AfterFunc(35*time.Millisecond, func() { k.with(func() { k.calls, k.member = append(k.calls, "leave"), "" }) }) // on a thread of its own
 		})
 	})
 	k.Wake()
