@@ -22,7 +22,8 @@ type reply struct {
 	said string
 }
 
-// decode reads a whole body into a call's struct: an unknown field, or anything behind the object, is a mistake.
+// decode reads a whole body into a call's struct: an unknown field, or anything behind the object, is a mistake. So is a null, which a
+// script sends for a name it did not find: to leave the field out would widen the call to all partitions.
 func decode(body []byte, call any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -35,6 +36,13 @@ func decode(body []byte, call any) error {
 		return refuse(http.StatusBadRequest, "the body cannot be taken: %s", strings.TrimPrefix(oneLine(err), "json: "))
 	case more != io.EOF:
 		return refuse(http.StatusBadRequest, "the body goes on behind its JSON object")
+	}
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(body, &fields) // it is an object
+	for name, value := range fields {
+		if string(value) == "null" {
+			return refuse(http.StatusBadRequest, "%s is null: say what it is, or leave it out", name)
+		}
 	}
 	return nil
 }
@@ -207,14 +215,14 @@ func (a *API) seek(ctx context.Context, who string, body []byte) (reply, error) 
 // timestamp is RFC 3339, or milliseconds since 1970.
 func timestamp(value json.RawMessage) (t time.Time, err error) {
 	var text string
-	if json.Unmarshal(value, &text) == nil && string(value) != "null" {
+	if json.Unmarshal(value, &text) == nil {
 		if t, err = Timestamp(text); err != nil {
 			err = refuse(http.StatusBadRequest, "%s", err)
 		}
 		return t, err
 	}
 	var ms int64
-	if json.Unmarshal(value, &ms) != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) || string(value) == "null" {
+	if json.Unmarshal(value, &ms) != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
 		return t, refuse(http.StatusBadRequest, `a timestamp is RFC 3339, such as "2026-01-31T08:00:00Z", or milliseconds since 1970`)
 	}
 	return time.UnixMilli(ms), nil

@@ -74,6 +74,11 @@ func (f *Forwarder) Seek(ctx context.Context, who, topic string, number int32, t
 		}
 		begun.Store(true)
 		c.restart(errSeek, ps...)
+		for _, p := range ps {
+			if to.End { // what has come since Kafka was asked is there, too, and may be delivered
+				at[p.Partition] = max(at[p.Partition], p.reading.next)
+			}
+		}
 		for t, offset := range at {
 			c.past.asked[t] = offset
 		}

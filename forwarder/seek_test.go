@@ -1,6 +1,7 @@
 package forwarder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -381,6 +382,47 @@ func TestSeekOfAPartitionThatWaits(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// lateBounds has time pass, and messages come, behind what Kafka says of ends.
+type lateBounds struct{ fakeAdmin }
+
+func (a lateBounds) Bounds(ctx context.Context, tps []kafka.Partition) (map[kafka.Partition]kafka.Bounds, error) {
+	out, err := a.fakeAdmin.Bounds(ctx, tps)
+	if a.storedAt(t0) > 0 {
+		a.produce(t0, 5, 10)
+		pass(time.Second)
+	}
+	return out, err
+}
+
+// A seek to the end brings nothing again of what has come, and was delivered, while the end was asked for.
+func TestASeekToTheEndGoesNowhereBack(t *testing.T) {
+	for _, order := range orders {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := small()
+			cfg.Order = order
+			var sent sync.Map
+			r := newRig(t, cfg, handle(func(d *Delivery) Verdict {
+				if _, again := sent.LoadOrStore(d.Offset, true); again {
+					t.Errorf("order %s: %d came again", order, d.Offset)
+				}
+				return good
+			}))
+			r.f.parts.Cluster = lateBounds{fakeAdmin{r.kafka}}
+			r.run()
+			r.kafka.produce(t0, 10, 10)
+			r.kafka.give(t0)
+			r.until("all", func() bool { return r.kafka.storedAt(t0) == 10 })
+			if at, err := r.f.Seek(t.Context(), "op", "t", 0, Target{End: true}); err != nil || at[0].Offset < 15 {
+				t.Errorf("order %s: %v, %v", order, at, err)
+			}
+			pass(time.Minute)
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // Kafka finds nothing of a time for a moment after its log was cut: a seek there passes over nothing that is as late.
