@@ -64,7 +64,7 @@ func get(ctx context.Context, url string) (r report, err error) {
 		return r, fmt.Errorf("kpush's answer broke off: %w", err)
 	}
 	r.volume = resp.Header.Get(volumeHeader)
-	if err := json.Unmarshal(body, &r); err != nil || r.OK != (resp.StatusCode == http.StatusOK) {
+	if err := json.Unmarshal(body, &r); err != nil || r.OK != (resp.StatusCode == http.StatusOK) || !r.OK && len(r.Why) == 0 {
 		return r, fmt.Errorf("what answers at %s is no kpush: status %d, %.200q", url, resp.StatusCode, body)
 	}
 	return r, nil

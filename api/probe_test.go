@@ -49,6 +49,7 @@ func TestProbe(t *testing.T) {
 		answers(200, "<html>"):             {err: "is no kpush: status 200"},
 		answers(503, `{"ok":true}`):        {err: "is no kpush: status 503"},
 		answers(404, "404 page not found"): {err: "is no kpush: status 404"},
+		at(newTest(&fake{}, "")):           {err: "is no kpush: status 404"}, // KPUSH_API_ADDR
 		"9400":                             {err: "KPUSH_HEALTH_ADDR=9400"},
 		"":                                 {err: "KPUSH_HEALTH_ADDR="},
 		"local host:9400":                  {err: "nobody can be asked"},
