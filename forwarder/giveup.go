@@ -30,6 +30,9 @@ const (
 // giveUp has a message where given-up messages go, for as long as that takes: only then it may count as done (F1). That is the dead letter
 // topic where one is set, else the skip log, where what the service asks to skip goes in any case. false: the partition was stopped before.
 func (d *delivery) giveUp(it *item) bool {
+	if it.kept { // and is not on record, because the partition stopped
+		return true
+	}
 	keep := d.logSkip
 	if d.f.cfg.DeadLetterTopic != "" && it.verdict.Class != push.Skip {
 		keep = d.bury
