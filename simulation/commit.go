@@ -65,9 +65,10 @@ func (c *client) Commit(cs []kafka.Commit) error {
 	return err
 }
 
-// wanted tells whether an operator has asked for an offset: nothing is sent before Kafka has that, so it is the one, or the first message from there on.
-func (w *World) wanted(p kafka.Partition, offset int64) bool {
-	return slices.ContainsFunc(w.asked[p], func(at int64) bool {
+// wanted is which of an operator's seeks asked for an offset, -1 where none did: nothing is sent before Kafka has that, so it is the one, or the first message
+// from there on.
+func (w *World) wanted(p kafka.Partition, offset int64) int {
+	return slices.IndexFunc(w.asked[p], func(at int64) bool {
 		r, ok := w.logs[p].from(max(at, w.logs[p].oldest))
 		return at <= offset && (!ok || offset <= r.offset)
 	})
@@ -82,11 +83,12 @@ func (w *World) committed(c *client, commit kafka.Commit, s sent) {
 	if w.verbose {
 		w.say("%s commits %s@%d %s", c.life, p, commit.Offset, commit.Meta)
 	}
+	asked := w.wanted(p, commit.Offset)
 	switch applies := !marked || m.TopicID == w.topicID(); {
 	case !applies: // it counts for a topic that is gone
-	case m.Lineage != before.Lineage && w.wanted(p, commit.Offset):
+	case m.Lineage != before.Lineage && asked >= 0:
 		w.say("%s/%d goes on at %d, as an operator has asked", p.Topic, p.Number, commit.Offset)
-		w.asked[p] = slices.DeleteFunc(w.asked[p], func(at int64) bool { return at <= commit.Offset })
+		w.asked[p] = slices.Delete(w.asked[p], 0, asked+1) // the later ones are still to come
 		w.service.again(p, commit.Offset)
 	case ok && before.TopicID == m.TopicID && commit.Offset < was.Offset:
 		w.fail("%s commits %s@%d behind %d", c.life, p, commit.Offset, was.Offset)
