@@ -214,7 +214,7 @@ type (
 func answer(s forwarder.Status) Status {
 	a := Status{State: s.State, Ready: s.Ready, Why: some(s.Why), Notes: some(s.Notes), Cluster: s.Cluster, Group: s.Group, InstanceID: s.InstanceID,
 		Service: Service{Up: s.Service.Up, Hosts: []Host{}, InFlight: s.Service.Taken, Limit: s.Service.Limit, Waiting: s.Service.Waiting,
-			PausedUntil: moment(s.Service.Paused)},
+			Failing: s.Service.Failing, PausedUntil: moment(s.Service.Paused)},
 		Partitions: []Partition{}, Letters: lettersOf(s.Letters)}
 	for i, h := range s.Service.Hosts {
 		host := Host{Up: h.Up, Since: moment(h.Since)}
@@ -224,7 +224,6 @@ func answer(s forwarder.Status) Status {
 		a.Service.Hosts = append(a.Service.Hosts, host)
 	}
 	for _, p := range s.Partitions {
-		a.Service.Failing += p.Failing // messages, as what waits and as the metric; the pace counts batches
 		row := Partition{Topic: p.Topic, Partition: p.Number, Next: p.Next, Committed: known(p.Committed), End: known(p.End),
 			OldestSeconds: p.Oldest.Seconds(), PerSecond: p.PerSecond, InFlight: p.InFlight, Waiting: max(0, p.Outstanding-p.InFlight),
 			Failing: p.Failing, Paused: some(p.Paused), Bounded: p.Bounded, Stall: p.Stall, Blocked: []Blocked{}}

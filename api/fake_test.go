@@ -130,7 +130,7 @@ func busy() forwarder.Status {
 	return forwarder.Status{
 		State: forwarder.Running, Ready: true, Notes: []string{"2 partitions assigned"}, Cluster: "c-1", Group: "billing", InstanceID: "pod-0",
 		Service: forwarder.ServiceStatus{Status: pace.Status{Up: true, Hosts: []pace.Host{{Up: true}, {Since: noon}}, Taken: 3, Limit: 16, Failing: 7, Paused: noon},
-			Names: []string{"10.0.0.5:80", "unix:/run/a.sock"}, Waiting: 57},
+			Names: []string{"10.0.0.5:80", "unix:/run/a.sock"}, Waiting: 57, Failing: 1},
 		Partitions: []forwarder.PartitionStatus{
 			{Partition: p(0), Next: 1042, Committed: 1040, End: 1100, High: 1110, Done: 8, Oldest: 1200 * time.Millisecond, PerSecond: 120.5,
 				Outstanding: 58, InFlight: 1, Failing: 1, Paused: []string{"operator"}, Bounded: "10,000 offsets", Stall: "held back"},

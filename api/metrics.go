@@ -202,16 +202,12 @@ func (to exposition) status(s forwarder.Status) {
 	to.put("in_flight", float64(s.Service.InFlight))
 	to.put("concurrency_limit", float64(s.Service.Limit))
 	to.put("waiting_messages", float64(s.Service.Waiting))
+	to.put("failing_messages", float64(s.Service.Failing))
 	to.put("dead_letters_waiting", float64(s.Letters.Waiting))
 	to.put("assigned_partitions", float64(len(s.Partitions)+len(s.Pending)))
 	for i, name := range s.Service.Names {
 		to.put("service_up", flag(s.Service.Hosts[i].Up), name)
 	}
-	n := 0
-	for _, p := range s.Partitions {
-		n += p.Failing
-	}
-	to.put("failing_messages", float64(n))
 }
 
 func (to exposition) partition(p forwarder.PartitionStatus) {

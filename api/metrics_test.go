@@ -50,7 +50,7 @@ func counted() *measured {
 	var stuck forwarder.BlockedStatus
 	stuck.Topic, stuck.Partition.Number, stuck.Key, stuck.Reason = "orders", 3, []byte("customer-17"), "the service answered 500"
 	m.status = forwarder.Status{Partitions: []forwarder.PartitionStatus{one, fresh}, Pending: make([]forwarder.PendingStatus, 1), Blocked: []forwarder.BlockedStatus{stuck}}
-	m.status.Service.InFlight, m.status.Service.Limit, m.status.Service.Waiting = 3, 16, 57
+	m.status.Service.InFlight, m.status.Service.Limit, m.status.Service.Waiting, m.status.Service.Failing = 3, 16, 57, 2
 	m.status.Letters.Waiting = 1
 	m.status.Service.Names = []string{"10.0.0.5", "unix:/run/app.sock"}
 	m.status.Service.Hosts = slices.Grow(m.status.Service.Hosts, 2)[:2]

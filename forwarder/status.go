@@ -43,6 +43,7 @@ type ServiceStatus struct {
 	pace.Status
 	Names   []string // of the hosts
 	Waiting int      // messages without an outcome that are not under way
+	Failing int      // messages that wait for another attempt; the pace's own counts batches
 }
 
 // PartitionStatus is one partition's.
@@ -112,6 +113,7 @@ func (f *Forwarder) Status() Status {
 		one := p.status(now)
 		s.Partitions = append(s.Partitions, one)
 		s.Service.Waiting += max(0, one.Outstanding-one.InFlight)
+		s.Service.Failing += one.Failing
 	}
 	s.Letters = f.lettersStatus()
 	s.State = f.state(s)

@@ -55,6 +55,25 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+// Messages are counted that wait for another attempt, of the service as of its partitions, however many are in a batch.
+func TestFailingAreMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, batches(10, OrderNone, nil), nil)
+		opened(r, func(q posted) reply { return naming(0, 1) })
+		r.run()
+		r.kafka.produce(t0, 10, 10)
+		r.kafka.give(t0)
+		r.until("the others", func() bool { return r.f.Status().Partitions[0].Done == 8 })
+		pass(time.Second)
+		if s := r.f.Status(); s.Partitions[0].Failing != 2 || s.Service.Failing != 2 {
+			t.Errorf("%d of the partition fail, %d in all", s.Partitions[0].Failing, s.Service.Failing)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What others ask of the consumer runs on the goroutine that polls, between two messages; who does not wait any more gets the reason.
 func TestDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
