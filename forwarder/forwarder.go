@@ -178,9 +178,10 @@ func inBackground(do func()) (done <-chan struct{}) {
 	return over
 }
 
-// stop drains all partitions, and then ends the membership: a client that leaves, or closes, sends no heartbeats any more. A stop that means to leave the group unsubscribes and polls until the revoke is done and
-// the client has forgotten its member id, which it does as it leaves (a static member that closes before that does not leave, and is missed by the group for its
-// session timeout); one that means to come back only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
+// stop drains all partitions, and then ends the membership: a client that leaves, or closes, sends no heartbeats any more. A stop that means
+// to leave the group unsubscribes and polls until the revoke is done and the client has forgotten its member id, which it does as it leaves
+// (a static member that closes before that does not leave, and is missed by the group for its session timeout); one that means to come back
+// only closes, which revokes, too. The client's Close may block for ever, so it gets what is left of the time.
 func (f *Forwarder) stop() error {
 	c, deadline := f.consumer, f.stopBegins()
 	f.committer.owes.Store(false) // what an earlier rebalance left is the next owner's

@@ -101,9 +101,10 @@ func (p *partition) takesItsTime(outcomes int64, now time.Time) {
 // That is no fault: KPUSH_EXEC_TIMEOUT says how long an attempt may take.
 func (f *Forwarder) longRequests(now time.Time) string {
 	var all []kafka.Partition
-	oldest := now.Add(-stallAfter).UnixNano()
+	late := now.Add(-stallAfter).UnixNano()
+	oldest := late
 	for _, p := range f.consumer.running() {
-		if at := p.gauge.waits.Load(); at != 0 && at <= now.Add(-stallAfter).UnixNano() {
+		if at := p.gauge.waits.Load(); at != 0 && at <= late {
 			all, oldest = append(all, p.Partition), min(oldest, at)
 		}
 	}
